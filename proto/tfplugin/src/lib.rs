@@ -1,0 +1,1 @@
+//! HashiCorp's tfplugin6 and go-plugin messages, as generated code.

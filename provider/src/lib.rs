@@ -1,0 +1,1 @@
+//! Terraform provider for Proxmox VE machines and the Kubernetes clusters on them.

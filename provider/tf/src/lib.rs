@@ -1,0 +1,1 @@
+//! The Terraform side of a provider: values, schema, planning, the plugin protocol.
