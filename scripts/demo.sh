@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Groundwork on this machine: builds it, starts the lab and applies examples/quickstart to it.
+#
+#   scripts/demo.sh                     containers as machines: ready in about a minute after the build
+#   scripts/demo.sh --backend qemu      virtual machines (slow without KVM)
+#   scripts/demo.sh --destroy           takes everything away again
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/setup.sh
+
+BACKEND=nspawn
+DESTROY=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --backend) BACKEND=$2; shift ;;
+        --destroy) DESTROY=1 ;;
+        *) die "usage: scripts/demo.sh [--backend nspawn|qemu] [--destroy]" ;;
+    esac
+    shift
+done
+[ "$(id -u)" = 0 ] || die "The lab needs root for its network namespace and machines: sudo scripts/demo.sh"
+
+DEMO=$GROUNDWORK_CACHE/demo
+LAB=$DEMO/lab
+WORK=$DEMO/quickstart
+MIRROR=$DEMO/providers
+
+# tf ARGS: terraform in the demo's folder, as a user would run it there.
+tf() { (cd "$WORK" && TF_CLI_CONFIG_FILE=$DEMO/terraform.rc terraform "$@"); }
+
+if [ -n "$DESTROY" ]; then
+    if [ -f "$LAB/lab.env" ]; then
+        set -a; source "$LAB/lab.env"; set +a
+        if [ -f "$WORK/terraform.tfstate" ]; then
+            say "terraform destroy"
+            tf destroy -auto-approve -input=false || say "destroy failed; the lab takes its machines away itself"
+        fi
+        say "stopping the lab"
+        scripts/lab.sh stop --dir "$LAB"
+    fi
+    rm -rf "$DEMO"
+    say "nothing is left"
+    exit
+fi
+
+say "building the agent and the provider (the first time takes some minutes)"
+build_agent
+cargo build --locked --release -p terraform-provider-groundwork
+
+say "starting the lab ($BACKEND)"
+mkdir -p "$WORK"
+[ -f "$LAB/lab.env" ] && scripts/lab.sh status --dir "$LAB" >/dev/null 2>&1 ||
+    scripts/lab.sh start --backend "$BACKEND" --name demo --dir "$LAB"
+set -a; source "$LAB/lab.env"; set +a
+
+# A mirror on disk stands in for the registry, so that `terraform init` works as it does for users.
+VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+case $(uname -m) in x86_64) ARCH=amd64 ;; *) ARCH=arm64 ;; esac
+PACKAGE=$MIRROR/registry.terraform.io/groundwork-tf/groundwork/$VERSION/linux_$ARCH
+mkdir -p "$PACKAGE"
+install -m 0755 "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" "$PACKAGE/terraform-provider-groundwork_v$VERSION"
+cat >"$DEMO/terraform.rc" <<RC
+provider_installation {
+  filesystem_mirror {
+    path    = "$MIRROR"
+    include = ["registry.terraform.io/groundwork-tf/groundwork"]
+  }
+}
+RC
+
+cp examples/quickstart/*.tf "$WORK/"
+cp "$LAB/quickstart.tfvars.json" "$WORK/terraform.tfvars.json"
+rm -f "$WORK/.terraform.lock.hcl"
+[ -d "$WORK/pki" ] || "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" pki init "$WORK/pki"
+
+say "terraform init"
+tf init -input=false
+say "terraform apply: an image, two machines, a cluster"
+FROM=$(date +%s)
+tf apply -auto-approve -input=false
+say "applied in $(($(date +%s) - FROM)) s"
+tf plan -input=false -detailed-exitcode >/dev/null && say "a second plan has no changes"
+tf output -raw kubeconfig >"$DEMO/kubeconfig"
+chmod 0600 "$DEMO/kubeconfig"
+
+cat <<END
+
+What to look at:
+  scripts/lab.sh list --dir $LAB                         machines, disks and files the lab holds
+  scripts/lab.sh exec --dir $LAB cp-1 -- kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes
+  scripts/lab.sh exec --dir $LAB worker-1 -- rm /etc/motd    make a difference, and then see it:
+  cd $WORK && set -a && . $LAB/lab.env && set +a && TF_CLI_CONFIG_FILE=$DEMO/terraform.rc terraform plan
+  $DEMO/kubeconfig                                       the cluster's kubeconfig
+
+  scripts/demo.sh --destroy                              takes everything away
+END

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the lab need on Debian or Ubuntu; quick when everything is there.
+# Sourced by the other scripts, after which `cargo`, `terraform` and GROUNDWORK_CACHE are usable.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export GROUNDWORK_CACHE=${GROUNDWORK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/groundwork}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+mkdir -p "$GROUNDWORK_CACHE"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+# need_packages COMMAND=PACKAGE...: installs the packages whose command is missing.
+need_packages() {
+    local missing=() pair
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    [ "$(id -u)" = 0 ] || die "Missing: ${missing[*]}. Run as root once, or: sudo apt-get install ${missing[*]}"
+    say "installing ${missing[*]}"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+need_terraform() {
+    command -v terraform >/dev/null ||
+        die "terraform is missing: install version 1.11 or later as https://developer.hashicorp.com/terraform/install describes."
+}
+
+need_rust() {
+    export PATH="$HOME/.cargo/bin:$PATH"
+    if ! command -v cargo >/dev/null && ! command -v rustup >/dev/null; then
+        apt-cache show rustup >/dev/null 2>&1 && need_packages rustup=rustup
+    fi
+    command -v cargo >/dev/null ||
+        die "cargo is missing: install Rust with rustup as https://www.rust-lang.org/tools/install describes."
+}
+
+# The agent as users get it: one static file, for this machine's architecture.
+build_agent() {
+    local target
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    AGENT_BINARY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target"
+    case $target in
+        x86_64-*) export GROUNDWORK_AGENT_X86_64=$AGENT_BINARY ;;
+        aarch64-*) export GROUNDWORK_AGENT_AARCH64=$AGENT_BINARY ;;
+        *) die "no agent for $target yet: build on x86_64 or aarch64 Linux." ;;
+    esac
+}
+
+need_packages gcc=gcc cc=gcc git=git curl=curl python3=python3
+python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3-venv-is-missing=python3-venv
+need_terraform
+need_rust

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Every test: formatting, lints, units, the real protocol, the real Terraform, machines in the lab.
+#
+#   scripts/test.sh             everything (root on Linux; about half an hour on two cores from nothing)
+#   scripts/test.sh --fast      without the emulated virtual machines
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/setup.sh
+
+FAST=
+[ "${1:-}" = --fast ] && FAST=1
+STARTED=$(date +%s)
+STAGES=()
+
+# stage NAME COMMAND...: runs a stage and keeps its time for the table at the end.
+stage() {
+    local name=$1 from
+    shift
+    say "$name"
+    from=$(date +%s)
+    if ! "$@"; then
+        STAGES+=("$(printf '%-46s FAILED after %4d s' "$name" $(($(date +%s) - from)))")
+        summary
+        exit 1
+    fi
+    STAGES+=("$(printf '%-46s %4d s' "$name" $(($(date +%s) - from)))")
+}
+
+summary() {
+    printf '\n'
+    printf '%s\n' "${STAGES[@]}"
+    printf '%-46s %4d s\n' total $(($(date +%s) - STARTED))
+}
+
+export GROUNDWORK_REQUIRE_TERRAFORM=1 GROUNDWORK_REQUIRE_LAB=1
+export CARGO_TERM_COLOR=never
+TESTS="cargo test --locked --quiet"
+
+stage "lab: programs and machine image" scripts/lab.sh prepare
+GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
+export GROUNDWORK_FAKEPVE
+stage "format" cargo fmt --all --check
+stage "agent: static binary" build_agent
+stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+stage "provider" cargo build --locked --quiet -p terraform-provider-groundwork
+export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/debug/terraform-provider-groundwork
+stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
+stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
+stage "lab: its own tests" scripts/lab.sh selftest
+stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 2 --skip qemu
+[ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture
+if command -v cargo-deny >/dev/null; then
+    stage "dependencies" cargo deny --locked check licenses bans sources
+fi
+summary

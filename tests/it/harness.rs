@@ -1,0 +1,51 @@
+//! What the integration tests stand on: a lab to apply against, a Terraform to apply with.
+//!
+//! Tests that need a missing thing (root, `terraform`, the lab's programs) skip with a line that says so;
+//! `scripts/test.sh` sets `GROUNDWORK_REQUIRE_LAB`, and then a missing thing is a failure.
+
+pub(crate) mod lab;
+pub(crate) mod run;
+pub(crate) mod terraform;
+
+pub(crate) use lab::{Backend, Lab};
+pub(crate) use terraform::Terraform;
+
+use std::path::{Path, PathBuf};
+
+/// Root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_path_buf()
+}
+
+/// The built provider: `GROUNDWORK_PROVIDER`, or what `cargo build` leaves beside the test binary.
+pub(crate) fn provider_binary() -> PathBuf {
+    std::env::var_os("GROUNDWORK_PROVIDER").map_or_else(
+        || {
+            let test = std::env::current_exe().expect("path of the test binary");
+            let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/it");
+            profile.join("terraform-provider-groundwork")
+        },
+        PathBuf::from,
+    )
+}
+
+/// Whether a missing prerequisite fails the test (`scripts/test.sh`) or skips it (a laptop).
+fn required() -> bool {
+    std::env::var_os("GROUNDWORK_REQUIRE_LAB").is_some()
+}
+
+/// `true` when everything an apply against the lab needs is here; says what is missing otherwise.
+#[track_caller]
+pub(crate) fn ready() -> bool {
+    let missing = [
+        (!nix::unistd::geteuid().is_root(), "root (network namespaces and machines)"),
+        (!run::on_path("terraform"), "terraform on PATH"),
+        (!provider_binary().exists(), "the provider binary: cargo build -p terraform-provider-groundwork"),
+    ];
+    let missing: Vec<_> = missing.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
+    assert!(missing.is_empty() || !required(), "GROUNDWORK_REQUIRE_LAB is set, but this is missing: {missing:?}");
+    if !missing.is_empty() {
+        eprintln!("skipped: this test needs {missing:?}");
+    }
+    missing.is_empty()
+}

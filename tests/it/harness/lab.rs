@@ -1,0 +1,129 @@
+//! One lab per test: a Proxmox VE API with real machines behind it, on loopback and namespaces of its own.
+
+use super::repository;
+use super::run::{Said, command, run};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// What a started VM becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// A virtual machine with its own kernel.
+    Qemu,
+    /// A systemd container: boots in two seconds.
+    Nspawn,
+    /// Nothing: the API alone.
+    None,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Nspawn => "nspawn",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A running lab; stops when dropped.
+pub(crate) struct Lab {
+    name: String,
+    folder: tempfile::TempDir,
+    facts: Value,
+}
+
+impl Lab {
+    /// Starts a lab named after the test, with further arguments for `scripts/lab.sh start`.
+    #[track_caller]
+    pub(crate) fn start(name: &str, backend: Backend, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the lab");
+        let said = run(command(script())
+            .args(["start", "--backend", backend.name(), "--name", name, "--dir"])
+            .arg(folder.path())
+            .args(arguments));
+        assert_eq!(said.code, 0, "the lab does not start:\n{}", said.text);
+        let facts = std::fs::read(folder.path().join("lab.json")).expect("lab.json");
+        let facts = serde_json::from_slice(&facts).expect("lab.json is JSON");
+        Self { name: name.to_owned(), folder, facts }
+    }
+
+    /// The variables a user of this lab sets: the provider's credentials and what the examples need.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let environment = self.facts["env"].as_object().expect("lab.json: env");
+        environment.iter().map(|(key, value)| (key.clone(), text(value))).collect()
+    }
+
+    /// One value of `lab.env`.
+    #[track_caller]
+    pub(crate) fn value(&self, name: &str) -> String {
+        let value = &self.facts["env"][name];
+        assert!(!value.is_null(), "lab.json: no {name} in {}", self.facts);
+        text(value)
+    }
+
+    /// Host number `last` in the lab's network.
+    pub(crate) fn address(&self, last: u8) -> String {
+        let subnet = self.value("LAB_SUBNET");
+        let (network, _) = subnet.rsplit_once('.').expect("a.b.c.0/24");
+        format!("{network}.{last}")
+    }
+
+    /// Runs a shell line in the machine called `vm`; its exit code and output.
+    #[track_caller]
+    pub(crate) fn exec(&self, vm: &str, line: &str) -> Said {
+        run(command(script()).args(["exec", "--dir"]).arg(self.folder.path()).args([vm, "--", "/bin/sh", "-c", line]))
+    }
+
+    /// Runs a shell line that must succeed; its output, trimmed.
+    #[track_caller]
+    pub(crate) fn must(&self, vm: &str, line: &str) -> String {
+        let said = self.exec(vm, line);
+        assert_eq!(said.code, 0, "{vm}: {line}\n{}", said.text);
+        said.text.trim().to_owned()
+    }
+
+    /// Any other word of `scripts/lab.sh`: `fault …`, `power …`, `requests`, `list`.
+    #[track_caller]
+    pub(crate) fn control(&self, word: &str, arguments: &[&str]) -> Said {
+        run(command(script()).args([word, "--dir"]).arg(self.folder.path()).args(arguments))
+    }
+
+    /// What the lab holds now (`scripts/lab.sh list`): VMs, volumes, files.
+    #[track_caller]
+    pub(crate) fn inventory(&self) -> Value {
+        let said = self.control("list", &["--json"]);
+        assert_eq!(said.code, 0, "{}", said.text);
+        serde_json::from_str(&said.text).unwrap_or_else(|error| panic!("lab list: {error}\n{}", said.text))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            keep_logs(&self.name, self.folder.path());
+        }
+        let said = run(command(script()).args(["stop", "--dir"]).arg(self.folder.path()));
+        if said.code != 0 && !std::thread::panicking() {
+            panic!("the lab left something behind:\n{}", said.text);
+        }
+    }
+}
+
+/// A failed test's lab log is the first thing its reader wants.
+fn keep_logs(name: &str, folder: &Path) {
+    let log = std::fs::read_to_string(folder.join("lab.log")).unwrap_or_default();
+    let tail: Vec<_> = log.lines().rev().take(60).collect();
+    eprintln!("--- last lines of the log of lab {name}");
+    for line in tail.iter().rev() {
+        eprintln!("{line}");
+    }
+}
+
+fn script() -> PathBuf {
+    repository().join("scripts/lab.sh")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

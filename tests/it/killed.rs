@@ -1,0 +1,64 @@
+//! The provider dies (SIGKILL) at ten different moments of an apply; applying again ends in the same state.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::quickstart::{self, lab_is_empty, ready_nodes};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+
+/// Moments, as fractions of the time that an undisturbed apply takes.
+const MOMENTS: [f64; 10] = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9];
+
+#[test]
+fn an_apply_goes_on_after_the_provider_was_killed() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("killed", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare(&lab, 1);
+    let began = Instant::now();
+    terraform.apply();
+    let whole = began.elapsed();
+    terraform.destroy();
+    lab_is_empty(&lab);
+
+    for moment in MOMENTS {
+        let cut = kill_provider_after(&terraform, whole.mul_f64(moment));
+        terraform.apply();
+        let inventory = lab.inventory();
+        let vms = inventory["vms"].as_array().expect("vms");
+        assert_eq!(vms.len(), 2, "killed at {moment} ({cut}): no second VM and no lost one: {inventory}");
+        assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"], "killed at {moment}");
+        terraform.has_no_changes();
+        terraform.destroy();
+        lab_is_empty(&lab);
+    }
+}
+
+/// Starts an apply and kills every provider process of it after `delay`; says what was killed.
+#[track_caller]
+fn kill_provider_after(terraform: &Terraform, delay: Duration) -> String {
+    let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "killed.log");
+    std::thread::sleep(delay);
+    let providers = children_named(apply.id(), "terraform-provi");
+    for provider in &providers {
+        kill(Pid::from_raw(*provider), Signal::SIGKILL).ok();
+    }
+    let status = apply.wait().expect("terraform ends");
+    format!("{} providers killed, terraform {status}", providers.len())
+}
+
+/// Process ids of the children of `parent` whose name starts with `name`.
+fn children_named(parent: u32, name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let is_child = tail.split_whitespace().nth(1) == Some(parent.to_string().as_str());
+        if is_child && head.contains(&format!("({name}")) {
+            found.push(pid);
+        }
+    }
+    found
+}

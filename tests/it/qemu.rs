@@ -1,0 +1,54 @@
+//! The quickstart on virtual machines: what a container cannot show.
+
+use crate::harness::{Backend, Lab, ready};
+use crate::quickstart::{self, lab_is_empty, machine_is_prepared, ready_nodes, variables};
+use serde_json::json;
+
+#[test]
+fn the_quickstart_holds_on_qemu() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("qemu", Backend::Qemu, &[]);
+    let terraform = quickstart::prepare(&lab, 1);
+    terraform.apply();
+    for vm in ["cp-1", "worker-1"] {
+        machine_is_prepared(&lab, vm);
+        kernel_is_prepared(&lab, vm);
+    }
+    assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"]);
+    terraform.has_no_changes();
+
+    // Swap comes back by hand: the plan shows it and the apply takes it away again.
+    lab.must("worker-1", "swapon /swapfile 2>/dev/null || swapon /swap.img");
+    terraform.plan().exits(2).says(&["swap", "is active", "1 to change"]);
+
+    // More cores need a reboot, which `reboot` (true unless said otherwise) allows; the plan says so beforehand.
+    let mut values = variables(&lab, 1);
+    values["cores"] = json!(3);
+    terraform.variables(&values);
+    terraform.plan().exits(2).says(&["cores", "reboot"]);
+    terraform.apply();
+    assert_eq!(lab.must("worker-1", "nproc"), "3");
+    kernel_is_prepared(&lab, "worker-1");
+    assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"]);
+    terraform.has_no_changes();
+
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
+
+#[track_caller]
+fn kernel_is_prepared(lab: &Lab, vm: &str) {
+    let swaps = lab.must(vm, "cat /proc/swaps");
+    assert_eq!(swaps.lines().count(), 1, "{vm}: swap is off\n{swaps}");
+    assert_eq!(
+        lab.must(vm, "grep -cE '^[^#].*[[:space:]]swap[[:space:]]' /etc/fstab || true"),
+        "0",
+        "{vm}: swap stays off"
+    );
+    for module in ["overlay", "br_netfilter"] {
+        lab.must(vm, &format!("test -d /sys/module/{module}"));
+    }
+    assert_eq!(lab.must(vm, "sysctl -n net.bridge.bridge-nf-call-iptables"), "1", "{vm}");
+}

@@ -1,0 +1,84 @@
+//! `examples/quickstart` with the lab's values: what most tests apply.
+
+use crate::harness::{Lab, Terraform};
+use serde_json::{Value, json};
+
+/// Version the tests ask for; the lab's repository also holds a newer one, so that the pin matters.
+pub(crate) const KUBERNETES: &str = "1.28.4";
+
+/// Variables of the example for `lab`, with `workers` workers.
+pub(crate) fn variables(lab: &Lab, workers: u8) -> Value {
+    let worker_addresses: Vec<_> = (0..workers).map(|index| lab.address(21 + index)).collect();
+    json!({
+        "node": "pve1",
+        "image_url": lab.value("LAB_IMAGE_URL"),
+        "image_checksum": format!("sha256:{}", lab.value("LAB_IMAGE_SHA256")),
+        "addresses": { "control_plane": lab.address(11), "workers": worker_addresses },
+        "gateway": lab.address(1),
+        "memory_mib": 1024,
+        "disk_gib": 4,
+        "cpu_type": "host",
+        "kubernetes_version": KUBERNETES,
+        "kubernetes_repository": {
+            "url": lab.value("LAB_KUBERNETES_URL"),
+            "key_pem": lab.value("LAB_KUBERNETES_KEY"),
+        },
+    })
+}
+
+/// The example in a working folder of its own, ready for `apply`.
+#[track_caller]
+pub(crate) fn prepare(lab: &Lab, workers: u8) -> Terraform {
+    let terraform = Terraform::for_lab(lab);
+    terraform.example("quickstart");
+    terraform.variables(&variables(lab, workers));
+    terraform
+}
+
+/// What must hold on every machine of the cluster, container or not.
+#[track_caller]
+pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
+    assert_eq!(lab.must(vm, "sysctl -n net.ipv4.ip_forward"), "1", "{vm}: forwarding");
+    let modules = lab.must(vm, "cat /etc/modules-load.d/*.conf");
+    assert!(
+        modules.contains("overlay") && modules.contains("br_netfilter"),
+        "{vm}: modules for the next boot\n{modules}"
+    );
+    let sysctls = lab.must(vm, "cat /etc/sysctl.d/99-zz-groundwork.conf");
+    assert!(sysctls.contains("net.bridge.bridge-nf-call-iptables"), "{vm}: sysctls for the next boot\n{sysctls}");
+    lab.must(vm, "systemctl is-active containerd kubelet");
+    lab.must(vm, "test -S /run/containerd/containerd.sock && ctr --address /run/containerd/containerd.sock version");
+    let config = lab.must(vm, "containerd config dump");
+    assert!(config.contains("SystemdCgroup = true"), "{vm}: cgroup driver\n{config}");
+    let held = lab.must(vm, "apt-mark showhold");
+    for package in ["kubeadm", "kubelet", "kubectl"] {
+        assert!(held.lines().any(|line| line == package), "{vm}: {package} is held\n{held}");
+        let version = lab.must(vm, &format!("dpkg-query -W -f '${{Version}}' {package}"));
+        assert!(version.starts_with(KUBERNETES), "{vm}: {package} {version}");
+    }
+    assert_eq!(lab.must(vm, "hostname"), vm);
+}
+
+/// Nodes of the cluster that are Ready, as the control plane sees them.
+#[track_caller]
+pub(crate) fn ready_nodes(lab: &Lab) -> Vec<String> {
+    let text = lab.must("cp-1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes --no-headers");
+    let mut ready: Vec<_> = text
+        .lines()
+        .filter(|line| line.split_whitespace().nth(1) == Some("Ready"))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    ready.sort();
+    ready
+}
+
+/// The lab as it is when nothing of ours is left in it.
+#[track_caller]
+pub(crate) fn lab_is_empty(lab: &Lab) {
+    let inventory = lab.inventory();
+    for kind in ["vms", "volumes", "machines"] {
+        let left = inventory[kind].as_array().unwrap_or_else(|| panic!("lab list: no {kind} in {inventory}"));
+        assert!(left.is_empty(), "destroy left {kind}: {left:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! What goes wrong is said once, in the house form: what happened, what holds now, what to do next.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+
+/// One VM from an empty disk: enough for the API to refuse.
+const VM: &str = r#"
+terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+provider "groundwork" {
+  agent = { pki_dir = "./pki" }
+}
+resource "groundwork_vm" "one" {
+  node       = "pve1"
+  name       = "one"
+  vmid       = 120
+  cores      = 1
+  memory_mib = 512
+  started    = false
+  disks      = { scsi0 = { storage = "STORAGE", size_gib = 1 } }
+}
+"#;
+
+fn vm(storage: &str) -> String {
+    VM.replace("STORAGE", storage)
+}
+
+/// Applies `configuration` with `change` made to the environment; the failed apply must say `parts`, once.
+#[track_caller]
+fn check(lab: &Lab, configuration: &str, change: Option<(&str, &str)>, parts: &[&str]) {
+    let mut environment = lab.environment();
+    if let Some((name, value)) = change {
+        environment.retain(|(key, _)| key != name);
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+    let terraform = Terraform::with_environment(environment);
+    terraform.write("main.tf", configuration);
+    let said = terraform.run(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+    said.exits(1).says(parts);
+    assert_eq!(said.text.matches("Error: ").count(), 1, "one diagnostic:\n{}", said.text);
+}
+
+#[test]
+fn every_failure_names_its_cure() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("refusals", Backend::None, &[]);
+    let good = vm("local-lvm");
+
+    let token = "terraform@pve!lab=00000000-0000-0000-0000-000000000000";
+    check(&lab, &good, Some(("GROUNDWORK_PROXMOX_API_TOKEN", token)), &["401", "api_token"]);
+    check(&lab, &good, Some(("GROUNDWORK_PROXMOX_ENDPOINTS", "https://127.0.0.1:9")), &["127.0.0.1:9", "endpoints"]);
+    let other_ca =
+        std::fs::read_to_string(Terraform::for_lab(&lab).path("pki/ca.pem")).expect("a CA that signed nothing here");
+    check(&lab, &good, Some(("GROUNDWORK_PROXMOX_CA_CERT_PEM", &other_ca)), &["certificate", "ca_cert_pem"]);
+    check(
+        &lab,
+        &vm("nowhere"),
+        None,
+        &["Cannot create VM 120", "storage 'nowhere' does not exist", "Nothing was created"],
+    );
+
+    lab.control("fault", &["full-storage", "local-lvm"]).exits(0);
+    check(&lab, &good, None, &["Cannot create VM 120", "local-lvm", "space"]);
+    lab.control("fault", &["clear"]).exits(0);
+
+    lab.control("fault", &["fail-task", "qmcreate", "the moon is in the wrong phase"]).exits(0);
+    check(&lab, &good, None, &["Cannot create VM 120", "the moon is in the wrong phase"]);
+    lab.control("fault", &["clear"]).exits(0);
+
+    lab.control("create-vm", &["120", "stranger"]).exits(0);
+    check(&lab, &good, None, &["120", "exists", "vmid"]);
+    let inventory = lab.inventory();
+    let vms = inventory["vms"].as_array().expect("vms");
+    assert!(vms.iter().any(|vm| vm["name"] == "stranger"), "a stranger's VM is never touched: {inventory}");
+}
