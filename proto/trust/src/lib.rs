@@ -1,1 +1,22 @@
 //! What both ends of the agent connection compute alike: enrolment proofs, roles, key pins.
+//!
+//! Nothing here touches the network, the disk or a clock; the transport brings the bytes and this crate says what they mean.
+//! Start with [`Transcript`] (how two strangers prove that they know one secret), then [`Role`] and [`needs`] (who may call
+//! what), then [`Pin`] (how a machine is recognised ever after).
+
+mod enrolment;
+mod pin;
+mod role;
+
+pub use enrolment::{BadSecret, CHANNEL_BINDING, NONCE_LEN, PROOF_LEN, Secret, Transcript, nonce};
+pub use pin::{BadPin, Pin};
+pub use role::{Need, Role, needs};
+
+/// TCP port of an agent, unless configured otherwise.
+pub const PORT: u16 = 7443;
+
+/// URI name in a machine's certificate that carries its SMBIOS UUID, lower case: `groundwork:machine:<uuid>`.
+#[must_use]
+pub fn machine_name(machine_uuid: &str) -> String {
+    format!("groundwork:machine:{}", machine_uuid.to_ascii_lowercase())
+}
