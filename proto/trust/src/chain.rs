@@ -1,0 +1,224 @@
+//! Whether a certificate chains to the operator's CA, and what stands in it.
+//!
+//! Dates count only as far as the clock can be trusted: a machine that has just booted may be years off, and neither the chain
+//! nor the key that signs the handshake depends on the time. How far to trust it is the caller's [`Clock`].
+
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::time::Duration;
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
+
+/// What a certificate is presented for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// By a provider, to an agent.
+    Client,
+    /// By an agent, to a provider.
+    Server,
+}
+
+/// What time it is and how sure that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// Best knowledge of the present.
+    pub now: UnixTime,
+    /// How far off that may be; `None` if dates are not to be looked at.
+    pub tolerance: Option<Duration>,
+}
+
+/// A certificate that chains to the CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// URI names, which carry the role of a client and the UUID of a machine.
+    pub uris: Vec<String>,
+    /// SubjectPublicKeyInfo, DER.
+    pub public_key: Vec<u8>,
+}
+
+/// Why a certificate does not count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTrusted {
+    /// Of another CA, or of none.
+    #[error("the certificate was not issued by the expected CA")]
+    OtherIssuer,
+    /// Its life is over, by this clock.
+    #[error("the certificate expired {by_s} s ago by this clock")]
+    Expired {
+        /// Seconds since.
+        by_s: u64,
+    },
+    /// Its life has not begun, by this clock.
+    #[error("the certificate is valid only in {by_s} s by this clock")]
+    NotYetValid {
+        /// Seconds until.
+        by_s: u64,
+    },
+    /// Cannot be read, or not made for this usage.
+    #[error("the certificate is not usable: {0}")]
+    Unusable(String),
+}
+
+/// Verifies that `chain` (end entity first) leads to `anchor` and was made for `usage`.
+///
+/// # Errors
+/// [`NotTrusted`]; trying again helps only with another certificate or clock.
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    anchor: &CertificateDer<'_>,
+    usage: Usage,
+    clock: Clock,
+) -> Result<Verified, NotTrusted> {
+    let (leaf, between) = chain.split_first().ok_or_else(|| unusable("no certificate"))?;
+    let leaf = EndEntityCert::try_from(leaf).map_err(unusable)?;
+    let anchors = [anchor_from_trusted_cert(anchor).map_err(unusable)?];
+    let between: Vec<CertificateDer<'_>> = between.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+    let mut at = clock.now;
+    // Each round moves the time into one more certificate's life, so rounds are as many as certificates.
+    for _ in 0..=between.len() {
+        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, at, key_usage(usage), None, None) {
+            Ok(_) => return Ok(seen(&leaf)),
+            Err(Error::CertExpired { not_after, .. }) => at = within(clock, not_after)?,
+            Err(Error::CertNotValidYet { not_before, .. }) => at = within(clock, not_before)?,
+            Err(error) => return Err(refused(&error)),
+        }
+    }
+    leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, at, key_usage(usage), None, None)
+        .map(|_| seen(&leaf))
+        .map_err(|error| refused(&error))
+}
+
+/// Whether `anchor` can serve as a CA at all.
+///
+/// # Errors
+/// [`NotTrusted::Unusable`] when it cannot be read.
+pub fn anchor_is_usable(anchor: &CertificateDer<'_>) -> Result<(), NotTrusted> {
+    anchor_from_trusted_cert(anchor).map(drop).map_err(unusable)
+}
+
+/// The public key in a certificate, DER SubjectPublicKeyInfo. Nothing is verified.
+///
+/// # Errors
+/// [`NotTrusted::Unusable`] when it cannot be read.
+pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, NotTrusted> {
+    let certificate = EndEntityCert::try_from(certificate).map_err(unusable)?;
+    Ok(certificate.subject_public_key_info().as_ref().to_vec())
+}
+
+fn seen(leaf: &EndEntityCert<'_>) -> Verified {
+    Verified {
+        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
+        public_key: leaf.subject_public_key_info().as_ref().to_vec(),
+    }
+}
+
+/// `edge` itself if the clock may be that far off.
+fn within(clock: Clock, edge: UnixTime) -> Result<UnixTime, NotTrusted> {
+    let (now, edge_s) = (clock.now.as_secs(), edge.as_secs());
+    let by_s = now.abs_diff(edge_s);
+    match clock.tolerance {
+        None => Ok(edge),
+        Some(tolerance) if by_s <= tolerance.as_secs() => Ok(edge),
+        Some(_) if now > edge_s => Err(NotTrusted::Expired { by_s }),
+        Some(_) => Err(NotTrusted::NotYetValid { by_s }),
+    }
+}
+
+fn key_usage(usage: Usage) -> KeyUsage {
+    match usage {
+        Usage::Client => KeyUsage::client_auth(),
+        Usage::Server => KeyUsage::server_auth(),
+    }
+}
+
+fn refused(error: &Error) -> NotTrusted {
+    match error {
+        Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => NotTrusted::OtherIssuer,
+        other => unusable(other),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "called as map_err(unusable)")]
+fn unusable(why: impl ToString) -> NotTrusted {
+    NotTrusted::Unusable(why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+        date_time_ymd,
+    };
+
+    const DAY: u64 = 86_400;
+    /// 2026-01-01 and 2026-01-11.
+    const FROM: u64 = 1_767_225_600;
+    const UNTIL: u64 = FROM + 10 * DAY;
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn client(authority: &CertifiedIssuer<'static, KeyPair>) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI("groundwork:role:admin".try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = date_time_ymd(2026, 1, 1);
+        params.not_after = date_time_ymd(2026, 1, 11);
+        params.signed_by(&KeyPair::generate().unwrap(), authority).unwrap().der().clone()
+    }
+
+    fn at(seconds: u64, tolerance: Option<u64>) -> Clock {
+        Clock {
+            now: UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+            tolerance: tolerance.map(Duration::from_secs),
+        }
+    }
+
+    #[track_caller]
+    fn check(clock: Clock, want: Result<(), NotTrusted>) {
+        let authority = authority();
+        let seen = verify(&[client(&authority)], authority.der(), Usage::Client, clock);
+        assert_eq!(seen.clone().map(drop), want);
+        if let Ok(seen) = seen {
+            assert_eq!(seen.uris, ["groundwork:role:admin"]);
+        }
+    }
+
+    #[test]
+    fn dates_count_as_far_as_the_clock_is_trusted() {
+        check(at(FROM + DAY, Some(0)), Ok(()));
+        check(at(UNTIL + 60, Some(0)), Err(NotTrusted::Expired { by_s: 60 }));
+        check(at(FROM - 60, Some(0)), Err(NotTrusted::NotYetValid { by_s: 60 }));
+        check(at(UNTIL + DAY, Some(DAY)), Ok(()));
+        check(at(UNTIL + DAY + 1, Some(DAY)), Err(NotTrusted::Expired { by_s: DAY + 1 }));
+        check(at(0, None), Ok(()));
+    }
+
+    #[test]
+    fn another_authority_or_usage_is_refused() {
+        let (ours, theirs) = (authority(), authority());
+        let chain = [client(&theirs)];
+        assert_eq!(verify(&chain, ours.der(), Usage::Client, at(FROM, None)), Err(NotTrusted::OtherIssuer));
+        let server = verify(&chain, theirs.der(), Usage::Server, at(FROM, None));
+        assert!(matches!(server, Err(NotTrusted::Unusable(_))), "{server:?}");
+        assert!(verify(&[], ours.der(), Usage::Client, at(FROM, None)).is_err());
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let ours = authority();
+        let garbage = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x05]);
+        assert!(verify(std::slice::from_ref(&garbage), ours.der(), Usage::Client, at(FROM, None)).is_err());
+        assert!(anchor_is_usable(&garbage).is_err());
+        assert!(key_of(&garbage).is_err());
+    }
+
+    #[test]
+    fn the_key_of_an_authority_can_be_read() {
+        use rcgen::PublicKeyData as _;
+        let ours = authority();
+        assert_eq!(key_of(ours.der()).unwrap(), ours.key().subject_public_key_info());
+    }
+}
