@@ -1,0 +1,98 @@
+//! Agents, seen from the provider: what a seed carries, enrolment, connections, calls.
+//!
+//! Start with [`Agents`], of which a provider process has one. Resources speak to agents through it and see neither gRPC nor a
+//! protocol message; what an error means for a user is said in `crate::explain`.
+
+mod call;
+mod dial;
+mod enrol;
+mod error;
+mod install;
+mod pki;
+mod run;
+mod spec;
+
+pub(crate) use call::{Agent, ClusterStatus, Description, Kubeconfig, Missing, Node, Standing};
+pub(crate) use error::{Error, RunFailure};
+pub(crate) use install::{PendingEnrolment, SeedFor};
+pub(crate) use pki::Authority;
+pub use pki::init;
+pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings, Report};
+pub(crate) use spec::MachineSpec;
+
+use crate::seed::AgentPart;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Access to agents, with the CA of the provider block.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agents {
+    authority: Option<Arc<Authority>>,
+}
+
+/// Where an agent is and how it is recognised. Both parts stand in the state; neither is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// `host:port`
+    pub(crate) address: String,
+    /// `sha256:<hex>` of its public key.
+    pub(crate) fingerprint: String,
+}
+
+/// How long to wait for something, and what ends the wait early.
+pub(crate) struct Wait<'a> {
+    pub(crate) deadline: Instant,
+    pub(crate) stop: &'a CancellationToken,
+    /// Called with one line now and then.
+    pub(crate) progress: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+impl Agents {
+    /// With the CA of the provider block; without one, every use is [`Error::NoAuthority`].
+    pub(crate) fn new(authority: Option<Authority>) -> Self {
+        Self { authority: authority.map(Arc::new) }
+    }
+
+    /// The agent's part of a new seed, with a fresh secret, and the enrolment it leads to.
+    pub(crate) fn seed(&self, wanted: &SeedFor<'_>) -> Result<(AgentPart, PendingEnrolment), Error> {
+        install::seed(self.authority()?, wanted)
+    }
+
+    /// Waits for the machine that was given `pending`'s seed to boot, and enrols it.
+    /// On [`Error::NotProven`] a new seed is needed; on [`Error::Deadline`] and [`Error::Stopped`] it may be repeated.
+    pub(crate) async fn enrol(
+        &self,
+        address: &str,
+        pending: &PendingEnrolment,
+        wait: &Wait<'_>,
+    ) -> Result<Endpoint, Error> {
+        enrol::enrol(self.authority()?, address, pending, wait).await
+    }
+
+    /// The endpoint of an enrolled agent of which only address and SMBIOS UUID are known: for imports, and for a creation
+    /// that was cut off. [`Error::NotEnrolled`] if it was not enrolled by this CA.
+    pub(crate) async fn identify(&self, address: &str, machine_uuid: &str) -> Result<Endpoint, Error> {
+        enrol::identify(self.authority()?, address, machine_uuid).await
+    }
+
+    fn authority(&self) -> Result<&Authority, Error> {
+        self.authority.as_deref().ok_or(Error::NoAuthority)
+    }
+}
+
+impl Wait<'_> {
+    /// Sleeps for `pause`; fails when the deadline has passed or Terraform wants to stop.
+    async fn pause(&self, pause: Duration, what: &str, last: Error) -> Result<(), Error> {
+        let wake = Instant::now() + pause;
+        if wake > self.deadline {
+            return Err(Error::Deadline { what: what.to_owned(), last: Some(Box::new(last)) });
+        }
+        // Both arms are cancel-safe: a token and a timer.
+        tokio::select! {
+            () = self.stop.cancelled() => Err(Error::Stopped),
+            () = tokio::time::sleep_until(wake) => Ok(()),
+        }
+    }
+}

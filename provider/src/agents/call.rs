@@ -1,0 +1,232 @@
+//! Questions to an agent that are answered at once: what it is, what is missing, how its cluster stands.
+//!
+//! Work that takes its time is in `run`. Answers leave here as plain structs; protocol messages stay behind.
+
+use super::dial::{chain, dial_pinned};
+use super::spec::MachineSpec;
+use super::{Agents, Endpoint, Error};
+use agent_proto::v1::agent_client::AgentClient;
+use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+use trust::Role;
+
+/// A connection to one agent, in one role.
+pub(crate) struct Agent {
+    pub(super) client: AgentClient<Channel>,
+    pub(super) address: String,
+}
+
+/// What an agent says about itself and its machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) version: String,
+    /// Steps it knows.
+    pub(crate) steps: Vec<String>,
+    /// Facts by name, as text.
+    pub(crate) facts: BTreeMap<String, String>,
+    /// Documents stored by [`Agent::record`], by kind.
+    pub(crate) records: BTreeMap<String, String>,
+    /// Kinds of cluster it can set up.
+    pub(crate) distributions: Vec<String>,
+}
+
+/// What a machine still lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    /// One readable line per change: "swap: /swap.img is active".
+    pub(crate) drift: Vec<String>,
+    /// Steps that this machine cannot do, with the reason.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// What a machine has of a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing.
+    #[default]
+    Clean,
+    /// Something unfinished.
+    Partial,
+    /// A finished control plane.
+    ControlPlane,
+    /// A finished worker.
+    Worker,
+}
+
+/// A machine's part in a cluster and, on a control plane, the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClusterStatus {
+    pub(crate) standing: Standing,
+    /// Pin of the cluster's CA, which tells clusters apart; empty without one.
+    pub(crate) cluster_id: String,
+    pub(crate) found: Vec<String>,
+    pub(crate) node_name: String,
+    pub(crate) api_ready: bool,
+    pub(crate) api_message: String,
+    pub(crate) version: String,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// A node as the API server has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) ready: bool,
+    pub(crate) version: String,
+    pub(crate) control_plane: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// `key=value:Effect`
+    pub(crate) taints: Vec<String>,
+}
+
+/// The administrator's access to a cluster. The kubeconfig is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Kubeconfig {
+    pub(crate) text: String,
+    pub(crate) ca_certificate: String,
+    pub(crate) endpoint: String,
+}
+
+impl std::fmt::Debug for Kubeconfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kubeconfig").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Agents {
+    /// Connects to the agent with this address and key.
+    pub(crate) async fn connect(&self, endpoint: &Endpoint, role: Role) -> Result<Agent, Error> {
+        let Endpoint { address, fingerprint } = endpoint;
+        let pin = fingerprint.parse().map_err(|_| Error::BadEndpoint(format!("{address},{fingerprint}")))?;
+        let dialled = dial_pinned(self.authority()?, role, address, pin).await?;
+        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST);
+        Ok(Agent { client: client.max_encoding_message_size(LARGEST), address: address.clone() })
+    }
+}
+
+impl Agent {
+    /// Version, known steps, facts, records.
+    pub(crate) async fn describe(&mut self) -> Result<Description, Error> {
+        let asked = self.client.describe(wire::DescribeRequest {});
+        let said = answer(&self.address, "Describe", asked).await?;
+        Ok(Description {
+            facts: said.facts.map(facts).unwrap_or_default(),
+            version: said.version,
+            steps: said.steps,
+            records: said.records,
+            distributions: said.distributions,
+        })
+    }
+
+    /// What the machine lacks to be as `spec` says.
+    pub(crate) async fn plan(&mut self, spec: &MachineSpec) -> Result<Missing, Error> {
+        let asked = self.client.plan(wire::PlanRequest { spec: Some(spec.to_wire()) });
+        let said = answer(&self.address, "Plan", asked).await?;
+        Ok(Missing {
+            drift: said.changes.into_iter().map(|change| format!("{}: {}", change.step, change.summary)).collect(),
+            skipped: said.skipped.into_iter().map(|left| format!("{}: {}", left.step, left.reason)).collect(),
+        })
+    }
+
+    /// Stores a document for a later import; without secrets.
+    pub(crate) async fn record(&mut self, kind: &str, document: &str) -> Result<(), Error> {
+        let request = wire::RecordRequest { kind: kind.to_owned(), document: document.to_owned() };
+        answer(&self.address, "Record", self.client.record(request)).await.map(drop)
+    }
+
+    /// How the machine stands in its cluster.
+    pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, Error> {
+        let asked = self.client.cluster_status(wire::ClusterStatusRequest {});
+        let said = answer(&self.address, "ClusterStatus", asked).await?;
+        let evidence = said.evidence.unwrap_or_default();
+        Ok(ClusterStatus {
+            standing: standing(evidence.standing()),
+            cluster_id: evidence.cluster_id,
+            found: evidence.found,
+            node_name: evidence.node_name,
+            api_ready: said.api_ready,
+            api_message: said.api_message,
+            version: said.version,
+            nodes: said.nodes.into_iter().map(node).collect(),
+        })
+    }
+
+    /// Mints a join token that lives for half an hour.
+    pub(crate) async fn join_material(&mut self) -> Result<super::run::JoinMaterial, Error> {
+        let asked = self.client.join_material(wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S });
+        answer(&self.address, "JoinMaterial", asked).await.map(super::run::JoinMaterial)
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) async fn kubeconfig(&mut self) -> Result<Kubeconfig, Error> {
+        let asked = self.client.kubeconfig(wire::KubeconfigRequest {});
+        let said = answer(&self.address, "Kubeconfig", asked).await?;
+        Ok(Kubeconfig { text: said.kubeconfig, ca_certificate: said.ca_certificate, endpoint: said.endpoint })
+    }
+}
+
+/// The answer of a call, within its time.
+pub(super) async fn answer<T>(
+    address: &str,
+    call: &'static str,
+    asked: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Error> {
+    let late = |_| Error::Unreachable { address: address.to_owned(), why: format!("no answer to {call} in time") };
+    let said = tokio::time::timeout(ANSWER, asked).await.map_err(late)?;
+    said.map(Response::into_inner).map_err(|status| judge(address, call, &status))
+}
+
+/// What a refused or broken call means.
+pub(super) fn judge(address: &str, call: &'static str, status: &Status) -> Error {
+    let address = address.to_owned();
+    let run_id = status.metadata().get("groundwork-run").and_then(|id| id.to_str().ok());
+    match (status.code(), run_id) {
+        (Code::Aborted, Some(run_id)) => Error::Busy { address, run_id: run_id.to_owned() },
+        (Code::Unimplemented, _) => Error::TooOld { address, version: "older".to_owned(), what: call.to_owned() },
+        (Code::Unavailable | Code::Cancelled | Code::Unknown, _) => Error::Unreachable { address, why: chain(status) },
+        _ => Error::Refused { address, call, message: status.message().to_owned() },
+    }
+}
+
+fn standing(wire: WireStanding) -> Standing {
+    match wire {
+        WireStanding::Unspecified | WireStanding::Clean => Standing::Clean,
+        WireStanding::Partial => Standing::Partial,
+        WireStanding::ControlPlane => Standing::ControlPlane,
+        WireStanding::Worker => Standing::Worker,
+    }
+}
+
+fn node(wire: wire::ClusterNode) -> Node {
+    Node {
+        name: wire.name,
+        ready: wire.ready,
+        version: wire.kubelet_version,
+        control_plane: wire.control_plane,
+        labels: wire.labels,
+        taints: wire.taints,
+    }
+}
+
+/// Facts that hold still between two looks: memory in use or the time of day would be a difference in every plan.
+fn facts(wire: wire::Facts) -> BTreeMap<String, String> {
+    let pairs = [
+        ("hostname", wire.hostname),
+        ("os", wire.os_name),
+        ("kernel", wire.kernel),
+        ("architecture", wire.architecture),
+        ("virtualization", wire.virtualization),
+        ("cpus", wire.cpus.to_string()),
+        ("memory_mib", (wire.memory_bytes / (1 << 20)).to_string()),
+        ("machine_uuid", wire.machine_uuid),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+const ANSWER: Duration = Duration::from_secs(120);
+const JOIN_TOKEN_S: u32 = 1_800;
+/// A specification carries files.
+const LARGEST: usize = 64 << 20;

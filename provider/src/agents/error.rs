@@ -1,0 +1,168 @@
+//! What can go wrong between the provider and an agent, told apart by what a person would do about it.
+//!
+//! No advice stands here: that is `crate::explain`'s work.
+
+use std::path::PathBuf;
+use trust::Pin;
+
+/// A failed act towards an agent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The provider block names no CA, so no agent can be talked to.
+    #[error("the provider has no CA for its agents")]
+    NoAuthority,
+    /// The CA cannot be used.
+    #[error("the CA for the agents cannot be used: {0}")]
+    BadAuthority(String),
+    /// A file of `pki_dir` cannot be read or written.
+    #[error("cannot use {path}")]
+    PkiFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// This build of the provider carries no agent for machines.
+    #[error("this build of the provider carries no agent binary")]
+    NoBinary,
+    /// Not an endpoint, or not of the form that is written in states.
+    #[error("{0:?} is no agent endpoint")]
+    BadEndpoint(String),
+    /// Nobody answers. It may pass.
+    #[error("the agent at {address} cannot be reached: {why}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// The network's words.
+        why: String,
+    },
+    /// Somebody answers, but not with the machine's key: rebuilt, or another machine at its address.
+    #[error("the machine at {address} has the key {found}, not {expected}")]
+    OtherKey {
+        /// Where.
+        address: String,
+        /// The key in the state.
+        expected: Pin,
+        /// The key it has.
+        found: Pin,
+    },
+    /// The agent does not accept our client certificate: it was installed with another CA.
+    #[error("the agent at {address} refused the provider's certificate ({alert})")]
+    OtherAuthority {
+        /// Where.
+        address: String,
+        /// The TLS alert.
+        alert: String,
+    },
+    /// The agent accepts our CA but finds the certificate out of date: one of the two clocks is wrong.
+    #[error("the agent at {address} finds the provider's certificate out of date")]
+    Clock {
+        /// Where.
+        address: String,
+    },
+    /// The agent waits for its enrolment.
+    #[error("the agent at {address} is not enrolled: {message}")]
+    NotEnrolled {
+        /// Where.
+        address: String,
+        /// What it waits for, in its own words.
+        message: String,
+    },
+    /// The agent is enrolled already.
+    #[error("the agent at {address} is enrolled already")]
+    AlreadyEnrolled {
+        /// Where.
+        address: String,
+    },
+    /// The agent is another machine's.
+    #[error("the agent at {address} belongs to another machine than {expected}")]
+    OtherMachine {
+        /// Where.
+        address: String,
+        /// The SMBIOS UUID looked for.
+        expected: String,
+    },
+    /// A proof does not hold: a relay stands in between, or the seed was another's.
+    #[error("the enrolment of {address} was refused: {why}")]
+    NotProven {
+        /// Where.
+        address: String,
+        /// Which proof.
+        why: String,
+    },
+    /// The agent does not know what is asked of it.
+    #[error("the agent at {address} (version {version}) does not know {what}")]
+    TooOld {
+        /// Where.
+        address: String,
+        /// Its version.
+        version: String,
+        /// Steps or operations.
+        what: String,
+    },
+    /// Another run is in progress.
+    #[error("the agent at {address} is busy with run {run_id}")]
+    Busy {
+        /// Where.
+        address: String,
+        /// Whose events can be had.
+        run_id: String,
+    },
+    /// The request itself was not good.
+    #[error("the agent at {address} refused {call}: {message}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// Name of the call.
+        call: &'static str,
+        /// The agent's words.
+        message: String,
+    },
+    /// A run ended without reaching its end.
+    #[error("run {} on {address} failed: {}", failure.run_id, failure.message)]
+    Run {
+        /// Where.
+        address: String,
+        /// Where it stood and what was printed.
+        failure: Box<RunFailure>,
+    },
+    /// Time ran out.
+    #[error("the time for {what} is over")]
+    Deadline {
+        /// What was waited for.
+        what: String,
+        /// Why the last try failed.
+        last: Option<Box<Self>>,
+    },
+    /// Terraform was told to stop.
+    #[error("stopped on request")]
+    Stopped,
+}
+
+/// Where a run stood when it failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RunFailure {
+    pub(crate) run_id: String,
+    pub(crate) step: String,
+    pub(crate) change: String,
+    pub(crate) message: String,
+    /// Last lines printed by the program that failed.
+    pub(crate) output: Vec<String>,
+    pub(crate) cancelled: bool,
+}
+
+impl Error {
+    /// Whether waiting may help: the machine may still be booting.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NotEnrolled { .. } | Self::Clock { .. })
+    }
+
+    /// Whether the machine gave no answer at all.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Deadline { last, .. } => last.as_deref().is_some_and(Self::is_unreachable),
+            _ => false,
+        }
+    }
+}

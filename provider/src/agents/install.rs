@@ -1,0 +1,148 @@
+//! What a seed image carries to put the agent onto a machine, and the secret it proves itself with.
+//!
+//! The provider holds the agent's binaries inside itself (`build.rs`). The seed carries the one of the machine's architecture,
+//! its unit, its configuration, the CA's certificate and `enrol.json`, all in the folder `groundwork`, with the script that
+//! installs them. Only that script's call stands in the user-data: the secret never gets into cloud-init's own files.
+
+use super::Error;
+use super::pki::Authority;
+use crate::seed::{AgentPart, File};
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::{Map, json};
+use std::fmt;
+use trust::{Secret, nonce};
+
+include!(concat!(env!("OUT_DIR"), "/agents.rs"));
+
+/// For which machine a seed is made.
+#[derive(Debug, Clone)]
+pub(crate) struct SeedFor<'a> {
+    /// Its SMBIOS UUID.
+    pub(crate) machine_uuid: &'a str,
+    /// One more than the secret issued before for this machine, from 1.
+    pub(crate) generation: u64,
+    /// Port the agent listens on.
+    pub(crate) port: u16,
+}
+
+/// A secret that was issued and not used yet. It lives in memory only.
+#[derive(Clone)]
+pub(crate) struct PendingEnrolment {
+    pub(super) id: String,
+    pub(super) generation: u64,
+    pub(super) machine_uuid: String,
+    pub(super) secret: Secret,
+}
+
+impl fmt::Debug for PendingEnrolment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, generation, machine_uuid, secret: _ } = self;
+        f.debug_struct("PendingEnrolment")
+            .field("id", id)
+            .field("generation", generation)
+            .field("machine_uuid", machine_uuid)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The agent's part of a seed, and the enrolment it leads to.
+pub(super) fn seed(authority: &Authority, wanted: &SeedFor<'_>) -> Result<(AgentPart, PendingEnrolment), Error> {
+    seed_of(AGENTS, authority, wanted)
+}
+
+fn seed_of(
+    agents: &[(&str, &[u8])],
+    authority: &Authority,
+    wanted: &SeedFor<'_>,
+) -> Result<(AgentPart, PendingEnrolment), Error> {
+    if agents.is_empty() {
+        return Err(Error::NoBinary);
+    }
+    let pending = PendingEnrolment {
+        id: hex::encode(nonce().get(..12).unwrap_or_default()),
+        generation: wanted.generation,
+        machine_uuid: wanted.machine_uuid.to_ascii_lowercase(),
+        secret: Secret::generate(),
+    };
+    let mut files = vec![
+        file("install.sh", 0o755, install_script(&pending.id, agents)),
+        file("groundwork-agent.service", 0o644, UNIT),
+        file("agent.toml", 0o644, configuration(wanted.port)),
+        file("ca.pem", 0o644, authority.pem()),
+        file("enrol.json", 0o600, enrol_json(&pending)),
+    ];
+    files.extend(agents.iter().map(|(machine, binary)| file(&format!("agent-{machine}"), 0o755, *binary)));
+    Ok((AgentPart { cloud_config: cloud_config(), files }, pending))
+}
+
+/// `bootcmd` runs on every boot; what it starts does its work once per seed, so that a re-issued secret is taken up too.
+fn cloud_config() -> Map<String, serde_json::Value> {
+    let mut keys = Map::new();
+    keys.insert("bootcmd".to_owned(), json!([["sh", "-c", FIND_SEED]]));
+    keys
+}
+
+fn enrol_json(pending: &PendingEnrolment) -> String {
+    let PendingEnrolment { id, generation, machine_uuid, secret } = pending;
+    json!({ "id": id, "generation": generation, "machine_uuid": machine_uuid, "secret": secret.to_base64() })
+        .to_string()
+}
+
+fn configuration(port: u16) -> String {
+    format!("# Written by Groundwork's seed.\nlisten = \"[::]:{port}\"\n")
+}
+
+fn install_script(id: &str, agents: &[(&str, &[u8])]) -> String {
+    let sums: Vec<String> = agents
+        .iter()
+        .map(|(machine, binary)| format!("{machine}) sum={} ;;", hex::encode(digest(&SHA256, binary))))
+        .collect();
+    INSTALL.replace("@ID@", id).replace("@SUMS@", &sums.join("\n"))
+}
+
+fn file(name: &str, mode: u32, bytes: impl AsRef<[u8]>) -> File {
+    File { path: format!("groundwork/{name}"), mode, bytes: bytes.as_ref().to_vec() }
+}
+
+const UNIT: &str = include_str!("../../../agent/groundwork-agent.service");
+const FIND_SEED: &str = include_str!("install/find-seed.sh");
+const INSTALL: &str = include_str!("install/install.sh");
+
+#[cfg(test)]
+mod tests {
+    use super::super::pki;
+    use super::*;
+
+    fn made() -> (AgentPart, PendingEnrolment) {
+        let dir = tempfile::tempdir().unwrap();
+        pki::init(dir.path()).unwrap();
+        let authority = Authority::from_dir(dir.path()).unwrap();
+        let wanted = SeedFor { machine_uuid: "ABCD", generation: 2, port: 7443 };
+        seed_of(&[("x86_64", b"binary")], &authority, &wanted).unwrap()
+    }
+
+    #[test]
+    fn the_secret_stands_in_one_file_of_the_seed_and_nowhere_else() {
+        let (part, pending) = made();
+        let secret = pending.secret.to_base64();
+        let holders: Vec<_> = part
+            .files
+            .iter()
+            .filter(|file| String::from_utf8_lossy(&file.bytes).contains(&secret))
+            .map(|file| file.path.as_str())
+            .collect();
+        assert_eq!(holders, ["groundwork/enrol.json"]);
+        assert!(!json!(part.cloud_config).to_string().contains(&secret));
+        assert!(!format!("{pending:?}").contains(&secret), "{pending:?}");
+    }
+
+    #[test]
+    fn the_script_knows_the_binary_and_the_enrolment() {
+        let (part, pending) = made();
+        let script = part.files.iter().find(|file| file.path == "groundwork/install.sh").unwrap();
+        let script = String::from_utf8_lossy(&script.bytes);
+        assert!(script.contains(&format!("x86_64) sum={} ;;", hex::encode(digest(&SHA256, b"binary")))), "{script}");
+        assert!(script.contains(&pending.id));
+        assert!(!script.contains('@'), "every placeholder is filled: {script}");
+    }
+}

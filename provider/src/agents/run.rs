@@ -1,0 +1,390 @@
+//! Work that takes its time: an agent runs it by itself and tells its story; the provider follows, through lost connections.
+//!
+//! Every job may be repeated: an agent does only what is missing. So when a connection breaks, the provider looks for the run
+//! and, if the agent lost it too (it was restarted), starts again. Terraform's stop asks the agent to end the run before its
+//! next change; nothing is cut in the middle.
+
+use super::call::{Agent, answer, judge};
+use super::spec::MachineSpec;
+use super::{Agents, Endpoint, Error, RunFailure, Wait};
+use agent_proto::v1::{self as wire, event::What};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Code, Status, Streaming};
+use trust::Role;
+
+/// What a machine needs to join. Its `Debug` prints nothing.
+#[derive(Clone)]
+pub(crate) struct JoinMaterial(pub(super) wire::JoinMaterialReply);
+
+impl std::fmt::Debug for JoinMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JoinMaterial")
+    }
+}
+
+/// The first control plane to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Init {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) node_name: String,
+    pub(crate) advertise_address: String,
+    /// Empty: the node's own address.
+    pub(crate) endpoint: String,
+    pub(crate) pod_subnet: String,
+    pub(crate) service_subnet: String,
+    pub(crate) certificate_names: Vec<String>,
+    /// `None` leaves kubeadm's own taint.
+    pub(crate) taints: Option<Vec<String>>,
+}
+
+/// A worker to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Join {
+    pub(crate) version: String,
+    pub(crate) node_name: String,
+    pub(crate) material: JoinMaterial,
+}
+
+/// Labels and taints of a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NodeSettings {
+    pub(crate) node_name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) taints: Vec<String>,
+    pub(crate) remove_labels: Vec<String>,
+    pub(crate) remove_taints: Vec<String>,
+}
+
+/// What an agent can be set to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Job {
+    /// Make the machine as the specification says.
+    Apply(Box<MachineSpec>),
+    /// `kubeadm init`
+    Init(Box<Init>),
+    /// `kubeadm join`
+    Join(Join),
+    /// Leave the cluster with this id (empty: any) and clean up.
+    Reset { cluster_id: String },
+    /// Set labels and taints; on a control plane.
+    NodeSet(NodeSettings),
+    /// Drain and delete a node; on a control plane.
+    NodeRemove { node_name: String, unreachable: bool },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) run_id: String,
+    pub(crate) changes: u32,
+    pub(crate) reboot_needed: bool,
+}
+
+impl Agents {
+    /// Has the agent do `job` and waits for its end.
+    pub(crate) async fn run(&self, endpoint: &Endpoint, job: &Job, wait: &Wait<'_>) -> Result<Report, Error> {
+        let patience = Instant::now() + PATIENCE;
+        let mut lost = 0;
+        loop {
+            let error = match self.once(endpoint, job, wait).await {
+                Ok(Ended::Done(report)) => return Ok(report),
+                Ok(Ended::Lost) if lost < 3 => {
+                    lost += 1;
+                    continue;
+                }
+                Ok(Ended::Lost) => lost_again(endpoint),
+                Err(error) => error,
+            };
+            match error {
+                Error::Busy { run_id, .. } => self.wait_for_other(endpoint, &run_id, wait).await?,
+                error @ Error::Unreachable { .. } if Instant::now() < patience => {
+                    wait.pause(PAUSE, "the agent to answer", error).await?;
+                }
+                error => return Err(error),
+            }
+        }
+    }
+
+    async fn once(&self, endpoint: &Endpoint, job: &Job, wait: &Wait<'_>) -> Result<Ended, Error> {
+        let mut agent = self.connect(endpoint, job.role()).await?;
+        let events = agent.start(job).await?;
+        self.follow(endpoint, job.role(), events, wait).await
+    }
+
+    /// Lets a run of somebody else come to its end, such as one whose provider was killed. How it ends is not our business.
+    async fn wait_for_other(&self, endpoint: &Endpoint, run_id: &str, wait: &Wait<'_>) -> Result<(), Error> {
+        (wait.progress)(&format!("{}: waiting for run {run_id}, which is in progress", endpoint.address));
+        let mut agent = self.connect(endpoint, Role::Operator).await?;
+        let Some(events) = agent.attach(run_id).await? else { return Ok(()) };
+        match self.follow(endpoint, Role::Operator, events, wait).await {
+            Ok(_) | Err(Error::Run { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads events until the run ends, attaching again when the connection breaks.
+    async fn follow(
+        &self,
+        endpoint: &Endpoint,
+        role: Role,
+        mut events: Streaming<wire::Event>,
+        wait: &Wait<'_>,
+    ) -> Result<Ended, Error> {
+        let mut run = Follower::new(&endpoint.address, wait.deadline);
+        loop {
+            match run.next(&mut events, wait).await {
+                Next::Event(event) => {
+                    if let Some(ended) = run.take(event, wait.progress) {
+                        return ended;
+                    }
+                }
+                Next::Stop => {
+                    run.stop_by = Some(Instant::now() + STOPPING);
+                    self.cancel(endpoint, role, &run.run_id).await;
+                }
+                Next::Late => {
+                    self.cancel(endpoint, role, &run.run_id).await;
+                    return Err(Error::Deadline { what: format!("run {} on {}", run.run_id, run.address), last: None });
+                }
+                Next::Broken(status) => {
+                    let Some(again) = self.attach_again(endpoint, role, &mut run, (wait, &status)).await? else {
+                        return Ok(Ended::Lost);
+                    };
+                    events = again;
+                }
+            }
+        }
+    }
+
+    /// Connects until the agent answers; `None` if it does not know the run any more.
+    async fn attach_again(
+        &self,
+        endpoint: &Endpoint,
+        role: Role,
+        run: &mut Follower,
+        (wait, broken): (&Wait<'_>, &Status),
+    ) -> Result<Option<Streaming<wire::Event>>, Error> {
+        run.seen = 0;
+        loop {
+            let why = broken.message().to_owned();
+            let last = Error::Unreachable { address: run.address.clone(), why };
+            wait.pause(PAUSE, "the agent to answer again", last).await?;
+            let Ok(mut agent) = self.connect(endpoint, role).await else { continue };
+            match agent.attach(&run.run_id).await {
+                Err(error) if error.is_unreachable() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Asks the agent to end a run before its next change. If it does not hear, the run goes on and is found next time.
+    async fn cancel(&self, endpoint: &Endpoint, role: Role, run_id: &str) {
+        let Ok(mut agent) = self.connect(endpoint, role).await else { return };
+        let request = wire::CancelRequest { run_id: run_id.to_owned() };
+        if let Err(error) = answer(&agent.address, "Cancel", agent.client.cancel(request)).await {
+            tracing::warn!(run_id, error = %error, "the run could not be cancelled");
+        }
+    }
+}
+
+impl Agent {
+    async fn start(&mut self, job: &Job) -> Result<Streaming<wire::Event>, Error> {
+        let Self { client, address } = self;
+        let (call, started) = match job {
+            Job::Apply(spec) => ("Apply", client.apply(wire::ApplyRequest { spec: Some(spec.to_wire()) }).await),
+            Job::Init(init) => ("ClusterInit", client.cluster_init(init.to_wire()).await),
+            Job::Join(join) => ("ClusterJoin", client.cluster_join(join.to_wire()).await),
+            Job::Reset { cluster_id } => {
+                let request = wire::ClusterResetRequest { cluster_id: cluster_id.clone() };
+                ("ClusterReset", client.cluster_reset(request).await)
+            }
+            Job::NodeSet(settings) => ("NodeSet", client.node_set(settings.to_wire()).await),
+            Job::NodeRemove { node_name, unreachable } => {
+                let request = wire::NodeRemoveRequest {
+                    node_name: node_name.clone(),
+                    drain_timeout_s: DRAIN_S,
+                    unreachable: *unreachable,
+                };
+                ("NodeRemove", client.node_remove(request).await)
+            }
+        };
+        started.map(tonic::Response::into_inner).map_err(|status| judge(address, call, &status))
+    }
+
+    /// The events of a run from its beginning; `None` if the agent does not know it any more.
+    async fn attach(&mut self, run_id: &str) -> Result<Option<Streaming<wire::Event>>, Error> {
+        let request = wire::AttachRequest { run_id: run_id.to_owned() };
+        match self.client.attach(request).await {
+            Ok(events) => Ok(Some(events.into_inner())),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(judge(&self.address, "Attach", &status)),
+        }
+    }
+}
+
+enum Ended {
+    Done(Report),
+    /// The agent was restarted and knows nothing of the run.
+    Lost,
+}
+
+/// What comes next while a run is followed.
+enum Next {
+    Event(wire::Event),
+    /// Terraform wants to stop; said once.
+    Stop,
+    /// The deadline has passed.
+    Late,
+    /// The connection is gone.
+    Broken(Status),
+}
+
+/// What is known of the run being followed.
+struct Follower {
+    address: String,
+    run_id: String,
+    /// Events of this stream so far; a new stream begins from the first again.
+    seen: usize,
+    /// Events already told to the user.
+    told: usize,
+    deadline: Instant,
+    /// Set when the agent was asked to stop: until when it may take to do so.
+    stop_by: Option<Instant>,
+}
+
+impl Follower {
+    fn new(address: &str, deadline: Instant) -> Self {
+        Self { address: address.to_owned(), run_id: String::new(), seen: 0, told: 0, deadline, stop_by: None }
+    }
+
+    async fn next(&self, events: &mut Streaming<wire::Event>, wait: &Wait<'_>) -> Next {
+        let late = self.stop_by.unwrap_or(self.deadline);
+        // All arms are cancel-safe: a stream's next message, a token, a timer.
+        tokio::select! {
+            event = events.message() => match event {
+                Ok(Some(event)) => Next::Event(event),
+                Ok(None) => Next::Broken(Status::unavailable("the events ended before the run")),
+                Err(status) => Next::Broken(status),
+            },
+            () = wait.stop.cancelled(), if self.stop_by.is_none() => Next::Stop,
+            () = tokio::time::sleep_until(late) => Next::Late,
+        }
+    }
+
+    fn take(&mut self, event: wire::Event, progress: &(dyn Fn(&str) + Send + Sync)) -> Option<Result<Ended, Error>> {
+        self.run_id.clone_from(&event.run_id);
+        self.seen += 1;
+        if self.seen > self.told {
+            self.told = self.seen;
+            if let Some(line) = event.what.as_ref().and_then(line) {
+                progress(&format!("{}: {line}", self.address));
+            }
+        }
+        match event.what? {
+            What::Finished(end) => Some(Ok(Ended::Done(Report {
+                run_id: event.run_id,
+                changes: end.changes,
+                reboot_needed: end.reboot_needed,
+            }))),
+            What::Failed(failed) if failed.cancelled && self.stop_by.is_some() => Some(Err(Error::Stopped)),
+            What::Failed(failed) => Some(Err(self.failure(failed))),
+            What::Began(_) | What::StepBegan(_) | What::ChangeMade(_) | What::Output(_) | What::Skipped(_) => None,
+        }
+    }
+
+    fn failure(&self, failed: wire::RunFailed) -> Error {
+        let wire::RunFailed { step, change, message, output, cancelled } = failed;
+        let failure = RunFailure { run_id: self.run_id.clone(), step, change, message, output, cancelled };
+        Error::Run { address: self.address.clone(), failure: Box::new(failure) }
+    }
+
+    fn unreachable(&self, status: &Status) -> Error {
+        Error::Unreachable { address: self.address.clone(), why: status.message().to_owned() }
+    }
+}
+
+/// What a user sees of an event while waiting; output of programs is for the log.
+fn line(what: &What) -> Option<String> {
+    match what {
+        What::Began(began) => Some(format!("{} began", began.kind)),
+        What::StepBegan(_) => None,
+        What::ChangeMade(made) => Some(format!("{}: {}", made.step, made.summary)),
+        What::Output(output) => {
+            tracing::debug!(step = output.step, line = output.line, "output");
+            None
+        }
+        What::Skipped(skipped) => Some(format!("{}: left out: {}", skipped.step, skipped.reason)),
+        What::Finished(end) => Some(format!("done, {} changes", end.changes)),
+        What::Failed(failed) => Some(format!("{} failed", failed.step)),
+    }
+}
+
+impl Job {
+    fn role(&self) -> Role {
+        match self {
+            Self::Reset { .. } => Role::Admin,
+            Self::Apply(_) | Self::Init(_) | Self::Join(_) | Self::NodeSet(_) | Self::NodeRemove { .. } => {
+                Role::Operator
+            }
+        }
+    }
+}
+
+impl Init {
+    fn to_wire(&self) -> wire::ClusterInitRequest {
+        wire::ClusterInitRequest {
+            distribution: "kubeadm".to_owned(),
+            name: self.name.clone(),
+            version: self.version.clone(),
+            node_name: self.node_name.clone(),
+            advertise_address: self.advertise_address.clone(),
+            endpoint: self.endpoint.clone(),
+            pod_subnet: self.pod_subnet.clone(),
+            service_subnet: self.service_subnet.clone(),
+            certificate_names: self.certificate_names.clone(),
+            labels: BTreeMap::new(),
+            taints: self.taints.clone().unwrap_or_default(),
+            taints_given: self.taints.is_some(),
+        }
+    }
+}
+
+impl Join {
+    fn to_wire(&self) -> wire::ClusterJoinRequest {
+        wire::ClusterJoinRequest {
+            distribution: "kubeadm".to_owned(),
+            version: self.version.clone(),
+            node_name: self.node_name.clone(),
+            advertise_address: String::new(),
+            material: Some(self.material.0.clone()),
+            control_plane: None,
+        }
+    }
+}
+
+impl NodeSettings {
+    fn to_wire(&self) -> wire::NodeSetRequest {
+        wire::NodeSetRequest {
+            node_name: self.node_name.clone(),
+            labels: self.labels.clone(),
+            taints: self.taints.clone(),
+            remove_labels: self.remove_labels.clone(),
+            remove_taints: self.remove_taints.clone(),
+        }
+    }
+}
+
+fn lost_again(endpoint: &Endpoint) -> Error {
+    let why = "the agent was restarted again and again during the run".to_owned();
+    Error::Unreachable { address: endpoint.address.clone(), why }
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long an agent may be away before a job has begun: a machine that restarts is back by then.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a run may take to its next change after Terraform was told to stop.
+const STOPPING: Duration = Duration::from_secs(300);
+const DRAIN_S: u32 = 300;
