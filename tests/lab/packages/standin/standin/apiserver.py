@@ -1,5 +1,6 @@
 """The API server: HTTPS with the certificates kubeadm made, objects in a Store, no watches and no tables."""
 
+import base64
 import datetime
 import http.server
 import json
@@ -8,7 +9,7 @@ import ssl
 import sys
 import urllib.parse
 
-from standin import auth, controllers, paths, release, store, words
+from standin import auth, controllers, paths, release, store, tokens, words
 
 SUBRESOURCES = {"status", "eviction", "approval", "binding", "scale"}
 
@@ -117,10 +118,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise store.Problem(403, "Forbidden", f'nodes "{body["metadata"]["name"]}" is forbidden: node "{user.node}" is not allowed to modify node')
         if target.namespace and not self.server.kept.find("", "namespaces", "", target.namespace):
             raise store.Problem(404, "NotFound", f'namespaces "{target.namespace}" not found')
+        _remember_token(body)
         return 201, self.server.kept.create(*target.key, _prepared(target, body))
 
     def on_update(self, target: Target, query: dict, body: dict, user) -> tuple[int, object]:
         _check_kind(target, body)
+        _remember_token(body)
         return 200, self.server.kept.replace(*target.key, target.name, _prepared(target, body))
 
     def on_patch(self, target: Target, query: dict, body, user) -> tuple[int, object]:
@@ -164,6 +167,15 @@ def _decode(content: bytes):
         return words.load(content.decode())
 
 
+def _remember_token(body: dict) -> None:
+    """Keeps every bootstrap token there ever was, for the test that searches states and logs for them."""
+    if body.get("type") == "bootstrap.kubernetes.io/token":
+        data = tokens.fields(body)
+        paths.SEEN_TOKENS.parent.mkdir(parents=True, exist_ok=True)
+        with paths.SEEN_TOKENS.open("a") as file:
+            file.write(f"{data.get('token-id')}.{data.get('token-secret')}\n")
+
+
 def _check_kind(target: Target, body: dict) -> None:
     if body.get("kind") not in (None, target.kind):
         message = f"the kind in the data ({body['kind']}) does not match the expected kind ({target.kind})"
@@ -174,8 +186,6 @@ def _prepared(target: Target, body: dict) -> dict:
     """What admission and conversion would do: a Secret's plain strings are encoded."""
     made = dict(body)
     if target.resource == "secrets" and made.get("stringData"):
-        import base64
-
         plain = made.pop("stringData")
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()}
         made["data"] = {**(made.get("data") or {}), **encoded}

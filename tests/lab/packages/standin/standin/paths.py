@@ -16,6 +16,7 @@ KUBELET = ROOT / "var/lib/kubelet"
 KUBELET_CONFIG = KUBELET / "config.yaml"
 KUBELET_FLAGS = KUBELET / "kubeadm-flags.env"
 ETCD = ROOT / "var/lib/etcd"
+SEEN_TOKENS = ROOT / "var/lib/groundwork-standin/seen-tokens"
 
 STATIC_PODS_UNIT = "standin-static-pods.service"
 CONFIGURATIONS = ("admin", "kubelet", "bootstrap-kubelet", "controller-manager", "scheduler")
