@@ -1,0 +1,159 @@
+"""A running lab: network, file server, API and control socket, from `serve` to a clean end."""
+
+import asyncio
+import functools
+import json
+import logging
+import pathlib
+import shlex
+import signal
+
+from . import certs, cgroups, image, packages
+from .control import Control
+from .httpd import IMAGE_PATH, FileServer
+from .machines.none import Nothing
+from .machines.nspawn import Container
+from .network import Network
+from .pve import LabPve
+from .settings import Settings, cache
+
+log = logging.getLogger("lab")
+
+
+async def serve(settings: Settings) -> None:
+    """Runs the lab until it is asked to stop, then takes everything away."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    lab = Lab(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lab.control.stop_asked.set)
+    try:
+        await lab.start()
+        await lab.control.stop_asked.wait()
+    finally:
+        await lab.stop()
+
+
+class Lab:
+    """The parts of one lab, put together."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.network = Network(settings) if settings.backend != "none" else None
+        self.pve = LabPve(settings, cache(), functools.partial(make_machine, settings, self.network))
+        self.control = Control(self.pve)
+        self.image = small_image(settings) if settings.backend == "none" else image.get(cache())
+        self.repository = None if settings.backend == "none" else packages.build()
+        own = settings.folder / "files"
+        self.files = FileServer(self.image.disk, self.repository and self.repository.folder, own)
+
+    async def start(self) -> None:
+        settings = self.settings
+        if self.network:
+            await self.network.up()
+            await self.network.answer_router_solicitations()
+            await self.files.start(sock=await self.network.listen("0.0.0.0", 80))
+        else:
+            await self.files.start(host=settings.files_host, port=8080)
+        ca, certificate, key = certs.make(settings.folder / "certs", settings.api_host)
+        self.pve.preload(settings.guests)
+        await self.pve.start(certificate, key)
+        await self.control.start()
+        write_facts(settings, self.environment(ca), self.pve.password)
+        log.info("lab %s: %s, API at %s", settings.name, settings.backend, self.pve.url)
+
+    async def stop(self) -> None:
+        await self.pve.shut_down()
+        await self.control.stop()
+        await self.files.stop()
+        if self.network:
+            await self.network.down()
+            for group in cgroups.leftovers(self.settings.tag):
+                cgroups.remove(pathlib.Path(group).name)
+
+    def environment(self, ca: str) -> dict[str, str]:
+        """What a user of this lab sets."""
+        settings = self.settings
+        files = f"http://{settings.files_host}" + ("" if self.network else ":8080")
+        values = {
+            "GROUNDWORK_PROXMOX_ENDPOINTS": self.pve.url,
+            "GROUNDWORK_PROXMOX_API_TOKEN": self.pve.token,
+            "GROUNDWORK_PROXMOX_CA_CERT_PEM": ca,
+            "LAB_IMAGE": str(self.image.disk),
+            "LAB_IMAGE_URL": files + IMAGE_PATH,
+            "LAB_IMAGE_SHA256": self.image.sha256,
+            "LAB_SUBNET": settings.subnet,
+            "LAB_CONTROL": str(settings.control),
+        }
+        if self.repository:
+            values["LAB_REPO_URL"] = f"{files}/debian"
+            values["LAB_KUBERNETES_URL"] = f"{files}/{self.repository.kubernetes_path}"
+            values["LAB_KUBERNETES_KEY"] = self.repository.kubernetes_key
+        return values
+
+
+def make_machine(settings: Settings, network: Network | None, plan, on_exit):
+    if settings.backend == "nspawn":
+        machine = Container(plan, on_exit)
+        machine.network = network
+        return machine
+    if settings.backend == "qemu":
+        from .machines.qemu import VirtualMachine
+
+        return VirtualMachine(plan, on_exit, network)
+    return Nothing(plan, on_exit)
+
+
+def small_image(settings: Settings) -> image.Image:
+    """Where nothing boots, an empty disk image will do."""
+    folder = settings.folder / "image"
+    folder.mkdir(parents=True, exist_ok=True)
+    header = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(12) + (16).to_bytes(4, "big") + (1 << 30).to_bytes(8, "big")
+    (folder / "image.qcow2").write_bytes(header.ljust(65536, b"\0"))
+    return image.Image(folder, image.digest_of(folder / "image.qcow2"))
+
+
+def write_facts(settings: Settings, environment: dict[str, str], password: str) -> None:
+    """lab.env for shells, quickstart.tfvars.json for the example, and lab.json, which says that the lab is ready."""
+    folder = settings.folder
+    lines = [f"{key}={shlex.quote(value)}\n" for key, value in environment.items()]
+    _write(folder / "lab.env", "".join(lines))
+    _write(folder / "quickstart.tfvars.json", json.dumps(quickstart(settings, environment), indent=2) + "\n")
+    facts = {
+        "name": settings.name,
+        "backend": settings.backend,
+        "number": settings.number,
+        "env": environment,
+        "root_password": password,
+    }
+    _write(folder / "lab.json", json.dumps(facts, indent=2) + "\n")
+
+
+def quickstart(settings: Settings, environment: dict[str, str]) -> dict:
+    """Values of examples/quickstart for this lab: one control plane, one worker."""
+    values = {
+        "node": "pve1",
+        "image_url": environment["LAB_IMAGE_URL"],
+        "image_checksum": f"sha256:{environment['LAB_IMAGE_SHA256']}",
+        "addresses": {"control_plane": settings.address(11), "workers": [settings.address(21)]},
+        "gateway": settings.address(1),
+        "memory_mib": 1024,
+        "disk_gib": 4,
+        "cpu_type": "host",
+    }
+    if "LAB_KUBERNETES_URL" in environment:
+        values["kubernetes_version"] = packages.VERSION
+        values["kubernetes_repository"] = {
+            "url": environment["LAB_KUBERNETES_URL"],
+            "key_pem": environment["LAB_KUBERNETES_KEY"],
+        }
+    return values
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    """Complete or not at all, and only for the user: it holds the token."""
+    new = path.with_name(f".{path.name}.new")
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(path)

@@ -1,0 +1,45 @@
+# First process of a container machine: makes it look like a machine of its own, then becomes systemd.
+#   nspawn-init.sh UUID
+set -eu
+uuid=$1
+real=/run/lab
+mount --make-rprivate /
+mkdir -p $real/sys $real/class $real/proc
+
+# /sys/class/dmi/id/product_uuid: the VM's SMBIOS UUID. Everything else in /sys/class is the kernel's.
+mount --rbind /sys $real/sys
+mount -t tmpfs -o mode=0755 tmpfs $real/class
+for class in /sys/class/*; do
+    [ "${class##*/}" = dmi ] || ln -s "$real/sys/class/${class##*/}" "$real/class/"
+done
+mkdir -p $real/class/dmi/id
+echo "$uuid" >$real/class/dmi/id/product_uuid
+chmod 0400 $real/class/dmi/id/product_uuid
+echo QEMU >$real/class/dmi/id/sys_vendor
+echo 'Standard PC (i440FX + PIIX, 1996)' >$real/class/dmi/id/product_name
+mount --move $real/class /sys/class
+
+# /proc/sys: network settings are the container's own, all others would be the host's. A copy takes their place:
+# what is written to it can be read back and touches nothing.
+mount -t tmpfs -o mode=0755 tmpfs $real/proc
+for part in /proc/sys/*; do
+    [ "${part##*/}" = net ] || cp -r "$part" $real/proc/ 2>/dev/null || true
+done
+find $real/proc -type f -exec chmod u+w {} +
+mkdir $real/proc/net
+mount --rbind /proc/sys/net $real/proc/net
+for own in kernel/hostname kernel/domainname kernel/random; do
+    mount --rbind /proc/sys/$own $real/proc/$own
+done
+mount --move $real/proc /proc/sys
+
+# A container's root is mounted from outside; fstab's line for it is for the virtual machine.
+mkdir -p /run/systemd/system
+ln -s /dev/null /run/systemd/system/systemd-remount-fs.service
+
+# Nobody else has these addresses: checking would keep every boot waiting for a second.
+for interface in /proc/sys/net/ipv6/conf/*; do
+    echo 0 >"$interface/accept_dad"
+done
+
+exec /lib/systemd/systemd

@@ -1,0 +1,120 @@
+"""The API object of a lab: fakepve with everything laid over it, and the cluster a lab has."""
+
+import pathlib
+import secrets
+import ssl
+import uuid
+from collections.abc import Callable
+
+from aiohttp import web
+from fakepve import FakePve
+
+from ..disks import Disks
+from ..faults import Faults
+from ..machines import Machine, Plan
+from ..settings import NODES, Settings
+from .config import Config
+from .power import Power
+from .tasks import Tasks
+from .traffic import Traffic
+from .transfer import Transfer
+from .volumes import Volumes
+
+GIB = 1024**3
+TOKEN_USER = "terraform@pve"
+TOKEN_ID = "terraform@pve!lab"
+# What a careful administrator grants; docs/ of the provider lists the same.
+PRIVILEGES = (
+    "VM.Allocate VM.Audit VM.Clone VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit VM.Config.Disk "
+    "VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options VM.Console VM.Migrate VM.PowerMgmt "
+    "VM.Snapshot VM.Snapshot.Rollback VM.GuestAgent.Audit VM.GuestAgent.Unrestricted "
+    "Datastore.Allocate Datastore.AllocateSpace Datastore.AllocateTemplate Datastore.Audit "
+    "Pool.Allocate Pool.Audit SDN.Use Sys.Audit Sys.Modify"
+).split()
+
+
+class LabPve(Traffic, Tasks, Transfer, Config, Volumes, Power, FakePve):
+    """A Proxmox VE cluster of two nodes on one address."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cache: pathlib.Path,
+        make_machine: Callable[[Plan, Callable[[Machine], None]], Machine],
+    ):
+        super().__init__(user="root@pam", password=secrets.token_urlsafe(12), host=settings.api_host)
+        self.settings = settings
+        self.cache = cache
+        self.make_machine = make_machine
+        self.faults = Faults()
+        self.disks = Disks(settings.folder / "storage", real=settings.backend != "none")
+        self.time_scale = 1.0
+        self.network["latency"] = settings.latency
+        for name in NODES:
+            self.add_node(name)
+        self.storages = storages()
+        self.secret = str(uuid.uuid4())
+        self.apitokens = {TOKEN_ID: self.secret, "root@pam!lab": str(uuid.uuid4())}
+        self.users = {TOKEN_USER: self.password}
+        self.grant(TOKEN_USER, "/", *PRIVILEGES)
+        self._setup_traffic()
+        self._setup_tasks()
+        self._setup_volumes()
+        self._setup_power()
+
+    @property
+    def token(self) -> str:
+        return f"{TOKEN_ID}={self.secret}"
+
+    async def start(self, certfile: str, keyfile: str) -> None:
+        """Listens, with pveproxy's patience for idle connections."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certfile, keyfile)
+        self.runner = web.AppRunner(self._build_app(), keepalive_timeout=5, access_log=None)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, self.host, self.port, ssl_context=context).start()
+
+    async def shut_down(self) -> None:
+        """Ends every machine, then stops listening."""
+        for machine in list(self.machines.values()):
+            self.machines.pop(machine.plan.vmid, None)
+            await machine.kill()
+        await self.stop()
+
+    def preload(self, count: int) -> None:
+        """Guests by the thousand, as the provider makes them, for tests of scale."""
+        for index in range(count):
+            vmid = 1000 + index
+            config = {
+                "name": f"guest-{index}",
+                "cores": 2,
+                "memory": "2048",
+                "scsihw": "virtio-scsi-single",
+                "scsi0": f"local-lvm:vm-{vmid}-disk-0,size=8G",
+                "net0": f"virtio=BC:24:11:{index >> 16 & 255:02X}:{index >> 8 & 255:02X}:{index & 255:02X},bridge=vmbr0",
+                "smbios1": f"uuid=00000000-0000-4000-8000-{vmid:012d}",
+                "boot": "order=scsi0;net0",
+                "serial0": "socket",
+            }
+            self.add_vm(vmid, config["name"], node=NODES[index % len(NODES)], config=config)
+
+
+def storages() -> dict:
+    """`local` as an installation has it, with imports allowed; disks on LVM-thin and in a folder."""
+    files = "iso,vztmpl,import,snippets,backup"
+    return {
+        "local": {"type": "dir", "active": 1, "content": files, "path": "/var/lib/vz", **space(200)},
+        "local-lvm": {
+            "type": "lvmthin",
+            "active": 1,
+            "content": "images,rootdir",
+            "vgname": "pve",
+            "thinpool": "data",
+            **space(500),
+        },
+        "data": {"type": "dir", "active": 1, "content": "images,iso", "path": "/mnt/data", **space(500)},
+    }
+
+
+def space(gib: int) -> dict:
+    return {"files": set(), "volumes": {}, "total": gib * GIB, "avail": gib * GIB}

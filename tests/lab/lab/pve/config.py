@@ -1,0 +1,216 @@
+"""Configuration: what is live and what waits for a reboot, as a real host decides it."""
+
+import re
+
+from fakepve import PveError, TaskError
+from fakepve import schema as pve_schema
+from fakepve.lxc import format_size
+from fakepve.qemu import DRIVE_KEY, drives_of, join_drive, split_drive, volume_ref, with_mac
+from fakepve.routing import split_list
+from fakepve.server import ok
+
+UPDATE = "/nodes/{node}/qemu/{vmid}/config"
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+ALWAYS_LIVE = re.compile(
+    r"description|hookscript|lock|migrate_\w+|name|onboot|protection|shares|startup|tags|vmstatestorage|cpuunits|"
+    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+|net\d+"
+)
+# Options of an attached disk that change while it is in use.
+LIVE_DISK_OPTIONS = re.compile(r"(m?bps|iops)\w*|backup|replicate|size")
+
+
+class Config:
+    """Mixin of LabPve."""
+
+    async def _config_get(self, request):
+        """Pending changes are merged in unless `current=1` asks for what runs."""
+        vm = self._vm(request, "VM.Audit")
+        config = dict(vm.config)
+        if str(request.query.get("current", "0")) not in ("1", "true"):
+            config.update({key: value for key, value in vm.pending.items() if value is not None})
+            config = {key: value for key, value in config.items() if vm.pending.get(key, "") is not None}
+        if "memory" in config:
+            config["memory"] = str(config["memory"])
+        return ok({**config, "digest": vm.digest()})
+
+    async def _apply_config(self, vm, user, p):
+        values = normalised(p)
+        deletes = split_list(values.get("delete"))
+        self._check_update(vm, values, deletes)
+        destroy = bool(int(values.pop("force", 0)))
+        before = self.disks_of(vm.config)
+        media = media_of(vm.config)
+        freed = [str(vm.config[key]).split(",")[0] for key in deletes if key in vm.config and key.startswith("unused")]
+        made = self.allocate_for_update(vm, user, values)
+        running = vm.status == "running"
+        waits = {"agent": values.pop("agent")} if running and "agent" in values else {}
+        try:
+            await self._work(vm.vmid)
+            await super()._apply_config(vm, user, values)
+        except (PveError, TaskError) as problem:
+            for volid in made:
+                self._qm_free(volid)
+            raise problem if isinstance(problem, PveError) else PveError(500, str(problem)) from problem
+        vm.pending.update(waits)
+        if running:
+            await self._hotplug(vm)
+            await self._change_media(vm, media)
+        for volume in freed:
+            self._qm_free(volume)
+        self.release_disks(vm, before, destroy)
+
+    def _check_update(self, vm, values: dict, deletes: list[str]) -> None:
+        if not set(values) - {"digest", "skiplock"}:
+            raise PveError(500, "no options specified")
+        digest = values.get("digest")
+        if digest and digest != vm.digest():
+            raise PveError(500, "checksum mismatch (file change by other user?)")
+        self._check_lock(vm)
+        known = update_properties()
+        for key in deletes:
+            if key not in known and not re.fullmatch(r"[a-z]+\d+", key):
+                raise PveError(400, "Parameter verification failed.", {"delete": f"unknown option '{key}'"})
+
+    def _config_priv(self, key):
+        return "root" if key in ("args", "hugepages", "affinity", "arch", "lock") else super()._config_priv(key)
+
+    # ------------------------------------------------------- a running VM
+
+    async def _hotplug(self, vm) -> None:
+        """Moves what takes effect at once from pending to current."""
+        for key, value in list(vm.pending.items()):
+            if value == vm.config.get(key):
+                del vm.pending[key]
+            elif await self._takes_effect(vm, key, value):
+                del vm.pending[key]
+                if value is None:
+                    vm.config.pop(key, None)
+                else:
+                    vm.config[key] = value
+
+    async def _takes_effect(self, vm, key: str, value) -> bool:
+        if ALWAYS_LIVE.fullmatch(key):
+            return True
+        if re.fullmatch(r"(scsi|virtio)\d+", key) and "disk" in str(vm.config.get("hotplug", "network,disk,usb")):
+            return await self._replug(vm, key, vm.config.get(key), value)
+        return False
+
+    async def _replug(self, vm, key: str, old, new) -> bool:
+        """Plugs a disk in or out; options of a disk that stays wait, but for its limits."""
+        machine = self.machines.get(vm.vmid)
+        if machine is None:
+            return True
+        if old and new and split_drive(old)[0] == split_drive(new)[0]:
+            return not any(not LIVE_DISK_OPTIONS.fullmatch(option) for option in changed_options(old, new))
+        if old and not await machine.detach_disk(key):
+            return False
+        return not new or await machine.attach_disk(self._drive(key, *split_drive(new)))
+
+    async def _change_media(self, vm, before: dict[str, str]) -> None:
+        machine = self.machines.get(vm.vmid)
+        for key, volume in media_of(vm.config).items():
+            if machine is not None and key in before and before[key] != volume:
+                await machine.change_medium(key, None if ":" not in volume else self.disks.path(volume))
+
+    # ------------------------------------------------------- resize, migrate
+
+    def _routes_lab_config(self):
+        one = "/nodes/{node}/qemu/{vmid}"
+        return [("PUT", one + "/resize", self._resize), ("POST", one + "/migrate", self._migrate_call)]
+
+    async def _resize(self, values, user):
+        vm = self.find(values["node"], values["vmid"])
+        key, wanted = values["disk"], str(values["size"])
+        self._check_lock(vm)
+        if key not in vm.config:
+            raise PveError(500, f"disk '{key}' does not exist")
+        volume, props = split_drive(vm.config[key])
+        sid, name = volume_ref(volume)
+        if props.get("media") == "cdrom":
+            raise PveError(500, "you can't resize a cdrom")
+        self.require(user, f"/storage/{sid}", "Datastore.AllocateSpace")
+        meta = self.storages[sid]["volumes"][name]
+
+        async def body():
+            old = int(meta["size"])
+            new = old + bytes_of(wanted[1:]) if wanted.startswith("+") else bytes_of(wanted)
+            if new < old:
+                raise TaskError("shrinking disks is not supported")
+            store = self.storages[sid]
+            if new - old > store.get("avail", new):
+                raise TaskError(f"unable to write to storage '{sid}': No space left on device")
+            if new > old:
+                await self._grow(vm, key, volume, new)
+            if "avail" in store:
+                store["avail"] -= new - old
+            meta["size"] = new
+            vm.config[key] = join_drive(volume, {**props, "size": format_size(new)})
+
+        return await self.task(vm.node, "resize", vm.vmid, user, body, vm=vm)
+
+    async def _grow(self, vm, key: str, volume: str, size: int) -> None:
+        machine = self.machines.get(vm.vmid)
+        if machine is None or not machine.grows_disks_itself:
+            self._later(vm.vmid, lambda: self.disks.grow(volume, size))
+            await self._work(vm.vmid)
+        if machine is not None:
+            await machine.grow_disk(key, size)
+
+    async def _migrate_call(self, values, user):
+        vm = self.find(values["node"], values["vmid"])
+        target = values["target"]
+        if target == vm.node:
+            raise PveError(400, "Parameter verification failed.", {"target": "target is local node."})
+        if target not in self.nodes:
+            raise PveError(500, f"no such cluster node '{target}'")
+        self._check_lock(vm)
+        if vm.status == "running" and not values.get("online"):
+            raise PveError(500, "can't migrate running VM without --online")
+
+        async def body():
+            for _, volume, props in drives_of(vm.config):
+                sid = volume_ref(volume)[0]
+                if props.get("media") == "cdrom" and sid and not self.storages[sid].get("shared"):
+                    raise TaskError(f"can't migrate local disk '{volume}': local cdrom image")
+            vm.node = target
+
+        return await self.task(vm.node, "qmigrate", vm.vmid, user, body, vm=vm)
+
+
+def normalised(p: dict) -> dict:
+    """Values as PVE stores them: numbers as numbers, MAC addresses filled in."""
+    properties = update_properties()
+    values = {}
+    for key, value in p.items():
+        kind = properties.get(key, {}).get("type")
+        if kind in ("integer", "boolean") and re.fullmatch(r"[+-]?\d+", str(value)):
+            value = int(value)
+        elif kind == "boolean":
+            value = int(str(value).lower() in ("true", "yes", "on"))
+        elif re.fullmatch(r"net\d+", key):
+            value = with_mac(value)
+        elif key == "tags":
+            value = ";".join(sorted({tag for tag in re.split(r"[;, ]+", str(value).lower()) if tag}))
+        values[key] = value
+    return values
+
+
+def update_properties() -> dict:
+    return (pve_schema.load().paths[UPDATE]["PUT"].get("parameters") or {}).get("properties", {})
+
+
+def media_of(config: dict) -> dict[str, str]:
+    """Slot to medium of every CD-ROM drive."""
+    return {key: split_drive(value)[0] for key, value in config.items() if DRIVE_KEY.match(key) and "media=cdrom" in str(value)}
+
+
+def changed_options(old: str, new: str) -> set[str]:
+    before, after = split_drive(old)[1], split_drive(new)[1]
+    return {option for option in {*before, *after} if before.get(option) != after.get(option)}
+
+
+def bytes_of(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
+    if found is None:
+        raise PveError(400, "Parameter verification failed.", {"size": "value does not match the regex pattern"})
+    return int(float(found.group(1)) * UNITS[found.group(2)])

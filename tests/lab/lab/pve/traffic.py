@@ -1,0 +1,80 @@
+"""Every request on its way in and out: counted, logged, and spoiled when a fault says so."""
+
+import asyncio
+import collections
+import logging
+import re
+import time
+
+from aiohttp import web
+from fakepve.server import API
+
+log = logging.getLogger("lab.api")
+# pveproxy closes a connection after this many requests.
+REQUESTS_PER_CONNECTION = 100
+CONTENT = "/nodes/{node}/storage/{storage}/content/{volume}"
+
+
+class Traffic:
+    """Mixin of LabPve."""
+
+    def _setup_traffic(self) -> None:
+        self.counts: collections.Counter = collections.Counter()
+        self._on_connection: collections.Counter = collections.Counter()
+
+    def _build_app(self):
+        app = super()._build_app()
+        app.middlewares.insert(0, self._watched)
+        return app
+
+    @web.middleware
+    async def _watched(self, request, handler):
+        template = self._template(request)
+        self.counts[(request.method, template)] += 1
+        began = time.monotonic()
+        rule = self.faults.hit(request.method, request.path.removeprefix(API), template)
+        response = await self._spoiled(rule, request, handler)
+        took = (time.monotonic() - began) * 1000
+        log.info("%s %s %s %.0f ms", request.method, request.path, response.status, took)
+        self._limit_connection(request, response)
+        return response
+
+    def _template(self, request) -> str:
+        match = self.resolve(request, API)
+        # A volume's name may hold a slash that the client did not encode.
+        return match.template if match else re.sub(r".*/content/.+", CONTENT, request.path)
+
+    async def _spoiled(self, rule, request, handler):
+        kind = rule.kind if rule else ""
+        if kind == "refuse":
+            return problem(rule.status, rule.message)
+        if kind == "cut-before":
+            return cut(request)
+        if kind == "slow":
+            await asyncio.sleep(rule.seconds)
+        # A client that hangs up does not stop what it asked for.
+        response = await asyncio.shield(asyncio.ensure_future(handler(request)))
+        if kind == "cut-after":
+            return cut(request)
+        if kind == "lost":
+            return problem(596, "Connection timed out")
+        return response
+
+    def _limit_connection(self, request, response) -> None:
+        """pveproxy closes after an error and after a number of requests."""
+        connection = id(request.transport)
+        self._on_connection[connection] += 1
+        if response.status >= 400 or self._on_connection[connection] >= REQUESTS_PER_CONNECTION:
+            del self._on_connection[connection]
+            response.force_close()
+
+
+def problem(status: int, message: str) -> web.Response:
+    return web.json_response({"data": None, "message": f"{message}\n"}, status=status, reason=message)
+
+
+def cut(request) -> web.Response:
+    log.info("%s %s connection cut", request.method, request.path)
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("cut by a fault")
