@@ -1,1 +1,33 @@
-//! The Terraform side of a provider: values, schema, planning, the plugin protocol.
+//! The Terraform side of a provider, free of anything it provides: values, schema, planning, serving.
+//!
+//! An author of a resource needs [`Attr`], [`Model`] with its rows, [`Resource`], [`Cx`] and [`Diagnostic`]; `tests/` holds a
+//! provider that uses all of it. The way of a call: `serve` → `server` → `wire` → `lifecycle` → the resource → back.
+
+mod attr;
+pub mod check;
+mod cx;
+mod diagnostic;
+mod held;
+mod lifecycle;
+mod model;
+mod number;
+mod path;
+mod resource;
+mod schema;
+pub mod testing;
+mod value;
+
+pub use attr::{Attr, Secret};
+pub use cx::{Cx, Private};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, chain};
+pub use held::{Held, IMPORTED};
+pub use lifecycle::{DataSourceObject, ResourceObject};
+pub use model::{Model, Row, computed, dump, load, optional, optional_computed, required};
+pub use number::Number;
+pub use path::{Path, PathStep};
+pub use resource::{
+    AnyDataSource, AnyResource, DataSource, PlanNotes, Presence, Provider, Resource, data_source, resource,
+};
+pub use schema::{Attribute, Block, Facts, Given, Shape};
+pub use tokio_util::sync::CancellationToken;
+pub use value::{Type, Value};

@@ -1,0 +1,217 @@
+//! Checks of configured values: plain functions, given to a row with `.check(…)`.
+//!
+//! A check says what is wrong so that it completes "`memory_mib` …": "must be at least 16". Unknown and null values are skipped.
+//! Checks of text apply to every element when the attribute is a list, a set or a map.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::path::Path;
+use crate::schema::{Attribute, Block, Facts, Shape};
+use crate::value::{Type, Value};
+
+/// What a check says: fine, or what is wrong.
+pub type Verdict = Result<(), String>;
+
+/// A rule for the values of one attribute.
+#[derive(Clone)]
+pub struct Check(Rule);
+
+#[derive(Clone)]
+enum Rule {
+    Text(Arc<dyn Fn(&str) -> Verdict + Send + Sync>),
+    Keys(Arc<dyn Fn(&str) -> Verdict + Send + Sync>),
+    Whole(Arc<dyn Fn(i64) -> Verdict + Send + Sync>),
+    Any(Arc<dyn Fn(&Value) -> Verdict + Send + Sync>),
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check")
+    }
+}
+
+/// Functions that can be checks. `Kind` only tells them apart.
+pub trait IntoCheck<Kind> {
+    /// The function as a check.
+    fn into_check(self) -> Check;
+}
+
+/// Marks functions of text.
+#[derive(Debug)]
+pub struct OfText;
+/// Marks functions of whole numbers.
+#[derive(Debug)]
+pub struct OfWhole;
+/// Marks functions of any value.
+#[derive(Debug)]
+pub struct OfAny;
+
+impl<F: Fn(&str) -> Verdict + Send + Sync + 'static> IntoCheck<OfText> for F {
+    fn into_check(self) -> Check {
+        Check(Rule::Text(Arc::new(self)))
+    }
+}
+
+impl<F: Fn(i64) -> Verdict + Send + Sync + 'static> IntoCheck<OfWhole> for F {
+    fn into_check(self) -> Check {
+        Check(Rule::Whole(Arc::new(self)))
+    }
+}
+
+impl<F: Fn(&Value) -> Verdict + Send + Sync + 'static> IntoCheck<OfAny> for F {
+    fn into_check(self) -> Check {
+        Check(Rule::Any(Arc::new(self)))
+    }
+}
+
+impl IntoCheck<()> for Check {
+    fn into_check(self) -> Check {
+        self
+    }
+}
+
+/// A rule for the keys of a map.
+pub fn keys(rule: impl Fn(&str) -> Verdict + Send + Sync + 'static) -> Check {
+    Check(Rule::Keys(Arc::new(rule)))
+}
+
+/// One of these words.
+pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Verdict + Send + Sync + 'static {
+    move |text| {
+        if words.contains(&text) {
+            return Ok(());
+        }
+        let list: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        Err(format!("must be one of {}", list.join(", ")))
+    }
+}
+
+/// At least `low`, at most `high`.
+pub fn between(low: i64, high: i64) -> impl Fn(i64) -> Verdict + Send + Sync + 'static {
+    move |number| if (low..=high).contains(&number) { Ok(()) } else { Err(format!("must be from {low} to {high}")) }
+}
+
+/// At least `low`.
+pub fn at_least(low: i64) -> impl Fn(i64) -> Verdict + Send + Sync + 'static {
+    move |number| if number >= low { Ok(()) } else { Err(format!("must be at least {low}")) }
+}
+
+/// Something other than nothing.
+///
+/// # Errors
+/// If the text is empty or all blank.
+pub fn not_blank(text: &str) -> Verdict {
+    if text.trim().is_empty() { Err("must not be empty".to_owned()) } else { Ok(()) }
+}
+
+/// All problems of a configured object that its rows can see.
+#[must_use]
+pub fn configured(block: &Block, config: &Value) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    object(block, config, &Path::root(), &mut found);
+    found
+}
+
+fn object(block: &Block, value: &Value, at: &Path, found: &mut Diagnostics) {
+    if value.is_unknown() {
+        return;
+    }
+    for attribute in &block.attributes {
+        let name = attribute.facts.name;
+        field(attribute, value.attribute(name), &at.name(name), found);
+    }
+}
+
+fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
+    if value.is_null() || value.is_unknown() {
+        return;
+    }
+    for check in &attribute.facts.checks {
+        check.run(&attribute.facts, value, at, found);
+    }
+    match &attribute.shape {
+        Shape::Leaf(own) => leaf(own, value, at, found),
+        Shape::Single(block) => object(block, value, at, found),
+        Shape::List(block) | Shape::Map(block) => {
+            for (at, element) in elements(value, at) {
+                if element.is_null() {
+                    found.push(wrong(&attribute.facts, None, &at, "must not be null"));
+                }
+                object(block, element, &at, found);
+            }
+        }
+    }
+}
+
+/// What the model's own types cannot hold: null among the elements.
+fn leaf(own: &Type, value: &Value, at: &Path, found: &mut Diagnostics) {
+    if !matches!(own, Type::List(_) | Type::Set(_) | Type::Map(_)) {
+        return;
+    }
+    for (at, element) in elements(value, at) {
+        if element.is_null() {
+            found.push(
+                Diagnostic::error(format!("Cannot use this value of {at}")).happened("An element is null.").at(at),
+            );
+        }
+    }
+}
+
+/// The elements of a collection with their paths; a set's share the path of the set only by being lists here.
+fn elements<'a>(value: &'a Value, at: &Path) -> Vec<(Path, &'a Value)> {
+    match value {
+        Value::List(items) => items.iter().enumerate().map(|(index, item)| (at.index(index), item)).collect(),
+        Value::Map(entries) => entries.iter().map(|(key, item)| (at.key(key), item)).collect(),
+        Value::Null | Value::Unknown | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Typed(..) => {
+            vec![]
+        }
+    }
+}
+
+impl Check {
+    fn run(&self, facts: &Facts, value: &Value, at: &Path, found: &mut Diagnostics) {
+        match (&self.0, value) {
+            (_, Value::Null | Value::Unknown) => {}
+            (Rule::Text(rule), Value::String(text)) => report(rule(text), facts, value, at, found),
+            (Rule::Text(_), Value::List(_) | Value::Map(_)) => {
+                for (at, element) in elements(value, at) {
+                    self.run(facts, element, &at, found);
+                }
+            }
+            (Rule::Keys(rule), Value::Map(entries)) => {
+                for key in entries.keys() {
+                    report(rule(key), facts, &key.as_str().into(), &at.key(key), found);
+                }
+            }
+            (Rule::Whole(rule), Value::Number(number)) => {
+                let verdict = number.to_i64().map_or_else(|| Err("must be a whole number".to_owned()), rule.as_ref());
+                report(verdict, facts, value, at, found);
+            }
+            (Rule::Any(rule), _) => report(rule(value), facts, value, at, found),
+            (Rule::Text(_) | Rule::Keys(_) | Rule::Whole(_), _) => {
+                found.push(Diagnostic::bug(&format!("the check of {at} is for another type")));
+            }
+        }
+    }
+}
+
+fn report(verdict: Verdict, facts: &Facts, value: &Value, at: &Path, found: &mut Diagnostics) {
+    if let Err(problem) = verdict {
+        found.push(wrong(facts, Some(value), at, &problem));
+    }
+}
+
+/// The diagnostic of a bad value, which is quoted unless it is secret.
+pub(crate) fn wrong(facts: &Facts, value: Option<&Value>, at: &Path, problem: &str) -> Diagnostic {
+    let quoted = match value {
+        Some(Value::String(text)) => format!("; it is `{text}`"),
+        Some(Value::Number(number)) => format!("; it is {number}"),
+        _ => String::new(),
+    };
+    let quoted = if facts.sensitive || facts.write_only { "" } else { &quoted };
+    Diagnostic::error(format!("Cannot use this value of {}", facts.name))
+        .happened(format!("`{at}` {problem}{quoted}."))
+        .at(at.clone())
+}
