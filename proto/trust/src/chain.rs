@@ -103,6 +103,14 @@ pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, NotTrusted> {
     Ok(certificate.subject_public_key_info().as_ref().to_vec())
 }
 
+/// The URI names in a certificate. Nothing is verified: for one whose handshake was.
+#[must_use]
+pub fn uris_of(certificate: &CertificateDer<'_>) -> Vec<String> {
+    EndEntityCert::try_from(certificate)
+        .map(|certificate| certificate.valid_uri_names().map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
 fn seen(leaf: &EndEntityCert<'_>) -> Verified {
     Verified {
         uris: leaf.valid_uri_names().map(str::to_owned).collect(),

@@ -9,7 +9,7 @@ mod enrolment;
 mod pin;
 mod role;
 
-pub use chain::{Clock, NotTrusted, Usage, Verified, anchor_is_usable, key_of, verify};
+pub use chain::{Clock, NotTrusted, Usage, Verified, anchor_is_usable, key_of, uris_of, verify};
 pub use enrolment::{BadSecret, CHANNEL_BINDING, NONCE_LEN, PROOF_LEN, Secret, Transcript, nonce};
 pub use pin::{BadPin, Pin};
 pub use role::{Need, Role, needs};

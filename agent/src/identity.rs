@@ -1,0 +1,299 @@
+//! Who this agent is: its key, the certificate it was enrolled with, and the one-time secret it still waits to use.
+//!
+//! The key is made on the first start and never leaves the machine. A machine that finds the identity of another one on its disk
+//! is a clone: it throws that identity away and waits for an enrolment of its own.
+
+use crate::state::{State, StateError};
+use rcgen::{KeyPair, PublicKeyData as _};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::{Deserialize, Serialize};
+use trust::{Pin, Secret};
+
+/// What tells this machine from its clones. Empty if the machine does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// SMBIOS UUID, lower case.
+    pub uuid: String,
+    /// `/etc/machine-id`
+    pub id: String,
+}
+
+/// Key, certificate, pending enrolment.
+pub struct Identity {
+    /// The agent's key pair.
+    pub key: KeyPair,
+    /// How the agent stands with its operator.
+    pub standing: Standing,
+}
+
+/// How the agent stands with its operator.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// No seed, or a seed that was used: nothing can happen until there is a new one.
+    Unknown,
+    /// Waits for the provider that knows this secret.
+    Waiting(Pending),
+    /// Signed by the operator.
+    Enrolled(CertificateDer<'static>),
+}
+
+/// `enrol.json`, as the seed brought it.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Which secret.
+    pub id: String,
+    /// How many were issued before, plus one.
+    pub generation: u64,
+    /// The machine the seed was made for.
+    pub machine_uuid: String,
+    /// Known to the provider that made the seed, and to nobody else.
+    pub secret: Secret,
+}
+
+#[derive(Deserialize)]
+struct WrittenPending {
+    id: String,
+    generation: u64,
+    machine_uuid: String,
+    secret: String,
+}
+
+/// What remains of an enrolment. Its presence is what makes an agent enrolled.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+struct Enrolled {
+    id: String,
+    generation: u64,
+    machine_uuid: String,
+    machine_id: String,
+}
+
+/// An identity that cannot be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file of the agent's own folder.
+    #[error("the identity cannot be kept")]
+    Keep(#[source] StateError),
+    /// The key on disk is damaged, or none can be made.
+    #[error("{KEY} cannot be used")]
+    Key(#[source] rcgen::Error),
+    /// The certificate on disk is damaged.
+    #[error("{CERTIFICATE} cannot be used: {0}")]
+    Certificate(String),
+    /// A note on disk is damaged.
+    #[error("{name} cannot be understood: {why}")]
+    Note {
+        /// Which file.
+        name: &'static str,
+        /// Why; never its content.
+        why: String,
+    },
+    /// The seed is another machine's.
+    #[error("the seed was made for the machine {wanted}, this is {machine}")]
+    OtherMachine {
+        /// For which.
+        wanted: String,
+        /// Which this is.
+        machine: String,
+    },
+}
+
+impl Identity {
+    /// Reads what is there, discards what belongs to another machine, and makes what is missing.
+    ///
+    /// # Errors
+    /// When a file is damaged; a person has to look.
+    pub fn load(state: &State, machine: &Machine) -> Result<Self, IdentityError> {
+        let mut enrolled: Option<Enrolled> = note(state, ENROLLED)?;
+        if enrolled.as_ref().is_some_and(|enrolled| enrolled.is_of_another(machine)) {
+            tracing::warn!("this machine is a clone: the identity of the other one is discarded");
+            state.remove_folder(FOLDER).map_err(IdentityError::Keep)?;
+            enrolled = None;
+        }
+        let key = key(state)?;
+        let standing = match pending(state, machine, enrolled.as_ref())? {
+            Some(pending) => Standing::Waiting(pending),
+            None if enrolled.is_some() => Standing::Enrolled(certificate(state)?),
+            None => Standing::Unknown,
+        };
+        Ok(Self { key, standing })
+    }
+
+    /// SubjectPublicKeyInfo of the key, DER.
+    #[must_use]
+    pub fn public_key(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
+    }
+
+    /// The pin of the key.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::of(&self.public_key())
+    }
+}
+
+/// Makes an enrolment lasting: from here on the agent is enrolled, and the secret is worth nothing.
+///
+/// # Errors
+/// When it cannot be written; the secret is then still good.
+pub fn enrolled(
+    state: &State,
+    machine: &Machine,
+    pending: &Pending,
+    certificate: &CertificateDer<'_>,
+) -> Result<(), IdentityError> {
+    let note = Enrolled {
+        id: pending.id.clone(),
+        generation: pending.generation,
+        machine_uuid: machine.uuid.clone(),
+        machine_id: machine.id.clone(),
+    };
+    let text =
+        serde_json::to_string(&note).map_err(|error| IdentityError::Note { name: ENROLLED, why: error.to_string() })?;
+    state.write(CERTIFICATE, &pem(certificate)).map_err(IdentityError::Keep)?;
+    state.write(ENROLLED, &text).map_err(IdentityError::Keep)?;
+    state.burn(PENDING).map_err(IdentityError::Keep)
+}
+
+impl Enrolled {
+    fn is_of_another(&self, machine: &Machine) -> bool {
+        let differ = |ours: &str, theirs: &str| !ours.is_empty() && !theirs.is_empty() && ours != theirs;
+        differ(&self.machine_uuid, &machine.uuid) || differ(&self.machine_id, &machine.id)
+    }
+}
+
+/// The secret that waits to be used. One that was used, or an older one, is burnt: a snapshot may have brought it back.
+fn pending(state: &State, machine: &Machine, enrolled: Option<&Enrolled>) -> Result<Option<Pending>, IdentityError> {
+    let Some(written) = note::<WrittenPending>(state, PENDING)? else { return Ok(None) };
+    if enrolled.is_some_and(|enrolled| written.generation <= enrolled.generation) {
+        state.burn(PENDING).map_err(IdentityError::Keep)?;
+        return Ok(None);
+    }
+    let wanted = written.machine_uuid.to_ascii_lowercase();
+    if !machine.uuid.is_empty() && machine.uuid != wanted {
+        return Err(IdentityError::OtherMachine { wanted, machine: machine.uuid.clone() });
+    }
+    let secret = Secret::from_base64(&written.secret)
+        .map_err(|error| IdentityError::Note { name: PENDING, why: error.to_string() })?;
+    Ok(Some(Pending { id: written.id, generation: written.generation, machine_uuid: wanted, secret }))
+}
+
+fn key(state: &State) -> Result<KeyPair, IdentityError> {
+    if let Some(text) = state.read(KEY).map_err(IdentityError::Keep)? {
+        return KeyPair::from_pem(&text).map_err(IdentityError::Key);
+    }
+    let key = KeyPair::generate().map_err(IdentityError::Key)?;
+    state.write(KEY, &key.serialize_pem()).map_err(IdentityError::Keep)?;
+    Ok(key)
+}
+
+fn certificate(state: &State) -> Result<CertificateDer<'static>, IdentityError> {
+    let text = state.read(CERTIFICATE).map_err(IdentityError::Keep)?.unwrap_or_default();
+    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| IdentityError::Certificate(error.to_string()))
+}
+
+fn note<T: for<'a> Deserialize<'a>>(state: &State, name: &'static str) -> Result<Option<T>, IdentityError> {
+    let Some(text) = state.read(name).map_err(IdentityError::Keep)? else { return Ok(None) };
+    // The parser's own words would repeat the text, which may hold a secret: only the place is said.
+    let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    serde_json::from_str(&text).map(Some).map_err(|error| IdentityError::Note { name, why: place(error) })
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines: Vec<&str> = (0..text.len()).step_by(64).filter_map(|at| text.get(at..text.len().min(at + 64))).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+const FOLDER: &str = "identity";
+const KEY: &str = "identity/key.pem";
+const CERTIFICATE: &str = "identity/certificate.pem";
+const ENROLLED: &str = "identity/enrolled.json";
+const PENDING: &str = "enrol.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(uuid: &str, id: &str) -> Machine {
+        Machine { uuid: uuid.to_owned(), id: id.to_owned() }
+    }
+
+    fn seed(state: &State, generation: u64) {
+        let secret = Secret::generate().to_base64();
+        let text =
+            format!(r#"{{"id":"e{generation}","generation":{generation},"machine_uuid":"AA","secret":"{secret}"}}"#);
+        state.write(PENDING, &text).unwrap();
+    }
+
+    fn enrol(state: &State) -> Pin {
+        let here = machine("aa", "m");
+        let identity = Identity::load(state, &here).unwrap();
+        let Standing::Waiting(pending) = &identity.standing else { panic!("waits") };
+        let certificate = CertificateDer::from(vec![1; 100]);
+        enrolled(state, &here, pending, &certificate).unwrap();
+        identity.pin()
+    }
+
+    #[test]
+    fn an_identity_lasts_and_its_secret_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        seed(&state, 1);
+        let pin = enrol(&state);
+        assert_eq!(state.read(PENDING).unwrap(), None, "burnt");
+        let again = Identity::load(&state, &machine("aa", "m")).unwrap();
+        assert!(matches!(&again.standing, Standing::Enrolled(der) if der.as_ref() == [1; 100]));
+        assert_eq!(again.pin(), pin);
+    }
+
+    #[test]
+    fn a_used_secret_is_burnt_and_a_newer_one_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        seed(&state, 1);
+        let pin = enrol(&state);
+        seed(&state, 1);
+        assert!(matches!(Identity::load(&state, &machine("aa", "m")).unwrap().standing, Standing::Enrolled(_)));
+        assert_eq!(state.read(PENDING).unwrap(), None, "burnt again");
+        seed(&state, 2);
+        let again = Identity::load(&state, &machine("aa", "m")).unwrap();
+        assert!(matches!(&again.standing, Standing::Waiting(pending) if pending.generation == 2));
+        assert_eq!(again.pin(), pin, "the key stays");
+    }
+
+    #[test]
+    fn a_clone_discards_the_identity_it_finds() {
+        for other in [machine("bb", "m"), machine("aa", "n")] {
+            let folder = tempfile::tempdir().unwrap();
+            let state = State::open(folder.path()).unwrap();
+            seed(&state, 1);
+            let pin = enrol(&state);
+            let clone = Identity::load(&state, &other).unwrap();
+            assert!(matches!(clone.standing, Standing::Unknown), "{other:?}");
+            assert_ne!(clone.pin(), pin);
+        }
+    }
+
+    #[test]
+    fn a_machine_without_a_uuid_is_not_its_own_clone() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        seed(&state, 1);
+        enrol(&state);
+        assert!(matches!(Identity::load(&state, &machine("", "m")).unwrap().standing, Standing::Enrolled(_)));
+    }
+
+    #[test]
+    fn a_seed_of_another_machine_is_refused_without_repeating_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        seed(&state, 1);
+        let error = Identity::load(&state, &machine("bb", "m")).err().unwrap();
+        assert!(matches!(error, IdentityError::OtherMachine { .. }), "{error}");
+        state.write(PENDING, r#"{"secret":"hush"#).unwrap();
+        let error = Identity::load(&state, &machine("bb", "m")).err().unwrap().to_string();
+        assert!(!error.contains("hush"), "{error}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Mutual TLS 1.3: who gets in, and what a connection knows about its client.
+//!
+//! From the first second on only certificates of the operator's CA are accepted, and only those that carry a role. There is no
+//! resumption: every connection is authenticated anew, and its exporter is its own.
+
+use crate::clock::Floor;
+use crate::identity::{Identity, Standing};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+use trust::{NotTrusted, Role, Usage};
+
+/// What a connection knows about its client.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What it may do.
+    pub role: Role,
+    /// The session's exporter, which enrolment proofs cover.
+    pub exporter: [u8; 32],
+}
+
+/// The certificate that the agent presents: its own until it is enrolled, the operator's from then on.
+#[derive(Debug)]
+pub struct Presented(RwLock<Arc<CertifiedKey>>);
+
+/// TLS that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The agent's key or the versions on offer.
+    #[error("TLS cannot be set up")]
+    Setup(#[source] rustls::Error),
+    /// The certificate that the agent makes for itself.
+    #[error("no certificate can be made for the agent's key")]
+    SelfSigned(#[source] rcgen::Error),
+}
+
+impl Presented {
+    /// What the identity has to present.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn new(identity: &Identity) -> Result<Self, TlsError> {
+        let certificate = match &identity.standing {
+            Standing::Enrolled(certificate) => certificate.clone(),
+            Standing::Unknown | Standing::Waiting(_) => {
+                let params = rcgen::CertificateParams::default();
+                params.self_signed(&identity.key).map_err(TlsError::SelfSigned)?.der().clone()
+            }
+        };
+        Ok(Self(RwLock::new(Arc::new(certified(certificate, &identity.key)?))))
+    }
+
+    /// Presents the operator's certificate from the next connection on.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn replace(&self, certificate: CertificateDer<'static>, key: &rcgen::KeyPair) -> Result<(), TlsError> {
+        let certified = Arc::new(certified(certificate, key)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn certified(certificate: CertificateDer<'static>, key: &rcgen::KeyPair) -> Result<CertifiedKey, TlsError> {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(TlsError::Setup)?;
+    Ok(CertifiedKey::new(vec![certificate], key))
+}
+
+/// Whether the agent is enrolled, asked at every handshake.
+pub type IsEnrolled = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The server's side of every handshake.
+///
+/// # Errors
+/// When rustls cannot offer TLS 1.3.
+pub fn config(
+    ca: CertificateDer<'static>,
+    presented: Arc<Presented>,
+    clock: Arc<Floor>,
+    is_enrolled: IsEnrolled,
+) -> Result<ServerConfig, TlsError> {
+    let crypto = Arc::new(aws_lc_rs::default_provider());
+    let clients = Clients { ca, clock, is_enrolled, crypto: Arc::clone(&crypto) };
+    let mut config = ServerConfig::builder_with_provider(crypto)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Setup)?
+        .with_client_cert_verifier(Arc::new(clients))
+        .with_cert_resolver(presented);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Accepts clients that the operator's CA signed and that carry a role.
+struct Clients {
+    ca: CertificateDer<'static>,
+    clock: Arc<Floor>,
+    is_enrolled: IsEnrolled,
+    crypto: Arc<CryptoProvider>,
+}
+
+impl std::fmt::Debug for Clients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clients")
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let chain: Vec<_> = std::iter::once(certificate).chain(between).cloned().collect();
+        let clock = self.clock.clock((self.is_enrolled)());
+        let seen = trust::verify(&chain, &self.ca, Usage::Client, clock).map_err(|error| {
+            tracing::warn!(error = %error, "a client's certificate was refused");
+            rustls::Error::InvalidCertificate(refusal(&error))
+        })?;
+        if role(&seen.uris).is_none() {
+            tracing::warn!("a client's certificate carries no role");
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.crypto.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.crypto.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn role(uris: &[String]) -> Option<Role> {
+    uris.iter().find_map(|uri| Role::of_uri(uri))
+}
+
+/// The alert by which the client learns why: another CA, a wrong clock, or something else.
+fn refusal(error: &NotTrusted) -> CertificateError {
+    match error {
+        NotTrusted::OtherIssuer => CertificateError::UnknownIssuer,
+        NotTrusted::Expired { .. } => CertificateError::Expired,
+        NotTrusted::NotYetValid { .. } => CertificateError::NotValidYet,
+        NotTrusted::Unusable(_) => CertificateError::BadEncoding,
+    }
+}
+
+/// An authenticated connection.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// Accepts connections until the receiver of `out` is dropped. Each handshake has its own task and a time limit.
+pub async fn accept(listener: TcpListener, config: ServerConfig, out: mpsc::Sender<io::Result<Connection>>) {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        // Both arms are cancel-safe.
+        let tcp = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = out.closed() => return,
+        };
+        let tcp = match tcp {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (acceptor, out) = (acceptor.clone(), out.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(HANDSHAKE, handshake(&acceptor, tcp)).await {
+                Ok(Ok(connection)) => drop(out.send(Ok(connection)).await),
+                Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),
+                Err(_) => tracing::debug!("a handshake took too long"),
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream) -> io::Result<Connection> {
+    tcp.set_nodelay(true)?;
+    let stream = acceptor.accept(tcp).await?;
+    let session = stream.get_ref().1;
+    let exporter = session.export_keying_material([0; 32], trust::CHANNEL_BINDING, None).map_err(io::Error::other)?;
+    let certificate = session.peer_certificates().and_then(<[_]>::first);
+    let role = certificate.and_then(|certificate| role(&trust::uris_of(certificate)));
+    let role = role.ok_or_else(|| io::Error::other("the client's certificate carries no role"))?;
+    Ok(Connection { stream, peer: Peer { role, exporter } })
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Handshakes at one time; more wait in the kernel's queue.
+const HANDSHAKES: usize = 32;
+const HANDSHAKE: Duration = Duration::from_secs(10);
