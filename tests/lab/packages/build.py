@@ -77,7 +77,7 @@ def build(cache: pathlib.Path, target: pathlib.Path, recipe: str) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        key = archive.Key(work / "key")
+        key = archive.Key()
         codename, architecture = debian.codename(), debian.architecture()
         say(f"packages: fetching {len(debian.wanted(HERE / 'debian.txt'))} Debian packages and what they need")
         pool = work / "debian" / "pool"

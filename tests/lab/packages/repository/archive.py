@@ -3,10 +3,10 @@
 import datetime
 import gzip
 import hashlib
-import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 
 KEY_OWNER = "Groundwork lab (throwaway key, trust it nowhere else)"
 
@@ -18,12 +18,11 @@ class CannotSign(Exception):
 class Key:
     """A signing key of its own, in a gpg home of its own, gone after forget()."""
 
-    def __init__(self, home: pathlib.Path):
+    def __init__(self):
         if not shutil.which("gpg"):
             raise CannotSign("gpg is not installed: `apt-get install gnupg`")
         # gpg-agent's socket path has a limit of about 100 characters, so the home is a short one.
-        self.home = pathlib.Path(f"/tmp/groundwork-key-{os.getpid()}")
-        self.home.mkdir(mode=0o700)
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="groundwork-key-", dir="/tmp"))
         self._gpg("--quick-generate-key", KEY_OWNER, "rsa3072", "sign", "never")
 
     def public(self) -> str:

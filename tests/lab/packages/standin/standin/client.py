@@ -31,9 +31,17 @@ class Api:
     """Requests as the user of a kubeconfig; without a CA the server is not verified."""
 
     def __init__(self, access: kubeconfig.Access, timeout: float = 10):
+        self.connection: http.client.HTTPSConnection | None = None
         self.server, self.timeout, self.token = access.server, timeout, access.token
         self.context = _context(access)
-        self.connection: http.client.HTTPSConnection | None = None
+
+    def __del__(self):
+        self._close()
+
+    def _close(self) -> None:
+        if self.connection:
+            self.connection.close()
+            self.connection = None
 
     def get(self, path: str):
         return self.request("GET", path)
@@ -94,12 +102,12 @@ class Api:
                 try:
                     return self._exchange(method, path, content, headers)
                 except (OSError, http.client.HTTPException):
-                    self.connection = None
+                    self._close()
             url = urllib.parse.urlsplit(self.server)
             self.connection = http.client.HTTPSConnection(url.hostname, url.port or 443, timeout=self.timeout, context=self.context)
             return self._exchange(method, path, content, headers)
         except (OSError, http.client.HTTPException) as problem:
-            self.connection = None
+            self._close()
             url = urllib.parse.urlsplit(self.server)
             raise Unreachable(f'{method.capitalize()} "{self.server}{path}": {explain(problem, url.hostname, url.port)}') from problem
 

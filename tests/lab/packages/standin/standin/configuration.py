@@ -255,7 +255,7 @@ def validate_init(made: dict, of_cluster: dict) -> None:
     _check_host_port(of_cluster.get("controlPlaneEndpoint"))
     problems = [*_registration_problems(made["nodeRegistration"])]
     address = made["localAPIEndpoint"]["advertiseAddress"]
-    if not _is_address(address):
+    if not is_address(address):
         problems.append(f"localAPIEndpoint: Invalid value: {quoted(address)}: ip address is not valid")
     for token in made["bootstrapTokens"]:
         if not tokens.FORM.match(token["token"]):
@@ -326,11 +326,11 @@ def _check_host_port(endpoint: str | None) -> None:
     if host and not (port.isdigit() and 1 <= int(port) <= 65535):
         raise Failure(f"hostport {endpoint}: port {port} must be a valid number between 1 and 65535, inclusive")
     host = (host or endpoint).strip("[]")
-    if not _is_address(host) and not re.fullmatch(SUBDOMAIN, host.lower()):
+    if not is_address(host) and not re.fullmatch(SUBDOMAIN, host.lower()):
         raise Failure(f"hostport {endpoint}: host '{host}' must be a valid IP address or a valid RFC-1123 DNS subdomain")
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
         return True

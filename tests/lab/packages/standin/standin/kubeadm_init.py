@@ -1,6 +1,7 @@
 """`kubeadm init`: the phases of making a control plane, in order, each leaving what the real one leaves."""
 
 import argparse
+import ipaddress
 import os
 import pathlib
 import secrets
@@ -28,7 +29,7 @@ class Plan:
         configuration.validate_init(self.init, self.cluster)
         if "external" in self.cluster["etcd"]:
             raise Lacking("an external etcd")
-        if self.cluster["certificatesDir"] != "/etc/kubernetes/pki" and options.command == "init" and not getattr(options, "sub", None):
+        if self.cluster["certificatesDir"] != "/etc/kubernetes/pki":
             raise Lacking("another certificatesDir")
         self.kubelet = configuration.kubelet(documents.get("KubeletConfiguration"), self.cluster["networking"])
         self.kube_proxy = documents.get("KubeProxyConfiguration") or {}
@@ -124,13 +125,15 @@ def phase(name: str, work, *arguments):
 
 def certs(plan: Plan) -> None:
     folder = plan.pki
+    if not (folder / "ca.crt").exists():
+        pki.prepare_keys(15)
     out(f'[certs] Using certificateDir folder "{plan.options.cert_dir or plan.cluster["certificatesDir"]}"')
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "etcd").mkdir(exist_ok=True)
     ca = _authority(folder, "ca", "kubernetes")
     extra = plan.cluster["apiServer"].get("certSANs") or []
     host = plan.endpoint.rpartition(":")[0]
-    first = str(next(configuration.ipaddress.ip_network(plan.cluster["networking"]["serviceSubnet"].split(",")[0], strict=False).hosts()))
+    first = str(next(ipaddress.ip_network(plan.cluster["networking"]["serviceSubnet"].split(",")[0], strict=False).hosts()))
     names = [plan.node, *SANS, f"kubernetes.default.svc.{plan.cluster['networking']['dnsDomain']}", first, plan.address, host, *extra]
     _leaf(folder, "apiserver", ca, "kube-apiserver", None, [pki.SERVER], names)
     _leaf(folder, "apiserver-kubelet-client", ca, "kube-apiserver-kubelet-client", "system:masters", [pki.CLIENT])
@@ -169,7 +172,7 @@ def _leaf(folder: pathlib.Path, name: str, ca: pki.Pair, subject: str, group: st
         return
     out(f'[certs] Generating "{name}" certificate and key')
     if names:
-        addresses = [each for each in dict.fromkeys(names) if configuration._is_address(each)]
+        addresses = [each for each in dict.fromkeys(names) if configuration.is_address(each)]
         domains = sorted(each for each in dict.fromkeys(names) if each not in addresses)
         out(f"[certs] {name} serving cert is signed for DNS names [{' '.join(domains)}] and IPs [{' '.join(addresses)}]")
         names = [*domains, *addresses]

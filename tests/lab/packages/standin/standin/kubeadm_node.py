@@ -179,10 +179,12 @@ def check_expiration(options: argparse.Namespace) -> None:
 
 
 def _life(file: pathlib.Path) -> tuple[str, str]:
-    certificate = kubeconfig.read(file).subject() if file.suffix == ".conf" else x509.load_pem_x509_certificate(file.read_bytes())
-    left = certificate.not_valid_after - datetime.datetime.utcnow()
+    content = kubeconfig.read(file).certificate if file.suffix == ".conf" else file.read_bytes()
+    certificate = x509.load_pem_x509_certificate(content)
+    end = pki.expires(certificate)
+    left = end - datetime.datetime.now(datetime.timezone.utc)
     residual = f"{left.days // 365}y" if left.days >= 2 * 365 else f"{left.days}d"
-    return f"{certificate.not_valid_after:%b %d, %Y %H:%M} UTC", residual
+    return f"{end:%b %d, %Y %H:%M} UTC", residual
 
 
 def _show(rows: list[tuple]) -> None:
@@ -207,9 +209,9 @@ def user(options: argparse.Namespace) -> None:
         raise Lacking("more than one --org")
     key = pki.new_key()
     life = datetime.timedelta(seconds=words.seconds(options.validity_period))
-    subject = pki._name(options.client_name, (options.org or [None])[0])
+    subject = pki.distinguished_name(options.client_name, (options.org or [None])[0])
     pair = pki.Pair(pki.certify(ca, key.public_key(), subject, [pki.CLIENT], life=life), key)
-    credentials = {"client-certificate-data": kubeconfig._data(pair.pem()), "client-key-data": kubeconfig._data(pair.key_pem())}
+    credentials = {"client-certificate-data": kubeconfig.data(pair.pem()), "client-key-data": kubeconfig.data(pair.key_pem())}
     out(kubeconfig.document(name, server, ca.pem(), options.client_name, credentials))
 
 

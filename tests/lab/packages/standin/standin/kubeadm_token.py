@@ -6,6 +6,8 @@ import json
 import pathlib
 import time
 
+from cryptography import x509
+
 from standin import client, kubeconfig, paths, pki, tokens, words
 from standin.words import Failure, out, quoted
 
@@ -40,7 +42,7 @@ def create(options: argparse.Namespace) -> None:
         out(token)
         return
     endpoint = access.server.removeprefix("https://")
-    pin = pki.spki_hash(pki.x509.load_pem_x509_certificate(access.ca))
+    pin = pki.spki_hash(x509.load_pem_x509_certificate(access.ca))
     line = f"kubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {pin} "
     if options.certificate_key:
         line += f"--control-plane --certificate-key {options.certificate_key}"

@@ -91,7 +91,7 @@ def keep_certificate(access: kubeconfig.Access) -> None:
 
 
 def _store(content: bytes) -> None:
-    made = paths.KUBELET / f"pki/kubelet-client-{datetime.datetime.utcnow():%Y-%m-%d-%H-%M-%S}.pem"
+    made = paths.KUBELET / f"pki/kubelet-client-{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d-%H-%M-%S}.pem"
     paths.write(made, content)
     current = made.with_name("kubelet-client-current.pem")
     current.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Keys and certificates as kubeadm makes them: subjects, usages, names and lifetimes of the recordings."""
 
+import concurrent.futures
 import datetime
 import hashlib
 import ipaddress
@@ -35,7 +36,21 @@ class Pair:
         paths.write(base.with_name(base.name + ".crt"), self.pem(), 0o644)
 
 
+_ready: list[concurrent.futures.Future] = []
+
+
+def prepare_keys(count: int) -> None:
+    """Begins making keys on all processors; on an emulated one each takes a second or more."""
+    pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    _ready.extend(pool.submit(_generate) for _ in range(count))
+    pool.shutdown(wait=False)
+
+
 def new_key():
+    return _ready.pop(0).result() if _ready else _generate()
+
+
+def _generate():
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -67,7 +82,7 @@ def exists(base: pathlib.Path) -> bool:
 def authority(name: str) -> Pair:
     """A self-signed CA of ten years."""
     key = new_key()
-    builder = _builder(_name(name), _name(name), key.public_key(), 10 * YEAR)
+    builder = _builder(distinguished_name(name), distinguished_name(name), key.public_key(), 10 * YEAR)
     builder = _usage(builder, sign=True)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -79,7 +94,7 @@ def authority(name: str) -> Pair:
 def issue(ca: Pair, name: str, group: str | None, usages: list, names: list[str] = ()) -> Pair:
     """A certificate of one year; `names` are its DNS names and addresses."""
     key = new_key()
-    return Pair(certify(ca, key.public_key(), _name(name, group), usages, names), key)
+    return Pair(certify(ca, key.public_key(), distinguished_name(name, group), usages, names), key)
 
 
 def certify(ca: Pair, public_key, subject: x509.Name, usages: list, names: list[str] = (), life=YEAR) -> x509.Certificate:
@@ -98,7 +113,7 @@ def certify(ca: Pair, public_key, subject: x509.Name, usages: list, names: list[
 def self_signed(name: str, names: list[str]) -> Pair:
     """The kubelet's own serving certificate."""
     key = new_key()
-    builder = _builder(_name(name), _name(name), key.public_key(), YEAR)
+    builder = _builder(distinguished_name(name), distinguished_name(name), key.public_key(), YEAR)
     alternatives = x509.SubjectAlternativeName([_alternative(each) for each in names])
     builder = builder.add_extension(alternatives, critical=False)
     return Pair(builder.sign(key, hashes.SHA256()), key)
@@ -107,7 +122,7 @@ def self_signed(name: str, names: list[str]) -> Pair:
 def request(name: str, group: str) -> tuple[bytes, bytes]:
     """(certificate signing request, key), both PEM."""
     key = new_small_key()
-    made = x509.CertificateSigningRequestBuilder().subject_name(_name(name, group)).sign(key, hashes.SHA256())
+    made = x509.CertificateSigningRequestBuilder().subject_name(distinguished_name(name, group)).sign(key, hashes.SHA256())
     return made.public_bytes(serialization.Encoding.PEM), key_pem(key)
 
 
@@ -118,6 +133,13 @@ def spki_hash(certificate: x509.Certificate) -> str:
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
 
+def expires(certificate: x509.Certificate) -> datetime.datetime:
+    """In UTC; the name of the property depends on the library's version."""
+    if hasattr(certificate, "not_valid_after_utc"):
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+
+
 def subject(certificate: x509.Certificate) -> tuple[str, list[str]]:
     """(common name, organisations)."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -125,7 +147,7 @@ def subject(certificate: x509.Certificate) -> tuple[str, list[str]]:
     return (names[0].value if names else ""), [group.value for group in groups]
 
 
-def _name(name: str, group: str | None = None) -> x509.Name:
+def distinguished_name(name: str, group: str | None = None) -> x509.Name:
     parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group)] if group else []
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, name)])
 

@@ -193,7 +193,6 @@ def _check_scalar(struct: str, path: str, value, kind: str) -> None:
 
 def _mismatch(struct: str, path: str, value, kind: str) -> Mismatch:
     found = GO.get(type(value), "null")
-    found = f"bool" if found == "bool" else found
     return Mismatch(f"json: cannot unmarshal {found} into Go struct field {struct}.{path} of type {kind}")
 
 
