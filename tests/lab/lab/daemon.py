@@ -1,18 +1,20 @@
 """A running lab: network, file server, API and control socket, from `serve` to a clean end."""
 
 import asyncio
-import functools
 import json
 import logging
 import pathlib
 import shlex
 import signal
+from collections.abc import Callable
 
 from . import certs, cgroups, image, packages
 from .control import Control
 from .httpd import IMAGE_PATH, FileServer
+from .machines import Machine, Plan
 from .machines.none import Nothing
 from .machines.nspawn import Container
+from .machines.qemu import VirtualMachine
 from .network import Network
 from .pve import LabPve
 from .settings import Settings, cache
@@ -41,9 +43,9 @@ class Lab:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.network = Network(settings) if settings.backend != "none" else None
-        self.pve = LabPve(settings, cache(), functools.partial(make_machine, settings, self.network))
-        self.control = Control(self.pve)
         self.image = small_image(settings) if settings.backend == "none" else image.get(cache())
+        self.pve = LabPve(settings, cache(), self.make_machine)
+        self.control = Control(self.pve)
         self.repository = None if settings.backend == "none" else packages.build()
         own = settings.folder / "files"
         self.files = FileServer(self.image.disk, self.repository and self.repository.folder, own)
@@ -72,6 +74,13 @@ class Lab:
             for group in cgroups.leftovers(self.settings.tag):
                 cgroups.remove(pathlib.Path(group).name)
 
+    def make_machine(self, plan: Plan, on_exit: Callable[[Machine], None]) -> Machine:
+        if self.settings.backend == "nspawn":
+            return Container(plan, on_exit, self.network)
+        if self.settings.backend == "qemu":
+            return VirtualMachine(plan, on_exit, self.network, self.image.kernel)
+        return Nothing(plan, on_exit)
+
     def environment(self, ca: str) -> dict[str, str]:
         """What a user of this lab sets."""
         settings = self.settings
@@ -91,18 +100,6 @@ class Lab:
             values["LAB_KUBERNETES_URL"] = f"{files}/{self.repository.kubernetes_path}"
             values["LAB_KUBERNETES_KEY"] = self.repository.kubernetes_key
         return values
-
-
-def make_machine(settings: Settings, network: Network | None, plan, on_exit):
-    if settings.backend == "nspawn":
-        machine = Container(plan, on_exit)
-        machine.network = network
-        return machine
-    if settings.backend == "qemu":
-        from .machines.qemu import VirtualMachine
-
-        return VirtualMachine(plan, on_exit, network)
-    return Nothing(plan, on_exit)
 
 
 def small_image(settings: Settings) -> image.Image:

@@ -27,12 +27,11 @@ POWER_OFF = signal.SIGRTMIN + 4
 class Container(Machine):
     """One systemd container."""
 
-    network: Network
-    process: asyncio.subprocess.Process | None = None
-
-    @property
-    def tag(self) -> str:
-        return self.network.container_namespace(self.plan.vmid)
+    def __init__(self, plan, on_exit, network: Network):
+        super().__init__(plan, on_exit)
+        self.network = network
+        self.tag = network.container_namespace(plan.vmid)
+        self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         boot = self.plan.boot_disk()
