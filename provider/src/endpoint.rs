@@ -1,0 +1,72 @@
+//! Where an agent is and how it is recognised, as an object of the configuration: `groundwork_vm` gives it, others take it.
+
+use crate::agents::Endpoint;
+use tf::{Attr, Model, Row, required};
+
+/// `{ address = "192.0.2.11:7443", fingerprint = "sha256:…" }`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct EndpointModel {
+    pub(crate) address: Attr<String>,
+    pub(crate) fingerprint: Attr<String>,
+}
+
+impl Model for EndpointModel {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { address, fingerprint } = self;
+        vec![
+            required("address", address, "Address and port of the machine's agent, `192.0.2.11:7443`.")
+                .check(address_and_port),
+            required("fingerprint", fingerprint, "SHA-256 of the agent's public key, `sha256:` and 64 hex digits.")
+                .check(fingerprint_form),
+        ]
+    }
+}
+
+impl EndpointModel {
+    /// As the agents' side wants it; `None` while a part is unknown.
+    pub(crate) fn to_endpoint(&self) -> Option<Endpoint> {
+        Some(Endpoint { address: self.address.cloned()?, fingerprint: self.fingerprint.cloned()? })
+    }
+
+    /// From `address,fingerprint`, the form of import ids.
+    pub(crate) fn from_id(id: &str) -> Option<Self> {
+        let (address, fingerprint) = id.split_once(',')?;
+        address_and_port(address).ok()?;
+        fingerprint_form(fingerprint).ok()?;
+        Some(Self { address: address.into(), fingerprint: fingerprint.into() })
+    }
+}
+
+impl From<&Endpoint> for EndpointModel {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self { address: endpoint.address.clone().into(), fingerprint: endpoint.fingerprint.clone().into() }
+    }
+}
+
+fn address_and_port(text: &str) -> Result<(), String> {
+    let good = text.parse::<std::net::SocketAddr>().is_ok()
+        || text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains([':', '/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+    if good { Ok(()) } else { Err("must be an address with a port, such as `192.0.2.11:7443`".to_owned()) }
+}
+
+fn fingerprint_form(text: &str) -> Result<(), String> {
+    let good = text.parse::<trust::Pin>().is_ok();
+    if good { Ok(()) } else { Err("must be `sha256:` and the digest of a public key".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_id_is_address_and_fingerprint() {
+        let pin = format!("sha256:{}", "ab".repeat(32));
+        let model = EndpointModel::from_id(&format!("192.0.2.11:7443,{pin}")).unwrap();
+        assert_eq!(model.to_endpoint().unwrap().address, "192.0.2.11:7443");
+        assert!(EndpointModel::from_id(&format!("192.0.2.11,{pin}")).is_none());
+        assert!(EndpointModel::from_id("192.0.2.11:7443").is_none());
+        assert!(EndpointModel::from_id("192.0.2.11:7443,sha256:zz").is_none());
+    }
+}

@@ -1,0 +1,142 @@
+//! Agents' errors, told as: what happened, what holds now, what to do next.
+
+use crate::agents::{Error, RunFailure};
+use tf::{Diagnostic, chain};
+
+/// The diagnostic for a failed act towards an agent; `act` reads `prepare machine 192.0.2.11:7443`.
+pub(crate) fn agent(act: &str, error: &Error) -> Diagnostic {
+    let diagnostic = Diagnostic::error(format!("Cannot {act}"));
+    if let Error::Run { address, failure } = error {
+        return run(diagnostic, address, failure);
+    }
+    let said = sentence(&chain(error));
+    diagnostic.happened(said).holds(holds(error)).next(next(error))
+}
+
+/// The warning for a machine that gives no answer while refreshing: the state stays as it is.
+pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot look at {kind} {identity}"))
+        .happened(sentence(&chain(error)))
+        .holds("What the state says about it was kept, and no difference inside the machine can be shown.")
+        .next("Start the machine, or see why TCP port 7443 does not answer, and plan again.")
+}
+
+fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnostic {
+    let RunFailure { run_id, step, change, message, output, cancelled } = failure;
+    if *cancelled {
+        return diagnostic
+            .happened(format!("Run {run_id} on {address} was stopped before its next change."))
+            .holds("What was done until then holds; nothing is half done.")
+            .next("Apply again: only what is missing will be done.");
+    }
+    let place = [step.as_str(), change.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+    let mut happened = format!("Run {run_id} on {address} failed at {}: {}", place.join(", "), sentence(message));
+    if !output.is_empty() {
+        happened.push_str("\n\nIts last lines:\n  ");
+        happened.push_str(&output.join("\n  "));
+    }
+    diagnostic
+        .happened(happened)
+        .holds("What was done before holds; nothing else was changed.")
+        .next(format!("Remove the cause and apply again: only what is missing will be done. `journalctl -u groundwork-agent` on the machine has the whole story of run {run_id}."))
+}
+
+fn holds(error: &Error) -> &'static str {
+    match error {
+        Error::NoAuthority
+        | Error::BadAuthority(_)
+        | Error::PkiFile { .. }
+        | Error::NoBinary
+        | Error::BadEndpoint(_)
+        | Error::TooOld { .. }
+        | Error::Refused { .. }
+        | Error::Busy { .. } => "Nothing was changed on the machine.",
+        Error::OtherKey { .. } | Error::OtherAuthority { .. } | Error::OtherMachine { .. } => {
+            "Nothing was asked of the machine at that address."
+        }
+        Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } | Error::NotProven { .. } => {
+            "The machine runs, and its agent is not enrolled by this configuration."
+        }
+        Error::Unreachable { .. } | Error::Clock { .. } => "What was done before holds.",
+        Error::Run { .. } | Error::Deadline { .. } | Error::Stopped => {
+            "What was done until then holds; the agent finishes the change it is in."
+        }
+    }
+}
+
+fn next(error: &Error) -> String {
+    let text = match error {
+        Error::NoAuthority => {
+            "Set `agent = { pki_dir = … }` in the provider block, or GROUNDWORK_AGENT_PKI_DIR; \
+             `terraform-provider-groundwork pki init DIR` makes the CA."
+        }
+        Error::BadAuthority(_) | Error::PkiFile { .. } => {
+            "Check `agent.ca_cert_pem` and `agent.ca_key_pem`, or the folder `agent.pki_dir`, of the provider block."
+        }
+        Error::NoBinary => "Use a released provider, or build it with GROUNDWORK_AGENT_X86_64 set to the agent's path.",
+        Error::BadEndpoint(_) => "Give `endpoint` the value of a `groundwork_vm`'s `endpoint`.",
+        Error::Unreachable { .. } => {
+            "See that the machine runs and that TCP port 7443 is open between here and there, and apply again."
+        }
+        Error::OtherKey { .. } => {
+            "If the machine was rebuilt, replace its VM: `terraform apply -replace=…`. If it was not, another machine \
+             answers at its address."
+        }
+        Error::OtherAuthority { .. } => "Give the provider the CA that the machine was installed with.",
+        Error::Clock { .. } => "Correct the machine's clock, or this computer's, and apply again.",
+        Error::NotEnrolled { .. } => "Apply again: the VM's creation goes on with a new secret.",
+        Error::AlreadyEnrolled { .. } => "Replace the VM, or import it with the CA that enrolled it.",
+        Error::OtherMachine { .. } => "Give each machine an address of its own.",
+        Error::NotProven { .. } => {
+            "Apply again: the machine gets a new secret. If it happens again, something between here and the machine \
+             answers in its place."
+        }
+        Error::TooOld { .. } => "Upgrade the agent: replace the VM, or install the agent of this provider's version.",
+        Error::Busy { .. } => "Wait for the other run to end, and apply again.",
+        Error::Refused { .. } => "Correct what the agent names, and apply again.",
+        Error::Run { .. } | Error::Stopped => "Apply again: only what is missing will be done.",
+        Error::Deadline { .. } => "Look at the machine's console, raise `timeouts`, and apply again.",
+    };
+    text.to_owned()
+}
+
+/// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_names_its_step_its_run_and_what_was_printed() {
+        let failure = RunFailure {
+            run_id: "r7".to_owned(),
+            step: "packages".to_owned(),
+            change: "install kubelet".to_owned(),
+            message: "apt-get ended with 100".to_owned(),
+            output: vec!["E: Unable to locate package kubelet".to_owned()],
+            cancelled: false,
+        };
+        let error = Error::Run { address: "192.0.2.1:7443".to_owned(), failure: Box::new(failure) };
+        let said = agent("prepare machine cp-1", &error).to_string();
+        for part in [
+            "Error: Cannot prepare machine cp-1",
+            "r7",
+            "packages, install kubelet",
+            "E: Unable to locate package kubelet",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    }
+
+    #[test]
+    fn every_paragraph_is_a_sentence() {
+        let said = agent("reach machine cp-1", &Error::NoAuthority).to_string();
+        assert!(said.contains("The provider has no CA for its agents.\n\nNothing was changed"), "{said}");
+    }
+}

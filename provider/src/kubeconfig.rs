@@ -1,0 +1,95 @@
+//! The administrator's kubeconfig without a secret in it, and the credential plugin that it names.
+//!
+//! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT`, which asks the control plane's agent for the
+//! administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
+
+use crate::agents::{Agents, Authority, Endpoint, Error, Kubeconfig};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use trust::Role;
+
+/// The kubeconfig of cluster `name`. JSON is YAML, and Kubernetes' tools read it as well.
+pub(crate) fn write(name: &str, access: &Kubeconfig, agent: &Endpoint) -> String {
+    let user = format!("{name}-admin");
+    let server = format!("https://{}", access.endpoint.trim_start_matches("https://"));
+    let document = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{ "name": name, "cluster": {
+            "server": server,
+            "certificate-authority-data": STANDARD.encode(&access.ca_certificate),
+        }}],
+        "contexts": [{ "name": name, "context": { "cluster": name, "user": user } }],
+        "users": [{ "name": user, "user": { "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": "terraform-provider-groundwork",
+            "args": ["credential", agent.address, agent.fingerprint],
+            "interactiveMode": "Never",
+            "installHint": "Put the provider's binary on PATH and set GROUNDWORK_AGENT_PKI_DIR to the agents' CA.",
+        }}}],
+    });
+    format!("{document:#}\n")
+}
+
+/// The `ExecCredential` for the control plane's agent at `endpoint`.
+///
+/// # Errors
+/// If the agent cannot be asked, or its kubeconfig holds no certificate.
+pub(crate) async fn credential(authority: Authority, endpoint: &Endpoint) -> Result<Value, Error> {
+    let mut agent = Agents::new(Some(authority)).connect(endpoint, Role::Admin).await?;
+    let access = agent.kubeconfig().await?;
+    let pem = |key: &str| {
+        let missing = || Error::Refused {
+            address: endpoint.address.clone(),
+            call: "Kubeconfig",
+            message: format!("its kubeconfig has no {key}"),
+        };
+        decoded(&access.text, key).ok_or_else(missing)
+    };
+    Ok(json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {
+            "clientCertificateData": pem("client-certificate-data")?,
+            "clientKeyData": pem("client-key-data")?,
+        },
+    }))
+}
+
+/// The Base64 text that stands behind `key:` in a kubeconfig as kubeadm writes it, decoded.
+fn decoded(kubeconfig: &str, key: &str) -> Option<String> {
+    let line = kubeconfig.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))?;
+    String::from_utf8(STANDARD.decode(line.trim().trim_matches('"')).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access() -> Kubeconfig {
+        let key = STANDARD.encode("the key");
+        Kubeconfig {
+            text: format!("users:\n- user:\n    client-key-data: {key}\n"),
+            ca_certificate: "ca".to_owned(),
+            endpoint: "192.0.2.11:6443".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_kubeconfig_holds_no_key() {
+        let agent = Endpoint { address: "192.0.2.11:7443".to_owned(), fingerprint: "sha256:00".to_owned() };
+        let text = write("main", &access(), &agent);
+        assert!(!text.contains(&STANDARD.encode("the key")), "{text}");
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["clusters"][0]["cluster"]["server"], "https://192.0.2.11:6443");
+        assert_eq!(document["users"][0]["user"]["exec"]["args"][1], "192.0.2.11:7443");
+    }
+
+    #[test]
+    fn a_key_is_read_from_the_line_that_kubeadm_writes() {
+        assert_eq!(decoded(&access().text, "client-key-data").as_deref(), Some("the key"));
+        assert_eq!(decoded(&access().text, "client-certificate-data"), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! One file per resource. None sees another's.
+
+pub(crate) mod cluster;

@@ -1,0 +1,238 @@
+//! `groundwork_cluster`: a Kubernetes cluster over machines whose agents are enrolled.
+//!
+//! Everything is done by the agents: the first control plane initialises, mints a join token per worker, and removes nodes.
+//! Each operation may be repeated and does only what is missing, so a creation that was cut off goes on with the next apply.
+
+mod membership;
+mod model;
+
+use self::membership::Crew;
+use crate::agents::{Endpoint, Init, Job, Standing, Wait};
+use crate::context::{Cx, Data};
+use crate::endpoint::EndpointModel;
+use crate::{explain, record};
+use model::{Cluster, Member};
+use std::time::Duration;
+use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
+use trust::Role;
+
+/// See [`Resource::DOC`].
+pub(crate) struct ClusterResource;
+
+impl Resource for ClusterResource {
+    type Data = Data;
+    type Model = Cluster;
+
+    const NAME: &'static str = "cluster";
+    const DOC: &'static str = "A Kubernetes cluster made with kubeadm over machines that `groundwork_machine` prepared: one control \
+        plane and any number of workers. Workers join in parallel. A worker that is taken out of the configuration is drained, deleted \
+        and reset; destroying the cluster resets every machine to what it was before.\n\nJoin tokens are minted per join, live for minutes \
+        and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.";
+
+    fn validate(&self, m: &Cluster) -> Diagnostics {
+        let mut problems = Diagnostics::new();
+        let (control_planes, workers) = (m.control_planes.get(), m.workers.get());
+        if control_planes.is_some_and(|members| members.len() != 1) {
+            problems.push(
+                Diagnostic::error("Cannot use these control planes")
+                    .happened("This version makes clusters with one control plane.")
+                    .next("Leave one entry in `control_planes`.")
+                    .at("control_planes"),
+            );
+        }
+        for name in control_planes.into_iter().flat_map(|members| members.keys()) {
+            if workers.is_some_and(|members| members.contains_key(name)) {
+                problems.push(
+                    Diagnostic::error(format!("Cannot use node name {name} twice"))
+                        .happened("It is a control plane and a worker.")
+                        .next("Give each node a name of its own.")
+                        .at("workers"),
+                );
+            }
+        }
+        problems
+    }
+
+    fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
+        let Some(prior) = prior else { return };
+        if prior.version.is_known() && m.version.is_known() && prior.version != m.version {
+            notes.error(
+                Diagnostic::error(format!("Cannot upgrade cluster {}", prior.name.or("")))
+                    .happened("This version of the provider makes clusters and does not upgrade them yet.")
+                    .holds("Nothing was changed.")
+                    .next(format!("Set `version` to {} again, or replace the cluster.", prior.version.or("")))
+                    .at("version"),
+            );
+        }
+        // Another machine as control plane is another cluster: its data were on the old one.
+        if fingerprints(prior) != fingerprints(m) {
+            notes.replace("control_planes");
+        }
+    }
+
+    async fn create(&self, cx: &Cx, m: &mut Cluster) -> Result<(), Diagnostics> {
+        let name = m.name.need()?.clone();
+        let (node, first) = control_plane(m)?;
+        m.id.set(name.clone());
+        let act = format!("create cluster {name}");
+        let progress = |line: &str| cx.progress(line);
+        let wait = wait(cx, m, &progress);
+        let init = Job::Init(Box::new(to_init(m, &node)?));
+        cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
+        let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
+        let members = m.control_planes.or(std::collections::BTreeMap::new());
+        crew.settle(&members).await?;
+        crew.join(&m.workers.or(std::collections::BTreeMap::new())).await?;
+        remember(cx, m, &first).await
+    }
+
+    async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
+        let (_, first) = control_plane(m)?;
+        let name = m.name.or("");
+        let mut agent = match cx.agents.connect(&first, Role::Observer).await {
+            Ok(agent) => agent,
+            Err(error) if error.is_unreachable() => {
+                cx.warn(explain::unreachable("cluster", &name, &error));
+                return Ok(Presence::Here);
+            }
+            Err(error) => return Err(explain::agent(&format!("read cluster {name}"), &error).into()),
+        };
+        let act = format!("read cluster {name}");
+        let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
+        if status.standing == Standing::Clean {
+            return Ok(Presence::Gone);
+        }
+        if !status.api_ready {
+            cx.warn(
+                Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
+                    .happened(format!("Its API server does not answer: {}", status.api_message))
+                    .holds("What the state says about its nodes was kept.")
+                    .next("Look at the control plane's kubelet: `journalctl -u kubelet`."),
+            );
+            return Ok(Presence::Here);
+        }
+        membership::compare(cx, m, &status.nodes);
+        m.ca_fingerprint.set(status.cluster_id);
+        if m.kubeconfig.get().is_none() {
+            fill_access(cx, m, &first).await?;
+        }
+        Ok(Presence::Here)
+    }
+
+    async fn update(&self, cx: &Cx, prior: &Cluster, m: &mut Cluster) -> Result<(), Diagnostics> {
+        let (_, first) = control_plane(m)?;
+        let progress = |line: &str| cx.progress(line);
+        let wait = wait(cx, m, &progress);
+        let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
+        let none = std::collections::BTreeMap::new;
+        let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
+        crew.remove(&before, &after).await?;
+        crew.join(&after).await?;
+        crew.settle(&m.control_planes.or(none())).await?;
+        crew.forget_settings(&before, &after).await?;
+        remember(cx, m, &first).await
+    }
+
+    async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
+        let (_, first) = control_plane(m)?;
+        let progress = |line: &str| cx.progress(line);
+        let wait = wait(cx, m, &progress);
+        let version = m.version.or("");
+        let crew = Crew { cx, first: &first, version: &version, wait: &wait };
+        crew.reset_all(m).await
+    }
+
+    async fn import(&self, cx: &Cx, id: &str) -> Result<Cluster, Diagnostics> {
+        let refusal = |why: String| {
+            Diagnostic::error(format!("Cannot import cluster {id}"))
+                .happened(why)
+                .holds("Nothing was recorded in the state.")
+                .next("Give the address and fingerprint of a control plane's agent: `192.0.2.11:7443,sha256:…`.")
+        };
+        let endpoint = EndpointModel::from_id(id).and_then(|model| model.to_endpoint());
+        let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
+        let act = format!("import cluster {id}");
+        let mut agent =
+            cx.agents.connect(&endpoint, Role::Observer).await.map_err(|error| explain::agent(&act, &error))?;
+        let said = agent.describe().await.map_err(|error| explain::agent(&act, &error))?;
+        let model = said.records.get(RECORD).and_then(|document| record::read::<Cluster>(document));
+        model.ok_or_else(|| {
+            refusal("The agent there has no record of a cluster made by this provider.".to_owned()).into()
+        })
+    }
+}
+
+/// The one control plane, by node name.
+fn control_plane(m: &Cluster) -> Result<(String, Endpoint), Diagnostics> {
+    let first = m.control_planes.need()?.iter().next();
+    let (node, member) = first.ok_or_else(|| Diagnostic::bug("a cluster without control plane passed validation"))?;
+    Ok((node.clone(), endpoint(member)?))
+}
+
+fn endpoint(member: &Member) -> Result<Endpoint, Diagnostic> {
+    let endpoint = member.endpoint.get().and_then(EndpointModel::to_endpoint);
+    endpoint.ok_or_else(|| Diagnostic::bug("a member's endpoint is not known at apply"))
+}
+
+/// What tells the control planes' machines apart; `None` while it is unknown, which is another machine.
+fn fingerprints(m: &Cluster) -> Option<Vec<String>> {
+    let members = m.control_planes.get()?;
+    members.values().map(|member| member.endpoint.get()?.fingerprint.cloned()).collect()
+}
+
+fn to_init(m: &Cluster, node: &str) -> Result<Init, Diagnostic> {
+    let member = m.control_planes.need()?.get(node);
+    let address = member.and_then(|member| member.endpoint.get()).and_then(|endpoint| endpoint.address.cloned());
+    let address = address.unwrap_or_default();
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    Ok(Init {
+        name: m.name.need()?.clone(),
+        version: m.version.need()?.clone(),
+        node_name: node.to_owned(),
+        advertise_address: host.trim_matches(['[', ']']).to_owned(),
+        endpoint: m.endpoint.or(""),
+        pod_subnet: m.pod_subnet.or(""),
+        service_subnet: m.service_subnet.or(""),
+        certificate_names: m.certificate_names.or(Vec::new()),
+        taints: member.and_then(|member| member.taints.cloned()),
+    })
+}
+
+fn wait<'a>(cx: &'a Cx, m: &Cluster, progress: &'a (dyn Fn(&str) + Send + Sync)) -> Wait<'a> {
+    let seconds = u64::try_from(m.timeout_s.or(1800)).unwrap_or(1800);
+    Wait { deadline: cx.deadline(Duration::from_secs(seconds)), stop: &cx.stop, progress }
+}
+
+/// Asks for the cluster's access data, and has the control plane's agent keep what an import will need.
+async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
+    fill_access(cx, m, first).await?;
+    let computed = Attr::<String>::default;
+    let document = Cluster {
+        kubeconfig: computed(),
+        ca_certificate: computed(),
+        api_endpoint: computed(),
+        ca_fingerprint: computed(),
+        ..m.clone()
+    };
+    let act = format!("record cluster {}", m.name.or(""));
+    let mut agent = cx.agents.connect(first, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
+    agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
+    Ok(())
+}
+
+/// The kubeconfig holds no key: `kubectl` asks this binary for a credential, and that asks the agent.
+async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
+    let name = m.name.or("");
+    let act = format!("read the kubeconfig of cluster {name}");
+    let mut agent = cx.agents.connect(first, Role::Admin).await.map_err(|error| explain::agent(&act, &error))?;
+    let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
+    m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
+    m.ca_certificate.set(access.ca_certificate);
+    m.api_endpoint.set(access.endpoint);
+    let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
+    m.ca_fingerprint.set(status.cluster_id);
+    Ok(())
+}
+
+/// Kind of the agent's record.
+const RECORD: &str = "cluster";

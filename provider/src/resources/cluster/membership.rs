@@ -1,0 +1,218 @@
+//! Who is in a cluster: joining, settings of nodes, removing, resetting, and comparing with what the API server says.
+
+use super::model::{Cluster, Member};
+use super::{control_plane, endpoint};
+use crate::agents::{Endpoint, Error, Job, Join, Node, NodeSettings, Wait};
+use crate::context::Cx;
+use crate::explain;
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use tf::{Diagnostic, Diagnostics};
+use trust::Role;
+
+/// Nodes by name.
+type Members = BTreeMap<String, Member>;
+
+/// What every change of members needs.
+pub(super) struct Crew<'a> {
+    pub(super) cx: &'a Cx,
+    /// A control plane.
+    pub(super) first: &'a Endpoint,
+    pub(super) version: &'a str,
+    pub(super) wait: &'a Wait<'a>,
+}
+
+impl Crew<'_> {
+    /// Joins all workers at once; those that are in already lose a moment. Reports every failure.
+    pub(super) async fn join(&self, workers: &Members) -> Result<(), Diagnostics> {
+        all(join_all(workers.iter().map(|(name, member)| self.join_one(name, member))).await)?;
+        self.settle(workers).await
+    }
+
+    async fn join_one(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
+        let endpoint = endpoint(member)?;
+        let act = format!("join node {name}");
+        let explained = |error: Error| explain::agent(&act, &error);
+        let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
+        let material = agent.join_material().await.map_err(explained)?;
+        let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material };
+        self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await.map_err(explained)?;
+        Ok(())
+    }
+
+    /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.
+    pub(super) async fn settle(&self, members: &Members) -> Result<(), Diagnostics> {
+        for (name, member) in members {
+            let (labels, taints) = (member.labels.or(BTreeMap::new()), member.taints.or(Vec::new()));
+            if labels.is_empty() && taints.is_empty() {
+                continue;
+            }
+            self.set(NodeSettings { node_name: name.clone(), labels, taints, ..NodeSettings::default() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes away labels and taints that were asked for before and are not any more.
+    pub(super) async fn forget_settings(&self, before: &Members, after: &Members) -> Result<(), Diagnostics> {
+        for (name, member) in after {
+            let Some(old) = before.get(name) else { continue };
+            let wanted = (member.labels.or(BTreeMap::new()), member.taints.or(Vec::new()));
+            let labels = old.labels.or(BTreeMap::new()).into_keys().filter(|key| !wanted.0.contains_key(key));
+            let taints = old.taints.or(Vec::new()).into_iter().filter(|taint| !wanted.1.contains(taint));
+            let (remove_labels, remove_taints): (Vec<_>, Vec<_>) = (labels.collect(), taints.collect());
+            if remove_labels.is_empty() && remove_taints.is_empty() {
+                continue;
+            }
+            let node_name = name.clone();
+            self.set(NodeSettings { node_name, remove_labels, remove_taints, ..NodeSettings::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn set(&self, settings: NodeSettings) -> Result<(), Diagnostics> {
+        let act = format!("set labels and taints of node {}", settings.node_name);
+        let done = self.cx.agents.run(self.first, &Job::NodeSet(settings), self.wait).await;
+        done.map(drop).map_err(|error| explain::agent(&act, &error).into())
+    }
+
+    /// Drains, deletes and resets the workers that are in `before` and not, or on another machine, in `after`.
+    pub(super) async fn remove(&self, before: &Members, after: &Members) -> Result<(), Diagnostics> {
+        for (name, member) in before {
+            let stays = after.get(name).is_some_and(|new| same_machine(new, member));
+            if !stays {
+                self.remove_one(name, member).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_one(&self, name: &str, member: &Member) -> Result<(), Diagnostics> {
+        let machine = endpoint(member)?;
+        let gone = match self.cx.agents.connect(&machine, Role::Observer).await {
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        let job = Job::NodeRemove { node_name: name.to_owned(), unreachable: gone.is_some() };
+        let act = format!("remove node {name}");
+        self.cx.agents.run(self.first, &job, self.wait).await.map_err(|error| explain::agent(&act, &error))?;
+        match gone {
+            None => self.reset(name, &machine).await.map_err(Into::into),
+            Some(error) => {
+                self.cx.warn(not_reset(name, &error));
+                Ok(())
+            }
+        }
+    }
+
+    async fn reset(&self, name: &str, machine: &Endpoint) -> Result<(), Diagnostic> {
+        let job = Job::Reset { cluster_id: String::new() };
+        let done = self.cx.agents.run(machine, &job, self.wait).await;
+        done.map(drop).map_err(|error| explain::agent(&format!("reset node {name}"), &error))
+    }
+
+    /// Resets every machine: workers at once, then the control plane.
+    pub(super) async fn reset_all(&self, m: &Cluster) -> Result<(), Diagnostics> {
+        let workers = m.workers.or(BTreeMap::new());
+        all(join_all(workers.iter().map(|(name, member)| self.reset_reachable(name, member))).await)?;
+        let (name, machine) = control_plane(m)?;
+        self.reset(&name, &machine).await.map_err(Into::into)
+    }
+
+    async fn reset_reachable(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
+        let machine = endpoint(member)?;
+        match self.cx.agents.connect(&machine, Role::Observer).await {
+            Err(error) if error.is_unreachable() => {
+                self.cx.warn(not_reset(name, &error));
+                Ok(())
+            }
+            Ok(_) | Err(_) => self.reset(name, &machine).await,
+        }
+    }
+}
+
+/// Brings the workers of the state to what the API server has: who is not there is dropped, so that the plan adds it again.
+pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
+    let by_name: BTreeMap<_, _> = nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    if let Some(workers) = m.workers.get_mut() {
+        workers.retain(|name, _| by_name.contains_key(name.as_str()));
+    }
+    let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
+    for (name, member) in members {
+        let Some(node) = by_name.get(name.as_str()) else { continue };
+        compare_settings(member, node);
+        if !node.ready {
+            cx.warn(
+                Diagnostic::warning(format!("Node {name} is not ready"))
+                    .happened("Its kubelet does not report, or its network plugin is missing.")
+                    .next(format!("Look at it with `kubectl describe node {name}`.")),
+            );
+        }
+    }
+}
+
+/// Of what is managed, what is really set.
+fn compare_settings(member: &mut Member, node: &Node) {
+    if let Some(labels) = member.labels.get_mut() {
+        labels.retain(|key, _| node.labels.contains_key(key));
+        for (key, value) in labels.iter_mut() {
+            if let Some(real) = node.labels.get(key) {
+                real.clone_into(value);
+            }
+        }
+    }
+    if let Some(taints) = member.taints.get_mut() {
+        taints.retain(|taint| node.taints.contains(taint));
+    }
+}
+
+fn same_machine(one: &Member, other: &Member) -> bool {
+    let key = |member: &Member| member.endpoint.get().and_then(|endpoint| endpoint.fingerprint.cloned());
+    key(one) == key(other)
+}
+
+fn not_reset(name: &str, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Node {name} was removed, but its machine was not reset"))
+        .happened(format!("Its agent gives no answer: {}.", tf::chain(error)))
+        .next("If the machine comes back, run `kubeadm reset` on it or replace its VM.")
+}
+
+/// All failures of work that was done side by side.
+fn all(results: Vec<Result<(), Diagnostic>>) -> Result<(), Diagnostics> {
+    let mut failures = Diagnostics::new();
+    results.into_iter().filter_map(Result::err).for_each(|failure| failures.push(failure));
+    failures.or(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Data;
+    use tf::{Attr, CancellationToken};
+
+    fn cluster() -> Cluster {
+        let worker = Member {
+            labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
+            taints: vec!["db:NoSchedule".to_owned()].into(),
+            ..Member::default()
+        };
+        let workers = BTreeMap::from([("worker-1".to_owned(), worker.clone()), ("worker-2".to_owned(), worker)]);
+        Cluster { workers: Attr::Known(workers), ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_worker_that_left_is_dropped_and_changed_settings_are_seen() {
+        let cx = Cx::new(std::sync::Arc::new(Data::default()), CancellationToken::new());
+        let mut m = cluster();
+        let node = Node {
+            name: "worker-1".to_owned(),
+            ready: true,
+            labels: BTreeMap::from([("zone".to_owned(), "b".to_owned()), ("other".to_owned(), "x".to_owned())]),
+            ..Node::default()
+        };
+        compare(&cx, &mut m, &[node]);
+        let workers = m.workers.get().unwrap();
+        assert_eq!(workers.keys().collect::<Vec<_>>(), ["worker-1"]);
+        assert_eq!(workers["worker-1"].labels.get().unwrap(), &BTreeMap::from([("zone".to_owned(), "b".to_owned())]));
+        assert_eq!(workers["worker-1"].taints.get().unwrap(), &Vec::<String>::new());
+    }
+}
