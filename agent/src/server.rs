@@ -1,6 +1,65 @@
 //! gRPC in and out: validate, start a run, stream its events. What a call does is decided elsewhere.
 
+mod service;
+
+pub use service::AgentService;
+
+use crate::enrol::{EnrolmentService, Trust};
+use crate::gate::Gate;
+use crate::tls;
+use agent_proto::v1::agent_server::AgentServer;
+use agent_proto::v1::enrolment_server::EnrolmentServer;
 use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+/// Serves until `stop` comes true, then lets calls in flight end for a while.
+///
+/// # Errors
+/// When TLS cannot be set up or the transport breaks down.
+pub async fn serve(
+    listener: TcpListener,
+    trust: Arc<Trust>,
+    service: AgentService,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let asked = Arc::clone(&trust);
+    let is_enrolled: tls::IsEnrolled = Arc::new(move || asked.is_enrolled());
+    let config = tls::config(trust.ca(), Arc::clone(&trust.presented), Arc::clone(&trust.clock), is_enrolled)
+        .map_err(ServeError::Tls)?;
+    let (out, connections) = mpsc::channel(8);
+    let accepting = tokio::spawn(tls::accept(listener, config, out));
+    let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
+    let served = Server::builder()
+        .layer(Gate(Arc::clone(&trust)))
+        .add_service(EnrolmentServer::new(EnrolmentService(trust)))
+        .add_service(agent)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), bounded(stop, &accepting))
+        .await;
+    accepting.abort();
+    served.map_err(ServeError::Transport)
+}
+
+/// Stops accepting as soon as `stop` comes true.
+async fn bounded(stop: impl Future<Output = ()>, accepting: &tokio::task::JoinHandle<()>) {
+    stop.await;
+    accepting.abort();
+}
+
+/// Serving that cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TLS.
+    #[error("connections cannot be secured")]
+    Tls(#[source] tls::TlsError),
+    /// HTTP/2.
+    #[error("connections cannot be served")]
+    Transport(#[source] tonic::transport::Error),
+}
 
 /// An error and its causes, one line.
 #[must_use]
@@ -14,3 +73,8 @@ pub fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+/// How long calls in flight may take to end at a shutdown.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// A specification carries files.
+const LARGEST: usize = 64 << 20;

@@ -11,6 +11,8 @@ mod install;
 mod pki;
 mod run;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use call::{Agent, ClusterStatus, Description, Kubeconfig, Missing, Node, Standing};
 pub(crate) use error::{Error, RunFailure};

@@ -105,7 +105,7 @@ async fn channel(stream: Primed) -> Result<Channel, tonic::transport::Error> {
         .await
 }
 
-fn config(authority: &Authority, role: Role) -> Result<ClientConfig, Error> {
+pub(super) fn config(authority: &Authority, role: Role) -> Result<ClientConfig, Error> {
     let crypto = Arc::new(aws_lc_rs::default_provider());
     let (certificate, key) = authority.client(role)?;
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&crypto))

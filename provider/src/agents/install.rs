@@ -50,7 +50,7 @@ pub(super) fn seed(authority: &Authority, wanted: &SeedFor<'_>) -> Result<(Agent
     seed_of(AGENTS, authority, wanted)
 }
 
-fn seed_of(
+pub(super) fn seed_of(
     agents: &[(&str, &[u8])],
     authority: &Authority,
     wanted: &SeedFor<'_>,

@@ -1,0 +1,259 @@
+//! kubeadm's configuration files. JSON is YAML, and needs no rules for quoting.
+//!
+//! Two forms: `v1beta3` up to Kubernetes 1.30 and `v1beta4` from 1.31 on, where extra arguments are lists and time-outs have a
+//! place of their own. Source: kubeadm configuration reference, v1beta3 and v1beta4.
+
+use super::version::Version;
+use serde_json::{Map, Value, json};
+
+/// Where containerd listens.
+pub(super) const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+
+/// What the first control plane is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InitPlan {
+    /// Name of the cluster.
+    pub name: String,
+    /// Kubernetes version.
+    pub version: Version,
+    /// Name of this node.
+    pub node_name: String,
+    /// Address of this node that the others reach; kubeadm's choice if there is none.
+    pub advertise_address: Option<String>,
+    /// `host:port` of the control plane, if it is not this node's.
+    pub endpoint: Option<String>,
+    /// CIDR of pods.
+    pub pod_subnet: Option<String>,
+    /// CIDR of services.
+    pub service_subnet: Option<String>,
+    /// More names and addresses for the API server's certificate.
+    pub certificate_names: Vec<String>,
+    /// Taints of this node; kubeadm's own without.
+    pub taints: Option<Vec<Taint>>,
+}
+
+/// What a worker joins.
+#[derive(Clone)]
+pub struct JoinPlan {
+    /// Kubernetes version of this machine's kubeadm.
+    pub version: Version,
+    /// Name of this node.
+    pub node_name: String,
+    /// Address of this node that the others reach.
+    pub advertise_address: Option<String>,
+    /// `host:port` of the API server.
+    pub endpoint: String,
+    /// Secret.
+    pub token: String,
+    /// `sha256:<hex>` of the cluster CA's public key.
+    pub ca_hash: String,
+}
+
+impl std::fmt::Debug for JoinPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinPlan").field("node_name", &self.node_name).finish_non_exhaustive()
+    }
+}
+
+/// `key=value:Effect` or `key:Effect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taint {
+    /// Before the equals sign.
+    pub key: String,
+    /// After it; may be empty.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule`, `NoExecute`.
+    pub effect: String,
+}
+
+impl Taint {
+    /// Reads the usual form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (pair, effect) = text.rsplit_once(':')?;
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect);
+        (known && !key.is_empty()).then(|| Self { key: key.into(), value: value.into(), effect: effect.into() })
+    }
+
+    /// The usual form.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { key, value, effect } = self;
+        if value.is_empty() { format!("{key}:{effect}") } else { format!("{key}={value}:{effect}") }
+    }
+
+    fn document(&self) -> Value {
+        json!({ "key": self.key, "value": self.value, "effect": self.effect })
+    }
+}
+
+/// The file for `kubeadm init`. `token` lives for minutes: kubeadm makes one that lives for a day if it is given none.
+pub(super) fn init(plan: &InitPlan, token: &str) -> String {
+    let new = plan.version.has_v1beta4();
+    let mut own = kubeadm("InitConfiguration", new);
+    own.insert("bootstrapTokens".into(), json!([{ "token": token, "ttl": "15m0s" }]));
+    if let Some(address) = &plan.advertise_address {
+        own.insert("localAPIEndpoint".into(), json!({ "advertiseAddress": address, "bindPort": 6443 }));
+    }
+    let mut node = registration(&plan.node_name, plan.advertise_address.as_deref(), new);
+    if let Some(taints) = &plan.taints {
+        node.insert("taints".into(), taints.iter().map(Taint::document).collect());
+    }
+    own.insert("nodeRegistration".into(), node.into());
+    own.insert("skipPhases".into(), json!(["show-join-command"]));
+    if new {
+        own.insert("timeouts".into(), json!({ "controlPlaneComponentHealthCheck": PATIENCE }));
+    }
+    documents(&[own, cluster(plan, new), kubelet()])
+}
+
+fn cluster(plan: &InitPlan, new: bool) -> Map<String, Value> {
+    let mut cluster = kubeadm("ClusterConfiguration", new);
+    cluster.insert("kubernetesVersion".into(), json!(plan.version.to_string()));
+    cluster.insert("clusterName".into(), json!(plan.name));
+    if let Some(endpoint) = &plan.endpoint {
+        cluster.insert("controlPlaneEndpoint".into(), json!(endpoint));
+    }
+    let subnets = [("podSubnet", &plan.pod_subnet), ("serviceSubnet", &plan.service_subnet)];
+    let networking: Map<String, Value> =
+        subnets.into_iter().filter_map(|(key, subnet)| Some((key.to_owned(), json!(subnet.as_ref()?)))).collect();
+    cluster.insert("networking".into(), networking.into());
+    let mut server = Map::new();
+    if !plan.certificate_names.is_empty() {
+        server.insert("certSANs".into(), json!(plan.certificate_names));
+    }
+    if !new {
+        server.insert("timeoutForControlPlane".into(), json!(PATIENCE));
+    }
+    cluster.insert("apiServer".into(), server.into());
+    cluster
+}
+
+fn kubelet() -> Map<String, Value> {
+    let document = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "systemd",
+    });
+    object(document)
+}
+
+/// The file for `kubeadm join` of a worker.
+pub(super) fn join(plan: &JoinPlan) -> String {
+    let new = plan.version.has_v1beta4();
+    let mut own = kubeadm("JoinConfiguration", new);
+    let discovery = json!({ "bootstrapToken": {
+        "token": plan.token,
+        "apiServerEndpoint": plan.endpoint,
+        "caCertHashes": [plan.ca_hash],
+    }});
+    own.insert("discovery".into(), discovery);
+    own.insert(
+        "nodeRegistration".into(),
+        registration(&plan.node_name, plan.advertise_address.as_deref(), new).into(),
+    );
+    documents(&[own])
+}
+
+fn registration(name: &str, address: Option<&str>, new: bool) -> Map<String, Value> {
+    let mut node = object(json!({ "name": name, "criSocket": CRI_SOCKET }));
+    if let Some(address) = address {
+        let arguments = if new {
+            json!([{ "name": "node-ip", "value": address }])
+        } else {
+            json!({ "node-ip": address })
+        };
+        node.insert("kubeletExtraArgs".into(), arguments);
+    }
+    node
+}
+
+fn kubeadm(kind: &str, new: bool) -> Map<String, Value> {
+    let version = if new { "kubeadm.k8s.io/v1beta4" } else { "kubeadm.k8s.io/v1beta3" };
+    object(json!({ "apiVersion": version, "kind": kind }))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn documents(all: &[Map<String, Value>]) -> String {
+    let texts: Vec<String> = all.iter().map(|one| format!("{:#}\n", Value::Object(one.clone()))).collect();
+    texts.join("---\n")
+}
+
+/// How long the control plane may take to become healthy: small machines pull its images meanwhile.
+const PATIENCE: &str = "8m0s";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(version: &str) -> InitPlan {
+        InitPlan {
+            name: "example".into(),
+            version: version.parse().unwrap(),
+            node_name: "cp-1".into(),
+            advertise_address: Some("10.99.0.11".into()),
+            pod_subnet: Some("10.244.0.0/16".into()),
+            ..InitPlan::default()
+        }
+    }
+
+    fn parts(text: &str) -> Vec<Value> {
+        text.split("---\n").map(|part| serde_json::from_str(part).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_form_follows_the_version() {
+        let old = parts(&init(&plan("1.30.9"), "abcdef.0123456789abcdef"));
+        assert_eq!(old[0]["apiVersion"], "kubeadm.k8s.io/v1beta3");
+        assert_eq!(old[0]["nodeRegistration"]["kubeletExtraArgs"]["node-ip"], "10.99.0.11");
+        assert_eq!(old[1]["apiServer"]["timeoutForControlPlane"], "8m0s");
+        let new = parts(&init(&plan("1.31.0"), "abcdef.0123456789abcdef"));
+        assert_eq!(new[0]["apiVersion"], "kubeadm.k8s.io/v1beta4");
+        assert_eq!(new[0]["nodeRegistration"]["kubeletExtraArgs"][0]["name"], "node-ip");
+        assert_eq!(new[0]["timeouts"]["controlPlaneComponentHealthCheck"], "8m0s");
+        assert_eq!(new[1]["apiServer"], json!({}));
+    }
+
+    #[test]
+    fn what_is_not_given_is_not_written() {
+        let documents = parts(&init(&plan("1.28.4"), "abcdef.0123456789abcdef"));
+        assert_eq!(documents[1]["kubernetesVersion"], "v1.28.4");
+        assert_eq!(documents[1]["networking"], json!({ "podSubnet": "10.244.0.0/16" }));
+        assert_eq!(documents[1].get("controlPlaneEndpoint"), None);
+        assert_eq!(documents[0]["nodeRegistration"].get("taints"), None, "kubeadm's own");
+        let open = InitPlan { taints: Some(Vec::new()), ..plan("1.28.4") };
+        assert_eq!(parts(&init(&open, ""))[0]["nodeRegistration"]["taints"], json!([]), "none at all");
+    }
+
+    #[test]
+    fn a_join_pins_the_authority() {
+        let plan = JoinPlan {
+            version: "1.28.4".parse().unwrap(),
+            node_name: "worker-1".into(),
+            advertise_address: None,
+            endpoint: "10.99.0.11:6443".into(),
+            token: "abcdef.0123456789abcdef".into(),
+            ca_hash: "sha256:00".into(),
+        };
+        let documents = parts(&join(&plan));
+        assert_eq!(documents[0]["discovery"]["bootstrapToken"]["caCertHashes"], json!(["sha256:00"]));
+        assert!(!format!("{plan:?}").contains("abcdef"), "{plan:?}");
+    }
+
+    #[test]
+    fn taints_are_read_and_written() {
+        for text in ["a/b=c:NoSchedule", "dedicated:NoExecute"] {
+            assert_eq!(Taint::parse(text).unwrap().text(), text);
+        }
+        for text in ["", "a", "a=b", "a:Never", ":NoSchedule"] {
+            assert_eq!(Taint::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Nodes as the API server has them: `kubectl get nodes -o json`, read.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// One node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Whether its kubelet says it is ready.
+    pub ready: bool,
+    /// Why it is not.
+    pub ready_message: String,
+    /// `v1.28.4`
+    pub kubelet_version: String,
+    /// Whether it carries the control plane's label.
+    pub control_plane: bool,
+    /// SMBIOS UUID, lower case.
+    pub machine_uuid: String,
+    /// Its own address.
+    pub internal_address: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `key=value:Effect`
+    pub taints: Vec<String>,
+    /// Cordoned.
+    pub unschedulable: bool,
+}
+
+/// All nodes of a list, or the one of a single object.
+pub(super) fn read(json: &str) -> Result<Vec<Node>, serde_json::Error> {
+    let list: List = serde_json::from_str(json)?;
+    Ok(list.items.into_iter().map(Node::from).collect())
+}
+
+/// One node of a single object.
+pub(super) fn read_one(json: &str) -> Result<Node, serde_json::Error> {
+    serde_json::from_str::<Item>(json).map(Node::from)
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Item {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Spec {
+    unschedulable: bool,
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Taint {
+    key: String,
+    value: String,
+    effect: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    conditions: Vec<Condition>,
+    addresses: Vec<Address>,
+    node_info: NodeInfo,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    message: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Address {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NodeInfo {
+    #[serde(rename = "kubeletVersion")]
+    kubelet_version: String,
+    #[serde(rename = "systemUUID")]
+    system_uuid: String,
+}
+
+impl From<Item> for Node {
+    fn from(item: Item) -> Self {
+        let Status { conditions, addresses, node_info } = item.status;
+        let ready = conditions.into_iter().find(|condition| condition.kind == "Ready").unwrap_or_default();
+        let internal = addresses.into_iter().find(|address| address.kind == "InternalIP").unwrap_or_default();
+        Self {
+            ready: ready.status == "True",
+            ready_message: ready.message,
+            kubelet_version: node_info.kubelet_version,
+            control_plane: item.metadata.labels.contains_key("node-role.kubernetes.io/control-plane"),
+            machine_uuid: node_info.system_uuid.to_ascii_lowercase(),
+            internal_address: internal.address,
+            name: item.metadata.name,
+            labels: item.metadata.labels,
+            taints: item.spec.taints.into_iter().map(|taint| taint.text()).collect(),
+            unschedulable: item.spec.unschedulable,
+        }
+    }
+}
+
+impl Taint {
+    fn text(self) -> String {
+        let Self { key, value, effect } = self;
+        if value.is_empty() { format!("{key}:{effect}") } else { format!("{key}={value}:{effect}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_nodes_are_read() {
+        let nodes = read(include_str!("recorded/nodes.json")).unwrap();
+        assert_eq!(nodes.len(), 1);
+        let node = &nodes[0];
+        assert_eq!((node.name.as_str(), node.ready, node.control_plane), ("cp-1", true, true));
+        assert_eq!((node.kubelet_version.as_str(), node.internal_address.as_str()), ("v1.28.4", "10.99.0.11"));
+        assert_eq!(node.taints, ["node-role.kubernetes.io/control-plane:NoSchedule"]);
+    }
+
+    #[test]
+    fn what_is_missing_or_no_list_is_no_panic() {
+        assert_eq!(read(r#"{"items":[{}]}"#).unwrap(), [Node::default()]);
+        assert!(read("[]").is_err());
+        assert!(read_one("").is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! What kubeadm says, read: reasons by name, and lines that may be shown.
+//!
+//! Exit codes tell little (nearly every failure is a 1); the reason stands on stderr. Source: recordings of kubeadm v1.28.
+
+/// A check before the work that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// `Port-6443`, `CRI`, `Mem`, …
+    pub name: String,
+    /// In kubeadm's words; may have several lines.
+    pub text: String,
+}
+
+/// Failed checks, in the order printed.
+pub(super) fn findings(stderr: &str) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    let mut open = false;
+    for line in stderr.lines() {
+        let trimmed = line.trim_start();
+        if let Some((name, text)) = trimmed.strip_prefix("[ERROR ").and_then(|rest| rest.split_once("]: ")) {
+            found.push(Finding { name: name.to_owned(), text: text.to_owned() });
+            open = true;
+        } else if trimmed.starts_with('[') || trimmed.starts_with("To see the stack trace") {
+            open = false;
+        } else if let (true, Some(last)) = (open, found.last_mut()) {
+            last.text.push('\n');
+            last.text.push_str(line);
+        }
+    }
+    found
+}
+
+/// Why kubeadm failed, one readable line each.
+pub(super) fn reasons(stderr: &str) -> Vec<String> {
+    let findings = findings(stderr);
+    if !findings.is_empty() {
+        return findings.iter().map(|finding| format!("{}: {}", finding.name, first_line(&finding.text))).collect();
+    }
+    let told = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
+    let mut last: Vec<String> = told.map(mask).collect();
+    last.split_off(last.len().saturating_sub(3))
+}
+
+/// Whether a join was refused because the old node of that name still counts as ready.
+pub(super) fn name_still_ready(stderr: &str) -> bool {
+    stderr.contains("and status \"Ready\" already exists in the cluster")
+}
+
+/// Whether checks failed because of what an earlier attempt left.
+pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
+    !findings.is_empty()
+        && findings.iter().all(|finding| {
+            ["FileAvailable-", "DirAvailable-", "Port-"].iter().any(|prefix| finding.name.starts_with(prefix))
+        })
+}
+
+/// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key.
+pub(super) fn mask(line: &str) -> String {
+    let mut masked = String::with_capacity(line.len());
+    for word in line.split_inclusive(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',') {
+        let bare = word.trim_end_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',');
+        if is_token(bare) || is_key(bare) {
+            masked.push_str("(secret)");
+            masked.push_str(word.get(bare.len()..).unwrap_or_default());
+        } else {
+            masked.push_str(word);
+        }
+    }
+    masked
+}
+
+/// `[a-z0-9]{6}\.[a-z0-9]{16}`
+pub(super) fn is_token(word: &str) -> bool {
+    let small = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    word.split_once('.').is_some_and(|(id, secret)| {
+        id.len() == 6 && secret.len() == 16 && small(id) && small(secret)
+    })
+}
+
+/// 64 hex digits: a certificate key.
+fn is_key(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_noise(line: &str) -> bool {
+    line.starts_with("To see the stack trace") || line.starts_with("[preflight] If you know what you are doing")
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_checks_are_told_by_name() {
+        let again = findings(include_str!("recorded/init-again.txt"));
+        assert_eq!(again.len(), 11);
+        assert_eq!(again[0], Finding { name: "Port-6443".into(), text: "Port 6443 is in use".into() });
+        assert!(are_leftovers(&again));
+        assert!(are_leftovers(&findings(include_str!("recorded/join-again.txt"))));
+    }
+
+    #[test]
+    fn a_reason_of_several_lines_is_one_finding() {
+        let down = findings(include_str!("recorded/preflight-containerd-down.txt"));
+        assert_eq!(down.len(), 1);
+        assert_eq!(down[0].name, "CRI");
+        assert!(down[0].text.ends_with(", error: exit status 1"), "{}", down[0].text);
+        assert!(!are_leftovers(&down));
+        assert!(!are_leftovers(&[]));
+    }
+
+    #[test]
+    fn other_failures_are_told_by_their_last_words() {
+        let expired = reasons(include_str!("recorded/join-expired.txt"));
+        assert_eq!(expired.len(), 1, "{expired:?}");
+        assert!(expired[0].contains("could not find a JWS signature"));
+        assert!(reasons(include_str!("recorded/join-badhash.txt"))[0].contains("are pinned"));
+        assert!(reasons(include_str!("recorded/init-kubelet-not-healthy.txt"))[0].contains("wait-control-plane"));
+        assert!(name_still_ready(include_str!("recorded/join-still-ready.txt")));
+    }
+
+    #[test]
+    fn no_token_and_no_key_is_shown() {
+        let said: Vec<String> = include_str!("recorded/init.txt").lines().map(mask).collect();
+        let said = said.join("\n");
+        assert!(!said.contains("abcdef.0123456789abcdef"), "{said}");
+        assert!(!said.contains("0123456789abcdef0123456789abcdef"), "{said}");
+        assert!(said.contains("[bootstrap-token] Using token: (secret)"), "{said}");
+        assert!(said.contains("[certs] Generating \"etcd/ca\" certificate and key"));
+        assert!(!mask(include_str!("recorded/token-create.txt")).contains("1gtcwfqyljx220z4"));
+    }
+}

@@ -1,0 +1,260 @@
+//! The provider's side against the real agent, in process, over loopback TLS.
+
+use super::dial::dial;
+use super::{Agents, Authority, Endpoint, Error, PendingEnrolment, SeedFor, Wait, install, pki};
+use agent_proto::v1::enrolment_client::EnrolmentClient;
+use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
+use groundwork_agent::enrol::Trust;
+use groundwork_agent::identity::Machine;
+use groundwork_agent::records::Records;
+use groundwork_agent::server::{AgentService, serve};
+use groundwork_agent::state::State;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use trust::Role;
+
+const UUID: &str = "11111111-2222-3333-4444-555555555555";
+
+/// An operator with a CA.
+struct Operator {
+    agents: Agents,
+    ca_pem: String,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        pki::init(dir.path()).unwrap();
+        let authority = Authority::from_dir(dir.path()).unwrap();
+        let ca_pem = authority.pem().to_owned();
+        Self { agents: Agents::new(Some(authority)), ca_pem }
+    }
+
+    fn authority(&self) -> &Authority {
+        self.agents.authority().unwrap()
+    }
+
+    /// Writes a seed's secret into the machine's folder, as the seed's script does.
+    fn seed(&self, machine: &Path, generation: u64) -> PendingEnrolment {
+        let wanted = SeedFor { machine_uuid: UUID, generation, port: 7443 };
+        let (part, pending) = install::seed_of(&[("x86_64", b"agent")], self.authority(), &wanted).unwrap();
+        let file = part.files.iter().find(|file| file.path == "groundwork/enrol.json").unwrap();
+        State::open(machine).unwrap().write("enrol.json", std::str::from_utf8(&file.bytes).unwrap()).unwrap();
+        pending
+    }
+
+    async fn enrol(&self, address: &str, pending: &PendingEnrolment) -> Result<Endpoint, Error> {
+        let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+        let deadline = Instant::now() + Duration::from_millis(900);
+        self.agents.enrol(address, pending, &Wait { deadline, stop: &stop, progress: &progress }).await
+    }
+}
+
+/// A running agent; gone when dropped.
+struct Running {
+    address: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn start(folder: &Path, operator: &Operator) -> Running {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let state = State::open(folder).unwrap();
+    let ca = CertificateDer::from_pem_slice(operator.ca_pem.as_bytes()).unwrap();
+    let machine = Machine { uuid: UUID.to_owned(), id: "m".to_owned() };
+    let trust = Arc::new(Trust::load(state.clone(), machine, ca).unwrap());
+    let service = AgentService { trust: Arc::clone(&trust), records: Records::new(state) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move { serve(listener, trust, service, std::future::pending()).await.unwrap() });
+    Running { address, task }
+}
+
+#[tokio::test]
+async fn a_machine_is_enrolled_and_recognised_ever_after() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
+    assert_eq!(operator.agents.identify(&agent.address, UUID).await.unwrap(), endpoint);
+
+    drop(agent);
+    let again = start(folder.path(), &operator).await;
+    let endpoint = Endpoint { address: again.address.clone(), ..endpoint };
+    let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
+    called.record("machine", "{}").await.unwrap();
+    assert_eq!(called.describe().await.unwrap().records["machine"], "{}");
+    assert!(!folder.path().join("enrol.json").exists(), "the secret is burnt");
+}
+
+#[tokio::test]
+async fn an_enrolment_that_is_repeated_finds_the_same_machine() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let first = operator.enrol(&agent.address, &pending).await.unwrap();
+    assert_eq!(operator.enrol(&agent.address, &pending).await.unwrap(), first);
+    let other = operator.agents.identify(&agent.address, "99999999-2222-3333-4444-555555555555").await;
+    assert!(matches!(other, Err(Error::OtherMachine { .. })), "{other:?}");
+}
+
+#[tokio::test]
+async fn a_reissued_secret_replaces_the_one_that_was_lost() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let lost = operator.seed(folder.path(), 1);
+    let pending = operator.seed(folder.path(), 2);
+    let agent = start(folder.path(), &operator).await;
+    let old = operator.enrol(&agent.address, &lost).await;
+    let Err(Error::Deadline { last: Some(last), .. }) = old else { panic!("{old:?}") };
+    assert!(matches!(*last, Error::NotEnrolled { .. }), "{last:?}");
+    operator.enrol(&agent.address, &pending).await.unwrap();
+}
+
+#[tokio::test]
+async fn before_the_enrolment_nothing_else_is_offered() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let not_yet = operator.agents.identify(&agent.address, UUID).await;
+    assert!(matches!(not_yet, Err(Error::NotEnrolled { .. })), "{not_yet:?}");
+    let dialled = dial(operator.authority(), Role::Admin, &agent.address).await.unwrap();
+    let endpoint = Endpoint { address: agent.address.clone(), fingerprint: dialled.pin().to_string() };
+    let said = operator.agents.connect(&endpoint, Role::Admin).await.unwrap().describe().await.unwrap_err();
+    assert!(said.to_string().contains("not enrolled"), "{said}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_in_the_handshake() {
+    let (operator, stranger, folder) = (Operator::new(), Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    for enrolled in [false, true] {
+        if enrolled {
+            operator.enrol(&agent.address, &pending).await.unwrap();
+        }
+        let other = stranger.enrol(&agent.address, &pending).await;
+        assert!(matches!(other, Err(Error::OtherAuthority { .. })), "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn ten_wrong_proofs_lock_the_enrolment() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    for _ in 0..10 {
+        let refused = wrong_proof(&operator, &agent.address, &pending).await;
+        assert!(refused.message().contains("does not hold"), "{refused:?}");
+    }
+    let locked = operator.enrol(&agent.address, &pending).await;
+    assert!(matches!(&locked, Err(Error::NotProven { why, .. }) if why.contains("ten wrong")), "{locked:?}");
+}
+
+/// Says Hello properly and answers the agent's proof with garbage.
+async fn wrong_proof(operator: &Operator, address: &str, pending: &PendingEnrolment) -> tonic::Status {
+    let dialled = dial(operator.authority(), Role::Admin, address).await.unwrap();
+    let hello =
+        EnrollHello { enrolment_id: pending.id.clone(), provider_nonce: vec![1; trust::NONCE_LEN], provider_time: 0 };
+    let accept = EnrollAccept { certificate: vec![1; 10], proof: vec![2; trust::PROOF_LEN] };
+    let requests = [enroll_request::Message::Hello(hello), enroll_request::Message::Accept(accept)]
+        .map(|message| EnrollRequest { message: Some(message) });
+    let mut client = EnrolmentClient::new(dialled.channel);
+    let mut replies = client.enroll(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    replies.message().await.unwrap();
+    replies.message().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_relay_in_between_is_found_out_even_with_a_good_certificate() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let relay = relay(&operator, &agent.address).await;
+    let refused = operator.enrol(&relay, &pending).await;
+    assert!(matches!(refused, Err(Error::NotProven { .. })), "{refused:?}");
+    operator.enrol(&agent.address, &pending).await.unwrap();
+}
+
+/// Ends TLS on both sides and passes the bytes on. Its own client certificate is of the operator's CA.
+async fn relay(operator: &Operator, agent: &str) -> String {
+    let own = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(crypto)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let outward =
+        tokio_rustls::TlsConnector::from(Arc::new(super::dial::config(operator.authority(), Role::Admin).unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, agent) = (listener.local_addr().unwrap().to_string(), agent.to_owned());
+    tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut inner = acceptor.accept(tcp).await.unwrap();
+        let name = rustls::pki_types::ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let mut outer = outward.connect(name, TcpStream::connect(agent).await.unwrap()).await.unwrap();
+        drop(tokio::io::copy_bidirectional(&mut inner, &mut outer).await);
+    });
+    address
+}
+
+#[tokio::test]
+async fn the_provider_refuses_an_agent_that_does_not_know_the_secret() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let other = PendingEnrolment { secret: trust::Secret::generate(), ..pending };
+    let refused = operator.enrol(&agent.address, &other).await;
+    assert!(matches!(&refused, Err(Error::NotProven { why, .. }) if why.contains("relay")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn another_key_at_the_address_is_an_error_that_names_both() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
+    let rebuilt = Endpoint { fingerprint: trust::Pin::of(b"other").to_string(), ..endpoint.clone() };
+    let said = operator.agents.connect(&rebuilt, Role::Observer).await.err().unwrap();
+    assert!(matches!(said, Error::OtherKey { .. }), "{said}");
+    assert!(said.to_string().contains(&endpoint.fingerprint), "{said}");
+}
+
+#[tokio::test]
+async fn roles_are_held_to_the_table() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
+    for (role, may_look, may_record) in
+        [(Role::Backup, false, false), (Role::Observer, true, false), (Role::Operator, true, true)]
+    {
+        let mut called = operator.agents.connect(&endpoint, role).await.unwrap();
+        assert_eq!(called.describe().await.is_ok(), may_look, "{role:?}");
+        assert_eq!(called.record("machine", "{}").await.is_ok(), may_record, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_where_nobody_is_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let said = Operator::new().agents.identify(&address, UUID).await.unwrap_err();
+    assert!(said.is_unreachable(), "{said}");
+    assert!(TcpStream::connect(&address).await.is_err());
+}
