@@ -23,11 +23,16 @@ SHARED = {
     "kubernetes-cni": ("1.2.0-2.1", None, "CNI plugins, as links to Debian's", "containernetworking-plugins"),
 }
 KUBERNETES = {
-    "kubeadm": (f"kubelet (>= 1.19.0), kubectl (>= 1.19.0), kubernetes-cni (>= 1.2.0), cri-tools (>= 1.28.0), {PYTHON}", "Bootstrapping of clusters"),
+    "kubeadm": (
+        f"kubelet (>= 1.19.0), kubectl (>= 1.19.0), kubernetes-cni (>= 1.2.0), cri-tools (>= 1.28.0), {PYTHON}",
+        "Bootstrapping of clusters",
+    ),
     "kubelet": (f"{KUBELET_NEEDS}, {PYTHON}", "Node agent"),
     "kubectl": (PYTHON, "Command line of the API"),
 }
-CNI_PLUGINS = "bandwidth bridge dhcp dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tuning vlan vrf".split()
+CNI_PLUGINS = (
+    "bandwidth bridge dhcp dummy firewall host-device host-local ipvlan loopback macvlan portmap ptp sbr static tuning vlan vrf".split()
+)
 
 KUBELET_POSTINST = """\
 #!/bin/sh

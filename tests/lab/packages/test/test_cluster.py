@@ -70,7 +70,7 @@ class Cluster(unittest.TestCase):
         cls.said = []
         for step in (kubeadm_init.certs, kubeadm_init.kubeconfigs, kubeadm_init.etcd, kubeadm_init.control_plane):
             cls.said += quietly(step, cls.plan)[1]
-        kept = store.Store(static_pods._data_file(paths.ETCD))
+        kept = store.Store(static_pods.data_file(paths.ETCD))
         cls.server = apiserver.Server(("127.0.0.1", 0), kept, "v1.28.4")
         threading.Thread(target=cls.server.serve_forever, args=(0.05,), daemon=True).start()
         cls.port = cls.server.server_address[1]
@@ -139,12 +139,18 @@ class Cluster(unittest.TestCase):
     # --- what init leaves
 
     def test_files_are_those_of_the_recording(self):
-        found = {f"-{'rw-r--r--' if path.stat().st_mode & 0o044 else 'rw-------'} /{path.relative_to(paths.ROOT)}" for path in paths.KUBERNETES.rglob("*") if path.is_file()}
+        found = {
+            f"-{'rw-r--r--' if path.stat().st_mode & 0o044 else 'rw-------'} /{path.relative_to(paths.ROOT)}"
+            for path in paths.KUBERNETES.rglob("*")
+            if path.is_file()
+        }
         want = {line for line in self.facts["pki_files"] if line.startswith("-")}
         self.assertEqual(found - {"-rw------- /etc/kubernetes/kubelet.conf"}, want - {"-rw------- /etc/kubernetes/kubelet.conf"})
 
     def test_lines_are_those_of_the_recording(self):
-        missing = [line.replace("10.99.0.11 127.0.0.1", "127.0.0.1").replace("10.99.0.11", "127.0.0.1") for line in self.facts["certs_lines"]]
+        missing = [
+            line.replace("10.99.0.11 127.0.0.1", "127.0.0.1").replace("10.99.0.11", "127.0.0.1") for line in self.facts["certs_lines"]
+        ]
         self.assertEqual([line for line in missing if line not in self.said], [])
         self.assertIn("[addons] Applied essential addon: CoreDNS", self.said)
 
@@ -194,7 +200,10 @@ class Cluster(unittest.TestCase):
     def test_discovery_names_what_is_wrong(self):
         self.turn()
         for changes, message in (
-            ({"token": "abcdef.0000000000000000"}, "failed to verify JWS signature of received cluster info object, can't trust this API Server"),
+            (
+                {"token": "abcdef.0000000000000000"},
+                "failed to verify JWS signature of received cluster info object, can't trust this API Server",
+            ),
             ({"token": "aaaaaa.0123456789abcdef"}, 'could not find a JWS signature in the cluster-info ConfigMap for token ID "aaaaaa"'),
             ({"caCertHashes": ["sha256:" + "0" * 64]}, "are pinned"),
             ({"caCertHashes": ["sha256:zz"]}, 'invalid hash "sha256:zz", expected a 32 byte SHA-256 hash, found 1 bytes'),
@@ -218,7 +227,9 @@ class Cluster(unittest.TestCase):
         code, out, _ = self.kubectl("get", "nodes", "worker-1", "--no-headers")
         self.assertEqual(code, 0)
         self.assertEqual(out.split()[:3], ["worker-1", "Ready", "<none>"])
-        _, out, _ = self.kubectl("get", "nodes", "-o", "jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type==\"Ready\")].status};{end}")
+        _, out, _ = self.kubectl(
+            "get", "nodes", "-o", 'jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status};{end}'
+        )
         self.assertIn("worker-1=True;", out)
         _, out, _ = self.kubectl("get", "csr")
         self.assertIn("system:bootstrap:abcdef", out)
@@ -250,7 +261,9 @@ class Cluster(unittest.TestCase):
         moved["spec"] = {"nodeName": "worker-4", "containers": [{"name": "web"}]}
         self.api.create("/api/v1/namespaces/default/pods", moved)
         code, out, err = self.kubectl("drain", "worker-4", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=60s")
-        self.assertEqual(out.splitlines(), ["node/worker-4 cordoned", "evicting pod default/web-1", "pod/web-1 evicted", "node/worker-4 drained"])
+        self.assertEqual(
+            out.splitlines(), ["node/worker-4 cordoned", "evicting pod default/web-1", "pod/web-1 evicted", "node/worker-4 drained"]
+        )
         self.assertEqual((code, err), (0, f"Warning: ignoring DaemonSet-managed Pods: kube-system/{pod['metadata']['name']}\n"))
         self.beat(own, "worker-4")
         self.assertIn("Ready,SchedulingDisabled", self.kubectl("get", "nodes", "worker-4")[1])
@@ -277,7 +290,7 @@ class Interface(unittest.TestCase):
     def test_a_socket_that_is_not_there_is_named(self):
         with self.assertRaises(cri.NotRunning) as caught:
             cri.Runtime("unix:///run/none.sock").version()
-        self.assertIn('dial unix /run/none.sock: connect: no such file or directory', str(caught.exception))
+        self.assertIn("dial unix /run/none.sock: connect: no such file or directory", str(caught.exception))
 
     def test_protobuf_is_read_without_its_schema(self):
         self.assertEqual(cri.decode(b"\x0a\x02hi\x10\x96\x01"), {1: [b"hi"], 2: [150]})

@@ -62,7 +62,9 @@ class Configurations(unittest.TestCase):
         text = "apiVersion: kubeadm.k8s.io/v1beta3\nkind: InitConfiguration\nnodeRegistration:\n  kubeletExtraArgs:\n  - {name: v, value: '2'}\n"
         with self.assertRaises(words.Failure) as caught:
             complete(text)
-        self.assertIn("cannot unmarshal array into Go struct field InitConfiguration.nodeRegistration.kubeletExtraArgs", str(caught.exception))
+        self.assertIn(
+            "cannot unmarshal array into Go struct field InitConfiguration.nodeRegistration.kubeletExtraArgs", str(caught.exception)
+        )
 
     def test_a_version_says_what_it_is_without_disturbing_stdout(self):
         self.assertEqual(run("version", "-o", "short"), (0, "v1.28.4\n", f"({release.NOTICE})\n"))
@@ -98,7 +100,11 @@ class Files(unittest.TestCase):
     def test_kubelet_configuration_and_flags(self):
         made = configuration.kubelet({}, self.cluster["networking"])
         self.assertEqual(words.dump(made), self.facts["kubelet_config"])
-        worker = {"name": "worker-1", "criSocket": "unix:///run/containerd/containerd.sock", "kubeletExtraArgs": {"node-labels": "example.test/pool=a"}}
+        worker = {
+            "name": "worker-1",
+            "criSocket": "unix:///run/containerd/containerd.sock",
+            "kubeletExtraArgs": {"node-labels": "example.test/pool=a"},
+        }
         for registration, want in ((self.init["nodeRegistration"], "kubelet_flags"), (worker, "worker_flags")):
             flags = kubeadm_init.kubelet_flags(registration, self.cluster)
             override = f" --hostname-override={registration['name']}"

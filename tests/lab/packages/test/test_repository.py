@@ -50,8 +50,14 @@ class Repository(unittest.TestCase):
     def test_the_signature_is_good_and_covers_the_index(self):
         with tempfile.TemporaryDirectory() as home:
             ring = f"{home}/ring.gpg"
-            subprocess.run(["gpg", "--homedir", home, "--quiet", "--output", ring, "--dearmor", self.root / "Release.key"], check=True, capture_output=True)
-            done = subprocess.run(["gpgv", "--homedir", home, "--keyring", ring, self.root / "InRelease"], capture_output=True, text=True, check=False)
+            subprocess.run(
+                ["gpg", "--homedir", home, "--quiet", "--output", ring, "--dearmor", self.root / "Release.key"],
+                check=True,
+                capture_output=True,
+            )
+            done = subprocess.run(
+                ["gpgv", "--homedir", home, "--keyring", ring, self.root / "InRelease"], capture_output=True, text=True, check=False
+            )
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(" Packages.gz\n", (self.root / "InRelease").read_text())
 

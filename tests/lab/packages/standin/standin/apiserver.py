@@ -115,7 +115,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if not controllers.may_be_signed(body, user):
                 raise store.Problem(403, "Forbidden", f"{release.NOTICE}: it signs requests of kubelets only")
         if target.resource == "nodes" and user.node and body["metadata"]["name"] != user.node:
-            raise store.Problem(403, "Forbidden", f'nodes "{body["metadata"]["name"]}" is forbidden: node "{user.node}" is not allowed to modify node')
+            raise store.Problem(
+                403, "Forbidden", f'nodes "{body["metadata"]["name"]}" is forbidden: node "{user.node}" is not allowed to modify node'
+            )
         if target.namespace and not self.server.kept.find("", "namespaces", "", target.namespace):
             raise store.Problem(404, "NotFound", f'namespaces "{target.namespace}" not found')
         _remember_token(body)

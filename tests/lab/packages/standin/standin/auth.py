@@ -78,7 +78,12 @@ def _bootstrapper_may(verb: str, resource: str, namespace: str, name: str) -> bo
         return verb in ("create", "get")
     if resource == "nodes":
         return verb == "get"
-    return resource == "configmaps" and namespace == "kube-system" and verb == "get" and name in ("kubeadm-config", "kubelet-config", "kube-proxy")
+    return (
+        resource == "configmaps"
+        and namespace == "kube-system"
+        and verb == "get"
+        and name in ("kubeadm-config", "kubelet-config", "kube-proxy")
+    )
 
 
 def _bound_to_admin(kept: store.Store, user: User) -> bool:

@@ -125,7 +125,11 @@ def explain(problem: Exception, host: str, port: int | None) -> str:
     if isinstance(problem, ssl.SSLCertVerificationError):
         return CA_UNKNOWN
     if isinstance(problem, ssl.SSLError):
-        return "tls: first record does not look like a TLS handshake" if "WRONG_VERSION" in str(problem) else f"remote error: tls: {problem.reason}"
+        return (
+            "tls: first record does not look like a TLS handshake"
+            if "WRONG_VERSION" in str(problem)
+            else f"remote error: tls: {problem.reason}"
+        )
     if isinstance(problem, TimeoutError):
         return f"{dial}: i/o timeout"
     if isinstance(problem, OSError) and problem.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):

@@ -90,7 +90,9 @@ def _identify(document: str):
         plain = yaml.safe_load(document)
         group, _, version = str(plain.get("apiVersion", "")).rpartition("/")
         gvk = _gvk(group, version, plain.get("kind", ""))
-        raise Failure(f"error unmarshaling configuration schema.{gvk}: strict decoding error: yaml: unmarshal errors:\n{problem}") from problem
+        raise Failure(
+            f"error unmarshaling configuration schema.{gvk}: strict decoding error: yaml: unmarshal errors:\n{problem}"
+        ) from problem
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         reason = re.sub("allowed here$", "allowed in this context", problem.problem or "")
@@ -267,7 +269,7 @@ def validate_init(made: dict, of_cluster: dict) -> None:
                 problems.append(f"networking.{field}: Invalid value: {quoted(networking[field])}: couldn't parse subnet")
     key = made.get("certificateKey")
     if key and not re.fullmatch(r"[0-9a-f]{64}", key):
-        problems.append("certificateKey: Invalid value: \"\": certificate key is not a 32 byte hex string")
+        problems.append('certificateKey: Invalid value: "": certificate key is not a 32 byte hex string')
     refuse(problems)
 
 

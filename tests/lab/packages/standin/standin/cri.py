@@ -81,7 +81,9 @@ class Runtime:
         if isinstance(problem, TimeoutError):
             return self._refused("DeadlineExceeded", "context deadline exceeded")
         reason = (problem.strerror or str(problem)).lower()
-        return self._refused("Unavailable", f'connection error: desc = "transport: Error while dialing: dial unix {path}: connect: {reason}"')
+        return self._refused(
+            "Unavailable", f'connection error: desc = "transport: Error while dialing: dial unix {path}: connect: {reason}"'
+        )
 
     def _refused(self, code: str, reason: str) -> str:
         return f'validate service connection: validate CRI v1 runtime API for endpoint "{self.endpoint}": rpc error: code = {code} desc = {reason}'

@@ -56,8 +56,7 @@ def _run(options: argparse.Namespace, runtime: cri.Runtime) -> None:
         print(f"Version:  0.1.0\nRuntimeName:  {name}\nRuntimeVersion:  {version}\nRuntimeApiVersion:  v1")
     elif options.command == "info":
         conditions = [
-            {"type": kind, "status": good, "reason": reason, "message": text}
-            for kind, (good, reason, text) in runtime.conditions().items()
+            {"type": kind, "status": good, "reason": reason, "message": text} for kind, (good, reason, text) in runtime.conditions().items()
         ]
         print(json.dumps({"status": {"conditions": conditions}}, indent=2))
     elif options.command in ("stopp", "rmp"):

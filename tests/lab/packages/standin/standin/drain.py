@@ -23,7 +23,11 @@ def cordon(api: client.Api, name: str, wanted: bool) -> None:
 def drain(api: client.Api, options: argparse.Namespace) -> None:
     name = options.node
     cordon(api, name, True)
-    pods = [pod for pod in api.items(f"/api/v1/pods?fieldSelector=spec.nodeName={name}") if MIRROR not in (pod["metadata"].get("annotations") or {})]
+    pods = [
+        pod
+        for pod in api.items(f"/api/v1/pods?fieldSelector=spec.nodeName={name}")
+        if MIRROR not in (pod["metadata"].get("annotations") or {})
+    ]
     owned = [pod for pod in pods if owner(pod) == "DaemonSet"]
     moving = [pod for pod in pods if owner(pod) != "DaemonSet"]
     _refuse(name, owned, moving, options)
@@ -42,13 +46,17 @@ def _refuse(name: str, owned: list[dict], moving: list[dict], options: argparse.
         problems.append(f"cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): {', '.join(map(full_name, owned))}")
     local = [pod for pod in moving if any("emptyDir" in volume for volume in pod["spec"].get("volumes") or [])]
     if local and options.delete_emptydir_data != "true":
-        problems.append(f"cannot delete Pods with local storage (use --delete-emptydir-data to override): {', '.join(map(full_name, local))}")
+        problems.append(
+            f"cannot delete Pods with local storage (use --delete-emptydir-data to override): {', '.join(map(full_name, local))}"
+        )
     lonely = [pod for pod in moving if owner(pod) is None]
     if lonely and options.force != "true":
         problems.append(f"cannot delete Pods that declare no controller (use --force to override): {', '.join(map(full_name, lonely))}")
     if problems:
         listed = "\n".join(problems)
-        raise Failure(f'error: unable to drain node "{name}" due to error:{listed}, continuing command...\nThere are pending nodes to be drained:\n {name}\n{listed}')
+        raise Failure(
+            f'error: unable to drain node "{name}" due to error:{listed}, continuing command...\nThere are pending nodes to be drained:\n {name}\n{listed}'
+        )
 
 
 def evict(api: client.Api, pod: dict) -> None:
@@ -69,7 +77,9 @@ def _await(api: client.Api, name: str, moving: list[dict], timeout: float) -> No
         for uid in [uid for uid in left if uid not in there]:
             print(f"pod/{left.pop(uid)['metadata']['name']} evicted", flush=True)
         if left and end and time.monotonic() > end:
-            raise Failure(f'error: unable to drain node "{name}" due to error:drain did not complete within {int(timeout)}s, continuing command...')
+            raise Failure(
+                f'error: unable to drain node "{name}" due to error:drain did not complete within {int(timeout)}s, continuing command...'
+            )
         if left:
             time.sleep(0.5)
 

@@ -12,7 +12,16 @@ import time
 from standin import addons, client, configuration, kubeconfig, manifests, paths, pki, preflight, tokens, waiting, words
 from standin.words import Failure, Lacking, out
 
-SKIPPABLE = {"preflight", "upload-certs", "mark-control-plane", "bootstrap-token", "addon", "addon/coredns", "addon/kube-proxy", "show-join-command"}
+SKIPPABLE = {
+    "preflight",
+    "upload-certs",
+    "mark-control-plane",
+    "bootstrap-token",
+    "addon",
+    "addon/coredns",
+    "addon/kube-proxy",
+    "show-join-command",
+}
 SANS = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
 
 
@@ -248,7 +257,9 @@ def kubelet_flags(registration: dict, cluster: dict) -> str:
     if registration["name"] != os.uname().nodename.lower():
         flags["hostname-override"] = registration["name"]
     if registration.get("taints") and not any(taint["key"] == configuration.TAINT["key"] for taint in registration["taints"]):
-        flags["register-with-taints"] = ",".join(f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in registration["taints"])
+        flags["register-with-taints"] = ",".join(
+            f"{taint['key']}={taint.get('value', '')}:{taint['effect']}" for taint in registration["taints"]
+        )
     flags |= registration.get("kubeletExtraArgs") or {}
     return f'KUBELET_KUBEADM_ARGS="{" ".join(f"--{name}={value}" for name, value in sorted(flags.items()))}"\n'
 
@@ -310,7 +321,14 @@ def upload_certs(plan: Plan, wanted: bool) -> str | None:
     api, namespace = plan.api(), "/api/v1/namespaces/kube-system/secrets"
     token = tokens.secret(tokens.generate(), 7200, "Proxy for managing TTL for the kubeadm-certs secret", [], [])
     owner = api.create(namespace, token)["metadata"]
-    reference = {"apiVersion": "v1", "kind": "Secret", "name": owner["name"], "uid": owner["uid"], "blockOwnerDeletion": True, "controller": True}
+    reference = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "name": owner["name"],
+        "uid": owner["uid"],
+        "blockOwnerDeletion": True,
+        "controller": True,
+    }
     names = ("ca.crt", "ca.key", "etcd-ca.crt", "etcd-ca.key", "front-proxy-ca.crt", "front-proxy-ca.key", "sa.key", "sa.pub")
     body = {
         "metadata": {"name": "kubeadm-certs", "namespace": "kube-system", "ownerReferences": [reference]},
@@ -427,4 +445,3 @@ PHASES = {
     "bootstrap-token": _single(bootstrap_token),
     "upload-config": _single(upload_config),
 }
-

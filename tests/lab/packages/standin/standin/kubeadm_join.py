@@ -129,7 +129,9 @@ def _ask(given: dict) -> kubeconfig.Access:
     if pins:
         found = pki.spki_hash(x509.load_pem_x509_certificate(access.ca))
         if found not in pins:
-            raise _NotTrusted(f'cluster CA found in cluster-info ConfigMap is invalid: none of the public keys "{found}" are pinned', final=True)
+            raise _NotTrusted(
+                f'cluster CA found in cluster-info ConfigMap is invalid: none of the public keys "{found}" are pinned', final=True
+            )
     client.Api(access).get(path)
     return access
 

@@ -60,7 +60,9 @@ def _read_cluster(options: argparse.Namespace) -> dict | None:
         stored = client.Api(kubeconfig.read(admin)).get(f"{CONFIGURATION}?timeout=10s")
         return words.load(stored["data"]["ClusterConfiguration"])
     except (client.Unreachable, client.Refused) as problem:
-        words.warning("reset.go:120", f"[reset] Unable to fetch the kubeadm-config ConfigMap from cluster: failed to get config map: {problem}")
+        words.warning(
+            "reset.go:120", f"[reset] Unable to fetch the kubeadm-config ConfigMap from cluster: failed to get config map: {problem}"
+        )
         return None
 
 
@@ -162,7 +164,12 @@ AUTHORITIES = {"ca": "pki/ca.crt", "etcd-ca": "pki/etcd/ca.crt", "front-proxy-ca
 
 def check_expiration(options: argparse.Namespace) -> None:
     if not (paths.PKI / "apiserver.key").exists():
-        _show([("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "EXTERNALLY MANAGED"), *((f"!MISSING! {name}", "", "", "", "") for name in CERTIFICATES)])
+        _show(
+            [
+                ("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "EXTERNALLY MANAGED"),
+                *((f"!MISSING! {name}", "", "", "", "") for name in CERTIFICATES),
+            ]
+        )
         out()
         key = paths.PKI / "apiserver.key"
         where = f"couldn't load the private key file {key}: open {key}: no such file or directory"
@@ -199,7 +206,9 @@ def user(options: argparse.Namespace) -> None:
     documents = configuration.read(options.config) if options.config else {}
     cluster = documents.get("ClusterConfiguration") or _stored_cluster()
     made = configuration.init(documents.get("InitConfiguration"))
-    endpoint = cluster.get("controlPlaneEndpoint") or f"{made['localAPIEndpoint']['advertiseAddress']}:{made['localAPIEndpoint']['bindPort']}"
+    endpoint = (
+        cluster.get("controlPlaneEndpoint") or f"{made['localAPIEndpoint']['advertiseAddress']}:{made['localAPIEndpoint']['bindPort']}"
+    )
     server, name = f"https://{endpoint}", cluster.get("clusterName", "kubernetes")
     ca = pki.load(paths.PKI / "ca")
     if options.token:

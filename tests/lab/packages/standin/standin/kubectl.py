@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import time
+import urllib.parse
 
 from standin import client, drain, kubeconfig, release, store, tables, words
 from standin.words import Failure, Lacking
@@ -220,10 +221,8 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> str:
-    from urllib.parse import urlencode
-
     query = {"labelSelector": options.selector, "fieldSelector": options.field_selector}
-    made = urlencode({name: value for name, value in query.items() if value})
+    made = urllib.parse.urlencode({name: value for name, value in query.items() if value})
     return f"?{made}" if made else ""
 
 
@@ -374,4 +373,7 @@ def _cluster_info(options: argparse.Namespace) -> None:
 def _config(options: argparse.Namespace) -> None:
     path = getattr(options, "kubeconfig", None) or os.environ.get("KUBECONFIG") or pathlib.Path.home() / ".kube/config"
     document = words.load(pathlib.Path(path).read_text())
-    print(document["current-context"] if options.what == "current-context" else words.dump(document), end="" if options.what == "view" else "\n")
+    print(
+        document["current-context"] if options.what == "current-context" else words.dump(document),
+        end="" if options.what == "view" else "\n",
+    )

@@ -122,11 +122,14 @@ class Kubelet:
             text = "running with swap on is not supported, please disable swap! or set --fail-swap-on flag to false."
             raise Fatal(f"failed to run Kubelet: {text} /proc/swaps contained: [{shown}]")
 
+    def _manifests(self) -> pathlib.Path:
+        return pathlib.Path(self.config.get("staticPodPath") or paths.MANIFESTS)
+
     def _static_pods(self) -> None:
-        folder = pathlib.Path(self.config.get("staticPodPath") or paths.MANIFESTS)
+        follower = static_pods.Follower(self._manifests())
         while True:
             try:
-                static_pods.follow(folder)
+                follower.look()
             except (OSError, subprocess.SubprocessError) as problem:
                 words.warning("static_pods", repr(problem), "E")
             time.sleep(1)
@@ -139,7 +142,11 @@ class Kubelet:
                 node.bootstrap(client.Api(access), self.name, access)
                 return
             except (client.Unreachable, client.Refused) as problem:
-                words.warning("certificate_manager.go:562", f"kubernetes.io/kube-apiserver-client-kubelet: Failed while requesting a signed certificate from the control plane: {problem}", "E")
+                words.warning(
+                    "certificate_manager.go:562",
+                    f"kubernetes.io/kube-apiserver-client-kubelet: Failed while requesting a signed certificate from the control plane: {problem}",
+                    "E",
+                )
             except OSError as problem:
                 raise Fatal(f"failed to run Kubelet: unable to load bootstrap kubeconfig: {problem}") from problem
             time.sleep(1)
@@ -169,15 +176,17 @@ class Kubelet:
         return self.api[1]
 
     def _report(self, api: client.Api, beat: int) -> None:
-        """A lease every ten seconds; status when it changed or every ten seconds; pods every other second."""
+        """Every other second the runtime and the pods; the lease and the status when something changed or every ten."""
+        if beat % 2:
+            return
         conditions = node.conditions(self.runtime)
         state = json.dumps([(each["type"], each["status"], each["message"]) for each in conditions])
         if beat % 10 == 0 or state != self.reported.get("state"):
             node.renew_lease(api, self.name)
             node.report(api, self.name, conditions, self.runtime, self.flags)
             self.reported = {"state": state}
-        if beat % 2 == 0 and node.is_there(api, self.name):
-            static_pods.mirror(api, self.name, pathlib.Path(self.config.get("staticPodPath") or paths.MANIFESTS))
+        if node.is_there(api, self.name):
+            static_pods.mirror(api, self.name, self._manifests())
             node.run_pods(api, self.name, ready=conditions[-1]["status"] == "True")
 
     def _complain(self, problem: Exception) -> None:

@@ -27,7 +27,14 @@ def hostname() -> str:
 
 def prepare_directories(name: str) -> None:
     paths.directory(paths.KUBELET, 0o700)
-    for folder, mode in (("device-plugins", 0o755), ("pki", 0o755), ("plugins", 0o750), ("plugins_registry", 0o750), ("pod-resources", 0o750), ("pods", 0o750)):
+    for folder, mode in (
+        ("device-plugins", 0o755),
+        ("pki", 0o755),
+        ("plugins", 0o750),
+        ("plugins_registry", 0o750),
+        ("pod-resources", 0o750),
+        ("pods", 0o750),
+    ):
         paths.directory(paths.KUBELET / folder, mode)
     for file, content in (
         ("cpu_manager_state", '{"policyName":"none","defaultCpuSet":"","checksum":1353318690}'),
@@ -241,7 +248,9 @@ def run_pods(api: client.Api, name: str, ready: bool) -> None:
 def running(pod: dict, address: str) -> dict:
     containers = pod["spec"].get("containers", [])
     state = {"running": {"startedAt": words.now()}}
-    statuses = [{"name": each["name"], "image": each.get("image", ""), "ready": True, "restartCount": 0, "state": state} for each in containers]
+    statuses = [
+        {"name": each["name"], "image": each.get("image", ""), "ready": True, "restartCount": 0, "state": state} for each in containers
+    ]
     kinds = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": words.now()} for kind in kinds]
     return {

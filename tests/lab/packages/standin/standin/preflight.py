@@ -141,12 +141,17 @@ def _versions(checks: Checks, version: str) -> None:
 
 def _services(checks: Checks) -> None:
     if not shutil.which("systemctl"):
-        words.warning("kubelet.go:202", "cannot determine if systemd-resolved is active: no supported init system detected, skipping checking for services")
+        words.warning(
+            "kubelet.go:202",
+            "cannot determine if systemd-resolved is active: no supported init system detected, skipping checking for services",
+        )
         for name in ("Firewalld", "Service-Kubelet"):
             checks.warn(name, "no supported init system detected, skipping checking for services")
         return
     if _systemctl("is-active", "firewalld"):
-        checks.warn("Firewalld", "firewalld is active, please ensure ports [6443 10250] are open or your cluster may not function correctly")
+        checks.warn(
+            "Firewalld", "firewalld is active, please ensure ports [6443 10250] are open or your cluster may not function correctly"
+        )
     if not _systemctl("cat", "kubelet"):
         checks.warn("Service-Kubelet", "kubelet service does not exist")
     elif not _systemctl("is-enabled", "kubelet"):
@@ -187,18 +192,21 @@ def _content(checks: Checks, path: str) -> None:
 
 
 def _dashed(path: pathlib.Path) -> str:
-    return "/" .join(["", *path.relative_to(paths.ROOT).parts]).replace("/", "-")
+    return "/".join(["", *path.relative_to(paths.ROOT).parts]).replace("/", "-")
 
 
 def _runtime(checks: Checks, endpoint: str) -> None:
     if not shutil.which("crictl"):
         text = "Couldn't create the interface used for talking to the container runtime"
-        words.warning("checks.go:1064", f"[preflight] WARNING: {text}: crictl is required by the container runtime: executable file not found in $PATH")
+        words.warning(
+            "checks.go:1064",
+            f"[preflight] WARNING: {text}: crictl is required by the container runtime: executable file not found in $PATH",
+        )
         return
     try:
         cri.Runtime(endpoint).version()
     except cri.NotRunning as problem:
-        checks.error("CRI", f'container runtime is not running: output: {fatal(problem)}\n, error: exit status 1')
+        checks.error("CRI", f"container runtime is not running: output: {fatal(problem)}\n, error: exit status 1")
 
 
 def fatal(problem: Exception) -> str:
@@ -230,13 +238,18 @@ def _hostname(checks: Checks, name: str) -> None:
 
 def _kubelet(checks: Checks) -> None:
     if not shutil.which("kubelet"):
-        checks.error("KubeletVersion", "couldn't get kubelet version: cannot execute 'kubelet --version': executable file not found in $PATH")
+        checks.error(
+            "KubeletVersion", "couldn't get kubelet version: cannot execute 'kubelet --version': executable file not found in $PATH"
+        )
         return
     shown = subprocess.run(["kubelet", "--version"], capture_output=True, text=True, check=False).stdout
     version = shown.split()[-1] if shown.split() else ""
     mine = release.numbers(release.VERSION)
     if version and release.numbers(version)[:2] > mine[:2]:
-        checks.error("KubeletVersion", f"the kubelet version is higher than the control plane version. This is not a supported version skew and may lead to a malfunctional cluster. Kubelet version: {version}")
+        checks.error(
+            "KubeletVersion",
+            f"the kubelet version is higher than the control plane version. This is not a supported version skew and may lead to a malfunctional cluster. Kubelet version: {version}",
+        )
 
 
 def _images(checks: Checks, cluster: dict) -> None:

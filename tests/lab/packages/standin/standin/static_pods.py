@@ -18,14 +18,23 @@ NEEDED = ("etcd.yaml", "kube-apiserver.yaml")
 _children: list[subprocess.Popen] = []
 
 
-def follow(folder: pathlib.Path) -> None:
+class Follower:
     """Starts the service when the manifests are there, stops it when they are gone."""
-    wanted = all((folder / name).exists() for name in NEEDED)
-    running = _running()
-    if wanted and not running:
-        _start()
-    elif running and not wanted:
-        _stop()
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder, self.running, self.rounds = folder, _running(), 0
+
+    def look(self) -> None:
+        wanted = all((self.folder / name).exists() for name in NEEDED)
+        self.rounds += 1
+        # Asking systemd costs more than looking at a folder, most of all on an emulated processor.
+        if wanted and self.running and self.rounds % 5 == 0:
+            self.running = _running()
+        if wanted and not self.running:
+            _start()
+        elif self.running and not wanted:
+            _stop()
+        self.running = wanted
 
 
 def _running() -> bool:
@@ -67,7 +76,7 @@ def serve() -> None:
     for component, port in (("kube-controller-manager", 10257), ("kube-scheduler", 10259)):
         if (paths.MANIFESTS / f"{component}.yaml").exists():
             held.append(apiserver.listen("127.0.0.1", port))
-    kept = store.Store(_data_file(data))
+    kept = store.Store(data_file(data))
     server = apiserver.Server(("", int(flags.get("secure-port", 6443))), kept, image.rpartition(":")[2])
     subnet = None
     if (paths.MANIFESTS / "kube-controller-manager.yaml").exists():
@@ -80,7 +89,7 @@ def serve() -> None:
         kept.save()
 
 
-def _data_file(folder: pathlib.Path) -> pathlib.Path:
+def data_file(folder: pathlib.Path) -> pathlib.Path:
     """Where etcd has its database; the log is there for its name only."""
     for part in ("member", "member/snap", "member/wal"):
         paths.directory(folder / part, 0o700)
@@ -105,7 +114,11 @@ def mirror(api: client.Api, name: str, folder: pathlib.Path) -> None:
             continue
         if pod_name in there:
             api.delete(f"/api/v1/namespaces/kube-system/pods/{pod_name}")
-        metadata = {**pod["metadata"], "name": pod_name, "annotations": {"kubernetes.io/config.mirror": "static", "kubernetes.io/config.source": "file"}}
+        metadata = {
+            **pod["metadata"],
+            "name": pod_name,
+            "annotations": {"kubernetes.io/config.mirror": "static", "kubernetes.io/config.source": "file"},
+        }
         owner = [{"apiVersion": "v1", "kind": "Node", "name": name, "controller": True, "uid": "static"}]
         body = {**pod, "metadata": {**metadata, "ownerReferences": owner}, "spec": {**pod["spec"], "nodeName": name}}
         body["status"] = node.running(pod, node.configuration.default_address())

@@ -4,6 +4,7 @@ import argparse
 import datetime
 import json
 import re
+import sys
 
 from standin import store, words
 from standin.words import Lacking
@@ -40,10 +41,9 @@ def _prefix(kind: str) -> str:
 def _tables(found: list[tuple[str, list[dict]]], options: argparse.Namespace, single: bool, namespace: str | None) -> None:
     if not any(part for _, part in found):
         if not single and not options.ignore_not_found:
-            import sys
-
-            where = f" in {namespace} namespace" if namespace and store.RESOURCES[GROUPS[found[0][0]], found[0][0]][1] else "" if found else ""
-            print(f"No resources found{where}.".replace("found.", "found"), file=sys.stderr)
+            namespaced = store.RESOURCES[GROUPS[found[0][0]], found[0][0]][1] if found else False
+            where = f" in {namespace} namespace." if namespace and namespaced else ""
+            print(f"No resources found{where}", file=sys.stderr)
         return
     many = len(found) > 1
     for index, (kind, items) in enumerate(part for part in found if part[1]):
@@ -114,7 +114,10 @@ def _node(item: dict, wide: bool) -> dict:
     if wide:
         address = next((each["address"] for each in status.get("addresses", []) if each["type"] == "InternalIP"), "<none>")
         row |= {"INTERNAL-IP": address, "EXTERNAL-IP": "<none>", "OS-IMAGE": info.get("osImage", "<unknown>")}
-        row |= {"KERNEL-VERSION": info.get("kernelVersion", "<unknown>"), "CONTAINER-RUNTIME": info.get("containerRuntimeVersion", "<unknown>")}
+        row |= {
+            "KERNEL-VERSION": info.get("kernelVersion", "<unknown>"),
+            "CONTAINER-RUNTIME": info.get("containerRuntimeVersion", "<unknown>"),
+        }
     return row
 
 
