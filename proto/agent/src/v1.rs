@@ -30,7 +30,7 @@ macro_rules! secret {
     )*};
 }
 
-secret!(JoinMaterialReply, ControlPlaneJoin, KubeconfigReply, NodeSpec);
+secret!(JoinMaterialReply, ControlPlaneJoin, KubeconfigReply, NodeSpec, FileSpec, CommandSpec);
 
 #[cfg(test)]
 mod tests {
