@@ -242,6 +242,15 @@ class Cluster(unittest.TestCase):
         self.assertEqual(ready["status"], "False")
         self.assertIn("NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error", ready["message"])
 
+    def test_the_pods_of_a_network_plugin_bring_its_configuration(self):
+        runtime = Runtime()
+        runtime.network = (False, "NetworkPluginNotReady", "Network plugin returns error: cni plugin not initialized")
+        own = self.add_node("worker-6", runtime)
+        self.assertEqual(self.kubectl("apply", "-f", str(HERE.parent / "pod-network.yaml"))[0], 0)
+        self.beat(own, "worker-6", runtime)
+        made = json.loads((paths.ROOT / "etc/cni/net.d/10-flannel.conflist").read_text())
+        self.assertEqual(made["plugins"][0]["type"], "bridge")
+
     def test_a_silent_node_stays_ready_for_forty_seconds(self):
         self.add_node("worker-3")
         lease = ("coordination.k8s.io", "leases", "kube-node-lease", "worker-3")

@@ -3,6 +3,7 @@
 import base64
 import datetime
 import http.server
+import json
 import os
 import pathlib
 import platform
@@ -19,6 +20,8 @@ HEALTHY = [
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 ]
+CNI = "/etc/cni/net.d"
+CNI_FILES = {"flannel": "10-flannel.conflist", "calico": "10-calico.conflist", "cilium": "05-cilium.conflist"}
 
 
 def hostname() -> str:
@@ -241,8 +244,21 @@ def run_pods(api: client.Api, name: str, ready: bool) -> None:
             continue
         address = configuration.default_address() if on_host else _pod_address(api, name, pod)
         metadata = pod["metadata"]
+        if any((volume.get("hostPath") or {}).get("path", "").startswith(CNI) for volume in pod["spec"].get("volumes") or []):
+            install_network(api, name, metadata["name"])
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
         api.patch(path, {"status": running(pod, address)})
+
+
+def install_network(api: client.Api, name: str, pod: str) -> None:
+    """What the pods of a network plugin do on their nodes: a configuration that makes the runtime's network ready."""
+    file = next((file for plugin, file in CNI_FILES.items() if plugin in pod), "10-standin.conflist")
+    subnet = api.get(f"/api/v1/nodes/{name}")["spec"].get("podCIDR", "10.244.0.0/24")
+    ranges = {"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "hairpinMode": True, "ipam": ranges}
+    plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
+    content = {"cniVersion": "0.4.0", "name": "standin", "plugins": plugins}
+    paths.write(paths.ROOT / CNI.lstrip("/") / file, json.dumps(content, indent=2) + "\n", 0o644)
 
 
 def running(pod: dict, address: str) -> dict:
