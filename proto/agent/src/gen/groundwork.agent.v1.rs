@@ -129,8 +129,20 @@ pub struct Facts {
     /// Seconds since 1970 by the machine's clock.
     #[prost(uint64, tag = "14")]
     pub time: u64,
+    #[prost(bool, tag = "15")]
+    pub reboot_required: bool,
+    #[prost(bool, tag = "16")]
+    pub clock_synchronised: bool,
+    #[prost(uint32, tag = "17")]
+    pub cgroup_version: u32,
+    /// "10.77.0.11/24"
+    #[prost(string, repeated, tag = "18")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What a container may not do: "CAP_SYS_RESOURCE".
+    #[prost(string, repeated, tag = "19")]
+    pub missing_capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PlanRequest {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<NodeSpec>,
@@ -159,7 +171,7 @@ pub struct SkippedStep {
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyRequest {
     #[prost(message, optional, tag = "1")]
     pub spec: ::core::option::Option<NodeSpec>,
@@ -379,6 +391,9 @@ pub struct ClusterNode {
     pub machine_uuid: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub internal_address: ::prost::alloc::string::String,
+    /// Why it is not ready.
+    #[prost(string, tag = "10")]
+    pub ready_message: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "7")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -513,9 +528,225 @@ pub struct KubeconfigReply {
     #[prost(string, tag = "3")]
     pub endpoint: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// What a machine is to be. Map keys are the identities. What is absent is not managed; what an earlier specification set and this
+/// one lacks is taken back where the machine still carries our mark (owned files, originals, pins).
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
-pub struct NodeSpec {}
+pub struct NodeSpec {
+    #[prost(string, optional, tag = "1")]
+    pub hostname: ::core::option::Option<::prost::alloc::string::String>,
+    /// "off" is the only word known. Absent: not managed (kubernetes implies "off").
+    #[prost(string, optional, tag = "2")]
+    pub swap: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub kernel_modules: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub sysctls: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// By package name.
+    #[prost(btree_map = "string, message", tag = "5")]
+    pub packages: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        PackageSpec,
+    >,
+    /// By a short name: /etc/apt/sources.list.d/groundwork-NAME.sources
+    #[prost(btree_map = "string, message", tag = "6")]
+    pub repositories: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        RepositorySpec,
+    >,
+    /// By absolute path.
+    #[prost(btree_map = "string, message", tag = "7")]
+    pub files: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        FileSpec,
+    >,
+    /// By systemd unit; without a suffix it is a .service.
+    #[prost(btree_map = "string, message", tag = "8")]
+    pub services: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ServiceSpec,
+    >,
+    /// By device: an absolute path below /dev/disk/by-\*/ or another stable name.
+    #[prost(btree_map = "string, message", tag = "9")]
+    pub filesystems: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        FilesystemSpec,
+    >,
+    /// By absolute path of the mount point.
+    #[prost(btree_map = "string, message", tag = "10")]
+    pub mounts: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        MountSpec,
+    >,
+    #[prost(message, optional, tag = "11")]
+    pub container_runtime: ::core::option::Option<ContainerRuntimeSpec>,
+    #[prost(message, optional, tag = "12")]
+    pub kubernetes: ::core::option::Option<KubernetesSpec>,
+    /// By a short name.
+    #[prost(btree_map = "string, message", tag = "13")]
+    pub commands: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        CommandSpec,
+    >,
+    /// Lines of /etc/hosts, in a block of our own: address to names.
+    #[prost(btree_map = "string, message", tag = "14")]
+    pub hosts: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        HostNames,
+    >,
+    /// Wait for a synchronised clock before anything else. Absent: no (kubernetes: yes).
+    #[prost(bool, optional, tag = "15")]
+    pub time_sync: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PackageSpec {
+    /// Exact, or with a * at its end; absent: any version.
+    #[prost(string, optional, tag = "1")]
+    pub version: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bool, optional, tag = "2")]
+    pub hold: ::core::option::Option<bool>,
+    /// true: must not be installed.
+    #[prost(bool, optional, tag = "3")]
+    pub absent: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepositorySpec {
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// Absent: "/" (flat).
+    #[prost(string, repeated, tag = "2")]
+    pub suites: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub components: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Armoured OpenPGP key.
+    #[prost(string, optional, tag = "4")]
+    pub key_pem: ::core::option::Option<::prost::alloc::string::String>,
+    /// Fetched once by apt's own downloader when key_pem is absent.
+    #[prost(string, optional, tag = "5")]
+    pub key_url: ::core::option::Option<::prost::alloc::string::String>,
+    /// No signature wanted. Only for repositories of one's own.
+    #[prost(bool, optional, tag = "6")]
+    pub trusted: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct FileSpec {
+    #[prost(bytes = "vec", tag = "1")]
+    pub content: ::prost::alloc::vec::Vec<u8>,
+    /// "0644"
+    #[prost(string, optional, tag = "2")]
+    pub mode: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub owner: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub group: ::core::option::Option<::prost::alloc::string::String>,
+    /// Never print the content (it is never printed anyway) and default mode 0600.
+    #[prost(bool, optional, tag = "5")]
+    pub sensitive: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceSpec {
+    #[prost(bool, optional, tag = "1")]
+    pub enabled: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "2")]
+    pub running: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "3")]
+    pub masked: ::core::option::Option<bool>,
+    /// Restart when one of these files is newer than the running service.
+    #[prost(string, repeated, tag = "4")]
+    pub restart_on: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FilesystemSpec {
+    /// "ext4" or "xfs".
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub label: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: derived from the machine-id and the device, so that it is known up front.
+    #[prost(string, optional, tag = "3")]
+    pub uuid: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MountSpec {
+    /// A device, "UUID=…", "LABEL=…" or, for a network filesystem, its source. A device of `filesystems` is mounted by its UUID.
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Absent: that of the filesystem.
+    #[prost(string, optional, tag = "2")]
+    pub r#type: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: defaults, noatime, nofail, x-systemd.device-timeout=30s
+    #[prost(string, repeated, tag = "3")]
+    pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ContainerRuntimeSpec {
+    /// Debian package: "containerd" (default) or "containerd.io".
+    #[prost(string, optional, tag = "1")]
+    pub package: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub version: ::core::option::Option<::prost::alloc::string::String>,
+    /// Pause image; absent: the runtime's own.
+    #[prost(string, optional, tag = "3")]
+    pub sandbox_image: ::core::option::Option<::prost::alloc::string::String>,
+    /// By registry host, "\_default" for the rest.
+    #[prost(btree_map = "string, message", tag = "4")]
+    pub registries: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        RegistrySpec,
+    >,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegistrySpec {
+    /// URLs, tried in order.
+    #[prost(string, repeated, tag = "1")]
+    pub mirrors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(bool, optional, tag = "2")]
+    pub skip_verify: ::core::option::Option<bool>,
+    #[prost(string, optional, tag = "3")]
+    pub ca_pem: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bool, optional, tag = "4")]
+    pub override_path: ::core::option::Option<bool>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubernetesSpec {
+    /// "1.28.4"
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// Absent: pkgs.k8s.io of that minor release, key fetched over HTTPS.
+    #[prost(message, optional, tag = "2")]
+    pub repository: ::core::option::Option<KubernetesRepository>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubernetesRepository {
+    #[prost(string, optional, tag = "1")]
+    pub url: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub key_pem: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Guarded: run only while `unless` fails or `creates` is missing; one of the two must be given.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CommandSpec {
+    /// Absolute program first.
+    #[prost(string, repeated, tag = "1")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub unless: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub creates: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absent: 600.
+    #[prost(uint32, optional, tag = "4")]
+    pub timeout_s: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostNames {
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Generated client implementations.
 pub mod enrolment_client {
     #![allow(
