@@ -66,7 +66,11 @@ make_venv
 case ${1:-} in
     prepare) install_programs; install_qemu; lab "$@" ;;
     python) echo "$VENV/bin/python" ;;
-    selftest) PATH=$PATH:/usr/sbin:/sbin PYTHONPATH=$LAB "$VENV/bin/python" -m unittest discover -s "$LAB/test" -t "$LAB" "${@:2}" ;;
+    selftest)
+        export PATH=$PATH:/usr/sbin:/sbin PYTHONPATH=$LAB
+        "$VENV/bin/python" -m unittest discover -s "$LAB/test" -t "$LAB" "${@:2}"
+        "$VENV/bin/python" -m unittest discover -s "$LAB/packages/test" -t "$LAB/packages" "${@:2}"
+        ;;
     start)
         case " $* " in
             *" none "*) ;;

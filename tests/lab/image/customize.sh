@@ -24,7 +24,7 @@ yes groundwork | head -c $((64 * 1024 * 1024)) >"$root/swapfile"
 chmod 0600 "$root/swapfile"
 mkswap --quiet "$root/swapfile"
 cat >"$root/etc/fstab" <<END
-LABEL=root / ext4 defaults,errors=remount-ro 0 1
+LABEL=root / ext4 defaults,errors=remount-ro 0 0
 /swapfile none swap sw 0 0
 END
 

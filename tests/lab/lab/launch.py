@@ -22,6 +22,8 @@ NUMBERS = range(1, 200)
 # From nothing: building the machine image and the package repository, then booting nothing.
 START_TIMEOUT = 900
 STOP_TIMEOUT = 60
+# A socket's path holds 107 bytes; the longest below the folder is machines/999999999/qmp.sock.
+LONGEST_FOLDER = 78
 # Everything a lab writes into its folder.
 FILES = (
     *("storage", "machines", "incoming", "uploads", "files", "certs", "image"),
@@ -37,6 +39,8 @@ def start(folder: pathlib.Path, settings: dict) -> dict:
     """Starts a lab and waits until its API answers; its facts."""
     if settings["backend"] != "none" and os.geteuid() != 0:
         raise CannotLaunch("containers, virtual machines and their network need root; --backend none does not")
+    if len(str(folder)) > LONGEST_FOLDER:
+        raise CannotLaunch(f"the path of --dir is too long for the sockets below it ({LONGEST_FOLDER} characters)")
     folder.mkdir(parents=True, exist_ok=True)
     if _answers(folder):
         raise CannotLaunch(f"a lab already runs in {folder}; stop it first: scripts/lab.sh stop --dir {folder}")
@@ -90,7 +94,7 @@ def call(folder: pathlib.Path, verb: str, **values) -> dict:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket. Its path may be longer than an address can hold: it is reached through /proc."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: pathlib.Path):
         super().__init__("lab")

@@ -55,11 +55,12 @@ class Volumes:
         return volid, fmt
 
     def _qm_free(self, volid):
-        super()._qm_free(volid)
         sid, name = volume_ref(volid)
-        # A destroyed VM frees what its drives name; an ISO in one of them stays.
-        if sid is not None and not name.startswith(FILE_CONTENT):
-            self.disks.remove(volid)
+        # A destroyed VM frees what its drives name; but an ISO in one of them is not its own.
+        if sid is None or name.startswith(FILE_CONTENT):
+            return
+        super()._qm_free(volid)
+        self.disks.remove(volid)
 
     def _qm_rename_volume(self, volid):
         new = super()._qm_rename_volume(volid)

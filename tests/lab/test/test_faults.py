@@ -1,0 +1,67 @@
+"""Trouble on request, and what is counted."""
+
+import aiohttp
+from lab.control import Control, Refused
+
+from .api import ApiTest
+
+QEMU = "/nodes/pve1/qemu"
+
+
+class Faults(ApiTest):
+    async def fault(self, *words: str) -> None:
+        await Control(self.pve).do_fault(list(words))
+
+    async def test_a_lost_answer_hides_that_the_work_was_done(self):
+        await self.fault("lost", "POST", "/nodes/*/qemu")
+        status, _ = await self.raw("POST", QEMU, data={"vmid": "120"})
+        self.assertEqual(status, 596)
+        self.assertIsNotNone(self.pve.vm(120))
+
+    async def test_a_connection_is_cut_after_the_work(self):
+        await self.fault("cut-after", "POST", "/nodes/*/qemu")
+        with self.assertRaises(aiohttp.ClientError):
+            await self.raw("POST", QEMU, data={"vmid": "120"})
+        self.assertIsNotNone(self.pve.vm(120))
+
+    async def test_a_connection_is_cut_before_the_work(self):
+        await self.fault("cut-before", "POST", "/nodes/*/qemu")
+        with self.assertRaises(aiohttp.ClientError):
+            await self.raw("POST", QEMU, data={"vmid": "120"})
+        self.assertIsNone(self.pve.vm(120))
+
+    async def test_a_rule_can_wait_for_its_turn_and_ends(self):
+        await self.fault("refuse", "GET", "/version", "skip=1", "status=503", "message=busy")
+        statuses = [(await self.raw("GET", "/version"))[0] for _ in range(3)]
+        self.assertEqual(statuses, [200, 503, 200])
+
+    async def test_clear_ends_every_fault(self):
+        await self.fault("full-storage", "local-lvm")
+        await self.fault("missing-storage", "local")
+        await self.fault("offline-node", "pve2")
+        await self.fault("fail-task", "qmcreate", "no")
+        await self.fault("refuse", "*", "*", "always")
+        await self.fault("clear")
+        self.assertEqual(await self.add_vm(), "OK")
+        self.assertTrue(self.pve.nodes["pve2"]["online"])
+
+    async def test_an_unknown_fault_lists_the_known(self):
+        with self.assertRaisesRegex(Refused, "known: .*full-storage"):
+            await self.fault("gremlins")
+
+    async def test_requests_are_counted_by_template(self):
+        await self.raw("GET", "/version")
+        await self.raw("GET", f"{QEMU}/120/config")
+        await self.raw("GET", f"{QEMU}/121/config")
+        rows = (await Control(self.pve).do_requests())["requests"]
+        counts = {(row["method"], row["path"]): row["count"] for row in rows}
+        self.assertEqual(counts[("GET", "/nodes/{node}/qemu/{vmid}/config")], 2)
+
+    async def test_a_wrong_token_is_refused(self):
+        self.client.headers["Authorization"] = "PVEAPIToken=terraform@pve!lab=wrong"
+        self.assertEqual((await self.raw("GET", "/version"))[0], 401)
+
+    async def test_preloaded_guests_are_all_there(self):
+        self.pve.preload(1000)
+        guests = await self.call("GET", "/cluster/resources", type="vm")
+        self.assertEqual(len(guests), 1000)
