@@ -24,6 +24,7 @@ and building it again is a look-up; the last line of the output is its path.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -45,9 +46,13 @@ def main() -> int:
     cache = pathlib.Path(os.environ.get("GROUNDWORK_CACHE", HERE.parents[2] / ".cache")).resolve() / "packages"
     recipe = recipe_hash()
     built = cache / recipe
-    if not (built / "repository.json").exists():
-        build(cache, built, recipe)
-        forget_old_recipes(cache, built)
+    cache.mkdir(parents=True, exist_ok=True)
+    # One build at a time: they share the downloads, and the second finds what the first made.
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (built / "repository.json").exists():
+            build(cache, built, recipe)
+            forget_old_recipes(cache, built)
     os.utime(built)
     if options.output:
         shutil.copytree(built, options.output, dirs_exist_ok=True)

@@ -58,16 +58,30 @@ def fetch(names: pathlib.Path, downloads: pathlib.Path, pool: pathlib.Path) -> N
     ]
     command = ["apt-get", "--yes", "--quiet", *(f"--option={option}" for option in options)]
     try:
-        # Asked with an empty cache, apt names the whole closure and not only what is still to fetch.
-        with tempfile.TemporaryDirectory() as empty:
-            listed = _run([*command, f"--option=Dir::Cache::archives={empty}", "--print-uris", "install", *wanted(names)])
-        _run([*command, f"--option=Dir::Cache::archives={downloads}", "--download-only", "install", *wanted(names)])
-    except subprocess.CalledProcessError as problem:
-        raise Unavailable(f"apt cannot fetch the Debian packages; `apt-get update` may help:\n{problem.stderr}") from problem
+        listed = _download(command, wanted(names), downloads)
+    except subprocess.CalledProcessError:
+        listed = _download_after_update(command, wanted(names), downloads)
     pool.mkdir(parents=True)
     for name in (line.split()[1] for line in listed.splitlines() if line.startswith("'")):
         # As in every archive, the file name goes without the version's epoch.
         _place(downloads / name, pool / re.sub(r"_\d+%3a", "_", name))
+
+
+def _download(command: list[str], names: list[str], downloads: pathlib.Path) -> str:
+    # Asked with an empty cache, apt names the whole closure and not only what is still to fetch.
+    with tempfile.TemporaryDirectory() as empty:
+        listed = _run([*command, f"--option=Dir::Cache::archives={empty}", "--print-uris", "install", *names])
+    _run([*command, f"--option=Dir::Cache::archives={downloads}", "--download-only", "install", *names])
+    return listed
+
+
+def _download_after_update(command: list[str], names: list[str], downloads: pathlib.Path) -> str:
+    """Lists that are missing or older than the archive are the usual cause."""
+    try:
+        _run(["apt-get", "--quiet", "update"])
+        return _download(command, names, downloads)
+    except subprocess.CalledProcessError as problem:
+        raise Unavailable(f"apt cannot fetch the Debian packages:\n{problem.stderr}") from problem
 
 
 def _place(source: pathlib.Path, target: pathlib.Path) -> None:
