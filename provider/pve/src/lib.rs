@@ -1,1 +1,34 @@
-//! A typed client of the Proxmox VE API.
+//! A typed, asynchronous client of the Proxmox VE API, versions 8 and 9. It knows nothing of Terraform.
+//!
+//! Start at [`Client`]: `client.vm(&node, vmid).pending()`, `client.cluster().guests()`, `client.storages(&node).list()`.
+//! The modules of `api` mirror the API's paths and hold only calls that somebody makes. A call that starts a task returns
+//! its [`Upid`]; [`Client::wait`] waits for it, within the limits given by [`Client::within`].
+
+mod api;
+mod auth;
+mod client;
+mod error;
+mod http;
+mod ids;
+mod params;
+mod quirks;
+mod task;
+mod tls;
+mod units;
+
+pub use api::cluster::{Cluster, Guest, GuestKind, Guests};
+pub use api::nodes::{Node, Nodes};
+pub use api::qemu::{CloneVm, CreateVm, Qemu, Status, Vm};
+pub use api::qemu::{agent::AgentInterface, settings::Setting, settings::Settings};
+pub use api::storage::{Content, Download, Source, Storage, Storages, Upload};
+pub use api::tasks::{TaskRow, Tasks};
+pub use api::version::Version;
+pub use auth::Auth;
+pub use client::{Client, Config, ConfigError};
+pub use error::{Class, Error, Refused, TaskFailed};
+pub use ids::{BadId, NodeName, Upid, Vmid, VolumeId};
+pub use params::Params;
+pub use quirks::{Drive, Net, PropertyString};
+pub use task::Finished;
+pub use tls::Trust;
+pub use units::{GIB, MIB, Size};

@@ -1,0 +1,182 @@
+//! `/cluster`: who is where, and free VM ids.
+//!
+//! The list of guests is fetched once and shared by everybody in the process until something is created, removed or moved.
+//! It may lack a guest that exists, because of missing rights: ask [`Cluster::is_taken`] before calling one gone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::{Class, Error};
+use crate::http::Call;
+use crate::ids::{NodeName, Vmid};
+use crate::params::Params;
+
+/// A VM or a container, as the cluster lists it. `status` and `name` may be some seconds old, or missing right after creation.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Guest {
+    /// Its number.
+    pub vmid: Vmid,
+    /// Where it is.
+    pub node: NodeName,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: GuestKind,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `running`, `stopped`, `paused`, `unknown` …
+    #[serde(default)]
+    pub status: String,
+    /// True for templates.
+    #[serde(default, deserialize_with = "crate::quirks::flag")]
+    pub template: bool,
+    /// Its tags as the server lists them.
+    #[serde(default)]
+    pub tags: Option<String>,
+    /// What it is locked for.
+    #[serde(default)]
+    pub lock: Option<String>,
+    /// Its pool.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// CPUs.
+    #[serde(default)]
+    pub maxcpu: Option<f64>,
+    /// Memory in bytes.
+    #[serde(default)]
+    pub maxmem: Option<u64>,
+}
+
+impl Guest {
+    /// Its tags, one by one.
+    #[must_use]
+    pub fn tags(&self) -> Vec<String> {
+        self.tags.as_deref().map(crate::quirks::words).unwrap_or_default()
+    }
+}
+
+/// What a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestKind {
+    /// A virtual machine.
+    Qemu,
+    /// A container.
+    Lxc,
+}
+
+/// All guests at one moment.
+#[derive(Debug, Default)]
+pub struct Guests(Vec<Guest>);
+
+impl Guests {
+    /// The guest with that number.
+    #[must_use]
+    pub fn find(&self, vmid: Vmid) -> Option<&Guest> {
+        self.0.iter().find(|guest| guest.vmid == vmid)
+    }
+
+    /// All of them, by number.
+    pub fn iter(&self) -> impl Iterator<Item = &Guest> {
+        self.0.iter()
+    }
+}
+
+/// The shared view: one fetch at a time, renewed after it was invalidated.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    /// Counts what made older views wrong.
+    epoch: AtomicU64,
+    seen: Mutex<Option<(u64, Instant, Arc<Guests>)>>,
+    fetch: tokio::sync::Mutex<()>,
+}
+
+impl Snapshot {
+    /// Makes the next look a new one.
+    pub(crate) fn invalidate(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn current(&self) -> Option<Arc<Guests>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (epoch, since, guests) = seen.as_ref()?;
+        let valid = *epoch == self.epoch.load(Ordering::SeqCst) && since.elapsed() < LIFETIME;
+        valid.then(|| Arc::clone(guests))
+    }
+}
+
+/// `/cluster`
+#[derive(Debug, Clone, Copy)]
+pub struct Cluster<'a>(&'a Client);
+
+impl Client {
+    /// The cluster as a whole.
+    #[must_use]
+    pub const fn cluster(&self) -> Cluster<'_> {
+        Cluster(self)
+    }
+}
+
+impl Cluster<'_> {
+    /// All guests we may see, from the shared view.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn guests(&self) -> Result<Arc<Guests>, Error> {
+        let snapshot = self.0.snapshot();
+        if let Some(guests) = snapshot.current() {
+            return Ok(guests);
+        }
+        let _single = snapshot.fetch.lock().await;
+        if let Some(guests) = snapshot.current() {
+            return Ok(guests);
+        }
+        let epoch = snapshot.epoch.load(Ordering::SeqCst);
+        let call = Call::get(&["cluster", "resources"]).params(Params::new().with("type", "vm"));
+        let mut list: Vec<Guest> = self.0.call(call).await?;
+        list.sort_by_key(|guest| guest.vmid);
+        let guests = Arc::new(Guests(list));
+        let seen = (epoch, Instant::now(), Arc::clone(&guests));
+        *snapshot.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(guests)
+    }
+
+    /// All guests we may see, asked for now.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn guests_now(&self) -> Result<Arc<Guests>, Error> {
+        self.0.snapshot().invalidate();
+        self.guests().await
+    }
+
+    /// A VM id that was free when asked. Nothing is reserved: claim it by creating.
+    ///
+    /// # Errors
+    /// If the configured range is used up, and as every read.
+    pub async fn next_id(&self) -> Result<Vmid, Error> {
+        self.0.call(Call::get(&["cluster", "nextid"])).await
+    }
+
+    /// Whether any guest, seen or unseen, has the number.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn is_taken(&self, vmid: Vmid) -> Result<bool, Error> {
+        let call = Call::get(&["cluster", "nextid"]).params(Params::new().with("vmid", vmid));
+        match self.0.call::<IgnoredAny>(call).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.is(Class::Exists) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Longer than a refresh of a large cluster takes, shorter than a person's patience with stale news.
+const LIFETIME: Duration = Duration::from_secs(120);

@@ -1,0 +1,95 @@
+//! `/nodes/{node}/tasks`
+
+use serde::Deserialize;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::http::Call;
+use crate::ids::{NodeName, Upid, Vmid};
+use crate::params::Params;
+
+/// The tasks of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct Tasks<'a> {
+    client: &'a Client,
+    node: &'a NodeName,
+}
+
+/// A line of a node's list of tasks.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TaskRow {
+    /// Which task.
+    pub upid: Upid,
+    /// How it ended; absent or `RUNNING` while it runs.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// When it started, in Unix seconds.
+    #[serde(default, deserialize_with = "crate::quirks::int")]
+    pub starttime: i64,
+}
+
+/// How a task stands.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TaskStatus {
+    status: String,
+    #[serde(default)]
+    exitstatus: Option<String>,
+}
+
+impl TaskStatus {
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.status == "stopped"
+    }
+
+    /// Empty while the task runs.
+    pub(crate) fn exit_status(&self) -> &str {
+        match &self.exitstatus {
+            Some(status) => status,
+            None if self.is_stopped() => "unexpected status",
+            None => "",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    t: String,
+}
+
+impl Client {
+    /// The tasks of a node.
+    #[must_use]
+    pub const fn tasks<'a>(&'a self, node: &'a NodeName) -> Tasks<'a> {
+        Tasks { client: self, node }
+    }
+}
+
+impl Tasks<'_> {
+    /// Running and finished tasks of one kind about one VM, newest first. For clones that is the source.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn about(&self, vmid: Vmid, kind: &str) -> Result<Vec<TaskRow>, Error> {
+        let params = Params::new().with("source", "all").with("vmid", vmid).with("typefilter", kind);
+        let call = Call::get(&["nodes", self.node.as_str(), "tasks"]).params(params);
+        let mut rows: Vec<TaskRow> = self.client.call(call).await?;
+        rows.sort_by_key(|row| -row.starttime);
+        Ok(rows)
+    }
+
+    pub(crate) async fn status(&self, upid: &Upid) -> Result<TaskStatus, Error> {
+        self.client.call(Call::get(&["nodes", self.node.as_str(), "tasks", upid.as_str(), "status"])).await
+    }
+
+    pub(crate) async fn log(&self, upid: &Upid) -> Result<Vec<String>, Error> {
+        let params = Params::new().with("limit", 0);
+        let call = Call::get(&["nodes", self.node.as_str(), "tasks", upid.as_str(), "log"]).params(params);
+        let lines: Vec<Line> = self.client.call(call).await?;
+        Ok(lines.into_iter().map(|line| line.t).filter(|line| !line.is_empty()).collect())
+    }
+
+    pub(crate) async fn stop(&self, upid: &Upid) -> Result<(), Error> {
+        self.client.call(Call::delete(&["nodes", self.node.as_str(), "tasks", upid.as_str()])).await
+    }
+}

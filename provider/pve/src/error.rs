@@ -1,0 +1,301 @@
+//! What can go wrong between us and Proxmox VE, told apart by what may be done next.
+//!
+//! No advice stands here: that belongs to whoever talks to people.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::ids::Upid;
+
+/// A failed call, or a failed wait.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request was never sent: nothing was done, and it may be repeated.
+    #[error("{call} did not reach {endpoint}")]
+    Connect {
+        /// Method and path.
+        call: String,
+        /// Which endpoint was tried last.
+        endpoint: String,
+        /// Why not.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The request was sent and no answer came: it may or may not have been done. Look before repeating.
+    #[error("{call} was sent to {endpoint} and its answer was lost")]
+    Lost {
+        /// Method and path.
+        call: String,
+        /// Which endpoint.
+        endpoint: String,
+        /// How.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The server said no.
+    #[error("{0}")]
+    Refused(Box<Refused>),
+    /// The server said yes in words nobody here understands.
+    #[error("the answer to {call} cannot be read")]
+    Unreadable {
+        /// Method and path.
+        call: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A task ended badly.
+    #[error("{0}")]
+    Task(Box<TaskFailed>),
+    /// Time ran out. A task that was waited for goes on.
+    #[error("the time for {what} is over")]
+    Deadline {
+        /// What was waited for.
+        what: String,
+    },
+    /// Somebody asked to stop. A task that was waited for was stopped.
+    #[error("{what} was stopped on request")]
+    Stopped {
+        /// What was going on.
+        what: String,
+    },
+    /// A file to upload cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The server's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Method and path.
+    pub call: String,
+    /// Who refused.
+    pub endpoint: String,
+    /// HTTP status.
+    pub status: u16,
+    /// The server's own words.
+    pub message: String,
+    /// What is wrong with which parameter.
+    pub errors: BTreeMap<String, String>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call, endpoint: _, status, message, errors } = self;
+        write!(f, "{call} was refused ({status}): {message}")?;
+        for (parameter, problem) in errors {
+            write!(f, "; {parameter}: {}", problem.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A task that ended badly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFailed {
+    /// Which.
+    pub upid: Upid,
+    /// Its exit status, the server's own words.
+    pub status: String,
+    /// Last lines of its log.
+    pub log: Vec<String>,
+}
+
+impl fmt::Display for TaskFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the task {} ended with: {}", self.upid, self.status)
+    }
+}
+
+/// What a refusal means. Source: the texts of qemu-server 9.2, libpve-storage-perl 9.1 and libpve-http-server-perl 6.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The guest is not on the node that was asked: moved, or gone.
+    NoGuest,
+    /// A storage, a volume or a file is not there.
+    NoStorage,
+    /// A task nobody remembers.
+    NoTask,
+    /// The name or number is taken.
+    Exists,
+    /// Somebody holds a lock: wait and repeat.
+    Busy,
+    /// Somebody changed the configuration meanwhile: read again.
+    Conflict,
+    /// The storage is full.
+    Full,
+    /// A privilege is missing.
+    Rights,
+    /// Credentials were not accepted.
+    Credentials,
+    /// The cluster has no quorum: wait.
+    NoQuorum,
+    /// The QEMU guest agent does not answer.
+    NoAgent,
+    /// Anything else.
+    Other,
+}
+
+impl Error {
+    /// What the server's words mean; [`Class::Other`] for what the server did not say.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Refused(refused) => refused.class(),
+            Self::Task(failed) => class_of(&failed.status),
+            Self::Connect { .. }
+            | Self::Lost { .. }
+            | Self::Unreadable { .. }
+            | Self::Deadline { .. }
+            | Self::Stopped { .. }
+            | Self::File { .. } => Class::Other,
+        }
+    }
+
+    /// True if it is of that class.
+    #[must_use]
+    pub fn is(&self, class: Class) -> bool {
+        self.class() == class
+    }
+
+    /// True if the request was certainly not carried out.
+    #[must_use]
+    pub const fn never_sent(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+
+    /// True if nobody knows whether the request was carried out.
+    #[must_use]
+    pub const fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Unreadable { .. })
+    }
+
+    /// What is wrong with the server's certificate, if that is why nothing was sent.
+    #[must_use]
+    pub fn certificate(&self) -> Option<String> {
+        let Self::Connect { source, .. } = self else { return None };
+        causes(source.as_ref()).find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(why)) => Some(why.to_string()),
+            _ => None,
+        })
+    }
+
+    /// The server's refusal.
+    #[must_use]
+    pub const fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+}
+
+impl Refused {
+    fn class(&self) -> Class {
+        if self.status == 401 {
+            return Class::Credentials;
+        }
+        if self.status == 403 {
+            return Class::Rights;
+        }
+        let texts = self.errors.values().map(String::as_str).chain([self.message.as_str()]);
+        texts.map(class_of).find(|class| *class != Class::Other).unwrap_or(Class::Other)
+    }
+}
+
+fn class_of(text: &str) -> Class {
+    let fits = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
+    TEXTS.iter().find(|(parts, _)| fits(parts)).map_or(Class::Other, |(_, class)| *class)
+}
+
+/// The first line whose parts all occur decides, so narrow texts stand before wide ones.
+const TEXTS: &[(&[&str], Class)] = &[
+    (&["Configuration file 'nodes/", "does not exist"], Class::NoGuest),
+    (&["unable to find configuration file for VM"], Class::NoGuest),
+    (&["no such task"], Class::NoTask),
+    (&["VM is locked"], Class::Busy),
+    (&["can't lock file"], Class::Busy),
+    (&["got lock request timeout"], Class::Busy),
+    (&["-locked command timed out"], Class::Busy),
+    (&["file change by other user?"], Class::Conflict),
+    (&["file changed by other user?"], Class::Conflict),
+    (&["Permission check failed"], Class::Rights),
+    (&["only root can set"], Class::Rights),
+    (&["Only root "], Class::Rights),
+    (&["No space left on device"], Class::Full),
+    (&["out of space"], Class::Full),
+    (&["not enough free space"], Class::Full),
+    (&["not enough space"], Class::Full),
+    (&["no space left"], Class::Full),
+    (&["insufficient free space"], Class::Full),
+    (&["insufficient space"], Class::Full),
+    (&["No QEMU guest agent configured"], Class::NoAgent),
+    (&["QEMU guest agent is not running"], Class::NoAgent),
+    (&["guest-", "got timeout"], Class::NoAgent),
+    (&["no quorum"], Class::NoQuorum),
+    (&["already exists"], Class::Exists),
+    (&["File exists"], Class::Exists),
+    (&["refusing to override existing file"], Class::Exists),
+    (&["storage '", "does not exist"], Class::NoStorage),
+    (&["storage '", "is not available on node"], Class::NoStorage),
+    (&["storage '", "is disabled"], Class::NoStorage),
+    (&["volume '", "does not exist"], Class::NoStorage),
+    (&["no such volume"], Class::NoStorage),
+    (&["No such file"], Class::NoStorage),
+    (&["no such file"], Class::NoStorage),
+];
+
+/// An error and everything behind it. What hides inside an I/O error is shown too: its `source` leaves it out.
+pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| behind(*error))
+}
+
+fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, message: &str, class: Class) {
+        let errors = BTreeMap::new();
+        let call = "GET /x".to_owned();
+        let refused = Refused { call, endpoint: String::new(), status, message: message.to_owned(), errors };
+        assert_eq!(Error::Refused(Box::new(refused)).class(), class, "{message}");
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_their_text() {
+        check(500, "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist", Class::NoGuest);
+        check(500, "unable to create VM 100 - VM 100 already exists on node 'pve1'", Class::Exists);
+        check(500, "unable to create VM 101: config file already exists", Class::Exists);
+        check(500, "VM is locked (clone)", Class::Busy);
+        check(500, "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout", Class::Busy);
+        check(500, "cfs-lock 'storage-nfs' error: got lock request timeout", Class::Busy);
+        check(500, "checksum mismatch (file change by other user?)", Class::Conflict);
+        check(500, "storage 'nowhere' does not exist", Class::NoStorage);
+        check(500, "volume 'local:iso/x.iso' does not exist", Class::NoStorage);
+        check(403, "Permission check failed (/vms/100, VM.Audit)", Class::Rights);
+        check(500, "only root can set 'args' config", Class::Rights);
+        check(401, "", Class::Credentials);
+        check(500, "got no worker upid - start worker failed", Class::Other);
+    }
+
+    #[test]
+    fn a_parameters_text_counts_too() {
+        let errors = BTreeMap::from([("vmid".to_owned(), "VM 100 already exists".to_owned())]);
+        let message = "Parameter verification failed.".to_owned();
+        let refused = Refused { call: String::new(), endpoint: String::new(), status: 400, message, errors };
+        assert_eq!(refused.class(), Class::Exists);
+        assert!(refused.to_string().ends_with("(400): Parameter verification failed.; vmid: VM 100 already exists"));
+    }
+}

@@ -1,0 +1,163 @@
+//! One request and its answer: encoding, headers, the envelope. No decisions about repeating.
+//!
+//! Source: libpve-http-server-perl 6.0: form bodies, `{"data": …}`, the error text in `message` or the reason phrase.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::{Error, Refused};
+use crate::ids::NodeName;
+use crate::params::{Params, encode};
+
+/// A request to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// Below `/api2/json`, encoded.
+    pub(crate) path: String,
+    /// The node it is about, whose limit it counts against.
+    pub(crate) node: Option<NodeName>,
+    pub(crate) params: Params,
+}
+
+impl Call {
+    pub(crate) fn new<S: AsRef<str>>(method: Method, segments: &[S]) -> Self {
+        let encoded = segments.iter().map(|segment| encode(segment.as_ref()));
+        let path = encoded.fold(String::new(), |path, segment| format!("{path}/{segment}"));
+        let node = match segments {
+            [first, node, ..] if first.as_ref() == "nodes" => node.as_ref().parse().ok(),
+            _ => None,
+        };
+        Self { method, path, node, params: Params::new() }
+    }
+
+    pub(crate) fn get<S: AsRef<str>>(segments: &[S]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    pub(crate) fn post<S: AsRef<str>>(segments: &[S]) -> Self {
+        Self::new(Method::POST, segments)
+    }
+
+    pub(crate) fn put<S: AsRef<str>>(segments: &[S]) -> Self {
+        Self::new(Method::PUT, segments)
+    }
+
+    pub(crate) fn delete<S: AsRef<str>>(segments: &[S]) -> Self {
+        Self::new(Method::DELETE, segments)
+    }
+
+    pub(crate) fn params(mut self, params: Params) -> Self {
+        self.params = params;
+        self
+    }
+
+    /// Reads change nothing and may be repeated.
+    pub(crate) fn is_read(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// Method and path for people.
+    pub(crate) fn name(&self) -> String {
+        let path = percent_encoding::percent_decode_str(&self.path).decode_utf8_lossy();
+        format!("{} {path}", self.method)
+    }
+
+    /// The URL; parameters of calls without a body are part of it.
+    pub(crate) fn url(&self, endpoint: &str) -> String {
+        let query = if self.has_body() || self.params.is_empty() { String::new() } else { self.params.encoded() };
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{endpoint}/api2/json{}{mark}{query}", self.path)
+    }
+
+    pub(crate) fn has_body(&self) -> bool {
+        self.method == Method::POST || self.method == Method::PUT
+    }
+
+    /// The request, ready to be sent.
+    pub(crate) fn request(&self, http: &reqwest::Client, endpoint: &str, headers: HeaderMap) -> RequestBuilder {
+        let request = http.request(self.method.clone(), self.url(endpoint)).headers(headers).timeout(PATIENCE);
+        if !self.has_body() {
+            return request;
+        }
+        request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(self.params.encoded())
+    }
+}
+
+/// Sends a request and takes its answer apart.
+pub(crate) async fn exchange(request: RequestBuilder, call: &str, endpoint: &str) -> Result<Value, Error> {
+    let response = request.send().await.map_err(|error| transport(error, call, endpoint))?;
+    let status = response.status();
+    let reason = reason(&response);
+    tracing::debug!(http_status = status.as_u16(), "answered");
+    let body = response.bytes().await.map_err(|error| transport(error, call, endpoint))?;
+    if status == StatusCode::OK {
+        return read(call, &body);
+    }
+    Err(refusal(call, endpoint, (status.as_u16(), reason), &body))
+}
+
+/// The typed value of an answer.
+pub(crate) fn typed<T: DeserializeOwned>(call: &str, data: Value) -> Result<T, Error> {
+    serde_json::from_value(data).map_err(|source| Error::Unreadable { call: call.to_owned(), source })
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    data: Value,
+}
+
+#[derive(Default, Deserialize)]
+struct Trouble {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    errors: Option<BTreeMap<String, Value>>,
+}
+
+fn read(call: &str, body: &[u8]) -> Result<Value, Error> {
+    let envelope: Result<Envelope, _> = serde_json::from_slice(body);
+    envelope.map(|envelope| envelope.data).map_err(|source| Error::Unreadable { call: call.to_owned(), source })
+}
+
+fn refusal(call: &str, endpoint: &str, (status, reason): (u16, String), body: &[u8]) -> Error {
+    let trouble: Trouble = serde_json::from_slice(body).unwrap_or_default();
+    let message = trouble.message.map_or(reason, |message| message.trim_end().to_owned());
+    let (call, endpoint) = (call.to_owned(), endpoint.to_owned());
+    // 595: the node was not reached by the one we talk to. 596 and 597: it was, and then the connection broke.
+    match status {
+        595 => return Error::Connect { call, endpoint, source: message.into() },
+        596 | 597 => return Error::Lost { call, endpoint, source: message.into() },
+        _ => {}
+    }
+    let errors = trouble.errors.unwrap_or_default().into_iter().map(|(parameter, problem)| {
+        let problem = problem.as_str().map_or_else(|| problem.to_string(), str::to_owned);
+        (parameter, problem.trim_end().to_owned())
+    });
+    Error::Refused(Box::new(Refused { call, endpoint, status, message, errors: errors.collect() }))
+}
+
+/// The reason phrase, which older servers put the error's text into.
+fn reason(response: &Response) -> String {
+    let own = response.extensions().get::<hyper::ext::ReasonPhrase>();
+    let text = own.map(|reason| String::from_utf8_lossy(reason.as_bytes()).trim().to_owned());
+    text.unwrap_or_else(|| response.status().canonical_reason().unwrap_or_default().to_owned())
+}
+
+fn transport(error: reqwest::Error, call: &str, endpoint: &str) -> Error {
+    let (call, endpoint) = (call.to_owned(), endpoint.to_owned());
+    let never_sent = error.is_connect() || error.is_builder();
+    let source: Box<dyn StdError + Send + Sync> = Box::new(error.without_url());
+    if never_sent { Error::Connect { call, endpoint, source } } else { Error::Lost { call, endpoint, source } }
+}
+
+/// Longer than both of the server's own inactivity limits of 30 s.
+const PATIENCE: Duration = Duration::from_secs(75);

@@ -1,0 +1,110 @@
+//! Waiting for tasks: polling that starts fast and slows down, with a deadline and a way to stop.
+//!
+//! **Cancel**: when asked to stop, the task in flight is stopped on the server too, and its end is waited for briefly.
+//! When the deadline passes, the task goes on. Source: `GET|DELETE /nodes/{node}/tasks/{upid}`, Proxmox VE 8 and 9.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, Interrupted, back_off};
+use crate::error::{Class, Error, TaskFailed};
+use crate::ids::Upid;
+
+/// The good end of a task.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// What the server warned of: lines of the task's log.
+    pub warnings: Vec<String>,
+}
+
+impl Client {
+    /// Waits for the end of a task.
+    ///
+    /// # Errors
+    /// [`Error::Task`] with the last lines of its log if it failed, [`Error::Deadline`] and [`Error::Stopped`] as said above.
+    pub async fn wait(&self, upid: &Upid) -> Result<Finished, Error> {
+        let mut pause = FIRST;
+        loop {
+            match self.tasks(upid.node()).status(upid).await {
+                Ok(status) if status.is_stopped() => return self.judge(upid, status.exit_status()).await,
+                Ok(_) => {}
+                // The task goes on whether or not we can see it.
+                Err(error) if passing(&error) => tracing::debug!(%upid, error = %error, "cannot see the task"),
+                Err(error) => return Err(error),
+            }
+            match self.pause(pause).await {
+                Ok(()) => pause = (pause * 3 / 2).min(SLOWEST),
+                Err(Interrupted::Deadline) => return Err(Error::Deadline { what: format!("the task {upid}") }),
+                Err(Interrupted::Stop) => return self.stop_task(upid).await,
+            }
+        }
+    }
+
+    /// Makes a call that starts a task and waits for it; both again if a lock is in the way.
+    ///
+    /// # Errors
+    /// As the call and [`Client::wait`].
+    pub async fn run(&self, call: impl AsyncFn() -> Result<Upid, Error>) -> Result<Finished, Error> {
+        for attempt in 1_u32.. {
+            let upid = call().await?;
+            let error = match self.wait(&upid).await {
+                Err(error) if error.is(Class::Busy) => error,
+                ended => return ended,
+            };
+            tracing::debug!(%upid, attempt, error = %error, "repeating");
+            if self.pause(back_off(attempt)).await.is_err() {
+                return Err(error);
+            }
+        }
+        Ok(Finished::default())
+    }
+
+    /// Stops the task in flight, and says so unless it came to a good end just before.
+    async fn stop_task(&self, upid: &Upid) -> Result<Finished, Error> {
+        tracing::info!(%upid, "stopping the task");
+        let grace = tokio::time::Instant::now() + GRACE;
+        let last = self.within(grace, &CancellationToken::new());
+        let tasks = last.tasks(upid.node());
+        if let Err(error) = tasks.stop(upid).await {
+            tracing::warn!(%upid, error = %error, "cannot stop the task");
+        }
+        while last.pause(FIRST).await.is_ok() {
+            match tasks.status(upid).await {
+                Ok(status) if status.exit_status() == "OK" => return Ok(Finished::default()),
+                Ok(status) if !status.is_stopped() => {}
+                _ => break,
+            }
+        }
+        Err(Error::Stopped { what: format!("the task {upid}") })
+    }
+
+    async fn judge(&self, upid: &Upid, status: &str) -> Result<Finished, Error> {
+        if status == "OK" {
+            return Ok(Finished::default());
+        }
+        let log = self.tasks(upid.node()).log(upid).await.unwrap_or_default();
+        if status.starts_with("WARNINGS") {
+            let warnings: Vec<String> = log.into_iter().filter(|line| line.starts_with("WARN")).collect();
+            tracing::warn!(%upid, ?warnings, "the task warned");
+            return Ok(Finished { warnings });
+        }
+        let log = log.split_at(log.len().saturating_sub(LINES)).1.to_vec();
+        Err(Error::Task(Box::new(TaskFailed { upid: upid.clone(), status: status.to_owned(), log })))
+    }
+}
+
+/// Whether a failed look at a task says nothing about the task.
+fn passing(error: &Error) -> bool {
+    match error {
+        Error::Connect { .. } => error.certificate().is_none(),
+        Error::Lost { .. } => true,
+        Error::Refused(refused) => refused.status >= 500,
+        _ => false,
+    }
+}
+
+const FIRST: Duration = Duration::from_millis(80);
+const SLOWEST: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(15);
+const LINES: usize = 12;
