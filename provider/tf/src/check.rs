@@ -145,6 +145,28 @@ fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostic
     }
 }
 
+/// The write-only attributes that have a value.
+pub(crate) fn write_only_in(block: &Block, object: &Value, at: &Path) -> Vec<Path> {
+    let within = |attribute: &Attribute| {
+        let (value, at) = (object.attribute(attribute.facts.name), at.name(attribute.facts.name));
+        match &attribute.shape {
+            _ if attribute.facts.write_only => {
+                if value.is_null() {
+                    vec![]
+                } else {
+                    vec![at]
+                }
+            }
+            Shape::Leaf(_) => vec![],
+            Shape::Single(block) => write_only_in(block, value, &at),
+            Shape::List(block) | Shape::Map(block) => {
+                elements(value, &at).into_iter().flat_map(|(at, item)| write_only_in(block, item, &at)).collect()
+            }
+        }
+    };
+    block.attributes.iter().flat_map(within).collect()
+}
+
 /// What the model's own types cannot hold: null among the elements.
 fn leaf(own: &Type, value: &Value, at: &Path, found: &mut Diagnostics) {
     if !matches!(own, Type::List(_) | Type::Set(_) | Type::Map(_)) {
@@ -173,7 +195,7 @@ fn elements<'a>(value: &'a Value, at: &Path) -> Vec<(Path, &'a Value)> {
 impl Check {
     fn run(&self, facts: &Facts, value: &Value, at: &Path, found: &mut Diagnostics) {
         match (&self.0, value) {
-            (_, Value::Null | Value::Unknown) => {}
+            _ if value.is_null() || value.is_unknown() => {}
             (Rule::Text(rule), Value::String(text)) => report(rule(text), facts, value, at, found),
             (Rule::Text(_), Value::List(_) | Value::Map(_)) => {
                 for (at, element) in elements(value, at) {

@@ -68,9 +68,9 @@ impl<D> Cx<D> {
         Arc::clone(&self.data)
     }
 
-    /// The same surroundings with another stop signal and its own clock.
-    pub(crate) fn with_stop(self, stop: CancellationToken) -> Self {
-        Self { stop, started: Instant::now(), ..self }
+    /// Surroundings for a last look after a failure: not stopped, with a clock of their own.
+    pub(crate) fn after_stop(&self) -> Self {
+        Self::new(self.data(), CancellationToken::new()).with_private(&self.private.write()).with_req_id(&self.req_id)
     }
 
     pub(crate) fn with_private(mut self, stored: &[u8]) -> Self {

@@ -164,6 +164,11 @@ impl Diagnostics {
     pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.has_errors() { Err(self) } else { Ok(value) }
     }
+
+    /// The warnings if none is an error.
+    pub(crate) fn or_errors(self) -> Result<Self, Self> {
+        if self.has_errors() { Err(self) } else { Ok(self) }
+    }
 }
 
 impl From<Diagnostic> for Diagnostics {

@@ -9,19 +9,26 @@ mod cx;
 mod diagnostic;
 mod held;
 mod lifecycle;
+mod log;
 mod model;
 mod number;
 mod path;
+mod plan;
+mod promise;
 mod resource;
 mod schema;
+mod serve;
+mod server;
+#[cfg(test)]
+mod sketch;
 pub mod testing;
 mod value;
+mod wire;
 
 pub use attr::{Attr, Secret};
 pub use cx::{Cx, Private};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, chain};
 pub use held::{Held, IMPORTED};
-pub use lifecycle::{DataSourceObject, ResourceObject};
 pub use model::{Model, Row, computed, dump, load, optional, optional_computed, required};
 pub use number::Number;
 pub use path::{Path, PathStep};
@@ -29,5 +36,6 @@ pub use resource::{
     AnyDataSource, AnyResource, DataSource, PlanNotes, Presence, Provider, Resource, data_source, resource,
 };
 pub use schema::{Attribute, Block, Facts, Given, Shape};
+pub use serve::{Mode, serve};
 pub use tokio_util::sync::CancellationToken;
 pub use value::{Type, Value};

@@ -1,33 +1,75 @@
-//! Drives resources of any model through values.
+//! Drives resources and data sources of any model through values: what `server` calls, and what calls the author's code.
+//!
+//! Here is done once for all: reading back after a change, settling unknown values, keeping what exists after a failure,
+//! stripping write-only values, and turning a panic into a diagnostic.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::resource::{AnyDataSource, AnyResource, DataSource, Resource};
+use futures_util::FutureExt as _;
+use serde_json::Value as Json;
+
+use crate::cx::Cx;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::model::{dump, load};
+use crate::path::Path;
+use crate::plan::{self, Planned, Request};
+use crate::promise;
+use crate::resource::{DataSource, PlanNotes, Presence, Resource};
 use crate::schema::Block;
+use crate::value::Value;
 
-/// A resource of whatever model, as the server sees it.
-pub trait ResourceObject<D>: Send + Sync {
-    /// The type's name without the provider's.
-    fn name(&self) -> &'static str;
-    /// What it is.
-    fn doc(&self) -> &'static str;
-    /// The version of the stored form.
-    fn version(&self) -> i64;
-    /// Its attributes.
-    fn block(&self) -> Block;
+/// How long reading back may take after a change that failed or was stopped.
+const LAST_LOOK: Duration = Duration::from_secs(30);
+
+/// A future of whatever type.
+type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a change leaves: the object to record, if any, and what there is to say.
+pub(crate) struct Outcome {
+    pub(crate) state: Option<Value>,
+    pub(crate) diagnostics: Diagnostics,
 }
 
-/// A data source of whatever model, as the server sees it.
-pub trait DataSourceObject<D>: Send + Sync {
-    /// The type's name without the provider's.
+/// A resource of whatever model.
+pub(crate) trait ResourceObject<D>: Send + Sync {
     fn name(&self) -> &'static str;
-    /// What it is.
     fn doc(&self) -> &'static str;
-    /// Its attributes.
+    fn version(&self) -> i64;
     fn block(&self) -> Block;
+    fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics>;
+    fn validate(&self, config: &Value) -> Diagnostics;
+    fn plan_destroy(&self, prior: &Value) -> Diagnostics;
+    fn upgrade(&self, version: i64, stored: Json) -> Result<Json, Diagnostics>;
+    fn import<'a>(&'a self, cx: &'a Cx<D>, id: &'a str) -> Work<'a, Result<Value, Diagnostics>>;
+    fn read<'a>(&'a self, cx: &'a Cx<D>, state: &'a Value) -> Work<'a, Result<Option<Value>, Diagnostics>>;
+    fn create<'a>(&'a self, cx: &'a Cx<D>, planned: &'a Value, config: &'a Value) -> Work<'a, Outcome>;
+    /// `wanted` is the plan, and the configuration for its write-only values.
+    fn update<'a>(&'a self, cx: &'a Cx<D>, prior: &'a Value, wanted: [&'a Value; 2]) -> Work<'a, Outcome>;
+    fn delete<'a>(&'a self, cx: &'a Cx<D>, prior: &'a Value) -> Work<'a, Outcome>;
+}
+
+/// A data source of whatever model.
+pub(crate) trait DataSourceObject<D>: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn doc(&self) -> &'static str;
+    fn block(&self) -> Block;
+    fn validate(&self, config: &Value) -> Diagnostics;
+    fn read<'a>(&'a self, cx: &'a Cx<D>, config: &'a Value) -> Work<'a, Result<Value, Diagnostics>>;
 }
 
 struct Wrapped<T>(T);
+
+pub(crate) fn wrap_resource<R: Resource>(resource: R) -> Arc<dyn ResourceObject<R::Data>> {
+    Arc::new(Wrapped(resource))
+}
+
+pub(crate) fn wrap_data_source<S: DataSource>(source: S) -> Arc<dyn DataSourceObject<S::Data>> {
+    Arc::new(Wrapped(source))
+}
 
 impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
     fn name(&self) -> &'static str {
@@ -45,6 +87,132 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
     fn block(&self) -> Block {
         Block::of::<R::Model>()
     }
+
+    fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics> {
+        let configured: R::Model = load(config)?;
+        let before = prior.map(load::<R::Model>).transpose()?;
+        plan::change(Request { block, prior, config }, |planned, notes| {
+            let mut model: R::Model = load(&planned)?;
+            let untouched = dump(&model);
+            self.0.plan(before.as_ref(), &configured, &mut model, notes);
+            Ok(plan::adopt(&planned, &untouched, dump(&model)))
+        })
+    }
+
+    fn validate(&self, config: &Value) -> Diagnostics {
+        load(config).map_or_else(|problems| problems, |model| self.0.validate(&model))
+    }
+
+    fn plan_destroy(&self, prior: &Value) -> Diagnostics {
+        let mut notes = PlanNotes::new(true);
+        match load(prior) {
+            Ok(model) => self.0.plan_destroy(&model, &mut notes),
+            Err(problems) => notes.diagnostics = problems,
+        }
+        notes.diagnostics
+    }
+
+    fn upgrade(&self, version: i64, stored: Json) -> Result<Json, Diagnostics> {
+        self.0.upgrade(version, stored)
+    }
+
+    fn import<'a>(&'a self, cx: &'a Cx<R::Data>, id: &'a str) -> Work<'a, Result<Value, Diagnostics>> {
+        Box::pin(async move {
+            let model = guarded(self.0.import(cx, id)).await?;
+            Ok(promise::outgoing(&Block::of::<R::Model>(), &dump(&model)))
+        })
+    }
+
+    fn read<'a>(&'a self, cx: &'a Cx<R::Data>, state: &'a Value) -> Work<'a, Result<Option<Value>, Diagnostics>> {
+        Box::pin(self.look(cx, state))
+    }
+
+    fn create<'a>(&'a self, cx: &'a Cx<R::Data>, planned: &'a Value, config: &'a Value) -> Work<'a, Outcome> {
+        Box::pin(async move {
+            let block = Block::of::<R::Model>();
+            let mut model = match load(&promise::with_write_only(&block, planned, config)) {
+                Ok(model) => model,
+                Err(diagnostics) => return Outcome { state: None, diagnostics },
+            };
+            match guarded(self.0.create(cx, &mut model)).await {
+                Ok(()) => self.read_back(cx, &block, planned, model).await,
+                // Without an id nothing exists; with one, what is known is recorded and the object counts as tainted.
+                Err(diagnostics) => {
+                    let state = recorded(&block, planned, &dump(&model));
+                    let exists = !state.attribute("id").is_null();
+                    Outcome { state: exists.then_some(state), diagnostics }
+                }
+            }
+        })
+    }
+
+    fn update<'a>(
+        &'a self,
+        cx: &'a Cx<R::Data>,
+        prior: &'a Value,
+        [planned, config]: [&'a Value; 2],
+    ) -> Work<'a, Outcome> {
+        Box::pin(async move {
+            let block = Block::of::<R::Model>();
+            let loaded = load(prior).and_then(|p| Ok((p, load(&promise::with_write_only(&block, planned, config))?)));
+            let (before, mut model): (R::Model, R::Model) = match loaded {
+                Ok(models) => models,
+                Err(diagnostics) => return Outcome { state: Some(prior.clone()), diagnostics },
+            };
+            match guarded(self.0.update(cx, &before, &mut model)).await {
+                Ok(()) => self.read_back(cx, &block, planned, model).await,
+                Err(diagnostics) => Outcome { state: Some(self.last_look(cx, prior).await), diagnostics },
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, cx: &'a Cx<R::Data>, prior: &'a Value) -> Work<'a, Outcome> {
+        Box::pin(async move {
+            let gone = async { guarded(self.0.delete(cx, &load(prior)?)).await };
+            match gone.await {
+                Ok(()) => Outcome { state: None, diagnostics: Diagnostics::new() },
+                Err(diagnostics) => Outcome { state: Some(prior.clone()), diagnostics },
+            }
+        })
+    }
+}
+
+impl<R: Resource> Wrapped<R> {
+    async fn look(&self, cx: &Cx<R::Data>, state: &Value) -> Result<Option<Value>, Diagnostics> {
+        let mut model: R::Model = load(state)?;
+        Ok(match guarded(self.0.read(cx, &mut model)).await? {
+            Presence::Here => Some(promise::outgoing(&Block::of::<R::Model>(), &dump(&model))),
+            Presence::Gone => None,
+        })
+    }
+
+    /// Reads what a change has made, and completes the plan with it.
+    async fn read_back(&self, cx: &Cx<R::Data>, block: &Block, planned: &Value, mut model: R::Model) -> Outcome {
+        let known = dump(&model);
+        let mut diagnostics = Diagnostics::new();
+        let found = match guarded(self.0.read(cx, &mut model)).await {
+            Ok(Presence::Here) => dump(&model),
+            Ok(Presence::Gone) => {
+                diagnostics.push(vanished(R::NAME, &known));
+                known
+            }
+            // The change itself succeeded: an error would taint a good object.
+            Err(problems) => {
+                diagnostics.push(unread(R::NAME, &known, &problems));
+                known
+            }
+        };
+        Outcome { state: Some(recorded(block, planned, &found)), diagnostics }
+    }
+
+    /// What is really there after a failed change, or the prior state if nobody can say. Not stopped by a stop.
+    async fn last_look(&self, cx: &Cx<R::Data>, prior: &Value) -> Value {
+        let calm = cx.after_stop();
+        match tokio::time::timeout(LAST_LOOK, self.look(&calm, prior)).await {
+            Ok(Ok(Some(state))) => state,
+            Ok(Ok(None) | Err(_)) | Err(_) => prior.clone(),
+        }
+    }
 }
 
 impl<S: DataSource> DataSourceObject<S::Data> for Wrapped<S> {
@@ -59,12 +227,55 @@ impl<S: DataSource> DataSourceObject<S::Data> for Wrapped<S> {
     fn block(&self) -> Block {
         Block::of::<S::Model>()
     }
+
+    fn validate(&self, config: &Value) -> Diagnostics {
+        load(config).map_or_else(|problems| problems, |model| self.0.validate(&model))
+    }
+
+    fn read<'a>(&'a self, cx: &'a Cx<S::Data>, config: &'a Value) -> Work<'a, Result<Value, Diagnostics>> {
+        Box::pin(async move {
+            let block = Block::of::<S::Model>();
+            let planned = plan::change(Request { block: &block, prior: None, config }, |value, _| Ok(value))?.value;
+            let mut model = load(&planned)?;
+            guarded(self.0.read(cx, &mut model)).await?;
+            Ok(recorded(&block, &planned, &dump(&model)))
+        })
+    }
 }
 
-pub(crate) fn wrap_resource<R: Resource>(resource: R) -> AnyResource<R::Data> {
-    Arc::new(Wrapped(resource))
+/// The plan completed by what was found. A value that the other side spells differently shows as drift next time.
+fn recorded(block: &Block, planned: &Value, found: &Value) -> Value {
+    let (state, differ) = promise::complete(block, planned, found);
+    if !differ.is_empty() {
+        let paths: Vec<String> = differ.iter().map(Path::to_string).collect();
+        tracing::debug!(attributes = paths.join(", "), "read back differs from the plan");
+    }
+    state
 }
 
-pub(crate) fn wrap_data_source<S: DataSource>(source: S) -> AnyDataSource<S::Data> {
-    Arc::new(Wrapped(source))
+/// Runs an author's code; a panic becomes a diagnostic, and what the model holds by then is kept.
+async fn guarded<T>(work: impl Future<Output = Result<T, Diagnostics>>) -> Result<T, Diagnostics> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Diagnostic::bug(&format!("an operation panicked: {text}")).into())
+    })
+}
+
+fn vanished(name: &str, known: &Value) -> Diagnostic {
+    let id = known.attribute("id").text().unwrap_or_default();
+    Diagnostic::error(format!("Cannot find {name} {id} after its change"))
+        .happened("The change succeeded, and right afterwards the object was gone.")
+        .holds("The state records the object as planned; the next plan finds out whether it exists.")
+        .next("Look for whatever else changes or deletes it, and apply again.")
+}
+
+fn unread(name: &str, known: &Value, problems: &Diagnostics) -> Diagnostic {
+    let id = known.attribute("id").text().unwrap_or_default();
+    let reasons: Vec<String> =
+        problems.iter().map(|problem| format!("{}. {}", problem.summary(), problem.detail())).collect();
+    Diagnostic::warning(format!("Cannot read {name} {id} after its change"))
+        .happened(format!("The change succeeded; reading the result failed. {}", reasons.join(" ")))
+        .holds("The state records the object as planned. Values that only the other side knows are null.")
+        .next("Run `terraform apply -refresh-only` when it answers again.")
 }

@@ -176,10 +176,10 @@ impl<T: Held> Field for Attr<T> {
     }
 
     fn load(&mut self, value: &Value, at: &Path) -> Result<(), Diagnostics> {
-        *self = match value {
+        *self = match value.bare() {
             Value::Null => Self::Null,
             Value::Unknown => Self::Unknown,
-            value => T::read(value, at)?,
+            _ => T::read(value, at)?,
         };
         Ok(())
     }

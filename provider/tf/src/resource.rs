@@ -3,6 +3,7 @@
 //! Only what is different from thing to thing stands here. Reading back after a change, settling unknown values, tainting,
 //! stripping write-only values and everything about messages is done once, in `lifecycle` and `server`.
 
+use std::fmt;
 use std::future::{Future, ready};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::lifecycle::{DataSourceObject, ResourceObject};
 use crate::model::Model;
 use crate::path::Path;
+use crate::schema::Block;
 
 /// Whether an object is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +153,8 @@ pub trait Provider: Send + Sync + 'static {
     const ADDRESS: &'static str;
     /// What it is, for the reference page (Markdown).
     const DOC: &'static str;
+    /// Crates whose log lines are shown at every level, beside this one; of all others only warnings and errors are.
+    const LOGGED: &'static [&'static str] = &[];
 
     /// All resources, each wrapped by [`resource`].
     fn resources(&self) -> Vec<AnyResource<Self::Data>>;
@@ -171,19 +175,59 @@ pub trait Provider: Send + Sync + 'static {
 }
 
 /// A resource of whatever model.
-pub type AnyResource<D> = Arc<dyn ResourceObject<D>>;
+pub struct AnyResource<D>(pub(crate) Arc<dyn ResourceObject<D>>);
 
 /// A data source of whatever model.
-pub type AnyDataSource<D> = Arc<dyn DataSourceObject<D>>;
+pub struct AnyDataSource<D>(pub(crate) Arc<dyn DataSourceObject<D>>);
 
 /// Wraps a resource for the list of a provider.
 pub fn resource<R: Resource>(resource: R) -> AnyResource<R::Data> {
-    crate::lifecycle::wrap_resource(resource)
+    AnyResource(crate::lifecycle::wrap_resource(resource))
 }
 
 /// Wraps a data source for the list of a provider.
 pub fn data_source<S: DataSource>(source: S) -> AnyDataSource<S::Data> {
-    crate::lifecycle::wrap_data_source(source)
+    AnyDataSource(crate::lifecycle::wrap_data_source(source))
+}
+
+impl<D> AnyResource<D> {
+    /// The type's name without the provider's.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Its attributes.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        self.0.block()
+    }
+}
+
+impl<D> AnyDataSource<D> {
+    /// The type's name without the provider's.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Its attributes.
+    #[must_use]
+    pub fn block(&self) -> Block {
+        self.0.block()
+    }
+}
+
+impl<D> fmt::Debug for AnyResource<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AnyResource").field(&self.name()).finish()
+    }
+}
+
+impl<D> fmt::Debug for AnyDataSource<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AnyDataSource").field(&self.name()).finish()
+    }
 }
 
 /// What planning adds to the planned values.

@@ -38,20 +38,30 @@ impl Value {
     #[must_use]
     pub fn set(mut items: Vec<Self>) -> Self {
         items.sort();
-        items.dedup();
+        // Unknown elements may turn out to differ.
+        items.dedup_by(|one, other| one == other && one.is_wholly_known());
         Self::List(items)
     }
 
-    /// True for [`Value::Null`].
+    /// True for [`Value::Null`], also if it has a type.
     #[must_use]
-    pub const fn is_null(&self) -> bool {
-        matches!(self, Self::Null)
+    pub fn is_null(&self) -> bool {
+        matches!(self.bare(), Self::Null)
     }
 
-    /// True for [`Value::Unknown`].
+    /// True for [`Value::Unknown`], also if it has a type.
     #[must_use]
-    pub const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown)
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.bare(), Self::Unknown)
+    }
+
+    /// The value without the type that one of a dynamic attribute carries.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Typed(_, value) => value,
+            value => value,
+        }
     }
 
     /// True if nothing unknown is in it, at any depth.

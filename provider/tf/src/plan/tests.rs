@@ -1,0 +1,226 @@
+//! Plans as data: prior state, configuration, and what must come out.
+
+#![expect(clippy::needless_pass_by_value, reason = "cases are data")]
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::attr::Attr;
+use crate::model::{Model, Row, computed, optional, optional_computed, required};
+use crate::sketch::{json as shown, value};
+
+#[derive(Debug, Clone, Default)]
+struct Disk {
+    storage: Attr<String>,
+    size_gib: Attr<i64>,
+    volume: Attr<String>,
+}
+
+impl Model for Disk {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { storage, size_gib, volume } = self;
+        vec![
+            required("storage", storage, "").replaces(),
+            required("size_gib", size_gib, ""),
+            computed("volume", volume, "").keep(),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Vm {
+    id: Attr<String>,
+    name: Attr<String>,
+    node: Attr<String>,
+    cores: Attr<i64>,
+    mac: Attr<String>,
+    uptime: Attr<i64>,
+    image: Attr<String>,
+    password: Attr<String>,
+    tags: Attr<Vec<String>>,
+    disks: Attr<BTreeMap<String, Disk>>,
+    drift: Attr<Vec<String>>,
+}
+
+impl Model for Vm {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { id, name, node, cores, mac, uptime, image, password, tags, disks, drift } = self;
+        vec![
+            computed("id", id, "").keep(),
+            required("name", name, ""),
+            optional_computed("node", node, "").replaces(),
+            optional("cores", cores, "").default(1),
+            optional_computed("mac", mac, "").keep(),
+            computed("uptime", uptime, ""),
+            optional("image", image, "").first_boot(),
+            optional("password", password, "").write_only(),
+            optional("tags", tags, ""),
+            optional("disks", disks, ""),
+            computed("drift", drift, ""),
+        ]
+    }
+}
+
+/// A full object from what differs from null.
+fn object(some: &Json) -> Value {
+    let mut full = Block::of::<Vm>().nulls();
+    if let (Value::Map(full), Value::Map(some)) = (&mut full, value(some)) {
+        full.extend(some);
+    }
+    full
+}
+
+fn prior() -> Json {
+    json!({
+        "id": "pve1/100", "name": "web", "node": "pve1", "cores": 1, "mac": "aa:bb", "uptime": 5, "image": "debian",
+        "disks": {"scsi0": {"storage": "local", "size_gib": 10, "volume": "v1"}}, "drift": []
+    })
+}
+
+fn config() -> Json {
+    json!({"name": "web", "image": "debian", "disks": {"scsi0": {"storage": "local", "size_gib": 10, "volume": null}}})
+}
+
+/// `base` with some entries replaced.
+fn with(mut base: Json, changes: Json) -> Json {
+    base.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    base
+}
+
+/// Plans, and compares what differs from null, and the replace paths.
+#[track_caller]
+fn check(prior: Option<Json>, config: Json, wanted: Json, replace: &[&str]) {
+    let planned = plan(prior, config, |value, _| Ok(value)).unwrap();
+    let mut got = shown(&planned.value);
+    got.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    assert_eq!(got, wanted);
+    let paths: Vec<String> = planned.replace.iter().map(ToString::to_string).collect();
+    assert_eq!(paths, replace);
+}
+
+fn plan(
+    prior: Option<Json>,
+    config: Json,
+    adjust: impl Fn(Value, &mut PlanNotes) -> Result<Value, Diagnostics>,
+) -> Result<Planned, Diagnostics> {
+    let (block, config) = (Block::of::<Vm>(), object(&config));
+    let prior = prior.map(|prior| object(&prior));
+    change(Request { block: &block, prior: prior.as_ref(), config: &config }, adjust)
+}
+
+#[test]
+fn a_creation_knows_the_configuration_and_the_defaults() {
+    check(
+        None,
+        with(config(), json!({"password": "hunter2"})),
+        json!({
+            "id": "?", "name": "web", "node": "?", "cores": 1, "mac": "?", "uptime": "?", "image": "debian",
+            "disks": {"scsi0": {"storage": "local", "size_gib": 10, "volume": "?"}}, "drift": "?"
+        }),
+        &[],
+    );
+}
+
+#[test]
+fn an_unchanged_configuration_plans_exactly_the_prior_state() {
+    check(Some(prior()), config(), prior(), &[]);
+}
+
+#[test]
+fn a_change_makes_unknown_only_what_it_may_touch() {
+    let wanted = with(prior(), json!({"name": "db", "uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"name": "db"})), wanted, &[]);
+}
+
+#[test]
+fn a_changed_row_that_replaces_names_its_path() {
+    let disks = |storage: &str, volume: Json| json!({"disks": {"scsi0": {"storage": storage, "size_gib": 10, "volume": volume}}});
+    let wanted = with(with(prior(), disks("fast", json!("v1"))), json!({"uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), disks("fast", Json::Null)), wanted, &[r#"disks["scsi0"].storage"#]);
+    let wanted = with(prior(), json!({"node": "pve2", "uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"node": "pve2"})), wanted, &["node"]);
+}
+
+#[test]
+fn an_unknown_configuration_replaces_and_a_removed_one_keeps_the_value() {
+    let wanted = with(prior(), json!({"node": "?", "uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"node": "?"})), wanted, &["node"]);
+    check(Some(prior()), config(), prior(), &[]);
+}
+
+#[test]
+fn a_new_element_has_unknown_computed_parts_and_replaces_nothing() {
+    let disk = |volume: &str| json!({"storage": "local", "size_gib": 10, "volume": volume});
+    let wanted =
+        with(prior(), json!({"disks": {"scsi0": disk("v1"), "scsi1": disk("?")}, "uptime": "?", "drift": "?"}));
+    check(
+        Some(prior()),
+        with(config(), json!({"disks": {"scsi0": disk("v1"), "scsi1": {"storage": "local", "size_gib": 10}}})),
+        wanted,
+        &[],
+    );
+}
+
+#[test]
+fn creation_only_values_change_without_effect_and_an_import_makes_no_difference() {
+    let imported = with(prior(), json!({"image": "(imported)"}));
+    check(Some(imported.clone()), config(), imported, &[]);
+    let wanted = with(prior(), json!({"image": "ubuntu", "uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"image": "ubuntu"})), wanted, &[]);
+}
+
+#[test]
+fn a_list_with_an_unknown_element_is_planned_as_configured() {
+    let tags = json!({"tags": ["a", "?"]});
+    check(
+        Some(prior()),
+        with(config(), tags.clone()),
+        with(with(prior(), tags), json!({"uptime": "?", "drift": "?"})),
+        &[],
+    );
+}
+
+#[test]
+fn what_the_resource_sets_in_an_unchanged_plan_makes_it_a_change() {
+    let drifted = with(prior(), json!({"drift": ["swap is on"]}));
+    let repair = |value: Value, _: &mut PlanNotes| match value {
+        Value::Map(mut object) => {
+            object.insert("drift".into(), Value::List(vec![]));
+            Ok(Value::Map(object))
+        }
+        other => Ok(other),
+    };
+    let planned = plan(Some(drifted), config(), repair).unwrap();
+    assert!(planned.value == object(&with(prior(), json!({"drift": [], "uptime": "?"}))));
+}
+
+#[test]
+fn a_resource_that_plans_something_else_than_configured_is_told_so() {
+    let rename = |value: Value, _: &mut PlanNotes| match value {
+        Value::Map(mut object) => {
+            object.insert("name".into(), "other".into());
+            Ok(Value::Map(object))
+        }
+        other => Ok(other),
+    };
+    let problems = plan(Some(prior()), with(config(), json!({"cores": 2})), rename).err().unwrap();
+    assert!(problems.to_string().contains("plan of `name` agrees with neither"), "{problems}");
+}
+
+#[test]
+fn a_replace_path_that_leads_nowhere_is_told() {
+    let named = |value: Value, notes: &mut PlanNotes| {
+        notes.replace(Path::from("disks").key("scsi9"));
+        Ok(value)
+    };
+    let problems = plan(Some(prior()), with(config(), json!({"cores": 2})), named).err().unwrap();
+    assert!(problems.to_string().contains(r#"disks["scsi9"]"#), "{problems}");
+}
+
+#[test]
+fn what_a_model_cannot_hold_survives_it() {
+    let exact = value(&json!({"tags": ["a", "?"], "name": "x"}));
+    let before = value(&json!({"tags": "?", "name": "x"}));
+    let after = value(&json!({"tags": "?", "name": "y"}));
+    assert_eq!(shown(&adopt(&exact, &before, after)), json!({"tags": ["a", "?"], "name": "y"}));
+}

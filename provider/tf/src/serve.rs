@@ -1,0 +1,210 @@
+//! The life of a provider process: handshake with Terraform, serving, and the end.
+//!
+//! Terraform starts the executable, reads one line from its stdout and connects to the address in it, with TLS certificates
+//! that live for this one process. Source: "Starting up and transport" of the plugin protocol.
+
+mod handshake;
+mod orphan;
+mod services;
+mod socket;
+mod tls;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tfplugin::health::health_server::HealthServer;
+use tfplugin::plugin::grpc_broker_server::GrpcBrokerServer;
+use tfplugin::plugin::grpc_controller_server::GrpcControllerServer;
+use tfplugin::plugin::grpc_stdio_server::GrpcStdioServer;
+use tfplugin::v6::provider_server::ProviderServer;
+use tokio_util::sync::CancellationToken;
+
+use self::handshake::Environment;
+use self::services::Services;
+use self::socket::Listener;
+use crate::diagnostic::chain;
+use crate::log;
+use crate::resource::Provider;
+use crate::server::Server;
+
+/// States are far larger than gRPC's usual 4 MiB.
+const MAX_MESSAGE: usize = 256 << 20;
+
+/// Terraform kills a provider two seconds after it has asked it to end.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// When Terraform has died nobody waits; operations still get a moment to stop in order.
+const ORPHAN_FAREWELL: Duration = Duration::from_secs(10);
+
+/// Who starts the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Terraform.
+    Hosted,
+    /// A developer: the provider runs until Ctrl-C and prints how to make Terraform use it.
+    Debug,
+}
+
+/// Why the process has to end.
+enum End {
+    /// Terraform said so, or a signal.
+    Asked,
+    /// Terraform is gone.
+    Orphaned,
+}
+
+/// Why a provider could not serve.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot make a socket to listen on")]
+    Listen(#[source] std::io::Error),
+    #[error("cannot set up TLS")]
+    Tls(#[from] tls::TlsError),
+    #[error("cannot write the handshake line")]
+    Handshake(#[source] std::io::Error),
+    #[error("cannot watch for signals")]
+    Signals(#[source] std::io::Error),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("cannot serve")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves a provider until Terraform has no more use for it.
+pub fn serve<P: Provider>(provider: P, mode: Mode) -> ExitCode {
+    let environment = Environment::read(|name| std::env::var(name).ok());
+    if mode == Mode::Hosted && !environment.is_from_terraform() {
+        say(&handshake::for_humans::<P>());
+        return ExitCode::FAILURE;
+    }
+    log::init(P::NAME, P::ADDRESS, P::LOGGED);
+    match run(provider, mode, &environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("The provider {} cannot run: {}.", P::NAME, chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run<P: Provider>(provider: P, mode: Mode, environment: &Environment) -> Result<(), ServeError> {
+    // Two threads: one slow piece of work must not hold up Terraform's other calls.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(serve_all(provider, mode, environment));
+    // What still runs is a call nobody waits for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environment) -> Result<(), ServeError> {
+    let closing = CancellationToken::new();
+    let signals = Signals::watch().map_err(ServeError::Signals)?;
+    let listener = Listener::bind(environment).await.map_err(ServeError::Listen)?;
+    let acceptor = match (mode, &environment.client_certificate) {
+        (Mode::Hosted, Some(pem)) => Some(tls::acceptor(pem)?),
+        _ => None,
+    };
+    let line = match mode {
+        Mode::Hosted => handshake::line(environment, listener.address(), acceptor.as_ref().map(|tls| &tls.certificate)),
+        Mode::Debug => handshake::reattach::<P>(listener.address()),
+    };
+    announce(&line).map_err(ServeError::Handshake)?;
+
+    let server = Server::new(provider);
+    let services = Services::new(closing.clone());
+    let incoming = listener.incoming(acceptor.map(|tls| tls.acceptor), closing.clone());
+    let serving = tonic::transport::Server::builder()
+        .add_service(ProviderServer::new(server.clone()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(GrpcControllerServer::new(services.clone()))
+        .add_service(GrpcStdioServer::new(services.clone()))
+        .add_service(GrpcBrokerServer::new(services.clone()))
+        .add_service(HealthServer::new(services))
+        .serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
+
+    let mut serving = std::pin::pin!(serving);
+    // All arms are cancel-safe: they only watch. `serving` ends by itself only if listening fails.
+    let end = tokio::select! {
+        served = &mut serving => return Ok(served?),
+        () = closing.cancelled() => End::Asked,
+        () = signals.end(mode) => End::Asked,
+        () = orphan::orphaned(mode) => End::Orphaned,
+    };
+    closing.cancel();
+    let patience = match end {
+        End::Asked => FAREWELL,
+        End::Orphaned => ORPHAN_FAREWELL,
+    };
+    let farewell = async { tokio::join!(server.wind_down(), serving) };
+    if tokio::time::timeout(patience, farewell).await.is_err() {
+        tracing::warn!("operations were still running at the end");
+    }
+    Ok(())
+}
+
+/// One line on stdout, which is for nothing else.
+fn announce(line: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(format!("{line}\n").as_bytes())?;
+    stdout.flush()
+}
+
+/// A text for a person at a terminal. When nobody reads any more there is nobody to tell.
+fn say(text: &str) {
+    drop(std::io::stderr().lock().write_all(format!("{text}\n").as_bytes()));
+}
+
+/// Signals: Ctrl-C reaches Terraform's whole process group, and Terraform then asks to stop in its own way. So under
+/// Terraform it is caught and ignored.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn end(mut self, mode: Mode) {
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => match mode {
+                    Mode::Hosted => {}
+                    Mode::Debug => return,
+                },
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[expect(clippy::unnecessary_wraps, reason = "fails on Unix")]
+    const fn watch() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn end(self, mode: Mode) {
+        loop {
+            let interrupted = tokio::signal::ctrl_c().await;
+            match mode {
+                Mode::Hosted if interrupted.is_ok() => {}
+                Mode::Hosted => std::future::pending().await,
+                Mode::Debug => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Where Terraform connects: a Unix socket in a folder of its owner's, or TCP on the loopback where that is not possible.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use super::handshake::Environment;
+
+/// Longest path of a Unix socket everywhere, with the final zero.
+#[cfg(unix)]
+const MAX_SOCKET_PATH: usize = 103;
+
+/// A client that says nothing for so long is none.
+const TLS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// An address as the handshake line has it.
+#[derive(Debug)]
+pub(super) struct Address {
+    pub(super) network: &'static str,
+    pub(super) text: String,
+}
+
+/// A bound socket; its files are gone when it is dropped.
+pub(super) struct Listener {
+    socket: Socket,
+    address: Address,
+    leftovers: Leftovers,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+/// Files to remove at the end.
+#[derive(Default)]
+struct Leftovers(Vec<PathBuf>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // What cannot be removed is empty and harmless.
+            drop(std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path)));
+        }
+    }
+}
+
+impl Listener {
+    pub(super) async fn bind(environment: &Environment) -> io::Result<Self> {
+        #[cfg(unix)]
+        if let Some(path) = unix::path(environment) {
+            return unix::bind(path?, environment);
+        }
+        #[cfg(not(unix))]
+        let _ = environment;
+        let socket = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = Address { network: "tcp", text: socket.local_addr()?.to_string() };
+        Ok(Self { socket: Socket::Tcp(socket), address, leftovers: Leftovers::default() })
+    }
+
+    pub(super) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Connections, each after its own TLS handshake, until `closing`.
+    pub(super) fn incoming(
+        self,
+        tls: Option<TlsAcceptor>,
+        closing: CancellationToken,
+    ) -> ReceiverStream<io::Result<Connection>> {
+        let (ready, incoming) = mpsc::channel(8);
+        tokio::spawn(async move {
+            // Both arms are cancel-safe. The listener and its files go when the loop ends.
+            loop {
+                let accepted = tokio::select! {
+                    accepted = self.accept() => accepted,
+                    () = closing.cancelled() => break,
+                };
+                match accepted {
+                    Ok(stream) => drop(tokio::spawn(admit(stream, tls.clone(), ready.clone()))),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection")
+                    }
+                }
+            }
+            drop(self.leftovers);
+        });
+        ReceiverStream::new(incoming)
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.socket {
+            Socket::Tcp(listener) => Ok(Box::new(listener.accept().await?.0)),
+            #[cfg(unix)]
+            Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// Makes TLS of a stream where it is wanted, and hands the connection over.
+async fn admit(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>, ready: mpsc::Sender<io::Result<Connection>>) {
+    let connection = match tls {
+        None => Ok(Connection(stream)),
+        Some(tls) => shake_hands(tls.accept(stream)).await.map(|stream| Connection(Box::new(stream))),
+    };
+    match connection {
+        Ok(connection) => drop(ready.send(Ok(connection)).await),
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "refused a connection"),
+    }
+}
+
+async fn shake_hands<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(TLS_PATIENCE, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Bytes in both directions.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// A connection to Terraform.
+pub(super) struct Connection(Box<dyn Stream>);
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    //! Unix sockets: in a fresh folder that only the owner can enter, or where the host wants them.
+
+    use std::fs::{DirBuilder, Permissions};
+    use std::io;
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    use std::path::{Path, PathBuf};
+
+    use nix::unistd::{Gid, Group, chown};
+    use tokio::net::UnixListener;
+
+    use super::{Address, Environment, Leftovers, Listener, MAX_SOCKET_PATH, Socket};
+
+    /// A socket's path, and the folder made for it.
+    pub(super) struct Place {
+        folder: Option<PathBuf>,
+        socket: PathBuf,
+    }
+
+    /// Where to bind; `None` if no path is short enough for a socket or fit for the handshake line.
+    pub(super) fn path(environment: &Environment) -> Option<io::Result<Place>> {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let unique = unique.get(..12).unwrap_or(&unique);
+        let (folder, socket) = match &environment.socket_dir {
+            Some(dir) => (None, dir.join(format!("plugin-{unique}"))),
+            None => {
+                let folder = std::env::temp_dir().join(format!("tf-{unique}"));
+                (Some(folder.clone()), folder.join("s"))
+            }
+        };
+        let text = socket.to_str()?;
+        if text.len() > MAX_SOCKET_PATH || text.contains(['|', '\n']) || !socket.is_absolute() {
+            return None;
+        }
+        let made = folder.as_deref().map_or(Ok(()), |folder| DirBuilder::new().mode(0o700).create(folder));
+        Some(made.map(|()| Place { folder, socket }))
+    }
+
+    pub(super) fn bind(Place { folder, socket }: Place, environment: &Environment) -> io::Result<Listener> {
+        let leftovers = Leftovers(std::iter::once(socket.clone()).chain(folder).collect());
+        let listener = UnixListener::bind(&socket)?;
+        let mode = match &environment.socket_group {
+            Some(group) => {
+                chown(&socket, None, Some(group_id(group)?))?;
+                0o660
+            }
+            None => 0o600,
+        };
+        std::fs::set_permissions(&socket, Permissions::from_mode(mode))?;
+        let address = Address { network: "unix", text: text(&socket)? };
+        Ok(Listener { socket: Socket::Unix(listener), address, leftovers })
+    }
+
+    fn group_id(group: &str) -> io::Result<Gid> {
+        if let Ok(number) = group.parse() {
+            return Ok(Gid::from_raw(number));
+        }
+        Group::from_name(group)?.map(|group| group.gid).ok_or_else(|| io::Error::other(format!("no group {group}")))
+    }
+
+    fn text(path: &Path) -> io::Result<String> {
+        path.to_str().map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidFilename.into())
+    }
+}
