@@ -10,7 +10,7 @@ mod error;
 mod install;
 mod pki;
 mod run;
-mod spec;
+pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +20,6 @@ pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub use pki::init;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings, Report};
-pub(crate) use spec::MachineSpec;
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

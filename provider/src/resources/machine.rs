@@ -1,0 +1,228 @@
+//! `groundwork_machine`: the operating system of one machine, by its agent.
+//!
+//! Refreshing asks the agent which changes are still needed; they stand in `drift`, and a plan that finds some turns them into an
+//! update. Creating and updating are the same act: the agent makes what is missing. Destroying forgets the machine and changes
+//! nothing on it, because what Kubernetes or a user built on it may still need it.
+
+mod model;
+mod spec;
+
+use crate::agents::{Endpoint, Error, Job, Wait};
+use crate::context::{Cx, Data};
+use crate::endpoint::EndpointModel;
+use crate::{explain, record};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use model::Machine;
+use std::time::Duration;
+use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes, Presence, Resource};
+use trust::Role;
+
+/// See [`Resource::DOC`].
+pub(crate) struct MachineResource;
+
+impl Resource for MachineResource {
+    type Data = Data;
+    type Model = Machine;
+
+    const NAME: &'static str = "machine";
+    const DOC: &'static str = "The operating system of one machine, through its agent. Only what is given is managed. What differs inside \
+        the machine, now or after its next boot, stands in `drift` of the plan and is repaired by the next apply; nothing else is touched or \
+        restarted.\n\n`kubernetes = { version = \"1.36.2\" }` alone sets everything a kubeadm node needs. Destroying this resource leaves the \
+        machine as it is.";
+
+    fn validate(&self, m: &Machine) -> Diagnostics {
+        let mut problems = Diagnostics::new();
+        for (path, file) in m.files.get().into_iter().flatten() {
+            if file.content.is_null() == file.content_base64.is_null() && !file.content.is_unknown() {
+                let at = Path::from("files").key(path).name("content");
+                problems.push(bad(
+                    &format!("file {path}"),
+                    "It needs `content` or `content_base64`, and not both.",
+                    at,
+                ));
+            }
+        }
+        for (name, command) in m.commands.get().into_iter().flatten() {
+            let at = Path::from("commands").key(name);
+            if command.creates.is_null() && command.unless.is_null() {
+                problems.push(bad(
+                    &format!("command {name}"),
+                    "It has no guard: `creates` or `unless` says when it is needed.",
+                    at.clone(),
+                ));
+            }
+            let program = command.argv.get().and_then(|argv| argv.first());
+            if command.argv.is_known() && program.is_none_or(|program| !program.starts_with('/')) {
+                problems.push(bad(
+                    &format!("command {name}"),
+                    "`argv` must begin with the absolute path of a program.",
+                    at.name("argv"),
+                ));
+            }
+        }
+        problems
+    }
+
+    fn plan(&self, prior: Option<&Machine>, _config: &Machine, m: &mut Machine, _notes: &mut PlanNotes) {
+        // What is missing now will be made: after the apply nothing is. This line is what makes drift a change of the plan.
+        m.drift.set(Vec::new());
+        // Another machine has other facts and another identity.
+        if prior.is_some_and(|prior| key(prior) != key(m)) {
+            m.id = Attr::Unknown;
+            m.facts = Attr::Unknown;
+            m.skipped = Attr::Unknown;
+        }
+    }
+
+    async fn create(&self, cx: &Cx, m: &mut Machine) -> Result<(), Diagnostics> {
+        apply(cx, m, "prepare").await
+    }
+
+    async fn read(&self, cx: &Cx, m: &mut Machine) -> Result<Presence, Diagnostics> {
+        let endpoint = endpoint(m)?;
+        let name = name(m);
+        match look(cx, m, &endpoint).await {
+            Ok(()) => Ok(Presence::Here),
+            Err(error) if error.is_unreachable() => {
+                cx.warn(explain::unreachable("machine", &name, &error));
+                Ok(Presence::Here)
+            }
+            // The machine in the state is gone for good: another one with another key stands in its place.
+            Err(error) => Err(explain::agent(&format!("read machine {name}"), &error).into()),
+        }
+    }
+
+    async fn update(&self, cx: &Cx, _prior: &Machine, m: &mut Machine) -> Result<(), Diagnostics> {
+        apply(cx, m, "change").await
+    }
+
+    async fn delete(&self, _cx: &Cx, _m: &Machine) -> Result<(), Diagnostics> {
+        Ok(())
+    }
+
+    async fn import(&self, cx: &Cx, id: &str) -> Result<Machine, Diagnostics> {
+        let refusal = |why: &str| {
+            Diagnostic::error(format!("Cannot import machine {id}"))
+                .happened(why)
+                .holds("Nothing was recorded in the state.")
+                .next("Give the address and the fingerprint of its agent: `192.0.2.11:7443,sha256:…`.")
+        };
+        let model = EndpointModel::from_id(id).ok_or_else(|| refusal("This is no id of a machine."))?;
+        let endpoint = model.to_endpoint().ok_or_else(|| refusal("This is no id of a machine."))?;
+        let act = format!("import machine {id}");
+        let explained = |error: Error| explain::agent(&act, &error);
+        let mut agent = cx.agents.connect(&endpoint, Role::Observer).await.map_err(explained)?;
+        let said = agent.describe().await.map_err(explained)?;
+        let recorded = said.records.get(RECORD).and_then(|document| record::read::<Machine>(document));
+        // A machine that was never applied to is imported empty: the first plan then shows everything as new.
+        let mut m = recorded.unwrap_or_default();
+        m.timeout_s = m.timeout_s.or(1800).into();
+        m.endpoint.set(model);
+        Ok(m)
+    }
+}
+
+/// Has the agent make what is missing, and keeps a record of it there.
+async fn apply(cx: &Cx, m: &mut Machine, verb: &str) -> Result<(), Diagnostics> {
+    let endpoint = endpoint(m)?;
+    let act = format!("{verb} machine {}", name(m));
+    let explained = |error: Error| explain::agent(&act, &error);
+    let spec = spec::of(m)?;
+    m.id.set(endpoint.fingerprint.clone());
+    let seconds = u64::try_from(m.timeout_s.or(1800)).unwrap_or(1800);
+    let progress = |line: &str| cx.progress(line);
+    let wait = Wait { deadline: cx.deadline(Duration::from_secs(seconds)), stop: &cx.stop, progress: &progress };
+    let report = cx.agents.run(&endpoint, &Job::Apply(Box::new(spec)), &wait).await.map_err(explained)?;
+    if report.reboot_needed {
+        cx.warn(
+            Diagnostic::warning(format!("Machine {} needs a reboot", name(m)))
+                .happened("Something that was changed takes effect only after the next boot.")
+                .next("Reboot it when it suits you."),
+        );
+    }
+    let document = Machine { drift: Attr::Null, skipped: Attr::Null, facts: Attr::Null, ..m.clone() };
+    let mut agent = cx.agents.connect(&endpoint, Role::Operator).await.map_err(explained)?;
+    agent.record(RECORD, &record::write(&document)).await.map_err(explained)?;
+    Ok(())
+}
+
+/// Facts, and what is missing.
+async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error> {
+    let Ok(spec) = spec::of(m) else { return Ok(()) };
+    let mut agent = cx.agents.connect(endpoint, Role::Observer).await?;
+    let said = agent.describe().await?;
+    let missing = agent.plan(&spec).await?;
+    m.id.set(endpoint.fingerprint.clone());
+    m.facts.set(said.facts);
+    m.drift.set(missing.drift);
+    m.skipped.set(missing.skipped);
+    Ok(())
+}
+
+fn endpoint(m: &Machine) -> Result<Endpoint, Diagnostic> {
+    let endpoint = m.endpoint.get().and_then(EndpointModel::to_endpoint);
+    endpoint.ok_or_else(|| Diagnostic::bug("a machine's endpoint is not known at apply"))
+}
+
+/// Which machine this is; `None` while that is unknown.
+fn key(m: &Machine) -> Option<String> {
+    m.endpoint.get()?.fingerprint.cloned()
+}
+
+/// How a person calls the machine.
+fn name(m: &Machine) -> String {
+    let address = || m.endpoint.get().and_then(|endpoint| endpoint.address.cloned());
+    match (m.hostname.cloned(), address()) {
+        (Some(hostname), Some(address)) => format!("{hostname} ({address})"),
+        (Some(name), None) | (None, Some(name)) => name,
+        (None, None) => String::new(),
+    }
+}
+
+fn bad(what: &str, problem: &str, at: Path) -> Diagnostic {
+    Diagnostic::error(format!("Cannot use {what}")).happened(problem).at(at)
+}
+
+/// Bytes of Base64 text; white space in it does not count.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text.split_whitespace().collect::<String>()).ok()
+}
+
+/// Kind of the agent's record.
+const RECORD: &str = "machine";
+
+#[cfg(test)]
+mod tests {
+    use super::model::{Command, File};
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn drift_in_the_state_makes_a_plan_of_repairs() {
+        let prior = Machine { drift: vec!["swap: /swap.img is active".to_owned()].into(), ..Machine::default() };
+        let mut planned = prior.clone();
+        MachineResource.plan(Some(&prior), &prior, &mut planned, &mut PlanNotes::new(false));
+        assert_eq!(planned.drift, Attr::Known(Vec::new()));
+    }
+
+    #[test]
+    fn an_unguarded_command_and_a_file_without_content_are_named() {
+        let commands = BTreeMap::from([(
+            "grow".to_owned(),
+            Command { argv: vec!["growpart".to_owned()].into(), ..Command::default() },
+        )]);
+        let files = BTreeMap::from([("/etc/motd".to_owned(), File::default())]);
+        let m = Machine { commands: commands.into(), files: files.into(), ..Machine::default() };
+        let problems = MachineResource.validate(&m);
+        let paths: Vec<_> = problems.iter().filter_map(Diagnostic::path).map(ToString::to_string).collect();
+        assert_eq!(paths, [r#"files["/etc/motd"].content"#, r#"commands["grow"]"#, r#"commands["grow"].argv"#]);
+    }
+
+    #[test]
+    fn every_nested_object_names_its_fields() {
+        tf::testing::rows_match_fields::<super::model::Mount>();
+        tf::testing::rows_match_fields::<super::model::Repository>();
+        tf::testing::rows_match_fields::<super::model::Kubernetes>();
+    }
+}
