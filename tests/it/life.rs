@@ -1,7 +1,7 @@
 //! The life of a cluster on containers: from nothing, unchanged, drifted, changed, switched off, imported, destroyed.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, lab_is_empty, machine_is_prepared, ready_nodes, variables};
+use crate::quickstart::{self, apply_pod_network, lab_is_empty, machine_is_prepared, nodes, variables};
 use serde_json::{Value, json};
 
 #[test]
@@ -16,7 +16,8 @@ fn a_cluster_lives_from_apply_to_destroy() {
     for vm in ["cp-1", "worker-1"] {
         machine_is_prepared(&lab, vm);
     }
-    assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"]);
+    assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
+    apply_pod_network(&lab);
     seeds_are_gone(&lab);
 
     terraform.has_no_changes();
@@ -106,7 +107,7 @@ fn changes_are_made_in_place(lab: &Lab, terraform: &Terraform) {
     plan.exits(2).says(&["disks.scsi0.size_gib", "live", "vm.max_map_count", "worker-2"]);
     plan.says(&["0 to destroy"]);
     terraform.apply();
-    assert_eq!(ready_nodes(lab), ["cp-1", "worker-1", "worker-2"]);
+    assert_eq!(nodes(lab), ["cp-1", "worker-1", "worker-2"]);
     assert_eq!(boot, lab.must("cp-1", "systemctl show -P UserspaceTimestampMonotonic"), "cp-1 was not restarted");
     terraform.has_no_changes();
 
@@ -114,7 +115,7 @@ fn changes_are_made_in_place(lab: &Lab, terraform: &Terraform) {
     terraform.variables(&values);
     terraform.plan().exits(2).says(&["worker-2"]);
     terraform.apply();
-    assert_eq!(ready_nodes(lab), ["cp-1", "worker-1"]);
+    assert_eq!(nodes(lab), ["cp-1", "worker-1"]);
     terraform.has_no_changes();
 }
 

@@ -1,7 +1,7 @@
 //! The quickstart on virtual machines: what a container cannot show.
 
 use crate::harness::{Backend, Lab, ready};
-use crate::quickstart::{self, lab_is_empty, machine_is_prepared, ready_nodes, variables};
+use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, variables};
 use serde_json::json;
 
 #[test]
@@ -16,7 +16,7 @@ fn the_quickstart_holds_on_qemu() {
         machine_is_prepared(&lab, vm);
         kernel_is_prepared(&lab, vm);
     }
-    assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"]);
+    assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
     terraform.has_no_changes();
 
     // Swap comes back by hand: the plan shows it and the apply takes it away again.
@@ -31,7 +31,7 @@ fn the_quickstart_holds_on_qemu() {
     terraform.apply();
     assert_eq!(lab.must("worker-1", "nproc"), "3");
     kernel_is_prepared(&lab, "worker-1");
-    assert_eq!(ready_nodes(&lab), ["cp-1", "worker-1"]);
+    assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
     terraform.has_no_changes();
 
     terraform.destroy();

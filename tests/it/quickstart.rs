@@ -1,7 +1,11 @@
 //! `examples/quickstart` with the lab's values: what most tests apply.
 
-use crate::harness::{Lab, Terraform};
+use crate::harness::{Lab, Terraform, repository};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The client on a control plane.
+const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
 /// Version the tests ask for; the lab's repository also holds a newer one, so that the pin matters.
 pub(crate) const KUBERNETES: &str = "1.28.4";
@@ -15,7 +19,7 @@ pub(crate) fn variables(lab: &Lab, workers: u8) -> Value {
         "image_checksum": format!("sha256:{}", lab.value("LAB_IMAGE_SHA256")),
         "addresses": { "control_plane": lab.address(11), "workers": worker_addresses },
         "gateway": lab.address(1),
-        "memory_mib": 1024,
+        "memory_mib": 2048,
         "disk_gib": 4,
         "cpu_type": "host",
         "kubernetes_version": KUBERNETES,
@@ -59,18 +63,39 @@ pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
     assert_eq!(lab.must(vm, "hostname"), vm);
 }
 
-/// Nodes of the cluster that are Ready, as the control plane sees them.
+/// Applies the lab's network plugin, as a user applies one: without it no node becomes Ready.
 #[track_caller]
-pub(crate) fn ready_nodes(lab: &Lab) -> Vec<String> {
-    let text = lab.must("cp-1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes --no-headers");
-    let mut ready: Vec<_> = text
-        .lines()
-        .filter(|line| line.split_whitespace().nth(1) == Some("Ready"))
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect();
-    ready.sort();
-    ready
+pub(crate) fn apply_pod_network(lab: &Lab) {
+    let manifest = repository().join("tests/lab/packages/pod-network.yaml");
+    let manifest = std::fs::read_to_string(manifest).expect("the network plugin's manifest");
+    lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
+    wait_until("all nodes are Ready", || names(lab, true) == names(lab, false));
+}
+
+/// Names of all nodes.
+#[track_caller]
+pub(crate) fn nodes(lab: &Lab) -> Vec<String> {
+    names(lab, false)
+}
+
+/// Nodes that are Ready, or all of them, as the control plane sees them.
+#[track_caller]
+fn names(lab: &Lab, only_ready: bool) -> Vec<String> {
+    let text = lab.must("cp-1", &format!("{KUBECTL} get nodes --no-headers 2>/dev/null"));
+    let lines = text.lines().filter(|line| !only_ready || line.split_whitespace().nth(1) == Some("Ready"));
+    let mut names: Vec<_> = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Looks again until it is so; a minute at most.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < patience, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The lab as it is when nothing of ours is left in it.

@@ -1,0 +1,5 @@
+data "groundwork_nodes" "all" {}
+
+output "nodes" {
+  value = data.groundwork_nodes.all.nodes
+}

@@ -1,0 +1,7 @@
+data "groundwork_storages" "pve1" {
+  node = "pve1"
+}
+
+output "storages" {
+  value = data.groundwork_storages.pve1.storages
+}

@@ -1,0 +1,5 @@
+data "groundwork_version" "here" {}
+
+output "proxmox_version" {
+  value = data.groundwork_version.here.version
+}

@@ -1,0 +1,1 @@
+terraform import groundwork_vm.web 'pve1/120'
