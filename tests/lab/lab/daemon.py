@@ -135,7 +135,7 @@ def quickstart(settings: Settings, environment: dict[str, str]) -> dict:
         "image_checksum": f"sha256:{environment['LAB_IMAGE_SHA256']}",
         "addresses": {"control_plane": settings.address(11), "workers": [settings.address(21)]},
         "gateway": settings.address(1),
-        "memory_mib": 1024,
+        "memory_mib": 2048,
         "disk_gib": 4,
         "cpu_type": "host",
     }
