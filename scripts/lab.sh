@@ -26,11 +26,12 @@ install_packages() {
 install_programs() {
     local missing=() pair
     for pair in qemu-img=qemu-utils systemd-nspawn=systemd-container mmdebstrap=mmdebstrap ip=iproute2 \
-        bsdtar=libarchive-tools mke2fs=e2fsprogs sfdisk=fdisk mkswap=util-linux nsenter=util-linux \
-        gpg=gnupg dpkg-deb=dpkg apt-ftparchive=apt-utils; do
+        bsdtar=libarchive-tools mke2fs=e2fsprogs sfdisk=fdisk mkswap=util-linux nsenter=util-linux gpg=gnupg; do
         PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+    # The package repository is made from the packages that apt knows.
+    compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || apt-get update -q >/dev/null
 }
 
 # QEMU's parts must be of one version; a newer qemu-utils from elsewhere is taken back to it.
@@ -54,6 +55,7 @@ make_venv() {
     mkdir -p "$VENV"
     exec 9>"$VENV.lock"
     flock 9
+    cmp -s "$LAB/requirements.txt" "$stamp" 2>/dev/null && return
     python3 -m venv "$VENV"
     "$VENV/bin/pip" install --quiet --disable-pip-version-check -r "$LAB/requirements.txt" >&2
     cp "$LAB/requirements.txt" "$stamp"

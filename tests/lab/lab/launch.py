@@ -59,10 +59,12 @@ def stop(folder: pathlib.Path) -> list[str]:
     if _answers(folder):
         with contextlib.suppress(CannotLaunch):
             call(folder, "stop")
-    if not _wait_for_lock(number):
-        raise CannotLaunch(f"the lab does not stop; its log is {folder}/lab.log")
-    _clear(number, folder)
-    return leftovers(number, folder)
+    # Held while clearing: the number must not go to a new lab before everything of the old one is gone.
+    with _wait_for_lock(number, folder):
+        _clear(number, folder)
+        left = leftovers(number, folder)
+        _registered(number).unlink(missing_ok=True)
+    return left
 
 
 def leftovers(number: int, folder: pathlib.Path) -> list[str]:
@@ -115,35 +117,50 @@ def _registry() -> pathlib.Path:
     return path
 
 
+def _registered(number: int) -> pathlib.Path:
+    return _registry() / str(number)
+
+
+def _lock(number: int):
+    """The lock of a number, held until closed; None while a lab has it."""
+    lock = _registered(number).open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock.fileno()).st_ino == _registered(number).stat().st_ino:
+            return lock
+    except OSError:
+        pass
+    # Somebody has it, or has just removed the file that we locked.
+    lock.close()
+    return None
+
+
 def _take_number(folder: pathlib.Path, name: str):
     """The first free number and its lock, which the lab's process holds as long as it lives."""
     for number in NUMBERS:
-        lock = (_registry() / str(number)).open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            continue
-        lock.truncate(0)
-        lock.write(json.dumps({"folder": str(folder), "name": name}))
-        lock.flush()
-        (folder / "number").write_text(str(number))
-        return number, lock
+        lock = _lock(number)
+        if lock is not None:
+            lock.truncate(0)
+            lock.write(json.dumps({"folder": str(folder), "name": name}))
+            lock.flush()
+            (folder / "number").write_text(str(number))
+            return number, lock
     raise CannotLaunch("too many labs run on this host")
 
 
 def _clear_dead(folder: pathlib.Path, name: str) -> None:
     """Takes away what a killed lab of this name or folder left."""
     for path in _registry().iterdir():
-        with path.open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            with contextlib.suppress(ValueError):
-                facts = json.loads(lock.read() or "{}")
-                if facts.get("name") == name or facts.get("folder") == str(folder):
-                    _clear(int(path.name), pathlib.Path(facts["folder"]))
+        lock = _lock(int(path.name))
+        if lock is None:
+            continue
+        with lock, contextlib.suppress(ValueError):
+            lock.seek(0)
+            facts = json.loads(lock.read() or "{}")
+            if facts.get("name") == name or facts.get("folder") == str(folder):
+                _clear(int(path.name), pathlib.Path(facts["folder"]))
+                folder.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)
 
 
 def _clear(number: int, folder: pathlib.Path) -> None:
@@ -163,7 +180,6 @@ def _clear(number: int, folder: pathlib.Path) -> None:
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
-    (_registry() / str(number)).unlink(missing_ok=True)
 
 
 def _number_of(folder: pathlib.Path) -> int | None:
@@ -171,18 +187,15 @@ def _number_of(folder: pathlib.Path) -> int | None:
     return int(path.read_text()) if path.exists() else None
 
 
-def _wait_for_lock(number: int) -> bool:
-    """Whether the lab's process has ended."""
-    path = _registry() / str(number)
+def _wait_for_lock(number: int, folder: pathlib.Path):
+    """The lock of a lab's number, once its process has ended."""
     deadline = time.monotonic() + STOP_TIMEOUT
-    while path.exists() and time.monotonic() < deadline:
-        with path.open("r+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except OSError:
-                time.sleep(0.05)
-    return not path.exists()
+    while time.monotonic() < deadline:
+        lock = _lock(number)
+        if lock is not None:
+            return lock
+        time.sleep(0.05)
+    raise CannotLaunch(f"the lab does not stop; its log is {folder}/lab.log")
 
 
 # ----------------------------------------------------------- the process

@@ -60,7 +60,7 @@ class ApiTest(unittest.IsolatedAsyncioTestCase):
         """An image as an upload leaves it; its volume id."""
         file = self.folder / "image"
         file.write_bytes(qcow2(size))
-        await self.pve._keep("local", "import", name, file)
+        await self.pve._keep("pve1", f"local:import/{name}", file)
         return f"local:import/{name}"
 
     async def add_vm(self, vmid: int = 120, **values) -> str:

@@ -86,3 +86,18 @@ class Config(ApiTest):
         status, body = await self.raw("PUT", f"{VM}/config", data={"args": "-vga none"})
         self.assertIn("only root can set 'args' config", body["message"])
         self.assertGreaterEqual(status, 400)
+
+    async def test_an_iso_of_another_node_does_not_exist(self):
+        file = self.folder / "seed"
+        file.write_bytes(b"iso")
+        await self.pve._keep("pve2", "local:iso/seed.iso", file)
+        await self.add_vm()
+        status, body = await self.raw("PUT", f"{VM}/config", data={"ide2": "local:iso/seed.iso,media=cdrom"})
+        self.assertEqual((status, body["message"]), (500, "volume 'local:iso/seed.iso' does not exist\n"))
+        self.assertEqual(await self.call("GET", "/nodes/pve1/storage/local/content", content="iso"), [])
+        self.assertEqual(len(await self.call("GET", "/nodes/pve2/storage/local/content", content="iso")), 1)
+
+    async def test_a_migration_takes_the_disks_along(self):
+        await self.add_vm()
+        self.assertEqual(await self.task("POST", f"{VM}/migrate", target="pve2"), "OK")
+        self.assertEqual(await self.task("POST", "/nodes/pve2/qemu/120/status/start"), "OK")

@@ -14,6 +14,7 @@ from ..faults import Faults
 from ..machines import Machine, Plan
 from ..settings import NODES, Settings
 from .config import Config
+from .local import Local
 from .power import Power
 from .tasks import Tasks
 from .traffic import Traffic
@@ -33,7 +34,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Volumes, Power, FakePve):
+class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(

@@ -104,7 +104,7 @@ class Config:
             return not any(not LIVE_DISK_OPTIONS.fullmatch(option) for option in changed_options(old, new))
         if old and not await machine.detach_disk(key):
             return False
-        return not new or await machine.attach_disk(self._drive(key, *split_drive(new)))
+        return not new or await machine.attach_disk(self._drive(vm.node, key, *split_drive(new)))
 
     async def _change_media(self, vm, before: dict[str, str]) -> None:
         machine = self.machines.get(vm.vmid)
@@ -172,6 +172,7 @@ class Config:
                 sid = volume_ref(volume)[0]
                 if props.get("media") == "cdrom" and sid and not self.storages[sid].get("shared"):
                     raise TaskError(f"can't migrate local disk '{volume}': local cdrom image")
+            self.move_disks(vm, target)
             vm.node = target
 
         return await self.task(vm.node, "qmigrate", vm.vmid, user, body, vm=vm)

@@ -86,18 +86,18 @@ class Power:
     def plan_of(self, vm) -> Plan:
         config = vm.config
         smbios = split_props("x," + str(config.get("smbios1", "")))[1]
-        drives = [self._drive(key, volume, props) for key, volume, props in drives_of(config)]
+        drives = [self._drive(vm.node, key, volume, props) for key, volume, props in drives_of(config)]
         nics = [nic_of(key, str(config[key])) for key in sorted(config) if re.fullmatch(r"net\d+", key)]
         folder = self.settings.folder / "machines" / str(vm.vmid)
         uuid = smbios.get("uuid", f"00000000-0000-0000-0000-{vm.vmid:012d}")
         return Plan(vm.vmid, vm.name, uuid, folder, dict(config), drives, nics)
 
-    def _drive(self, key: str, volume: str, props: dict) -> Drive:
+    def _drive(self, node: str, key: str, volume: str, props: dict) -> Drive:
         cdrom = is_cdrom(volume, props)
         if volume in ("none", "cdrom", ""):
             return Drive(key, None, cdrom, options=props)
         file = self.disks.path(volume)
-        if self.disks.real and not file.exists():
+        if not self.is_on(node, volume) or (self.disks.real and not file.exists()):
             raise CannotStart(f"volume '{volume}' does not exist")
         origin = self.disks.origin.get(volume)
         image = None if cdrom or origin is None else by_digest(self.cache, origin)

@@ -49,7 +49,7 @@ class Transfer:
         async def body():
             try:
                 self._check_sum(file, fields.get("checksum-algorithm"), fields.get("checksum"))
-                await self._keep(name, content, filename, file)
+                await self._keep(request.match_info["node"], f"{name}:{content}/{filename}", file)
             finally:
                 file.unlink(missing_ok=True)
 
@@ -99,14 +99,15 @@ class Transfer:
         sum_wanted = (p.get("checksum-algorithm"), p.get("checksum"))
 
         async def body():
-            there = self.disks.path(f"{name}:{content}/{filename}")
-            if there.exists():
+            volid = f"{name}:{content}/{filename}"
+            there = self.disks.path(volid)
+            if there.exists() and self.is_on(node, volid):
                 return already_there(there, self._volume_path(name, f"{content}/{filename}", content), *sum_wanted)
             file = self._temporary("download")
             try:
                 await fetch(url, file)
                 self._check_sum(file, *sum_wanted)
-                await self._keep(name, content, filename, file)
+                await self._keep(node, f"{name}:{content}/{filename}", file)
             finally:
                 file.unlink(missing_ok=True)
             return None
@@ -125,17 +126,19 @@ class Transfer:
             if got != wanted.lower():
                 raise TaskError(f"checksum mismatch: got '{got}' != expect '{wanted}'")
 
-    async def _keep(self, storage: str, content: str, filename: str, file: pathlib.Path) -> None:
-        """Puts a finished file on a storage, over an older one of the name."""
-        volname = f"{content}/{filename}"
+    async def _keep(self, node: str, volid: str, file: pathlib.Path) -> None:
+        """Puts a finished file on a node's storage, over an older one of the name."""
+        storage, _, volname = volid.partition(":")
+        content, _, filename = volname.partition("/")
         store = self.storages[storage]
-        old = store.setdefault("volumes", {}).pop(volname, None)
+        old = store.setdefault("volumes", {}).pop(volname, {})
         if old and "avail" in store:
             store["avail"] += int(old["size"])
         self.store_file(storage, filename, file.stat().st_size, content)
+        self.place(volid, node, *old.get("nodes", ()))
         if content == "import":
             store["volumes"][volname]["virtual-size"] = virtual_size(file)
-        await self.disks.adopt(f"{storage}:{volname}", file)
+        await self.disks.adopt(volid, file)
 
     def sweep(self) -> None:
         """Removes files whose volume is gone: fakepve forgets deleted content without asking."""
