@@ -1,3 +1,35 @@
-//! Entry point.
+//! The agent's program: `serve` answers providers; `plan` and `apply` do by hand what a provider asks for.
 
-fn main() {}
+use groundwork_agent::{config, life, log};
+use std::error::Error;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    log::start();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["serve"] => life::serve(Path::new(config::FILE)),
+        ["serve", file] => life::serve(Path::new(file)),
+        ["plan", file] => life::plan(Path::new(file), say),
+        ["apply", file] => life::apply(Path::new(file), say),
+        ["version"] => say(env!("CARGO_PKG_VERSION")),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %groundwork_agent::server::chain(&*error), "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(line: &str) -> Result<(), Box<dyn Error>> {
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(())
+}
+
+const USAGE: &str = "usage: groundwork-agent serve [CONFIG] | plan SPEC.json | apply SPEC.json | version";

@@ -35,7 +35,7 @@ pub struct InitPlan {
 /// What a worker joins.
 #[derive(Clone)]
 pub struct JoinPlan {
-    /// Kubernetes version of this machine's kubeadm.
+    /// Kubernetes version of the cluster.
     pub version: Version,
     /// Name of this node.
     pub node_name: String,
@@ -89,8 +89,8 @@ impl Taint {
 }
 
 /// The file for `kubeadm init`. `token` lives for minutes: kubeadm makes one that lives for a day if it is given none.
-pub(super) fn init(plan: &InitPlan, token: &str) -> String {
-    let new = plan.version.has_v1beta4();
+pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> String {
+    let new = kubeadm_version.has_v1beta4();
     let mut own = kubeadm("InitConfiguration", new);
     own.insert("bootstrapTokens".into(), json!([{ "token": token, "ttl": "15m0s" }]));
     if let Some(address) = &plan.advertise_address {
@@ -140,8 +140,8 @@ fn kubelet() -> Map<String, Value> {
 }
 
 /// The file for `kubeadm join` of a worker.
-pub(super) fn join(plan: &JoinPlan) -> String {
-    let new = plan.version.has_v1beta4();
+pub(super) fn join(plan: &JoinPlan, kubeadm_version: Version) -> String {
+    let new = kubeadm_version.has_v1beta4();
     let mut own = kubeadm("JoinConfiguration", new);
     let discovery = json!({ "bootstrapToken": {
         "token": plan.token,
@@ -149,21 +149,15 @@ pub(super) fn join(plan: &JoinPlan) -> String {
         "caCertHashes": [plan.ca_hash],
     }});
     own.insert("discovery".into(), discovery);
-    own.insert(
-        "nodeRegistration".into(),
-        registration(&plan.node_name, plan.advertise_address.as_deref(), new).into(),
-    );
+    own.insert("nodeRegistration".into(), registration(&plan.node_name, plan.advertise_address.as_deref(), new).into());
     documents(&[own])
 }
 
 fn registration(name: &str, address: Option<&str>, new: bool) -> Map<String, Value> {
     let mut node = object(json!({ "name": name, "criSocket": CRI_SOCKET }));
     if let Some(address) = address {
-        let arguments = if new {
-            json!([{ "name": "node-ip", "value": address }])
-        } else {
-            json!({ "node-ip": address })
-        };
+        let arguments =
+            if new { json!([{ "name": "node-ip", "value": address }]) } else { json!({ "node-ip": address }) };
         node.insert("kubeletExtraArgs".into(), arguments);
     }
     node
@@ -210,11 +204,11 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_version() {
-        let old = parts(&init(&plan("1.30.9"), "abcdef.0123456789abcdef"));
+        let old = parts(&init(&plan("1.30.9"), "1.30.9".parse().unwrap(), "abcdef.0123456789abcdef"));
         assert_eq!(old[0]["apiVersion"], "kubeadm.k8s.io/v1beta3");
         assert_eq!(old[0]["nodeRegistration"]["kubeletExtraArgs"]["node-ip"], "10.99.0.11");
         assert_eq!(old[1]["apiServer"]["timeoutForControlPlane"], "8m0s");
-        let new = parts(&init(&plan("1.31.0"), "abcdef.0123456789abcdef"));
+        let new = parts(&init(&plan("1.31.0"), "1.31.0".parse().unwrap(), "abcdef.0123456789abcdef"));
         assert_eq!(new[0]["apiVersion"], "kubeadm.k8s.io/v1beta4");
         assert_eq!(new[0]["nodeRegistration"]["kubeletExtraArgs"][0]["name"], "node-ip");
         assert_eq!(new[0]["timeouts"]["controlPlaneComponentHealthCheck"], "8m0s");
@@ -223,13 +217,13 @@ mod tests {
 
     #[test]
     fn what_is_not_given_is_not_written() {
-        let documents = parts(&init(&plan("1.28.4"), "abcdef.0123456789abcdef"));
+        let documents = parts(&init(&plan("1.28.4"), "1.28.4".parse().unwrap(), "abcdef.0123456789abcdef"));
         assert_eq!(documents[1]["kubernetesVersion"], "v1.28.4");
         assert_eq!(documents[1]["networking"], json!({ "podSubnet": "10.244.0.0/16" }));
         assert_eq!(documents[1].get("controlPlaneEndpoint"), None);
         assert_eq!(documents[0]["nodeRegistration"].get("taints"), None, "kubeadm's own");
         let open = InitPlan { taints: Some(Vec::new()), ..plan("1.28.4") };
-        assert_eq!(parts(&init(&open, ""))[0]["nodeRegistration"]["taints"], json!([]), "none at all");
+        assert_eq!(parts(&init(&open, open.version, ""))[0]["nodeRegistration"]["taints"], json!([]), "none at all");
     }
 
     #[test]
@@ -242,7 +236,7 @@ mod tests {
             token: "abcdef.0123456789abcdef".into(),
             ca_hash: "sha256:00".into(),
         };
-        let documents = parts(&join(&plan));
+        let documents = parts(&join(&plan, plan.version));
         assert_eq!(documents[0]["discovery"]["bootstrapToken"]["caCertHashes"], json!(["sha256:00"]));
         assert!(!format!("{plan:?}").contains("abcdef"), "{plan:?}");
     }

@@ -74,8 +74,10 @@ pub(super) fn standing(found: &[Trace]) -> Standing {
 /// An attempt of ours to make this machine a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Attempt {
-    /// `init` or `join`
+    /// `init`, `join` or `reset`
     pub(super) kind: String,
+    /// Name of the node.
+    pub(super) node_name: String,
     /// Whether etcd's folder had data before: then it is not ours to throw away.
     pub(super) etcd_before: bool,
     /// Whether it came to its end.
@@ -83,6 +85,16 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// One that is about to begin.
+    pub(super) fn new(kind: &str, node_name: &str, etcd_before: bool) -> Self {
+        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), etcd_before, done: false }
+    }
+
+    /// The same, done.
+    pub(super) fn finished(self) -> Self {
+        Self { done: true, ..self }
+    }
+
     /// The last one, if there was any.
     pub(super) fn last(state: &State) -> Result<Option<Self>, StateError> {
         Ok(state.read(FILE)?.and_then(|text| serde_json::from_str(&text).ok()))
@@ -100,8 +112,8 @@ impl Attempt {
     }
 
     /// Whether what stands here may be thrown away without asking: our own attempt, not finished, over nobody's data.
-    pub(super) fn may_be_undone(&self, kind: &str) -> bool {
-        self.kind == kind && !self.done && !self.etcd_before
+    pub(super) fn may_be_undone(&self) -> bool {
+        !self.done && !self.etcd_before
     }
 }
 
@@ -135,11 +147,9 @@ mod tests {
 
     #[test]
     fn only_an_unfinished_attempt_of_ours_may_be_undone() {
-        let attempt = |done, etcd_before| Attempt { kind: "init".into(), etcd_before, done };
-        assert!(attempt(false, false).may_be_undone("init"));
-        assert!(!attempt(false, false).may_be_undone("join"));
-        assert!(!attempt(true, false).may_be_undone("init"));
-        assert!(!attempt(false, true).may_be_undone("init"));
+        assert!(Attempt::new("init", "cp-1", false).may_be_undone());
+        assert!(!Attempt::new("init", "cp-1", false).finished().may_be_undone());
+        assert!(!Attempt::new("init", "cp-1", true).may_be_undone());
     }
 
     #[test]
@@ -147,7 +157,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         assert_eq!(Attempt::last(&state).unwrap(), None);
-        let attempt = Attempt { kind: "join".into(), etcd_before: false, done: false };
+        let attempt = Attempt::new("join", "worker-1", false);
         attempt.note(&state).unwrap();
         assert_eq!(Attempt::last(&state).unwrap(), Some(attempt));
         Attempt::forget(&state).unwrap();

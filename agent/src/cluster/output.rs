@@ -4,7 +4,7 @@
 
 /// A check before the work that did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub(super) struct Finding {
     /// `Port-6443`, `CRI`, `Mem`, …
     pub name: String,
     /// In kubeadm's words; may have several lines.
@@ -72,9 +72,7 @@ pub(super) fn mask(line: &str) -> String {
 /// `[a-z0-9]{6}\.[a-z0-9]{16}`
 pub(super) fn is_token(word: &str) -> bool {
     let small = |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    word.split_once('.').is_some_and(|(id, secret)| {
-        id.len() == 6 && secret.len() == 16 && small(id) && small(secret)
-    })
+    word.split_once('.').is_some_and(|(id, secret)| id.len() == 6 && secret.len() == 16 && small(id) && small(secret))
 }
 
 /// 64 hex digits: a certificate key.

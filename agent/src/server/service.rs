@@ -1,12 +1,21 @@
 //! The service `Agent`: one short method per call.
 
+use super::wire;
+use crate::cluster;
 use crate::enrol::Trust;
+use crate::facts;
+use crate::host::Host;
 use crate::records::Records;
+use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
+use crate::server::chain;
+use crate::spec::NodeSpec;
+use crate::state::State;
+use crate::steps;
+use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
-use agent_proto::v1::*;
 use std::sync::Arc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Request, Response, Status};
 
 /// What the calls work with.
 pub struct AgentService {
@@ -14,9 +23,36 @@ pub struct AgentService {
     pub trust: Arc<Trust>,
     /// What providers stored.
     pub records: Records,
+    /// The agent's own folder.
+    pub state: State,
+    /// The machine and what is done to it.
+    pub runner: Runner,
 }
 
-type Events = ReceiverStream<Result<Event, Status>>;
+type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<proto::Event, Status>> + Send>>;
+type Answer<T> = Result<Response<T>, Status>;
+
+impl AgentService {
+    fn host(&self) -> &dyn Host {
+        &**self.runner.host()
+    }
+
+    /// Starts a job; it goes on when the caller hangs up.
+    fn start<J, F>(&self, kind: &str, job: J) -> Answer<Events>
+    where
+        J: FnOnce(RunCx) -> F,
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let id = self.runner.start(kind, job).map_err(|Busy(id)| busy(&id))?;
+        self.story(&id)
+    }
+
+    fn story(&self, id: &str) -> Answer<Events> {
+        let story = self.runner.attach(id).ok_or_else(|| Status::not_found(format!("run {id} is not known")))?;
+        let id = id.to_owned();
+        Ok(Response::new(Box::pin(story.map(move |event| Ok(wire::event(&id, event))))))
+    }
+}
 
 #[tonic::async_trait]
 impl Agent for AgentService {
@@ -28,59 +64,132 @@ impl Agent for AgentService {
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
 
-    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<Description>, Status> {
-        let records = self.records.all().map_err(|error| Status::internal(super::chain(&error)))?;
-        Ok(Response::new(Description {
+    async fn describe(&self, _: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
+        Ok(Response::new(proto::Description {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            records,
+            steps: steps::NAMES.map(str::to_owned).to_vec(),
+            facts: Some(wire::facts(facts::read(self.host()).await)),
+            records: self.records.all().map_err(internal)?,
+            run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
-            distributions: vec!["kubeadm".to_owned()],
-            ..Description::default()
+            distributions: vec![wire::KUBEADM.to_owned()],
         }))
     }
-    async fn plan(&self, _: Request<PlanRequest>) -> Result<Response<PlanReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanReply> {
+        let spec = spec(request.into_inner().spec)?;
+        let plan = run::plan(self.host(), &spec).await;
+        Ok(Response::new(wire::plan(plan.map_err(|error| Status::failed_precondition(chain(&error)))?)))
     }
-    async fn apply(&self, _: Request<ApplyRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<Events> {
+        let spec = spec(request.into_inner().spec)?;
+        self.start("apply", |cx| run::apply(cx, spec))
     }
-    async fn attach(&self, _: Request<AttachRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn attach(&self, request: Request<proto::AttachRequest>) -> Answer<Events> {
+        self.story(&request.into_inner().run_id)
     }
-    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelReply> {
+        self.runner.cancel(&request.into_inner().run_id);
+        Ok(Response::new(proto::CancelReply {}))
     }
-    async fn reboot(&self, _: Request<RebootRequest>) -> Result<Response<RebootReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn reboot(&self, request: Request<proto::RebootRequest>) -> Answer<proto::RebootReply> {
+        let boot_id = request.into_inner().boot_id;
+        let now = self.host().text("/proc/sys/kernel/random/boot_id").map_err(internal)?.unwrap_or_default();
+        if now.trim() != boot_id {
+            return Ok(Response::new(proto::RebootReply {}));
+        }
+        if let Some(id) = self.runner.current() {
+            return Err(busy(&id));
+        }
+        // Later, so that the answer gets out.
+        let reboot = ["--on-active=1", "--collect", "/usr/bin/systemctl", "reboot"];
+        let command = crate::host::Command::new("/usr/bin/systemd-run", reboot);
+        self.host().run_ok(&command, &|_| ()).await.map_err(internal)?;
+        Ok(Response::new(proto::RebootReply {}))
     }
-    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordReply>, Status> {
-        let RecordRequest { kind, document } = request.into_inner();
-        let stored = self.records.store(&kind, &document);
-        stored.map_err(|error| Status::invalid_argument(super::chain(&error)))?;
-        Ok(Response::new(RecordReply {}))
+
+    async fn record(&self, request: Request<proto::RecordRequest>) -> Answer<proto::RecordReply> {
+        let proto::RecordRequest { kind, document } = request.into_inner();
+        self.records.store(&kind, &document).map_err(refused)?;
+        Ok(Response::new(proto::RecordReply {}))
     }
-    async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn cluster_status(&self, _: Request<proto::ClusterStatusRequest>) -> Answer<proto::ClusterStatusReply> {
+        let status = cluster::status(self.host(), &self.state).await.map_err(internal)?;
+        Ok(Response::new(wire::cluster_status(status)))
     }
-    async fn cluster_init(&self, _: Request<ClusterInitRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn cluster_init(&self, request: Request<proto::ClusterInitRequest>) -> Answer<Events> {
+        let plan = wire::init_plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("cluster init", |cx| cluster::init(cx, state, plan))
     }
-    async fn join_material(&self, _: Request<JoinMaterialRequest>) -> Result<Response<JoinMaterialReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn join_material(&self, request: Request<proto::JoinMaterialRequest>) -> Answer<proto::JoinMaterialReply> {
+        let ttl = wire::ttl(request.into_inner().ttl_s).map_err(Status::invalid_argument)?;
+        let cluster::JoinMaterial { endpoint, token, ca_hash } =
+            cluster::join_material(self.host(), ttl).await.map_err(refused)?;
+        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash }))
     }
-    async fn cluster_join(&self, _: Request<ClusterJoinRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn cluster_join(&self, request: Request<proto::ClusterJoinRequest>) -> Answer<Events> {
+        let plan = wire::join_plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("cluster join", |cx| cluster::join(cx, state, plan))
     }
-    async fn cluster_reset(&self, _: Request<ClusterResetRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn cluster_reset(&self, request: Request<proto::ClusterResetRequest>) -> Answer<Events> {
+        let cluster_id = request.into_inner().cluster_id;
+        let (state, records) = (self.state.clone(), self.records.clone());
+        self.start("cluster reset", |cx| async move {
+            let outcome = cluster::reset(cx, state, cluster_id).await?;
+            let forgotten = records.store("cluster", "");
+            forgotten.map_err(|error| Failure { message: chain(&error), ..Failure::default() })?;
+            Ok(outcome)
+        })
     }
-    async fn node_set(&self, _: Request<NodeSetRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn node_set(&self, request: Request<proto::NodeSetRequest>) -> Answer<Events> {
+        let settings = wire::node_settings(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("node set", |cx| cluster::set(cx, state, settings))
     }
-    async fn node_remove(&self, _: Request<NodeRemoveRequest>) -> Result<Response<Events>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn node_remove(&self, request: Request<proto::NodeRemoveRequest>) -> Answer<Events> {
+        let (name, drain) = wire::node_remove(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("node remove", |cx| cluster::remove(cx, state, name, drain))
     }
-    async fn kubeconfig(&self, _: Request<KubeconfigRequest>) -> Result<Response<KubeconfigReply>, Status> {
-        Err(Status::unimplemented(""))
+
+    async fn kubeconfig(&self, _: Request<proto::KubeconfigRequest>) -> Answer<proto::KubeconfigReply> {
+        let cluster::Kubeconfig { text, ca_certificate, endpoint } =
+            cluster::kubeconfig(self.host()).map_err(refused)?;
+        Ok(Response::new(proto::KubeconfigReply { kubeconfig: text, ca_certificate, endpoint }))
     }
+}
+
+fn spec(message: Option<proto::NodeSpec>) -> Result<NodeSpec, Status> {
+    let message = message.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
+    NodeSpec::try_from(message).map_err(refused)
+}
+
+/// The run that is in the way stands in the metadata, so that the caller can attach to it.
+fn busy(id: &str) -> Status {
+    let mut status = Status::new(Code::Aborted, format!("run {id} is in progress"));
+    if let Ok(id) = id.parse() {
+        status.metadata_mut().insert("groundwork-run", id);
+    }
+    status
+}
+
+fn internal(error: impl std::error::Error) -> Status {
+    Status::internal(chain(&error))
+}
+
+fn refused(error: impl std::error::Error) -> Status {
+    Status::invalid_argument(chain(&error))
 }

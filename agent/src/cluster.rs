@@ -1,0 +1,30 @@
+//! Kubernetes on this machine: kubeadm's operations as jobs, and questions about the cluster.
+//!
+//! Each operation looks first and does only what is missing, so that it may be repeated after any cut. Long programs run as units
+//! that survive the agent. Tokens stand in files that only root can read, never among a program's arguments, and are cut out of
+//! everything that is shown. Start with `init`; `evidence` says what is known about killed attempts.
+
+mod cleanup;
+mod config;
+mod evidence;
+mod init;
+mod join;
+mod kube;
+mod members;
+mod nodes;
+mod output;
+mod reset;
+mod status;
+#[cfg(test)]
+mod tests;
+mod version;
+
+pub use config::{InitPlan, JoinPlan, Taint};
+pub use evidence::Standing;
+pub use init::init;
+pub use join::join;
+pub use members::{NodeSettings, remove, set};
+pub use nodes::Node;
+pub use reset::reset;
+pub use status::{ClusterError, Evidence, JoinMaterial, Kubeconfig, Status, join_material, kubeconfig, status};
+pub use version::{BadVersion, Version};

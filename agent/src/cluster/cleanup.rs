@@ -1,0 +1,238 @@
+//! Back to a clean machine: `kubeadm reset`, then what it leaves behind, then a look whether it is clean.
+//!
+//! kubeadm leaves CNI's files and interfaces, the rules of kube-proxy and CNI plugins, and folders of its own; left there, they give
+//! the next cluster wrong addresses. Rules of others stay: tables are filtered, never flushed. Folders that may be mount points
+//! are emptied, not removed. Source: node preparation reference, 2.9; recordings of kubeadm reset v1.28.
+
+use super::config::CRI_SOCKET;
+use super::evidence::{Attempt, Trace};
+use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure};
+use crate::host::{Command, Kind};
+use crate::run::Failure;
+use std::time::{Duration, Instant};
+
+/// Makes this machine clean.
+pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), Failure> {
+    let since = Instant::now();
+    let authority = kube.host().read(CA).map_err(failed(step, &format!("read {CA}")))?;
+    if kube.host().exists(KUBEADM).map_err(failed(step, "look for kubeadm"))? {
+        // It ends well nearly always, also where it did less: what counts is the look at the end.
+        kube.kubeadm(step, &["reset", "--force", "--cri-socket", CRI_SOCKET], RESET).await?;
+    }
+    kube.run(step, &Command::new(SYSTEMCTL, ["stop", "kubelet.service"]).timeout(STOP)).await?;
+    unmount(kube, step).await?;
+    interfaces(kube, step).await?;
+    rules(kube, step).await?;
+    files(kube, step).await?;
+    kubeconfig_of_root(kube, step, authority.as_deref())?;
+    let left = left(kube).await?;
+    if !left.is_empty() {
+        return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
+    }
+    Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
+    kube.made(step, "kubeadm reset and clean up", why, since);
+    Ok(())
+}
+
+/// What stands here is not an unfinished attempt of ours.
+pub(super) fn not_ours(found: &[(&'static str, Trace)]) -> Failure {
+    let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
+    let message = format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "));
+    failure("look", message)
+}
+
+/// What is left of a cluster: nothing, if the machine is clean.
+pub(super) async fn left(kube: &Kube<'_>) -> Result<Vec<String>, Failure> {
+    let step = "look";
+    let mut left: Vec<String> = kube.traces()?.into_iter().map(|(path, _)| path.to_owned()).collect();
+    left.extend(mounts(kube, step)?.into_iter().map(|path| format!("{path} is mounted")));
+    left.extend(own_interfaces(kube, step)?.into_iter().map(|name| format!("interface {name}")));
+    for path in FILES.iter().chain(&FOLDERS) {
+        if kube.host().exists(path).map_err(failed(step, &format!("look at {path}")))? {
+            left.push((*path).to_owned());
+        }
+    }
+    Ok(left)
+}
+
+async fn unmount(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    for path in mounts(kube, step)? {
+        let plain = kube.run(step, &Command::new("/usr/bin/umount", [path.as_str()])).await?;
+        if plain.code != Some(0) {
+            kube.must(step, &Command::new("/usr/bin/umount", ["--lazy", path.as_str()])).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Mount points of pods, the deepest first.
+fn mounts(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
+    let table = kube.host().text("/proc/self/mountinfo").map_err(failed(step, "read the table of mounts"))?;
+    let table = table.unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
+    let mut pods: Vec<String> =
+        points.filter(|path| path.starts_with("/var/lib/kubelet/") || path.starts_with("/run/netns/cni-")).collect();
+    pods.sort_by_key(|path| std::cmp::Reverse(path.len()));
+    pods.dedup();
+    Ok(pods)
+}
+
+/// The kernel writes a blank in a path as `\040`. Source: proc_pid_mountinfo(5).
+fn unescaped(path: &str) -> String {
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+async fn interfaces(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    let names = own_interfaces(kube, step)?;
+    let Some(ip) = (if names.is_empty() { None } else { program(kube, step, &IP)? }) else { return Ok(()) };
+    for name in names {
+        kube.must(step, &Command::new(ip, ["link", "delete", "dev", name.as_str()])).await?;
+    }
+    Ok(())
+}
+
+fn own_interfaces(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
+    let all = kube.host().list("/sys/class/net").map_err(failed(step, "list the interfaces"))?;
+    let ours = |name: &String| {
+        INTERFACES.contains(&name.as_str()) || INTERFACE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    Ok(all.into_iter().filter(ours).collect())
+}
+
+/// Takes the rules of kube-proxy and CNI plugins out of the tables, and leaves the others in.
+async fn rules(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    for [save, restore] in [["iptables-save", "iptables-restore"], ["ip6tables-save", "ip6tables-restore"]] {
+        let path = |name: &str| format!("/usr/sbin/{name}");
+        if !kube.host().exists(&path(save)).map_err(failed(step, &format!("look for {save}")))? {
+            continue;
+        }
+        let said = kube.host().run(&Command::new::<&str>(&path(save), []), &|_| {}).await;
+        let said = said.map_err(failed(step, save))?;
+        let kept = without_ours(&said.stdout);
+        if said.code == Some(0) && kept != said.stdout {
+            kube.must(step, &Command::new::<&str>(&path(restore), []).stdin(kept)).await?;
+        }
+    }
+    let nft = "/usr/sbin/nft";
+    if kube.host().exists(nft).map_err(failed(step, "look for nft"))? {
+        let said = kube.host().run(&Command::new(nft, ["list", "tables"]), &|_| {}).await.map_err(failed(step, nft))?;
+        for table in said.stdout.lines().filter(|line| line.ends_with(" kube-proxy")) {
+            let words = ["delete"].into_iter().chain(table.split_whitespace());
+            kube.must(step, &Command::new(nft, words)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The lines of `iptables-save` without the chains and rules of clusters.
+fn without_ours(saved: &str) -> String {
+    let ours = |line: &str| RULES.iter().any(|mark| line.contains(mark));
+    saved.lines().filter(|line| !ours(line)).map(|line| format!("{line}\n")).collect()
+}
+
+async fn files(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    for path in FILES {
+        kube.host().remove(path).map_err(failed(step, &format!("remove {path}")))?;
+    }
+    for folder in FOLDERS {
+        if kube.host().exists(folder).map_err(failed(step, &format!("look at {folder}")))? {
+            remove_all(kube, step, folder).await?;
+        }
+    }
+    for folder in EMPTIED {
+        for name in kube.host().list(folder).map_err(failed(step, &format!("list {folder}")))? {
+            if name != "lost+found" {
+                remove_all(kube, step, &format!("{folder}/{name}")).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn remove_all(kube: &Kube<'_>, step: &str, path: &str) -> Result<(), Failure> {
+    let stat = kube.host().stat(path).map_err(failed(step, &format!("look at {path}")))?;
+    match stat.map(|stat| stat.kind) {
+        None => Ok(()),
+        Some(Kind::Folder) => {
+            let remove = ["--recursive", "--force", "--one-file-system", "--", path];
+            kube.must(step, &Command::new("/usr/bin/rm", remove).timeout(REMOVE)).await.map(drop)
+        }
+        Some(Kind::File | Kind::Link(_) | Kind::Other) => {
+            kube.host().remove(path).map_err(failed(step, &format!("remove {path}")))
+        }
+    }
+}
+
+/// Root's kubeconfig, if it is for the cluster that this machine leaves.
+fn kubeconfig_of_root(kube: &Kube<'_>, step: &str, authority: Option<&[u8]>) -> Result<(), Failure> {
+    use base64::Engine as _;
+    let path = "/root/.kube/config";
+    let Some(authority) = authority else { return Ok(()) };
+    let text = kube.host().text(path).map_err(failed(step, &format!("read {path}")))?.unwrap_or_default();
+    if text.contains(&base64::engine::general_purpose::STANDARD.encode(authority)) {
+        kube.host().remove(path).map_err(failed(step, &format!("remove {path}")))?;
+    }
+    Ok(())
+}
+
+fn program<'a>(kube: &Kube<'_>, step: &str, paths: &[&'a str]) -> Result<Option<&'a str>, Failure> {
+    for path in paths {
+        if kube.host().exists(path).map_err(failed(step, &format!("look for {path}")))? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+const IP: [&str; 3] = ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"];
+/// Of Flannel, Calico, Cilium, kube-proxy and NodeLocalDNS.
+const INTERFACES: [&str; 12] = [
+    "cni0",
+    "cilium_host",
+    "cilium_net",
+    "cilium_vxlan",
+    "cilium_geneve",
+    "cilium_wg0",
+    "vxlan.calico",
+    "vxlan-v6.calico",
+    "wireguard.cali",
+    "kube-ipvs0",
+    "nodelocaldns",
+    "flannel-wg",
+];
+const INTERFACE_PREFIXES: [&str; 4] = ["flannel.", "flannel-", "cali", "lxc_"];
+const RULES: [&str; 6] = ["KUBE-", "CNI-", "cali-", "cali:", "CILIUM_", "flannel"];
+/// CNI configurations of known plugins; one that the user wrote stays.
+const FILES: [&str; 7] = [
+    "/etc/cni/net.d/10-flannel.conflist",
+    "/etc/cni/net.d/10-calico.conflist",
+    "/etc/cni/net.d/calico-kubeconfig",
+    "/etc/cni/net.d/05-cilium.conflist",
+    "/etc/cni/net.d/200-loopback.conf",
+    "/etc/kubernetes/super-admin.conf",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+];
+const FOLDERS: [&str; 6] =
+    ["/etc/kubernetes/tmp", "/var/lib/cni", "/run/flannel", "/var/lib/calico", "/run/calico", "/run/cilium"];
+/// Emptied: they belong to packages or may be mount points.
+const EMPTIED: [&str; 4] = ["/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet", "/var/lib/etcd"];
+const RESET: Duration = Duration::from_secs(600);
+const STOP: Duration = Duration::from_secs(120);
+const REMOVE: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod filter_tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_others_stay() {
+        let saved = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\n\
+            -A INPUT -j KUBE-FIREWALL\n-A FORWARD -m comment --comment \"cali:abc\" -j ACCEPT\nCOMMIT\n";
+        assert_eq!(without_ours(saved), "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\nCOMMIT\n");
+    }
+
+    #[test]
+    fn blanks_in_mount_points_are_read() {
+        assert_eq!(unescaped("/var/lib/kubelet/a\\040b"), "/var/lib/kubelet/a b");
+    }
+}

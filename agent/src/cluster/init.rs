@@ -1,0 +1,173 @@
+//! `kubeadm init`: makes this machine the first control plane, or sees that it is one.
+
+use super::config::{self, InitPlan};
+use super::evidence::{Attempt, Standing, Trace, standing};
+use super::kube::{ADMIN, Kube, failed, failure, refused};
+use super::output::are_leftovers;
+use super::{cleanup, nodes, output};
+use crate::host::{Access, Command};
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use std::time::{Duration, Instant};
+
+/// Makes this machine the first control plane. Changes nothing on a finished one; begins anew after a killed attempt of ours.
+///
+/// # Errors
+/// Also when something stands here that is not ours to throw away.
+pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
+    let kube = Kube::begin(&cx, &state).await?;
+    let own = kube.tools(plan.version).await?;
+    if already(&kube, &plan).await? {
+        return Ok(kube.done());
+    }
+    let etcd_before = kube.traces()?.iter().any(|(_, trace)| *trace == Trace::Etcd);
+    let attempt = Attempt::new("init", &plan.node_name, etcd_before);
+    kube.note(&attempt)?;
+    let token = token()?;
+    let text = config::init(&plan, own, &token);
+    kube.host()
+        .write(FILE, text.as_bytes(), Access::PRIVATE)
+        .map_err(failed("init", "write kubeadm's configuration"))?;
+    let ran = run(&kube).await;
+    kube.host().remove(FILE).map_err(failed("init", "remove kubeadm's configuration"))?;
+    ran?;
+    answering(&kube, &plan.node_name).await?;
+    forget_token(&kube, &token).await;
+    kube.note(&attempt.finished())?;
+    Ok(kube.done())
+}
+
+/// Whether this machine is the control plane already; clears away what a killed attempt of ours has left.
+async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
+    let found = kube.traces()?;
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    let attempt = kube.attempt()?;
+    let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
+    match standing(&traces) {
+        Standing::Clean => Ok(false),
+        Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
+            kube.note(&Attempt::new("init", &plan.node_name, false).finished())?;
+            Ok(true)
+        }
+        Standing::ControlPlane | Standing::Partial if ours => {
+            cleanup::undo(kube, "init", "an earlier attempt did not come to its end").await?;
+            Ok(false)
+        }
+        Standing::ControlPlane => {
+            let message = "a control plane stands on this machine, and its API server does not answer as this node's";
+            Err(failure("look", message))
+        }
+        Standing::Worker => {
+            Err(failure("look", "this machine is a worker of a cluster: take it out of that one first"))
+        }
+        Standing::Partial => Err(cleanup::not_ours(&found)),
+    }
+}
+
+/// Checks, then the work, each told by itself.
+async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
+    kube.may_go_on("preflight")?;
+    kube.cx.step_began("preflight", 1);
+    let checks = ["init", "phase", "preflight", "--config", FILE];
+    let said = kube.kubeadm("preflight", &checks, PREFLIGHT).await?;
+    if said.code != Some(0) {
+        return Err(unready(&checks, &said));
+    }
+    kube.may_go_on("init")?;
+    kube.cx.step_began("init", 1);
+    let since = Instant::now();
+    let work = ["init", "--config", FILE];
+    let said = kube.kubeadm("init", &work, INIT).await?;
+    if said.code != Some(0) {
+        return Err(refused("init", &Command::new(super::kube::KUBEADM, work), &said));
+    }
+    kube.made("init", "kubeadm init", "this machine becomes the first control plane", since);
+    Ok(())
+}
+
+/// Failed checks, by name.
+fn unready(checks: &[&str], said: &crate::host::Output) -> Failure {
+    let all = format!("{}{}", said.stdout, said.stderr);
+    let mut failure = refused("preflight", &Command::new(super::kube::KUBEADM, checks.iter().copied()), said);
+    if are_leftovers(&output::findings(&all)) {
+        failure.message = format!("{}; these are leftovers of another cluster", failure.message);
+    }
+    failure
+}
+
+/// The API server answers, and has this node as a control plane.
+async fn is_whole(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
+    let broken = failed("look", "ask the API server");
+    let said =
+        kube.kubectl(ADMIN, &["get", "nodes", node_name, "--ignore-not-found", "-o", "json"]).await.map_err(broken)?;
+    if said.code != Some(0) {
+        return Ok(false);
+    }
+    let marked = nodes::read_one(&said.stdout).is_ok_and(|node| node.control_plane);
+    let maps = ["get", "configmap", "-n", "kube-public", "cluster-info", "--ignore-not-found", "-o", "json"];
+    let said = kube.kubectl(ADMIN, &maps).await.map_err(failed("look", "ask the API server"))?;
+    // The bootstrap token's signature is among the last things that init brings about.
+    Ok(marked && said.code == Some(0) && said.stdout.contains("kubeconfig"))
+}
+
+/// Waits until the API server is ready, twice in a row, and knows this node.
+async fn answering(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
+    kube.cx.step_began("ready", 0);
+    let until = Instant::now() + READY;
+    let mut good = 0;
+    let mut last = String::new();
+    while good < 2 {
+        if Instant::now() > until {
+            return Err(failure("ready", format!("the API server is not ready after {} s: {last}", READY.as_secs())));
+        }
+        let ready =
+            kube.kubectl(ADMIN, &["get", "--raw", "/readyz"]).await.map_err(failed("ready", "ask for readyz"))?;
+        let known =
+            kube.kubectl(ADMIN, &["get", "nodes", node_name]).await.map_err(failed("ready", "ask for the node"))?;
+        last = format!("{} {}", ready.stderr.trim(), known.stderr.trim());
+        good = if ready.code == Some(0) && known.code == Some(0) { good + 1 } else { 0 };
+        if good < 2 {
+            kube.pause("ready", Duration::from_millis(500)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The token of init is of no use: each join has its own. It would die by itself in minutes.
+async fn forget_token(kube: &Kube<'_>, token: &str) {
+    let id = token.split('.').next().unwrap_or_default();
+    let name = format!("bootstrap-token-{id}");
+    let delete = ["delete", "secret", "-n", "kube-system", &name, "--ignore-not-found"];
+    if let Err(error) = kube.kubectl(ADMIN, &delete).await {
+        tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
+    }
+}
+
+/// `[a-z0-9]{6}.[a-z0-9]{16}`, from the system's random numbers.
+fn token() -> Result<String, Failure> {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz012345";
+    let letters: Vec<char> = trust::nonce()
+        .iter()
+        .filter_map(|byte| LETTERS.get(usize::from(byte & 31)))
+        .map(|byte| char::from(*byte))
+        .collect();
+    let (id, rest) = letters.split_at_checked(6).ok_or_else(|| failure("init", "no token can be made"))?;
+    let secret = rest.get(..16).ok_or_else(|| failure("init", "no token can be made"))?;
+    Ok(format!("{}.{}", id.iter().collect::<String>(), secret.iter().collect::<String>()))
+}
+
+const FILE: &str = "/run/groundwork/kubeadm-init.yaml";
+/// Images are pulled among the checks.
+const PREFLIGHT: Duration = Duration::from_secs(1_200);
+const INIT: Duration = Duration::from_secs(1_200);
+const READY: Duration = Duration::from_secs(180);
+
+#[cfg(test)]
+mod token_tests {
+    #[test]
+    fn a_token_has_kubeadms_form() {
+        let token = super::token().unwrap();
+        assert!(super::output::is_token(&token), "{token}");
+        assert_ne!(token, super::token().unwrap());
+    }
+}

@@ -1,0 +1,152 @@
+//! `kubeadm join`: makes this machine a worker, or sees that it is one.
+//!
+//! A kubelet that was started by a killed join goes on by itself, gets its certificate and registers the node; such a machine is
+//! taken as joined. What is left by a join that got less far is cleared away, if the attempt was ours.
+
+use super::config::{self, JoinPlan};
+use super::evidence::{Attempt, Standing, Trace, standing};
+use super::kube::{CA, KUBEADM, KUBELET, Kube, failed, failure, refused};
+use super::{cleanup, nodes, output, status};
+use crate::host::{Access, Command};
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use std::time::{Duration, Instant};
+
+/// Makes this machine a worker of the cluster that `plan` names.
+///
+/// # Errors
+/// Also when it belongs to another cluster, or another machine has its name.
+pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Failure> {
+    let kube = Kube::begin(&cx, &state).await?;
+    let own = kube.tools(plan.version).await?;
+    if already(&kube, &plan).await? {
+        return Ok(kube.done());
+    }
+    let attempt = Attempt::new("join", &plan.node_name, false);
+    kube.note(&attempt)?;
+    let text = config::join(&plan, own);
+    kube.host()
+        .write(FILE, text.as_bytes(), Access::PRIVATE)
+        .map_err(failed("join", "write kubeadm's configuration"))?;
+    let ran = run(&kube).await;
+    kube.host().remove(FILE).map_err(failed("join", "remove kubeadm's configuration"))?;
+    ran?;
+    registered(&kube, &plan.node_name).await?;
+    kube.note(&attempt.finished())?;
+    Ok(kube.done())
+}
+
+/// Whether this machine is a worker of that cluster already; clears away what a killed attempt of ours has left.
+async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
+    let found = kube.traces()?;
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    let attempt = kube.attempt()?;
+    let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
+    match standing(&traces) {
+        Standing::Clean => return Ok(false),
+        Standing::ControlPlane => return Err(failure("look", "this machine is a control plane")),
+        Standing::Partial if ours => {
+            cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
+            return Ok(false);
+        }
+        Standing::Partial => return Err(cleanup::not_ours(&found)),
+        Standing::Worker => {}
+    }
+    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    if here != plan.ca_hash {
+        return Err(failure("look", format!("this machine is a worker of another cluster, whose CA is {here}")));
+    }
+    if is_known(kube, &plan.node_name).await? {
+        kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
+        kube.note(&Attempt::new("join", &plan.node_name, false).finished())?;
+        return Ok(true);
+    }
+    if attempt.is_some() {
+        cleanup::undo(kube, "join", "the cluster no longer knows this node").await?;
+        return Ok(false);
+    }
+    Err(failure(
+        "look",
+        format!("this machine holds the identity of a node, and the cluster has no node {}", plan.node_name),
+    ))
+}
+
+/// Whether the cluster has this node and it is this machine.
+async fn is_known(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
+    let ask = ["get", "node", node_name, "--ignore-not-found", "-o", "json"];
+    let said = kube.kubectl(KUBELET, &ask).await.map_err(failed("look", "ask the API server for this node"))?;
+    if said.code != Some(0) {
+        let why = output::reasons(&said.stderr).join("; ");
+        return Err(failure(
+            "look",
+            format!("this machine is a worker of that cluster, whose API server does not say so: {why}"),
+        ));
+    }
+    if said.stdout.trim().is_empty() {
+        return Ok(false);
+    }
+    let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
+    let own = status::machine_uuid(kube.host()).map_err(failed("look", "read this machine's UUID"))?;
+    if status::same_machine(&own, &node.machine_uuid) {
+        return Ok(true);
+    }
+    let other = node.machine_uuid;
+    Err(failure("look", format!("the cluster's node {node_name} is another machine ({other}), this is {own}")))
+}
+
+/// Checks, then the work. The name of a node that was reset a moment ago is refused until the API server sees it gone.
+async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
+    kube.may_go_on("preflight")?;
+    kube.cx.step_began("preflight", 1);
+    let checks = ["join", "phase", "preflight", "--config", FILE];
+    let said = kube.kubeadm("preflight", &checks, CHECKS).await?;
+    if said.code != Some(0) {
+        return Err(refused("preflight", &Command::new(KUBEADM, checks), &said));
+    }
+    kube.cx.step_began("join", 1);
+    let work = ["join", "--config", FILE];
+    let until = Instant::now() + STILL_READY;
+    loop {
+        kube.may_go_on("join")?;
+        let since = Instant::now();
+        let said = kube.kubeadm("join", &work, JOIN).await?;
+        if said.code == Some(0) {
+            kube.made("join", "kubeadm join", "this machine becomes a worker", since);
+            return Ok(());
+        }
+        let waits = output::name_still_ready(&format!("{}{}", said.stdout, said.stderr));
+        if !waits || Instant::now() > until {
+            return Err(refused("join", &Command::new(KUBEADM, work), &said));
+        }
+        kube.cx
+            .output("join", "the node of that name still counts as ready: waiting for the API server to see it gone");
+        kube.pause("join", Duration::from_secs(5)).await?;
+        cleanup::undo(kube, "join", "a refused join leaves parts").await?;
+        kube.note(&Attempt::new("join", "", false))?;
+    }
+}
+
+/// Waits until the cluster has the node.
+async fn registered(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
+    kube.cx.step_began("ready", 0);
+    let until = Instant::now() + REGISTERED;
+    loop {
+        if is_known(kube, node_name).await? {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(failure(
+                "ready",
+                format!("the cluster has no node {node_name} after {} s", REGISTERED.as_secs()),
+            ));
+        }
+        kube.pause("ready", Duration::from_millis(500)).await?;
+    }
+}
+
+const FILE: &str = "/run/groundwork/kubeadm-join.yaml";
+const BOOTSTRAP: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
+const CHECKS: Duration = Duration::from_secs(600);
+const JOIN: Duration = Duration::from_secs(600);
+const STILL_READY: Duration = Duration::from_secs(120);
+const REGISTERED: Duration = Duration::from_secs(120);

@@ -1,0 +1,164 @@
+//! One cluster operation under way: its programs, its events, its failures.
+
+use super::evidence::{Attempt, TRACES, Trace};
+use super::output::{mask, reasons};
+use super::version::Version;
+use crate::host::{Command, Host, HostError, Output};
+use crate::run::{Failure, Outcome, RunCx};
+use crate::server::chain;
+use crate::state::State;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub(super) const KUBEADM: &str = "/usr/bin/kubeadm";
+pub(super) const KUBECTL: &str = "/usr/bin/kubectl";
+pub(super) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+pub(super) const ADMIN: &str = "/etc/kubernetes/admin.conf";
+pub(super) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
+pub(super) const CA: &str = "/etc/kubernetes/pki/ca.crt";
+
+/// An operation under way.
+pub(super) struct Kube<'a> {
+    pub(super) cx: &'a RunCx,
+    pub(super) state: &'a State,
+    changes: AtomicU32,
+}
+
+impl<'a> Kube<'a> {
+    /// Waits for what an earlier agent left running, and begins.
+    pub(super) async fn begin(cx: &'a RunCx, state: &'a State) -> Result<Self, Failure> {
+        let kube = Self { cx, state, changes: AtomicU32::new(0) };
+        let lines = |line: &str| cx.output("wait", &mask(line));
+        cx.host().settle(&lines).await.map_err(failed("wait", "wait for an earlier program"))?;
+        Ok(kube)
+    }
+
+    pub(super) fn host(&self) -> &dyn Host {
+        self.cx.host()
+    }
+
+    /// The run's end.
+    pub(super) fn done(&self) -> Outcome {
+        Outcome { changes: self.changes.load(Ordering::Relaxed), reboot_needed: false }
+    }
+
+    /// A change was made.
+    pub(super) fn made(&self, step: &str, summary: &str, why: &str, since: Instant) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.cx.change_made(step, summary, why, since.elapsed());
+    }
+
+    /// Between two changes: whether to go on.
+    pub(super) fn may_go_on(&self, step: &str) -> Result<(), Failure> {
+        if self.cx.is_cancelled() { Err(Failure::cancelled(step)) } else { Ok(()) }
+    }
+
+    /// Sleeps, or ends early when the run is to stop.
+    pub(super) async fn pause(&self, step: &str, pause: Duration) -> Result<(), Failure> {
+        let mut cx = self.cx.clone();
+        // Both arms are cancel-safe: a watch and a timer.
+        tokio::select! {
+            () = cx.cancelled() => Err(Failure::cancelled(step)),
+            () = tokio::time::sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Runs a program to whatever end; its lines are shown without secrets.
+    pub(super) async fn run(&self, step: &str, command: &Command) -> Result<Output, Failure> {
+        let lines = |line: &str| self.cx.output(step, &mask(line));
+        self.host().run(command, &lines).await.map_err(failed(step, &command.to_string()))
+    }
+
+    /// Runs a program that must end well.
+    pub(super) async fn must(&self, step: &str, command: &Command) -> Result<Output, Failure> {
+        let output = self.run(step, command).await?;
+        if output.code == Some(0) { Ok(output) } else { Err(refused(step, command, &output)) }
+    }
+
+    /// kubeadm, as a unit that goes on when the agent is restarted.
+    pub(super) async fn kubeadm(&self, step: &str, args: &[&str], timeout: Duration) -> Result<Output, Failure> {
+        let command = Command::new(KUBEADM, args.iter().copied()).timeout(timeout).unit("kubeadm");
+        self.run(step, &command).await
+    }
+
+    /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
+    pub(super) async fn kubectl(&self, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
+        kubectl(self.host(), kubeconfig, args).await
+    }
+
+    /// The version of this machine's kubeadm, which must be able to set up `wanted`.
+    pub(super) async fn tools(&self, wanted: Version) -> Result<Version, Failure> {
+        let step = "tools";
+        for program in [KUBEADM, KUBECTL, "/usr/bin/kubelet"] {
+            if !self.host().exists(program).map_err(failed(step, "look for the programs"))? {
+                return Err(failure(step, format!("{program} is not installed")));
+            }
+        }
+        let command = Command::new(KUBEADM, ["version", "-o", "short"]);
+        let said = self.host().run(&command, &|_| {}).await.map_err(failed(step, "ask kubeadm for its version"))?;
+        let own: Version = said.stdout.parse().map_err(failed(step, "ask kubeadm for its version"))?;
+        if own.same_minor(wanted) {
+            return Ok(own);
+        }
+        Err(failure(step, format!("kubeadm is {own}, the cluster is to be {wanted}: install kubeadm of that version")))
+    }
+
+    /// What stands here of a cluster.
+    pub(super) fn traces(&self) -> Result<Vec<(&'static str, Trace)>, Failure> {
+        traces(self.host()).map_err(failed("look", "look at what stands here"))
+    }
+
+    /// What is known of the last attempt.
+    pub(super) fn attempt(&self) -> Result<Option<Attempt>, Failure> {
+        Attempt::last(self.state).map_err(failed("look", "read the note of the last attempt"))
+    }
+
+    /// Notes an attempt before it begins, or that it is done.
+    pub(super) fn note(&self, attempt: &Attempt) -> Result<(), Failure> {
+        attempt.note(self.state).map_err(failed("look", "note the attempt"))
+    }
+}
+
+/// kubectl with the credentials in `kubeconfig`; its answer is not shown.
+pub(super) async fn kubectl(host: &dyn Host, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
+    let whole = ["--kubeconfig", kubeconfig, "--request-timeout=15s"].into_iter().chain(args.iter().copied());
+    host.run(&Command::new(KUBECTL, whole).timeout(Duration::from_secs(40)), &|_| {}).await
+}
+
+/// Traces of a cluster on the disk.
+pub(super) fn traces(host: &dyn Host) -> Result<Vec<(&'static str, Trace)>, HostError> {
+    let mut found = Vec::new();
+    for (path, trace) in TRACES {
+        if host.exists(path)? {
+            found.push((path, trace));
+        }
+    }
+    Ok(found)
+}
+
+/// A failure in our own words.
+pub(super) fn failure(step: &str, message: impl Into<String>) -> Failure {
+    Failure { step: step.to_owned(), message: message.into(), ..Failure::default() }
+}
+
+/// A failure with its causes.
+pub(super) fn failed<E: std::error::Error>(step: &str, change: &str) -> impl FnOnce(E) -> Failure {
+    let (step, change) = (step.to_owned(), mask(change));
+    move |error| Failure { step, change, message: mask(&chain(&error)), ..Failure::default() }
+}
+
+/// A program that ended badly, with its reasons and last lines, without secrets.
+pub(super) fn refused(step: &str, command: &Command, output: &Output) -> Failure {
+    let said = format!("{}{}", output.stdout, output.stderr);
+    let reasons = reasons(&said);
+    let tail: Vec<String> = said.lines().filter(|line| !line.trim().is_empty()).map(mask).collect();
+    let name = command.program.rsplit('/').next().unwrap_or_default();
+    let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+    Failure {
+        step: step.to_owned(),
+        change: mask(&command.to_string()),
+        message: format!("{name} ended with {code}: {}", reasons.join("; ")),
+        output: tail.split_at(tail.len().saturating_sub(20)).1.to_vec(),
+        cancelled: false,
+    }
+}

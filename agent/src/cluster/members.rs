@@ -1,0 +1,143 @@
+//! What a control plane does about other nodes: labels and taints, and sending one away.
+
+use super::config::Taint;
+use super::kube::{ADMIN, KUBECTL, Kube, failed, failure, refused};
+use super::nodes::{self, Node};
+use super::output::reasons;
+use crate::host::Command;
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Labels and taints of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Which.
+    pub node_name: String,
+    /// Labels it is to have.
+    pub labels: BTreeMap<String, String>,
+    /// Taints it is to have.
+    pub taints: Vec<Taint>,
+    /// Labels it is not to have any more.
+    pub remove_labels: Vec<String>,
+    /// Taints it is not to have any more.
+    pub remove_taints: Vec<Taint>,
+}
+
+/// Sets what is different.
+///
+/// # Errors
+/// Also when there is no such node.
+pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcome, Failure> {
+    let kube = Kube::begin(&cx, &state).await?;
+    let name = wanted.node_name.as_str();
+    let node = find(&kube, "labels", name).await?;
+    let node = node.ok_or_else(|| failure("labels", format!("the cluster has no node {name}")))?;
+    for (kind, arguments) in [("label", label_changes(&wanted, &node)), ("taint", taint_changes(&wanted, &node))] {
+        if arguments.is_empty() {
+            continue;
+        }
+        let step = if kind == "label" { "labels" } else { "taints" };
+        kube.cx.step_began(step, 1);
+        let since = Instant::now();
+        let fixed = ["--kubeconfig", ADMIN, kind, "node", name, "--overwrite"].map(str::to_owned);
+        kube.must(step, &Command::new(KUBECTL, fixed.into_iter().chain(arguments.clone()))).await?;
+        kube.made(step, &format!("{name}: {}", arguments.join(" ")), "as the configuration says", since);
+    }
+    Ok(kube.done())
+}
+
+/// Cordons, drains and deletes a node; content if there is none.
+///
+/// # Errors
+/// When its pods do not leave in time: nothing is deleted then.
+pub async fn remove(cx: RunCx, state: State, node_name: String, drain: Option<Duration>) -> Result<Outcome, Failure> {
+    let kube = Kube::begin(&cx, &state).await?;
+    if find(&kube, "drain", &node_name).await?.is_none() {
+        return Ok(kube.done());
+    }
+    if let Some(timeout) = drain {
+        kube.cx.step_began("drain", 1);
+        let since = Instant::now();
+        empty(&kube, &node_name, timeout).await?;
+        kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
+        kube.may_go_on("delete")?;
+    }
+    kube.cx.step_began("delete", 1);
+    let since = Instant::now();
+    let delete = ["--kubeconfig", ADMIN, "delete", "node", &node_name, "--ignore-not-found"];
+    kube.must("delete", &Command::new(KUBECTL, delete)).await?;
+    kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
+    Ok(kube.done())
+}
+
+async fn empty(kube: &Kube<'_>, node_name: &str, timeout: Duration) -> Result<(), Failure> {
+    let seconds = format!("--timeout={}s", timeout.as_secs());
+    let drain = [
+        "--kubeconfig",
+        ADMIN,
+        "drain",
+        node_name,
+        "--ignore-daemonsets",
+        "--delete-emptydir-data",
+        "--force",
+        &seconds,
+    ];
+    let command = Command::new(KUBECTL, drain).timeout(timeout + Duration::from_secs(30));
+    let said = kube.run("drain", &command).await?;
+    if said.code == Some(0) {
+        return Ok(());
+    }
+    let mut failure = refused("drain", &command, &said);
+    failure.message = format!("pods do not leave {node_name}: {}", reasons(&said.stderr).join("; "));
+    Err(failure)
+}
+
+async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {
+    let ask = ["get", "node", name, "--ignore-not-found", "-o", "json"];
+    let said = kube.kubectl(ADMIN, &ask).await.map_err(failed(step, "ask the API server"))?;
+    if said.code != Some(0) {
+        return Err(failure(step, format!("the API server does not answer: {}", reasons(&said.stderr).join("; "))));
+    }
+    if said.stdout.trim().is_empty() {
+        return Ok(None);
+    }
+    nodes::read_one(&said.stdout).map(Some).map_err(failed(step, "read the API server's answer"))
+}
+
+fn label_changes(wanted: &NodeSettings, node: &Node) -> Vec<String> {
+    let set = wanted.labels.iter().filter(|(key, value)| node.labels.get(*key) != Some(*value));
+    let removed = wanted.remove_labels.iter().filter(|key| node.labels.contains_key(*key));
+    set.map(|(key, value)| format!("{key}={value}")).chain(removed.map(|key| format!("{key}-"))).collect()
+}
+
+fn taint_changes(wanted: &NodeSettings, node: &Node) -> Vec<String> {
+    let has = |taint: &Taint| node.taints.contains(&taint.text());
+    let set = wanted.taints.iter().filter(|taint| !has(taint)).map(Taint::text);
+    let removed = wanted.remove_taints.iter().filter(|taint| has(taint));
+    set.chain(removed.map(|taint| format!("{}:{}-", taint.key, taint.effect))).collect()
+}
+
+#[cfg(test)]
+mod change_tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_asked_for() {
+        let node = Node {
+            labels: BTreeMap::from([("a".into(), "1".into()), ("old".into(), String::new())]),
+            taints: vec!["x:NoSchedule".into(), "gone=1:NoExecute".into()],
+            ..Node::default()
+        };
+        let wanted = NodeSettings {
+            node_name: "n".into(),
+            labels: BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]),
+            taints: vec![Taint::parse("x:NoSchedule").unwrap(), Taint::parse("y=1:NoExecute").unwrap()],
+            remove_labels: vec!["old".into(), "never".into()],
+            remove_taints: vec![Taint::parse("gone=1:NoExecute").unwrap(), Taint::parse("z:NoSchedule").unwrap()],
+        };
+        assert_eq!(label_changes(&wanted, &node), ["b=2", "old-"]);
+        assert_eq!(taint_changes(&wanted, &node), ["y=1:NoExecute", "gone:NoExecute-"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to join or to administer it.
+
+use super::evidence::{Attempt, Standing, Trace, standing};
+use super::kube::{ADMIN, CA, KUBEADM, kubectl, traces};
+use super::nodes::{self, Node};
+use super::output::{is_token, reasons};
+use crate::host::{Command, Host, HostError};
+use crate::state::State;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::time::Duration;
+use trust::Pin;
+
+/// What stands on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// How far it is in a cluster.
+    pub standing: Standing,
+    /// Pin of the cluster CA's key; empty without one.
+    pub cluster_id: String,
+    /// Files that tell.
+    pub found: Vec<String>,
+    /// Name of the node.
+    pub node_name: String,
+}
+
+/// This machine's part in a cluster and, on a control plane, the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What stands here.
+    pub evidence: Evidence,
+    /// Nodes, or why the API server does not tell them; on a control plane.
+    pub nodes: Result<Vec<Node>, String>,
+    /// Version of the control plane's manifest.
+    pub version: String,
+}
+
+/// What a machine needs to join. The token is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinMaterial {
+    /// `host:port`
+    pub endpoint: String,
+    /// Lives for minutes.
+    pub token: String,
+    /// Pin of the cluster CA's key, as kubeadm writes it.
+    pub ca_hash: String,
+}
+
+impl std::fmt::Debug for JoinMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinMaterial").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// The administrator's access. The text is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kubeconfig {
+    /// As kubeadm wrote it.
+    pub text: String,
+    /// The cluster CA's certificate, PEM.
+    pub ca_certificate: String,
+    /// `host:port`
+    pub endpoint: String,
+}
+
+impl std::fmt::Debug for Kubeconfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kubeconfig").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A question that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The machine said no.
+    #[error("the machine cannot be looked at")]
+    Host(#[source] HostError),
+    /// The agent's own folder.
+    #[error("the note of the last attempt cannot be read")]
+    State(#[source] crate::state::StateError),
+    /// Only a control plane knows.
+    #[error("this machine is not a control plane")]
+    NotControlPlane,
+    /// The cluster CA's certificate is damaged.
+    #[error("{CA} holds no certificate: {0}")]
+    Authority(String),
+    /// kubeadm ended badly.
+    #[error("kubeadm did not make a token: {0}")]
+    Token(String),
+}
+
+/// How this machine stands, and how the cluster does.
+///
+/// # Errors
+/// When the machine cannot be looked at. An API server that does not answer is part of the answer.
+pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterError> {
+    let found = traces(host).map_err(ClusterError::Host)?;
+    let standing = standing(&found.iter().map(|(_, trace)| *trace).collect::<Vec<Trace>>());
+    let attempt = Attempt::last(state).map_err(ClusterError::State)?;
+    // An attempt that did not come to its end is unfinished, however whole it looks.
+    let standing = match (standing, &attempt) {
+        (Standing::ControlPlane | Standing::Worker, Some(attempt)) if !attempt.done => Standing::Partial,
+        (standing, _) => standing,
+    };
+    let node_name = attempt.map(|attempt| attempt.node_name).filter(|name| !name.is_empty());
+    let evidence = Evidence {
+        standing,
+        cluster_id: cluster_id(host)?,
+        found: found.into_iter().map(|(path, _)| path.to_owned()).collect(),
+        node_name: node_name.unwrap_or_default(),
+    };
+    let nodes = if standing == Standing::ControlPlane { ask_nodes(host).await? } else { Ok(Vec::new()) };
+    Ok(Status { evidence, nodes, version: version(host)? })
+}
+
+/// A token that lives for `ttl`, and what goes with it.
+///
+/// # Errors
+/// When this is no control plane or the API server does not answer.
+pub async fn join_material(host: &dyn Host, ttl: Duration) -> Result<JoinMaterial, ClusterError> {
+    let endpoint = endpoint(host)?;
+    let ttl = format!("{}s", ttl.as_secs());
+    let create = ["token", "create", "--kubeconfig", ADMIN, "--ttl", &ttl, "--description", "one join, by Groundwork"];
+    let said = host.run(&Command::new(KUBEADM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
+    let said = said.map_err(ClusterError::Host)?;
+    let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
+    let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
+    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)? })
+}
+
+/// The administrator's kubeconfig.
+///
+/// # Errors
+/// When this is no control plane.
+pub fn kubeconfig(host: &dyn Host) -> Result<Kubeconfig, ClusterError> {
+    let endpoint = endpoint(host)?;
+    let text = |path| host.text(path).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
+    Ok(Kubeconfig { text: text(ADMIN)?, ca_certificate: text(CA)?, endpoint })
+}
+
+/// The pin of the cluster CA's key, in the form of kubeadm's CA hashes; empty without one.
+pub(super) fn cluster_id(host: &dyn Host) -> Result<String, ClusterError> {
+    let Some(pem) = host.read(CA).map_err(ClusterError::Host)? else { return Ok(String::new()) };
+    let certificate =
+        CertificateDer::from_pem_slice(&pem).map_err(|error| ClusterError::Authority(error.to_string()))?;
+    let key = trust::key_of(&certificate).map_err(|error| ClusterError::Authority(error.to_string()))?;
+    Ok(Pin::of(&key).to_string())
+}
+
+/// SMBIOS UUID, lower case; empty if the machine does not say.
+pub(super) fn machine_uuid(host: &dyn Host) -> Result<String, HostError> {
+    let text = host.text("/sys/class/dmi/id/product_uuid")?.unwrap_or_default();
+    Ok(text.trim().to_ascii_lowercase())
+}
+
+/// Whether two UUIDs are of one machine, or one of them says nothing.
+pub(super) fn same_machine(one: &str, other: &str) -> bool {
+    let bare = |uuid: &str| uuid.replace('-', "").to_ascii_lowercase();
+    let (one, other) = (bare(one), bare(other));
+    let silent = |uuid: &str| uuid.bytes().all(|byte| byte == b'0');
+    silent(&one) || silent(&other) || one == other
+}
+
+async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, ClusterError> {
+    let said = kubectl(host, ADMIN, &["get", "nodes", "-o", "json"]).await.map_err(ClusterError::Host)?;
+    if said.code != Some(0) {
+        return Ok(Err(reasons(&said.stderr).join("; ")));
+    }
+    Ok(nodes::read(&said.stdout).map_err(|error| format!("its answer cannot be read: {error}")))
+}
+
+/// The API server's version, by the tag of its image.
+fn version(host: &dyn Host) -> Result<String, ClusterError> {
+    let manifest = host.text("/etc/kubernetes/manifests/kube-apiserver.yaml").map_err(ClusterError::Host)?;
+    let manifest = manifest.unwrap_or_default();
+    let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image:"));
+    let tag = image.and_then(|image| image.trim().rsplit_once(':')).map(|(_, tag)| tag.trim_matches('"'));
+    Ok(tag.unwrap_or_default().to_owned())
+}
+
+/// `host:port` of the API server, from the administrator's kubeconfig.
+fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
+    let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let server = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("server:"));
+    let server = server.map(|server| server.trim().trim_matches('"').trim_start_matches("https://").to_owned());
+    server.ok_or(ClusterError::NotControlPlane)
+}
+
+#[cfg(test)]
+mod uuid_tests {
+    use super::same_machine;
+
+    #[test]
+    fn a_machine_is_recognised_in_both_spellings() {
+        assert!(same_machine("AB-cd", "abcd"));
+        assert!(same_machine("", "abcd"), "says nothing");
+        assert!(same_machine("00-00", "abcd"), "says nothing");
+        assert!(!same_machine("abce", "abcd"));
+    }
+}

@@ -1,0 +1,136 @@
+//! The life of the program: configuration before ports, ready, a signal, an orderly end.
+//!
+//! One thread, no timers: an idle agent does nothing at all.
+
+use crate::config::Config;
+use crate::enrol::Trust;
+use crate::host::Host;
+use crate::host::linux::Linux;
+use crate::identity::Machine;
+use crate::records::Records;
+use crate::run::{self, Runner, What};
+use crate::server::{AgentService, serve as serve_grpc};
+use crate::spec::NodeSpec;
+use crate::state::State;
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::StreamExt as _;
+
+type Done = Result<(), Box<dyn Error>>;
+
+/// Answers providers until a signal.
+///
+/// # Errors
+/// When the configuration, the identity or the port cannot be used.
+pub fn serve(config: &Path) -> Done {
+    let config = Config::load(config)?;
+    let state = State::open(&config.state)?;
+    let host: Arc<dyn Host> = Arc::new(Linux);
+    let trust = Arc::new(Trust::load(state.clone(), machine(&*host)?, config.ca.clone())?);
+    runtime()?.block_on(async {
+        let listener = listen(config.listen).await?;
+        let address = listener.local_addr()?;
+        tracing::info!(%address, fingerprint = %trust.pin(), "{}", trust.word());
+        crate::notify::ready(trust.word())?;
+        let runner = Runner::new(host);
+        let records = Records::new(state.clone());
+        let service = AgentService { trust: Arc::clone(&trust), records, state, runner: runner.clone() };
+        let mut told = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            // Both arms are cancel-safe.
+            tokio::select! { _ = told.recv() => {}, _ = interrupted.recv() => {} }
+            tracing::info!("stopping");
+        };
+        let (stopped, stopping) = tokio::sync::oneshot::channel::<()>();
+        let stop = async move {
+            stop.await;
+            drop(stopped);
+        };
+        // The server's own end waits for clients to go; ours is bounded.
+        tokio::select! {
+            served = serve_grpc(listener, trust, service, stop) => served.map_err(Into::into),
+            () = end(stopping, &runner) => Ok(()),
+        }
+    })
+}
+
+/// After the signal: the run in progress stops before its next change; what it started as a unit goes on.
+async fn end(stopping: tokio::sync::oneshot::Receiver<()>, runner: &Runner) {
+    drop(stopping.await);
+    if let Some(id) = runner.current() {
+        runner.cancel(&id);
+        if let Some(mut story) = runner.attach(&id) {
+            let over = async { while story.next().await.is_some() {} };
+            drop(tokio::time::timeout(LAST_CHANGE, over).await);
+        }
+    }
+    tokio::time::sleep(FAREWELL).await;
+}
+
+/// Prints what a specification still needs.
+///
+/// # Errors
+/// When it cannot be read or planned.
+pub fn plan(file: &Path, say: fn(&str) -> Done) -> Done {
+    let spec = NodeSpec::from_json(&std::fs::read_to_string(file)?)?;
+    let plan = runtime()?.block_on(run::plan(&Linux, &spec))?;
+    plan.changes.iter().try_for_each(|change| say(&change.to_string()))?;
+    plan.skipped.iter().try_for_each(|skipped| say(&format!("{}: left out: {}", skipped.step, skipped.reason)))
+}
+
+/// Makes a specification's changes and tells them.
+///
+/// # Errors
+/// When it cannot be read, or a change fails.
+pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
+    let spec = NodeSpec::from_json(&std::fs::read_to_string(file)?)?;
+    runtime()?.block_on(async {
+        let runner = Runner::new(Arc::new(Linux));
+        let id = runner.start("apply", |cx| run::apply(cx, spec))?;
+        let Some(mut story) = runner.attach(&id) else { return Err("the run is lost".into()) };
+        while let Some(event) = story.next().await {
+            match event.what {
+                What::ChangeMade { step, summary, .. } => say(&format!("{step}: {summary}"))?,
+                What::Output { line, .. } => say(&format!("  {line}"))?,
+                What::Skipped { step, reason } => say(&format!("{step}: left out: {reason}"))?,
+                What::Failed(failure) => return Err(format!("{}: {}", failure.step, failure.message).into()),
+                What::Began { .. } | What::StepBegan { .. } | What::Finished(_) => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// What tells this machine from its clones.
+fn machine(host: &dyn Host) -> Result<Machine, crate::host::HostError> {
+    let text = |path| host.text(path).map(|text| text.unwrap_or_default().trim().to_lowercase());
+    Ok(Machine { uuid: text("/sys/class/dmi/id/product_uuid")?, id: text("/etc/machine-id")? })
+}
+
+/// Binds; a kernel without IPv6 gets the IPv4 wildcard in the place of the other.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.is_ipv6() && address.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port())).await
+        }
+        other => other,
+    }
+}
+
+/// How long the change in progress may take at a shutdown; the unit's `TimeoutStopSec` is a little more.
+const LAST_CHANGE: Duration = Duration::from_secs(40);
+/// For the last events to get out.
+const FAREWELL: Duration = Duration::from_millis(200);

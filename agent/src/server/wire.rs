@@ -1,0 +1,285 @@
+//! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
+
+use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Standing, Status, Taint, Version};
+use crate::facts::Facts;
+use crate::run::{self, What};
+use agent_proto::v1 as proto;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The kind of cluster this agent sets up.
+pub(super) const KUBEADM: &str = "kubeadm";
+
+pub(super) fn facts(facts: Facts) -> proto::Facts {
+    proto::Facts {
+        hostname: facts.hostname,
+        os_id: facts.os_id,
+        os_version: facts.os_version,
+        os_name: facts.os_name,
+        kernel: facts.kernel,
+        architecture: facts.architecture.to_owned(),
+        virtualization: facts.virtualization,
+        container: facts.container,
+        cpus: facts.cpus,
+        memory_bytes: facts.memory_bytes,
+        machine_uuid: facts.machine_uuid,
+        machine_id: facts.machine_id,
+        boot_id: facts.boot_id,
+        time: rustls::pki_types::UnixTime::now().as_secs(),
+        reboot_required: facts.reboot_required,
+        clock_synchronised: facts.clock_synchronised,
+        cgroup_version: facts.cgroup_version,
+        addresses: facts.addresses,
+        missing_capabilities: facts.missing_capabilities,
+    }
+}
+
+pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
+    let change = |planned: run::PlannedChange| proto::PlannedChange {
+        step: planned.step.to_owned(),
+        summary: planned.change.to_string(),
+        why: planned.change.why,
+    };
+    let skip = |skipped: run::Skipped| proto::SkippedStep { step: skipped.step.to_owned(), reason: skipped.reason };
+    proto::PlanReply {
+        changes: plan.changes.into_iter().map(change).collect(),
+        skipped: plan.skipped.into_iter().map(skip).collect(),
+    }
+}
+
+pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
+    use proto::event::What as Wire;
+    let what = match event.what {
+        What::Began { kind } => Wire::Began(proto::RunBegan { kind }),
+        What::StepBegan { step, changes } => Wire::StepBegan(proto::StepBegan { step, changes }),
+        What::ChangeMade { step, summary, why, took_ms } => {
+            Wire::ChangeMade(proto::ChangeMade { step, summary, why, took_ms })
+        }
+        What::Output { step, line } => Wire::Output(proto::OutputLine { step, line }),
+        What::Skipped { step, reason } => Wire::Skipped(proto::SkippedStep { step, reason }),
+        What::Finished(run::Outcome { changes, reboot_needed }) => {
+            Wire::Finished(proto::RunFinished { changes, reboot_needed })
+        }
+        What::Failed(run::Failure { step, change, message, output, cancelled }) => {
+            Wire::Failed(proto::RunFailed { step, change, message, output, cancelled })
+        }
+    };
+    proto::Event { run_id: run_id.to_owned(), elapsed_ms: event.elapsed_ms, what: Some(what) }
+}
+
+pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
+    use proto::node_evidence::Standing as Wire;
+    let cluster::Evidence { standing, cluster_id, found, node_name } = status.evidence;
+    let standing = match standing {
+        Standing::Clean => Wire::Clean,
+        Standing::Partial => Wire::Partial,
+        Standing::ControlPlane => Wire::ControlPlane,
+        Standing::Worker => Wire::Worker,
+    };
+    let (api_ready, api_message, nodes) = match status.nodes {
+        Ok(nodes) => (standing == Wire::ControlPlane, String::new(), nodes),
+        Err(message) => (false, message, Vec::new()),
+    };
+    proto::ClusterStatusReply {
+        evidence: Some(proto::NodeEvidence { standing: standing.into(), cluster_id, found, node_name }),
+        api_ready,
+        api_message,
+        nodes: nodes.into_iter().map(node).collect(),
+        version: status.version,
+        kubeadm_version: String::new(),
+    }
+}
+
+fn node(node: cluster::Node) -> proto::ClusterNode {
+    proto::ClusterNode {
+        name: node.name,
+        ready: node.ready,
+        kubelet_version: node.kubelet_version,
+        control_plane: node.control_plane,
+        machine_uuid: node.machine_uuid,
+        internal_address: node.internal_address,
+        ready_message: node.ready_message,
+        labels: node.labels,
+        taints: node.taints,
+        unschedulable: node.unschedulable,
+    }
+}
+
+pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, String> {
+    distribution(&request.distribution)?;
+    let mut names = request.certificate_names;
+    names.iter_mut().for_each(|name| *name = name.trim().to_owned());
+    Ok(InitPlan {
+        name: given(request.name, "name")?,
+        version: version(&request.version)?,
+        node_name: node_name(request.node_name)?,
+        advertise_address: address(request.advertise_address)?,
+        endpoint: some(request.endpoint),
+        pod_subnet: some(request.pod_subnet),
+        service_subnet: some(request.service_subnet),
+        certificate_names: names,
+        taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
+    })
+}
+
+pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, String> {
+    distribution(&request.distribution)?;
+    if request.control_plane.is_some() {
+        return Err("control_plane: this agent joins workers only".to_owned());
+    }
+    let material = request.material.ok_or("material is missing")?;
+    Ok(JoinPlan {
+        version: version(&request.version)?,
+        node_name: node_name(request.node_name)?,
+        advertise_address: address(request.advertise_address)?,
+        endpoint: given(material.endpoint, "material.endpoint")?,
+        token: given(material.token, "material.token")?,
+        ca_hash: given(material.ca_hash, "material.ca_hash")?,
+    })
+}
+
+pub(super) fn node_settings(request: proto::NodeSetRequest) -> Result<NodeSettings, String> {
+    for (key, value) in &request.labels {
+        label(key, value)?;
+    }
+    for key in &request.remove_labels {
+        label(key, "")?;
+    }
+    Ok(NodeSettings {
+        node_name: node_name(request.node_name)?,
+        labels: request.labels.into_iter().collect::<BTreeMap<_, _>>(),
+        taints: taints(&request.taints)?,
+        remove_labels: request.remove_labels,
+        remove_taints: taints(&request.remove_taints)?,
+    })
+}
+
+/// The node, and how long its pods may take to leave; `None` if they are not waited for.
+pub(super) fn node_remove(request: proto::NodeRemoveRequest) -> Result<(String, Option<Duration>), String> {
+    let seconds = if request.drain_timeout_s == 0 { 300 } else { request.drain_timeout_s };
+    let drain = (!request.unreachable).then(|| Duration::from_secs(seconds.into()));
+    Ok((node_name(request.node_name)?, drain))
+}
+
+/// Life of a join token.
+pub(super) fn ttl(seconds: u32) -> Result<Duration, String> {
+    match seconds {
+        0 => Ok(Duration::from_secs(1_800)),
+        1..=7_200 => Ok(Duration::from_secs(seconds.into())),
+        _ => Err("ttl_s: a join token lives for two hours at most".to_owned()),
+    }
+}
+
+fn distribution(name: &str) -> Result<(), String> {
+    if name == KUBEADM { Ok(()) } else { Err(format!("distribution: this agent knows {KUBEADM}, not {name:?}")) }
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    text.parse().map_err(|error| format!("version: {error}"))
+}
+
+/// A name that the API server takes, and that no program takes for an option. Source: RFC 1123.
+fn node_name(name: String) -> Result<String, String> {
+    let letters =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let label = |text: &str| !text.is_empty() && letters(text) && !text.starts_with('-') && !text.ends_with('-');
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name);
+    }
+    Err(format!("node_name: {name:?} is no name of a node: lower-case letters, digits, - and ."))
+}
+
+fn address(text: String) -> Result<Option<String>, String> {
+    let Some(text) = some(text) else { return Ok(None) };
+    match text.parse::<std::net::IpAddr>() {
+        Ok(_) => Ok(Some(text)),
+        Err(_) => Err(format!("advertise_address: {text:?} is no IP address")),
+    }
+}
+
+fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
+    let read = |text: &String| {
+        let taint = Taint::parse(text).filter(|taint| label(&taint.key, &taint.value).is_ok());
+        taint.ok_or_else(|| format!("taints: {text:?} is not of the form key=value:Effect"))
+    };
+    texts.iter().map(read).collect()
+}
+
+/// Key and value of a label. Source: Kubernetes, "Labels and Selectors".
+fn label(key: &str, value: &str) -> Result<(), String> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+    let edges = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let good = |text: &str| text.len() <= 317 && text.bytes().all(inner) && edges(text);
+    if good(key) && (value.is_empty() || good(value)) {
+        return Ok(());
+    }
+    Err(format!("labels: {key:?} = {value:?} is no label"))
+}
+
+fn given(text: String, name: &str) -> Result<String, String> {
+    some(text).ok_or_else(|| format!("{name} is missing"))
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.trim().is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn init() -> proto::ClusterInitRequest {
+        proto::ClusterInitRequest {
+            distribution: KUBEADM.into(),
+            name: "main".into(),
+            version: "1.28.4".into(),
+            node_name: "cp-1".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        assert!(init_plan(init()).is_ok());
+        let bad = [
+            (proto::ClusterInitRequest { distribution: "k3s".into(), ..init() }, "distribution"),
+            (proto::ClusterInitRequest { name: " ".into(), ..init() }, "name"),
+            (proto::ClusterInitRequest { version: "stable".into(), ..init() }, "version"),
+            (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
+            (proto::ClusterInitRequest { advertise_address: "cp-1".into(), ..init() }, "advertise_address"),
+            (proto::ClusterInitRequest { taints: vec!["x".into()], taints_given: true, ..init() }, "taints"),
+        ];
+        for (request, name) in bad {
+            let said = init_plan(request).unwrap_err();
+            assert!(said.starts_with(name), "{said}");
+        }
+    }
+
+    #[test]
+    fn no_value_can_pass_for_an_option_of_a_program() {
+        for name in ["", "-x", "a b", "A", "a..b", "a-"] {
+            assert!(node_name(name.into()).is_err(), "{name}");
+        }
+        assert!(label("--overwrite", "x").is_err());
+        assert!(label("a/b", "-x").is_err());
+        assert!(label("example.test/pool", "a").is_ok());
+    }
+
+    #[test]
+    fn a_token_lives_for_two_hours_at_most() {
+        assert_eq!(ttl(0).unwrap().as_secs(), 1_800);
+        assert!(ttl(7_201).is_err());
+    }
+
+    #[test]
+    fn a_control_plane_join_is_refused_clearly() {
+        let request = proto::ClusterJoinRequest {
+            distribution: KUBEADM.into(),
+            control_plane: Some(proto::ControlPlaneJoin::default()),
+            ..Default::default()
+        };
+        assert!(join_plan(request).unwrap_err().contains("workers only"));
+    }
+}
