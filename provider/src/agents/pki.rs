@@ -121,7 +121,7 @@ impl PublicKeyData for MachineKey<'_> {
 ///
 /// # Errors
 /// A sentence for the person at the terminal.
-pub fn init(dir: &Path) -> Result<(), String> {
+pub(crate) fn init(dir: &Path) -> Result<(), String> {
     let (certificate, key) = make().map_err(|error| format!("cannot make a CA: {error}"))?;
     let said = |path: &Path| format!("cannot write {}", path.display());
     std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", said(dir)))?;

@@ -1,14 +1,21 @@
 //! The provider's side against the real agent, in process, over loopback TLS.
 
+mod bare;
+
+use self::bare::Bare;
 use super::dial::dial;
-use super::{Agents, Authority, Endpoint, Error, PendingEnrolment, SeedFor, Wait, install, pki};
+use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, Report, SeedFor, Standing, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
 use groundwork_agent::enrol::Trust;
+use groundwork_agent::host::Host;
 use groundwork_agent::identity::Machine;
 use groundwork_agent::records::Records;
+use groundwork_agent::run::Runner;
 use groundwork_agent::server::{AgentService, serve};
 use groundwork_agent::state::State;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +65,8 @@ impl Operator {
 struct Running {
     address: String,
     task: tokio::task::JoinHandle<()>,
+    host: Arc<Bare>,
+    runner: Runner,
 }
 
 impl Drop for Running {
@@ -67,17 +76,26 @@ impl Drop for Running {
 }
 
 async fn start(folder: &Path, operator: &Operator) -> Running {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
+    let host = Arc::new(Bare::letting(100));
+    let runner = Runner::new(Arc::clone(&host) as Arc<dyn Host>);
     let state = State::open(folder).unwrap();
     let ca = CertificateDer::from_pem_slice(operator.ca_pem.as_bytes()).unwrap();
     let machine = Machine { uuid: UUID.to_owned(), id: "m".to_owned() };
     let trust = Arc::new(Trust::load(state.clone(), machine, ca).unwrap());
-    let service = AgentService { trust: Arc::clone(&trust), records: Records::new(state) };
+    let records = Records::new(state.clone());
+    let service = AgentService { trust: Arc::clone(&trust), records, state, runner: runner.clone() };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let task = tokio::spawn(async move { serve(listener, trust, service, std::future::pending()).await.unwrap() });
-    Running { address, task }
+    Running { address, task, host, runner }
+}
+
+/// An enrolled agent.
+async fn enrolled(folder: &Path, operator: &Operator) -> (Running, Endpoint) {
+    let pending = operator.seed(folder, 1);
+    let agent = start(folder, operator).await;
+    let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
+    (agent, endpoint)
 }
 
 #[tokio::test]
@@ -257,4 +275,108 @@ async fn an_address_where_nobody_is_is_unreachable() {
     let said = Operator::new().agents.identify(&address, UUID).await.unwrap_err();
     assert!(said.is_unreachable(), "{said}");
     assert!(TcpStream::connect(&address).await.is_err());
+}
+
+async fn run(operator: &Operator, endpoint: &Endpoint, job: &Job) -> Result<Report, Error> {
+    let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+    let deadline = Instant::now() + Duration::from_secs(20);
+    operator.agents.run(endpoint, job, &Wait { deadline, stop: &stop, progress: &progress }).await
+}
+
+fn reset() -> Job {
+    Job::Reset { cluster_id: String::new() }
+}
+
+#[tokio::test]
+async fn a_clean_machine_is_told_as_clean_and_its_reset_changes_nothing() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let mut called = operator.agents.connect(&endpoint, Role::Observer).await.unwrap();
+    assert_eq!(called.cluster_status().await.unwrap().standing, Standing::Clean);
+    let report = run(&operator, &endpoint, &reset()).await.unwrap();
+    assert_eq!(report.changes, 0);
+}
+
+#[tokio::test]
+async fn a_failed_run_says_where_it_stood() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let job = Job::NodeSet(super::NodeSettings { node_name: "worker-1".into(), ..Default::default() });
+    let Err(Error::Run { failure, .. }) = run(&operator, &endpoint, &job).await else { panic!("must fail") };
+    assert_eq!((failure.step.as_str(), failure.run_id.is_empty()), ("labels", false));
+    assert!(failure.message.contains("no node worker-1"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn a_second_caller_waits_for_the_first_run() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
+    agent.host.gate.forget_permits(100);
+    let job = reset();
+    let (first, second) = (run(&operator, &endpoint, &job), run(&operator, &endpoint, &job));
+    let open = async {
+        while agent.runner.current().is_none() {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        agent.host.gate.add_permits(2);
+    };
+    let (first, second, ()) = tokio::join!(first, second, open);
+    assert_ne!(first.unwrap().run_id, second.unwrap().run_id);
+}
+
+/// Passes bytes on, until told to cut what is open; new connections are then passed on again.
+async fn wire(agent: &str) -> (String, Arc<tokio::sync::Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, agent) = (listener.local_addr().unwrap().to_string(), agent.to_owned());
+    let cut = Arc::new(tokio::sync::Notify::new());
+    let scissors = Arc::clone(&cut);
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(&agent).await.unwrap();
+            let scissors = Arc::clone(&scissors);
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = scissors.notified() => {}
+                }
+            });
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn a_run_is_found_again_after_the_connection_broke() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
+    agent.host.gate.forget_permits(100);
+    let (address, cut) = wire(&agent.address).await;
+    let endpoint = Endpoint { address, ..endpoint };
+    let trouble = async {
+        while agent.runner.current().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let id = agent.runner.current().unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cut.notify_waiters();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        agent.host.gate.add_permits(1);
+        id
+    };
+    let job = reset();
+    let (report, id) = tokio::join!(run(&operator, &endpoint, &job), trouble);
+    assert_eq!(report.unwrap().run_id, id);
+}
+
+#[tokio::test]
+async fn a_machine_that_stays_away_is_given_up_at_the_deadline() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
+    drop(agent);
+    let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+    let wait = Wait { deadline: Instant::now() + Duration::from_millis(200), stop: &stop, progress: &progress };
+    let given_up = operator.agents.run(&endpoint, &reset(), &wait).await.unwrap_err();
+    assert!(given_up.is_unreachable(), "{given_up}");
 }
