@@ -173,6 +173,10 @@ class Control:
         self.pve.network["latency"] = float(seconds)
         self.pve.faults.on_clear(lambda: self.pve.network.__setitem__("latency", before))
 
+    async def _fault_hide(self, vm: str) -> None:
+        self.pve.hidden.add(self._vm(vm).vmid)
+        self.pve.faults.on_clear(self.pve.hidden.clear)
+
     async def _fault_lock(self, vm: str, lock: str = "backup") -> None:
         found = self._vm(vm)
         self.pve.snapshot_lock(found.vmid, lock)

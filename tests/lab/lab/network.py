@@ -82,6 +82,10 @@ class Network:
         if os.path.exists(f"/run/netns/{namespace}"):
             await run("ip", "netns", "del", namespace)
 
+    async def unplug_nic(self, vmid: int, index: int) -> None:
+        """Takes one cable of a container away, and its other end with it."""
+        await run_any("ip", "-n", self.namespace, "link", "del", f"veth{vmid}i{index}")
+
     async def plug_vm(self, vmid: int, index: int, bridge: str) -> str:
         """A tap device on a bridge; its name."""
         port = f"tap{vmid}i{index}"

@@ -84,6 +84,14 @@ class Machine:
         """Unplugs a disk; False when that has to wait for the next start."""
         return True
 
+    async def plug_nic(self, nic: Nic) -> bool:
+        """Plugs a network device in; False when that has to wait for the next start."""
+        return True
+
+    async def unplug_nic(self, index: int) -> bool:
+        """Unplugs a network device; False when that has to wait for the next start."""
+        return True
+
     async def grow_disk(self, key: str, size: int) -> None:
         """Tells the running system that a disk has grown; a file of a stopped VM is grown elsewhere."""
 

@@ -16,7 +16,7 @@ import signal
 from .. import cgroups, iso
 from ..network import Network
 from ..run import Failed, run, run_any
-from . import CannotStart, Drive, Machine
+from . import CannotStart, Drive, Machine, Nic
 
 HERE = pathlib.Path(__file__).parent
 SEED = "/var/lib/cloud/seed/nocloud"
@@ -138,6 +138,15 @@ class Container(Machine):
         seed = self.plan.folder / "seed"
         seed.mkdir(parents=True, exist_ok=True, mode=0o700)
         return seed
+
+    async def plug_nic(self, nic: Nic) -> bool:
+        if self._running_leader() is not None:
+            await self.network.plug_container(self.plan.vmid, nic.index, nic.mac, nic.bridge)
+        return True
+
+    async def unplug_nic(self, index: int) -> bool:
+        await self.network.unplug_nic(self.plan.vmid, index)
+        return True
 
     async def execute(self, argv: list[str], stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         leader = self._running_leader()

@@ -26,6 +26,7 @@ EMULATED_CPU = "Nehalem" if platform.machine() == "x86_64" else "max"
 SERIAL = {"x86_64": "ttyS0", "aarch64": "ttyAMA0"}
 # A started QEMU is in control of its sockets long before; a broken command line ends at once.
 QMP_TIMEOUT = 30
+AGENT_TIMEOUT = 60
 
 
 class VirtualMachine(Machine):
@@ -116,10 +117,12 @@ class VirtualMachine(Machine):
 
     async def attach_disk(self, drive: Drive) -> bool:
         bus, device = device_of(drive)
+        where = {"bus": bus} if bus else {}
+        key = drive.key
         try:
             await self.qmp.call("blockdev-add", **block_node(drive))
-            await self.qmp.call("device_add", driver=device, bus=bus, drive=f"disk-{drive.key}", id=f"dev-{drive.key}",
-                                serial=f"drive-{drive.key}")
+            serial = f"drive-{key}"
+            await self.qmp.call("device_add", driver=device, **where, drive=f"disk-{key}", id=f"dev-{key}", serial=serial)
         except NoAnswer as problem:
             raise Failed(f"hotplug problem - {problem}") from problem
         return True
@@ -136,6 +139,28 @@ class VirtualMachine(Machine):
             pass
         return False
 
+    async def plug_nic(self, nic: Nic) -> bool:
+        try:
+            port = await self.network.plug_vm(self.plan.vmid, nic.index, nic.bridge)
+            tap = {"ifname": port, "script": "no", "downscript": "no"}
+            await self.qmp.call("netdev_add", type="tap", id=port, **tap)
+            await self.qmp.call("device_add", driver="virtio-net-pci", netdev=port, mac=nic.mac, id=f"nic-{nic.index}")
+            return True
+        except NoAnswer:
+            return False
+
+    async def unplug_nic(self, index: int) -> bool:
+        try:
+            await self.qmp.call("device_del", id=f"nic-{index}")
+            for _ in range(50):
+                await asyncio.sleep(0.1)
+                with contextlib.suppress(NoAnswer):
+                    await self.qmp.call("netdev_del", id=f"tap{self.plan.vmid}i{index}")
+                    return True
+        except NoAnswer:
+            pass
+        return False
+
     async def grow_disk(self, key: str, size: int) -> None:
         await self.qmp.call("block_resize", **{"node-name": f"disk-{key}", "size": size})
 
@@ -146,6 +171,7 @@ class VirtualMachine(Machine):
             raise Failed(str(problem)) from problem
 
     async def _execute(self, argv: list[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        await self._until_the_agent_runs()
         arguments = {"path": "/usr/bin/env", "arg": list(argv), "capture-output": True}
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
@@ -156,6 +182,17 @@ class VirtualMachine(Machine):
                 out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
                 return status.get("exitcode", 128 + status.get("signal", 0)), out, err
             await asyncio.sleep(0.1)
+
+    async def _until_the_agent_runs(self) -> None:
+        """A machine that is still booting is worth waiting for."""
+        for _ in range(AGENT_TIMEOUT):
+            with contextlib.suppress(NoAnswer):
+                await self.guest.call("guest-ping", timeout=2)
+                return
+            if self.process is None or self.process.returncode is not None:
+                break
+            await asyncio.sleep(0.5)
+        raise NoAnswer("no guest agent answers: the machine has not booted, or its image has none")
 
     async def agent(self, command: str) -> object | None:
         try:
@@ -175,7 +212,7 @@ def command_line(plan, acceleration: str) -> list[str]:
     argv = [
         f"qemu-system-{machine}",
         *("-name", plan.name, "-nodefaults", "-display", "none", "-no-user-config"),
-        *("-machine", "q35,usb=off" if machine == "x86_64" else "virt", "-accel", acceleration),
+        *("-machine", machine_type(config), "-accel", acceleration),
         *("-cpu", cpu_model(config, acceleration), "-smp", str(cores)),
         *("-m", str(config.get("memory", 512)).split("=")[-1], "-uuid", plan.uuid),
         *("-smbios", f"type=1,manufacturer=QEMU,product=Groundwork lab,uuid={plan.uuid}"),
@@ -187,6 +224,13 @@ def command_line(plan, acceleration: str) -> list[str]:
         *("-device", "virtio-scsi-pci,id=scsi"),
     ]
     return [*argv, *boot_arguments(plan), *(word for drive in plan.drives for word in drive_arguments(drive))]
+
+
+def machine_type(config: dict) -> str:
+    """As PVE: the old chipset unless the configuration names the newer one, whose root bus takes no hot plug."""
+    if platform.machine() != "x86_64":
+        return "virt"
+    return "q35,usb=off" if "q35" in str(config.get("machine", "")) else "pc,usb=off"
 
 
 def cpu_model(config: dict, acceleration: str) -> str:
@@ -243,5 +287,5 @@ def network_devices(nics: list[Nic], ports: list[str]) -> list[str]:
     argv = []
     for nic, port in zip(nics, ports, strict=True):
         netdev = f"tap,id={port},ifname={port},script=no,downscript=no"
-        argv += ["-netdev", netdev, "-device", f"virtio-net-pci,netdev={port},mac={nic.mac},romfile="]
+        argv += ["-netdev", netdev, "-device", f"virtio-net-pci,netdev={port},mac={nic.mac},id=nic-{nic.index},romfile="]
     return argv

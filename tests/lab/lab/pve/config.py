@@ -9,11 +9,14 @@ from fakepve.qemu import DRIVE_KEY, drives_of, join_drive, split_drive, volume_r
 from fakepve.routing import split_list
 from fakepve.server import ok
 
+from ..run import Failed
+from .power import nic_of
+
 UPDATE = "/nodes/{node}/qemu/{vmid}/config"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 ALWAYS_LIVE = re.compile(
     r"description|hookscript|lock|migrate_\w+|name|onboot|protection|shares|startup|tags|vmstatestorage|cpuunits|"
-    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+|net\d+"
+    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+"
 )
 # Options of an attached disk that change while it is in use.
 LIVE_DISK_OPTIONS = re.compile(r"(m?bps|iops)\w*|backup|replicate|size")
@@ -32,6 +35,18 @@ class Config:
         if "memory" in config:
             config["memory"] = str(config["memory"])
         return ok({**config, "digest": vm.digest()})
+
+    async def _pending(self, request):
+        vm = self._vm(request, "VM.Audit")
+        rows = []
+        for key in sorted({*vm.config, *vm.pending}):
+            row = {"key": key}
+            if key in vm.config:
+                row["value"] = vm.config[key]
+            if key in vm.pending:
+                row |= {"delete": 1} if vm.pending[key] is None else {"pending": vm.pending[key]}
+            rows.append(row)
+        return ok([*rows, {"key": "digest", "value": vm.digest()}])
 
     async def _apply_config(self, vm, user, p):
         values = normalised(p)
@@ -91,9 +106,22 @@ class Config:
     async def _takes_effect(self, vm, key: str, value) -> bool:
         if ALWAYS_LIVE.fullmatch(key):
             return True
-        if re.fullmatch(r"(scsi|virtio)\d+", key) and "disk" in str(vm.config.get("hotplug", "network,disk,usb")):
+        classes = str(vm.config.get("hotplug", "network,disk,usb"))
+        if re.fullmatch(r"(scsi|virtio)\d+", key) and "disk" in classes:
             return await self._replug(vm, key, vm.config.get(key), value)
+        if re.fullmatch(r"net\d+", key) and "network" in classes:
+            return await self._replug_nic(vm, key, vm.config.get(key), value)
         return False
+
+    async def _replug_nic(self, vm, key: str, old, new) -> bool:
+        """Another MAC address or bridge is another device; anything else is a setting on the host's side."""
+        machine = self.machines.get(vm.vmid)
+        before, after = (nic_of(key, str(value)) if value else None for value in (old, new))
+        if machine is None or (before and after and (before.mac, before.bridge) == (after.mac, after.bridge)):
+            return True
+        if before and not await machine.unplug_nic(before.index):
+            return False
+        return after is None or await machine.plug_nic(after)
 
     async def _replug(self, vm, key: str, old, new) -> bool:
         """Plugs a disk in or out; options of a disk that stays wait, but for its limits."""
@@ -104,7 +132,11 @@ class Config:
             return not any(not LIVE_DISK_OPTIONS.fullmatch(option) for option in changed_options(old, new))
         if old and not await machine.detach_disk(key):
             return False
-        return not new or await machine.attach_disk(self._drive(vm.node, key, *split_drive(new)))
+        try:
+            return not new or await machine.attach_disk(self._drive(vm.node, key, *split_drive(new)))
+        except Failed as problem:
+            # The change stays pending, as on a real host.
+            raise PveError(400, "Parameter verification failed.", {key: str(problem)}) from problem
 
     async def _change_media(self, vm, before: dict[str, str]) -> None:
         machine = self.machines.get(vm.vmid)
