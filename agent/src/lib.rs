@@ -1,11 +1,21 @@
 //! The node agent: converges a machine's operating system and runs its Kubernetes operations.
 
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod enrol;
+pub mod facts;
 pub mod gate;
+pub mod host;
 pub mod identity;
+pub mod life;
+pub mod log;
+pub mod notify;
 pub mod records;
+pub mod run;
 pub mod server;
+pub mod spec;
 pub mod state;
+pub mod step;
+pub mod steps;
 pub mod tls;

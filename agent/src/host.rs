@@ -1,0 +1,316 @@
+//! The only door to the operating system: files, programs, the runtime's socket. Everything else is derived from these.
+//!
+//! Small files are read synchronously, for a read of `/proc` takes microseconds; what may take time is asynchronous.
+//! [`linux`] is the real machine, [`fake`] an imitation for tests. `dpkg`, `fstab` and `units` understand what the system says.
+
+pub mod dpkg;
+pub mod fstab;
+pub mod linux;
+pub mod units;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime};
+
+/// A future kept behind a pointer, for traits that are used as objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where lines go that a program prints while it runs.
+pub type Lines<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// A machine.
+pub trait Host: Send + Sync {
+    /// The time by the machine's clock.
+    fn now(&self) -> SystemTime;
+
+    /// The content of a file; `None` if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// What stands at a path, links not followed; `None` if nothing does.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError>;
+
+    /// Names in a folder, sorted; none if there is no such folder.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    fn list(&self, folder: &str) -> Result<Vec<String>, HostError>;
+
+    /// Replaces a file as a whole (temporary file, fsync, rename) and makes the folders it needs.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old file then still stands.
+    fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError>;
+
+    /// Removes a file; content if there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be removed.
+    fn remove(&self, path: &str) -> Result<(), HostError>;
+
+    /// Writes into a file of the kernel, such as those of `/proc/sys`.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn poke(&self, path: &str, value: &str) -> Result<(), HostError>;
+
+    /// What a block device starts and ends with, and whether something holds it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn probe(&self, device: &str) -> Result<Option<Probe>, HostError>;
+
+    /// Runs a program to its end. A non-zero exit is an [`Output`], not an error.
+    ///
+    /// **Cancel:** a program that is a [unit](Command::unit) goes on, others are killed.
+    fn run<'a>(&'a self, command: &'a Command, lines: Lines<'a>) -> BoxFuture<'a, Result<Output, HostError>>;
+
+    /// Waits for programs that an earlier agent has started as units and left behind.
+    fn settle<'a>(&'a self, lines: Lines<'a>) -> BoxFuture<'a, Result<(), HostError>>;
+
+    /// What a container runtime says about itself on its CRI socket.
+    fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>>;
+}
+
+impl dyn Host + '_ {
+    /// The text of a file; `None` if there is none. Bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn text(&self, path: &str) -> Result<Option<String>, HostError> {
+        Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Whether anything stands at a path.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn exists(&self, path: &str) -> Result<bool, HostError> {
+        Ok(self.stat(path)?.is_some())
+    }
+
+    /// Runs a program that must end well.
+    ///
+    /// # Errors
+    /// When it does not, with the last lines it printed.
+    pub async fn run_ok(&self, command: &Command, lines: Lines<'_>) -> Result<Output, HostError> {
+        let output = self.run(command, lines).await?;
+        if output.code == Some(0) { Ok(output) } else { Err(HostError::failed(command, &output)) }
+    }
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// File, folder, …
+    pub kind: Kind,
+    /// Who may do what with it.
+    pub access: Access,
+    /// When its content was last changed.
+    pub modified: SystemTime,
+}
+
+/// Kinds of things in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link and where it leads.
+    Link(String),
+    /// A device, socket or pipe.
+    Other,
+}
+
+/// Mode and owner of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Access {
+    /// Root's, readable by all.
+    pub const OPEN: Self = Self { mode: 0o644, uid: 0, gid: 0 };
+    /// Root's alone.
+    pub const PRIVATE: Self = Self { mode: 0o600, uid: 0, gid: 0 };
+}
+
+/// What can be said about a block device before it is formatted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Size in bytes.
+    pub size: u64,
+    /// First and last mebibyte hold nothing but zeros.
+    pub zeros: bool,
+    /// Mounted, part of something, or otherwise in use.
+    pub busy: bool,
+}
+
+/// What a container runtime says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtime {
+    /// "containerd"
+    pub name: String,
+    /// "1.7.24"
+    pub version: String,
+    /// Conditions that do not hold, readable. The network's is not among them: it waits for a CNI plugin.
+    pub complaints: Vec<String>,
+}
+
+/// A program with its arguments; never a shell line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Absolute path.
+    pub program: String,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Additions to the environment.
+    pub env: Vec<(String, String)>,
+    /// Given to the program's standard input.
+    pub stdin: Option<Vec<u8>>,
+    /// Life of the program.
+    pub timeout: Duration,
+    /// Run as the transient systemd unit `groundwork-op-<this>`, which survives the agent.
+    pub unit: Option<String>,
+}
+
+impl Command {
+    /// A program that takes seconds at most.
+    #[must_use]
+    pub fn new<A: Into<String>>(program: &str, args: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            program: program.to_owned(),
+            args: args.into_iter().map(Into::into).collect(),
+            env: Vec::new(),
+            stdin: None,
+            timeout: Duration::from_secs(60),
+            unit: None,
+        }
+    }
+
+    /// With an addition to its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this on its standard input. Not for units.
+    #[must_use]
+    pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(text.into());
+        self
+    }
+
+    /// With another life span.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// As a transient unit: it goes on when the agent is restarted, and the next run waits for it.
+    #[must_use]
+    pub fn unit(mut self, name: &str) -> Self {
+        self.unit = Some(name.to_owned());
+        self
+    }
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.program)?;
+        self.args.iter().try_for_each(|arg| write!(f, " {arg}"))
+    }
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// `None`: ended by a signal.
+    pub code: Option<i32>,
+    /// For a unit: what it printed on either.
+    pub stdout: String,
+    /// What it printed as errors.
+    pub stderr: String,
+}
+
+/// Something the machine did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A file operation.
+    #[error("cannot {act} {path}")]
+    File {
+        /// "read", "write", …
+        act: &'static str,
+        /// Which.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program that could not be started or followed.
+    #[error("cannot run {program}")]
+    Spawn {
+        /// Which.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program that ended badly.
+    #[error("{command} ended with {status}{}", tail.last().map(|line| format!(": {line}")).unwrap_or_default())]
+    Failed {
+        /// Program and arguments.
+        command: String,
+        /// "exit code 1", "a signal"
+        status: String,
+        /// The last lines it printed.
+        tail: Vec<String>,
+    },
+    /// A program that took too long.
+    #[error("{command} did not end within {after_s} s")]
+    TimedOut {
+        /// Program and arguments.
+        command: String,
+        /// Its life span.
+        after_s: u64,
+    },
+    /// A CRI socket that does not answer as one.
+    #[error("no container runtime answers on {socket}: {why}")]
+    Runtime {
+        /// Which.
+        socket: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl HostError {
+    fn failed(command: &Command, output: &Output) -> Self {
+        let status = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+        let mut tail: Vec<_> = output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect();
+        tail.retain(|line| !line.trim().is_empty());
+        tail.drain(..tail.len().saturating_sub(TAIL));
+        Self::Failed { command: command.to_string(), status, tail }
+    }
+
+    /// The last lines printed by the program that failed.
+    #[must_use]
+    pub fn tail(&self) -> &[String] {
+        if let Self::Failed { tail, .. } = self { tail } else { &[] }
+    }
+}
+
+/// Lines of a failed program's output that are kept.
+const TAIL: usize = 20;

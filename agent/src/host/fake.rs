@@ -1,0 +1,1 @@
+//! An imitation of a machine, for tests.

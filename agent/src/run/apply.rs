@@ -1,0 +1,143 @@
+//! Plan, apply, plan again: what a specification still needs, and how it gets it.
+
+use super::{Failure, Outcome, RunCx};
+use crate::facts;
+use crate::host::Host;
+use crate::spec::NodeSpec;
+use crate::step::{self, AnyStep, Change, StepError, Todo, Verb, Wait};
+use crate::steps;
+use std::error::Error;
+use std::time::Instant;
+
+/// What a specification still needs on this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order they would be made.
+    pub changes: Vec<PlannedChange>,
+    /// What is left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A change and the step that wants it. `Display` is the line of a drift list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedChange {
+    /// Which step.
+    pub step: &'static str,
+    /// What it found and wants.
+    pub change: Change,
+}
+
+impl std::fmt::Display for PlannedChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step, self.change)
+    }
+}
+
+/// A step, or part of it, that this machine cannot do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Which step.
+    pub step: &'static str,
+    /// The fact that says so.
+    pub reason: String,
+}
+
+/// A step that could not say what it needs.
+#[derive(Debug, thiserror::Error)]
+#[error("step {step} cannot be planned")]
+pub struct PlanError {
+    /// Which.
+    pub step: &'static str,
+    /// Why.
+    pub source: StepError,
+}
+
+/// What `spec` still needs. Nothing is done.
+///
+/// # Errors
+/// The first step that cannot be planned.
+pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    for step in steps::steps(spec) {
+        let name = step.name();
+        let todo = step.missing(host).await.map_err(|source| PlanError { step: name, source })?;
+        // To wait is no difference, unless waiting is all that a step can do about one.
+        let only = todo.changes.len() == 1;
+        let differs = |change: &Change| match &change.verb {
+            Verb::Wait(Wait::Runtime(_)) => only,
+            Verb::Wait(Wait::CloudInit | Wait::Clock) => false,
+            _ => true,
+        };
+        let changes = todo.changes.into_iter().filter(differs);
+        plan.changes.extend(changes.map(|change| PlannedChange { step: name, change }));
+        plan.skipped.extend(todo.skipped.into_iter().map(|reason| Skipped { step: name, reason }));
+    }
+    Ok(plan)
+}
+
+/// Makes the machine what `spec` says: the job behind `Apply`.
+///
+/// # Errors
+/// The first change that failed, the first step that did not converge, or a cancellation.
+pub async fn apply(cx: RunCx, spec: NodeSpec) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    let lines = |line: &str| cx.output("earlier run", line);
+    cx.host().settle(&lines).await.map_err(|error| failure("", "", &StepError::Host(error)))?;
+    for step in steps::steps(&spec) {
+        outcome.changes += converge(&cx, &*step).await?;
+    }
+    outcome.reboot_needed = facts::reboot_required(cx.host());
+    Ok(outcome)
+}
+
+/// One step to its end.
+async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
+    let name = step.name();
+    if cx.is_cancelled() {
+        return Err(Failure::cancelled(name));
+    }
+    let todo = look(cx, step).await?;
+    for reason in &todo.skipped {
+        cx.skipped(name, reason);
+    }
+    let count = u32::try_from(todo.changes.len()).unwrap_or(u32::MAX);
+    if count == 0 {
+        return Ok(0);
+    }
+    cx.step_began(name, count);
+    for change in &todo.changes {
+        if cx.is_cancelled() {
+            return Err(Failure::cancelled(name));
+        }
+        let began = Instant::now();
+        let lines = |line: &str| cx.output(name, line);
+        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.finding, &error))?;
+        cx.change_made(name, &change.finding, &change.why, began.elapsed());
+    }
+    let left = look(cx, step).await?.changes;
+    let Some(first) = left.first() else { return Ok(count) };
+    let lines: Vec<_> = left.iter().map(|change| change.finding.as_str()).collect();
+    let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));
+    Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
+}
+
+async fn look(cx: &RunCx, step: &dyn AnyStep) -> Result<Todo, Failure> {
+    step.missing(cx.host()).await.map_err(|error| failure(step.name(), "", &error))
+}
+
+fn failure(step: &str, change: &str, error: &StepError) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Failure {
+        step: step.to_owned(),
+        change: change.to_owned(),
+        message,
+        output: error.tail().to_vec(),
+        cancelled: false,
+    }
+}

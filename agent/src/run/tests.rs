@@ -1,0 +1,1 @@
+//! Runs: one at a time, told to whoever listens, now or later.

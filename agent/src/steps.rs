@@ -1,0 +1,82 @@
+//! *The* ordered list of steps: from a specification to what looks after it.
+//!
+//! Order matters: the first boot's end and the clock before anything that checks a certificate, modules before their sysctls,
+//! packages before their configuration, configuration before services. A new step is a file here and a line in [`steps`].
+
+mod commands;
+mod container_runtime;
+mod files;
+mod filesystems;
+mod gates;
+mod hostname;
+mod hosts;
+mod kernel_modules;
+mod mounts;
+mod packages;
+mod repositories;
+mod services;
+mod swap;
+mod sysctls;
+
+use crate::spec::NodeSpec;
+use crate::step::AnyStep;
+
+/// Names of all steps, in order.
+pub const NAMES: [&str; 15] = [
+    "first_boot",
+    "time_sync",
+    "hostname",
+    "hosts",
+    "swap",
+    "kernel_modules",
+    "sysctls",
+    "repositories",
+    "packages",
+    "filesystems",
+    "mounts",
+    "files",
+    "container_runtime",
+    "services",
+    "commands",
+];
+
+/// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.
+#[must_use]
+pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
+    let spec = spec.complete();
+    let claimed = claimed(&spec);
+    vec![
+        Box::new(gates::FirstBoot),
+        Box::new(gates::Clock(spec.time_sync == Some(true))),
+        Box::new(hostname::Hostname(spec.hostname)),
+        Box::new(hosts::Hosts(spec.hosts)),
+        Box::new(swap::Swap(spec.swap)),
+        Box::new(kernel_modules::KernelModules(spec.kernel_modules)),
+        Box::new(sysctls::Sysctls(spec.sysctls)),
+        Box::new(repositories::Repositories(spec.repositories)),
+        Box::new(packages::Packages(spec.packages)),
+        Box::new(filesystems::Filesystems(spec.filesystems.clone())),
+        Box::new(mounts::Mounts { wanted: spec.mounts, filesystems: spec.filesystems }),
+        Box::new(files::Files { wanted: spec.files, claimed }),
+        Box::new(container_runtime::Containerd(spec.container_runtime)),
+        Box::new(services::Services(spec.services)),
+        Box::new(commands::Commands(spec.commands)),
+    ]
+}
+
+/// Beginnings of paths that other steps than `files` have written over and still need.
+fn claimed(spec: &NodeSpec) -> Vec<&'static str> {
+    let containerd = spec.container_runtime.as_ref().map(|_| container_runtime::CONFIG);
+    containerd.into_iter().chain(spec.swap.map(|_| swap::ZRAM)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_steps_in_order() {
+        let names: Vec<_> = steps(&NodeSpec::default()).iter().map(|step| step.name()).collect();
+        assert_eq!(names, NAMES);
+    }
+}

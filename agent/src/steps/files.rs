@@ -1,0 +1,121 @@
+//! Files as they are declared: content, mode, owner. What stood there before the first write comes back when one is no longer declared.
+
+use crate::host::{Access, Host, HostError, Kind};
+use crate::spec::FileSpec;
+use crate::step::{self, File, Step, StepError, Todo, Verb};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Files by path.
+pub(super) struct Files {
+    /// As they are declared.
+    pub(super) wanted: BTreeMap<String, FileSpec>,
+    /// Beginnings of paths that other steps have written over and still need.
+    pub(super) claimed: Vec<&'static str>,
+}
+
+impl Step for Files {
+    fn name(&self) -> &'static str {
+        "files"
+    }
+
+    async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
+        let mut todo = step::restores(host, &self.claimed(host)?)?;
+        let accounts = Accounts::read(host)?;
+        for (path, want) in &self.wanted {
+            let file = File { access: accounts.access(path, want)?, ..File::theirs(path, want.content.clone()) };
+            if let Some(finding) = difference(host, &file)? {
+                todo.push(format!("{path} {finding}"), Verb::Write(file), "it is declared");
+            }
+        }
+        Ok(todo)
+    }
+}
+
+impl Files {
+    fn claimed(&self, host: &dyn Host) -> Result<BTreeSet<String>, HostError> {
+        let originals = step::originals(host)?.into_iter();
+        let others = originals.filter(|path| self.claimed.iter().any(|begin| path.starts_with(begin)));
+        Ok(others.chain(self.wanted.keys().cloned()).collect())
+    }
+}
+
+/// What is different, if anything. Content is never shown.
+fn difference(host: &dyn Host, want: &File) -> Result<Option<String>, StepError> {
+    let Some(found) = host.stat(&want.path)? else { return Ok(Some("is missing".to_owned())) };
+    match found.kind {
+        Kind::File if host.read(&want.path)?.as_ref() != Some(&want.content) => Ok(Some("differs".to_owned())),
+        Kind::File => Ok(access(found.access, want.access)),
+        Kind::Link(to) => Ok(Some(format!("is a link to {to}"))),
+        Kind::Folder | Kind::Other => {
+            let why = "something that is not a file stands there; move it away first";
+            Err(StepError::refused(format!("writing {}", want.path), why))
+        }
+    }
+}
+
+fn access(found: Access, want: Access) -> Option<String> {
+    if found.mode != want.mode {
+        return Some(format!("has mode {:04o}, not {:04o}", found.mode, want.mode));
+    }
+    ((found.uid, found.gid) != (want.uid, want.gid))
+        .then(|| format!("belongs to {}:{}, not {}:{}", found.uid, found.gid, want.uid, want.gid))
+}
+
+/// The machine's own users and groups.
+struct Accounts {
+    users: String,
+    groups: String,
+}
+
+impl Accounts {
+    fn read(host: &dyn Host) -> Result<Self, HostError> {
+        let text = |path| Ok(host.text(path)?.unwrap_or_default());
+        Ok(Self { users: text("/etc/passwd")?, groups: text("/etc/group")? })
+    }
+
+    fn access(&self, path: &str, want: &FileSpec) -> Result<Access, StepError> {
+        let default = if want.sensitive { 0o600 } else { 0o644 };
+        let mode = want.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(default);
+        let uid = number(&self.users, want.owner.as_deref(), path, "user")?;
+        let gid = number(&self.groups, want.group.as_deref(), path, "group")?;
+        Ok(Access { mode, uid, gid })
+    }
+}
+
+/// The third field of `/etc/passwd` and `/etc/group` alike.
+fn number(accounts: &str, who: Option<&str>, path: &str, kind: &str) -> Result<u32, StepError> {
+    let Some(who) = who else { return Ok(0) };
+    if let Ok(number) = who.parse() {
+        return Ok(number);
+    }
+    let found = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(who)).then(|| fields.nth(1)).flatten()?.parse().ok()
+    });
+    found.ok_or_else(|| StepError::unsupported(format!("the owner of {path}"), format!("there is no {kind} {who:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_a_name_or_a_number() {
+        let accounts = Accounts {
+            users: "root:x:0:0::/root:/bin/sh\nwww-data:x:33:33::/:/bin/false\n".to_owned(),
+            groups: "root:x:0:\nadm:x:4:syslog\n".to_owned(),
+        };
+        let file = |owner: &str, group: &str, mode: Option<&str>| FileSpec {
+            owner: Some(owner.to_owned()),
+            group: Some(group.to_owned()),
+            mode: mode.map(str::to_owned),
+            sensitive: true,
+            ..FileSpec::default()
+        };
+        let access = |file| accounts.access("/x", &file);
+        assert_eq!(access(file("www-data", "adm", None)).unwrap(), Access { mode: 0o600, uid: 33, gid: 4 });
+        assert_eq!(access(file("7", "8", Some("0755"))).unwrap(), Access { mode: 0o755, uid: 7, gid: 8 });
+        let error = access(file("nobody-else", "adm", None)).unwrap_err().to_string();
+        assert_eq!(error, "the owner of /x is not possible here: there is no user \"nobody-else\"");
+    }
+}

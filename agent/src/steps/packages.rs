@@ -1,0 +1,147 @@
+//! Packages: installed at their version, held, or absent; everything in one transaction.
+//!
+//! Source: apt_preferences(5), dpkg(1). Versions are pinned in a file of ours, so that whoever upgrades the machine gets the same;
+//! it also tells which holds are ours. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
+
+use crate::host::dpkg::{self, version_matches};
+use crate::host::{Host, HostError};
+use crate::spec::Package;
+use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_policy};
+use std::collections::BTreeMap;
+
+pub(super) struct Packages(pub(super) BTreeMap<String, Package>);
+
+impl Step for Packages {
+    fn name(&self) -> &'static str {
+        "packages"
+    }
+
+    async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
+        let mut todo = Todo::default();
+        if !host.exists(dpkg::STATUS)? {
+            return match self.0.is_empty() {
+                true => Ok(todo),
+                false => Err(StepError::unsupported(
+                    "installing packages",
+                    "only dpkg (Debian, Ubuntu) is known to this agent",
+                )),
+            };
+        }
+        let installed = dpkg::Packages::read(host)?;
+        self.let_go(host, &installed, &mut todo)?;
+        self.pins(host, &mut todo)?;
+        if !self.0.is_empty() {
+            let transacted = self.transaction(&installed, &mut todo);
+            self.holds(&installed, &transacted, &mut todo);
+            if left_policy(host)?.is_some() && todo.changes.is_empty() {
+                let verb = Verb::Remove(left_policy(host)?.unwrap_or_default());
+                todo.push(
+                    "an interrupted installation keeps services from starting",
+                    verb,
+                    "its policy was left behind",
+                );
+            }
+        }
+        Ok(todo)
+    }
+}
+
+impl Packages {
+    /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
+    fn let_go(&self, host: &dyn Host, installed: &dpkg::Packages, todo: &mut Todo) -> Result<(), HostError> {
+        let pins = host.text(PINS)?.unwrap_or_default();
+        for name in pins.lines().filter_map(|line| line.strip_prefix("Package: ")) {
+            let wanted = self.0.get(name).is_some_and(|package| package.hold == Some(true));
+            if !wanted && installed.get(name).is_some_and(|package| package.held) {
+                let verb = Verb::Hold { package: name.to_owned(), held: false };
+                todo.push(format!("{name} is held"), verb, "its hold is no longer declared");
+            }
+        }
+        Ok(())
+    }
+
+    /// One paragraph for each package that is held or has a version.
+    fn pins(&self, host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+        let paragraphs: Vec<_> = self
+            .0
+            .iter()
+            .filter(|(_, package)| package.hold == Some(true) || package.version.is_some())
+            .map(|(name, package)| match &package.version {
+                Some(version) => format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"),
+                // No version: any will do, this only marks the hold as ours.
+                None => format!("Package: {name}\nPin: version *\nPin-Priority: 500\n"),
+            })
+            .collect();
+        let present = host.text(PINS)?;
+        if paragraphs.is_empty() {
+            if present.is_some() {
+                todo.push(format!("{PINS} is no longer wanted"), Verb::Remove(PINS.to_owned()), "nothing is pinned");
+            }
+            return Ok(());
+        }
+        let want = format!("{HEAD}{}", paragraphs.join("\n"));
+        if present.as_deref() != Some(&want) {
+            let finding = if present.is_some() { "differs" } else { "is missing" };
+            todo.push(
+                format!("{PINS} {finding}"),
+                Verb::Write(File::ours(PINS, want)),
+                "apt must not choose other versions",
+            );
+        }
+        Ok(())
+    }
+
+    /// The one transaction, and the packages in it.
+    fn transaction(&self, installed: &dpkg::Packages, todo: &mut Todo) -> Vec<&str> {
+        let mut transaction = Transaction { repair: !installed.broken.is_empty(), ..Transaction::default() };
+        let mut wrong = Vec::new();
+        for (name, want) in &self.0 {
+            let finding = match (installed.get(name), want) {
+                (Some(_), Package { absent: true, .. }) => {
+                    transaction.remove.push(name.clone());
+                    format!("{name} is installed")
+                }
+                (None, Package { absent: true, .. }) => continue,
+                (None, want) => {
+                    transaction.install.push((name.clone(), want.version.clone()));
+                    format!("{name} is not installed")
+                }
+                (Some(found), Package { version: Some(version), .. }) if !version_matches(&found.version, version) => {
+                    transaction.install.push((name.clone(), want.version.clone()));
+                    format!("{name} is {}, not {version}", found.version)
+                }
+                (Some(_), _) => continue,
+            };
+            wrong.push((name.as_str(), finding));
+        }
+        if transaction.repair {
+            let first = installed.broken.first().map_or("", String::as_str);
+            let finding = format!("an earlier installation was interrupted ({first} is half done)");
+            wrong.insert(0, ("", finding));
+        }
+        if !wrong.is_empty() {
+            let findings: Vec<_> = wrong.iter().map(|(_, finding)| finding.as_str()).collect();
+            todo.push(findings.join(", "), Verb::Packages(transaction), "declared");
+        }
+        wrong.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// A transaction may take a hold away, so those it touches are held again.
+    fn holds(&self, installed: &dpkg::Packages, transacted: &[&str], todo: &mut Todo) {
+        for (name, want) in &self.0 {
+            let held = installed.get(name).is_some_and(|package| package.held);
+            let touched = transacted.contains(&name.as_str());
+            let verb = |held| Verb::Hold { package: name.clone(), held };
+            match want.hold {
+                Some(true) if !held || touched => {
+                    todo.push(format!("{name} is not held"), verb(true), "upgrades must not touch it")
+                }
+                Some(false) if held => todo.push(format!("{name} is held"), verb(false), "declared"),
+                _ => (),
+            }
+        }
+    }
+}
+
+const PINS: &str = "/etc/apt/preferences.d/groundwork";
+const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n\n";

@@ -1,0 +1,97 @@
+//! Package repositories: a deb822 file and a key for each, both ours by their names.
+//!
+//! Source: sources.list(5). Package lists are fetched when something is installed (`packages`), not here: a plan must not depend on
+//! the network. A key that is not given inline is fetched once, by apt's own means.
+
+use crate::host::Host;
+use crate::spec::Repository;
+use crate::step::{File, Step, StepError, Todo, Verb};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(super) struct Repositories(pub(super) BTreeMap<String, Repository>);
+
+impl Step for Repositories {
+    fn name(&self) -> &'static str {
+        "repositories"
+    }
+
+    async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
+        let mut todo = Todo::default();
+        if !self.0.is_empty() && !host.exists("/etc/apt")? {
+            return Err(StepError::unsupported(
+                "package repositories",
+                "only apt (Debian, Ubuntu) is known to this agent",
+            ));
+        }
+        let mut wanted = BTreeSet::new();
+        for (name, repository) in &self.0 {
+            // The key first: a list whose key is missing breaks every update.
+            if let Some((path, verb)) = key(host, name, repository)? {
+                todo.push(format!("the key of {name} is not as wanted"), verb, "apt checks signatures with it");
+                wanted.insert(path);
+            }
+            wanted.insert(key_path(name));
+            let (path, want) = (list_path(name), text(name, repository));
+            if host.text(&path)?.as_deref() != Some(&want) {
+                let finding = if host.exists(&path)? { "differs" } else { "is missing" };
+                todo.push(format!("{path} {finding}"), Verb::Write(File::ours(&path, want)), "packages come from it");
+            }
+            wanted.insert(path);
+        }
+        for folder in [LISTS, KEYS] {
+            for name in host.list(folder)?.into_iter().filter(|name| name.starts_with(PREFIX)) {
+                let path = format!("{folder}/{name}");
+                if !wanted.contains(&path) {
+                    todo.push(
+                        format!("{path} is no longer declared"),
+                        Verb::Remove(path),
+                        "nothing comes from it any more",
+                    );
+                }
+            }
+        }
+        Ok(todo)
+    }
+}
+
+fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(String, Verb)>, StepError> {
+    let path = key_path(name);
+    let present = host.text(&path)?;
+    let verb = match (&repository.key_pem, &repository.key_url) {
+        _ if repository.trusted => None,
+        (Some(key), _) => {
+            let want = format!("{}\n", key.trim());
+            (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
+        }
+        (None, Some(url)) => present.is_none().then(|| Verb::Fetch { url: url.clone(), path: path.clone() }),
+        (None, None) => None,
+    };
+    Ok(verb.map(|verb| (path, verb)))
+}
+
+fn text(name: &str, repository: &Repository) -> String {
+    let suites = if repository.suites.is_empty() { "/".to_owned() } else { repository.suites.join(" ") };
+    let mut text = format!("{HEAD}Types: deb\nURIs: {}\nSuites: {suites}\n", repository.url);
+    if !repository.components.is_empty() {
+        text.push_str(&format!("Components: {}\n", repository.components.join(" ")));
+    }
+    if repository.trusted {
+        text.push_str("Trusted: yes\n");
+    } else {
+        text.push_str(&format!("Signed-By: {}\n", key_path(name)));
+    }
+    text
+}
+
+fn list_path(name: &str) -> String {
+    format!("{LISTS}/{PREFIX}{name}.sources")
+}
+
+fn key_path(name: &str) -> String {
+    format!("{KEYS}/{PREFIX}{name}.asc")
+}
+
+const LISTS: &str = "/etc/apt/sources.list.d";
+const KEYS: &str = "/etc/apt/keyrings";
+const PREFIX: &str = "groundwork-";
+const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n";

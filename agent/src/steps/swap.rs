@@ -1,0 +1,178 @@
+//! No swap: none in use now, and none of the many ways in which it comes back.
+//!
+//! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5). Everything is read from files, so
+//! a plan starts no program. In a container swap belongs to the host.
+
+use crate::facts;
+use crate::host::{Access, Host, HostError, Kind, fstab};
+use crate::spec::Swap as Wanted;
+use crate::step::{Act, File, Step, StepError, Todo, Verb};
+use std::collections::BTreeSet;
+
+pub(super) struct Swap(pub(super) Option<Wanted>);
+
+/// Where zram-generator's own configuration is; the originals step must not put it back while swap is off.
+pub(super) const ZRAM: &str = "/etc/systemd/zram-generator.conf";
+
+impl Step for Swap {
+    fn name(&self) -> &'static str {
+        "swap"
+    }
+
+    async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
+        let mut todo = Todo::default();
+        let Some(Wanted::Off) = self.0 else { return Ok(todo) };
+        if let Some(kind) = facts::container(host) {
+            todo.skip(format!("in a container ({kind}) swap belongs to the host"));
+            return Ok(todo);
+        }
+        // What brings swap back comes first: a cut in between must not leave it forgotten.
+        in_fstab(host, &mut todo)?;
+        zram(host, &mut todo)?;
+        services(host, &mut todo)?;
+        units(host, &mut todo)?;
+        target(host, &mut todo)?;
+        active(host, &mut todo)?;
+        Ok(todo)
+    }
+}
+
+fn in_fstab(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    let text = host.text(FSTAB)?.unwrap_or_default();
+    let is_swap = |line: &str| fstab::entry(line).is_some_and(|entry| entry.kind == "swap");
+    let names: Vec<_> = text.lines().filter(|line| is_swap(line)).filter_map(fstab::entry).map(|e| e.source).collect();
+    if !names.is_empty() {
+        let lines =
+            text.lines().map(|line| if is_swap(line) { format!("{MARK}{line}\n") } else { format!("{line}\n") });
+        let access = host.stat(FSTAB)?.map_or(Access::OPEN, |stat| stat.access);
+        let file = File { access, ..File::ours(FSTAB, lines.collect::<String>()) };
+        todo.push(format!("{FSTAB} lists {}", names.join(", ")), Verb::Write(file), "it comes back at the next boot");
+    }
+    // systemd still has the unit that it made from the line.
+    let made = host.list("/run/systemd/generator")?;
+    if !names.is_empty() || made.iter().any(|name| name.ends_with(".swap") && !is_zram(name)) {
+        todo.push("systemd has swap units made from /etc/fstab", Verb::Reload, "it starts them again");
+    }
+    Ok(())
+}
+
+fn zram(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    let mut present = false;
+    for path in GENERATORS {
+        present |= host.exists(path)?;
+    }
+    if !present {
+        return Ok(());
+    }
+    let mut silence = |path: &str| -> Result<(), HostError> {
+        if host.text(path)?.as_deref() != Some(SILENT) {
+            let file = Verb::Write(File::theirs(path, SILENT));
+            todo.push(format!("{path} lets zram-generator make swap"), file, "it comes back at the next boot");
+        }
+        Ok(())
+    };
+    // The first main file found counts, but every drop-in does: each is hidden by one of the same name.
+    silence(ZRAM)?;
+    let mut names = BTreeSet::new();
+    for folder in ZRAM_DROPINS {
+        names.extend(host.list(folder)?.into_iter().filter(|name| name.ends_with(".conf")));
+    }
+    names.iter().try_for_each(|name| silence(&format!("{}/{name}", ZRAM_DROPINS[0])))
+}
+
+/// Services whose only purpose is swap.
+fn services(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    for name in SERVICES {
+        let mut present = false;
+        for folder in UNIT_FOLDERS {
+            present |= host.exists(&format!("{folder}/{name}"))?;
+        }
+        if present && !is_masked(host, name)? {
+            let act = |act| Verb::Unit { unit: name.to_owned(), act };
+            todo.push(format!("{name} makes swap"), act(Act::Stop), "it may be in use");
+            todo.push(format!("{name} is not masked"), act(Act::Mask), "it comes back at the next boot");
+        }
+    }
+    Ok(())
+}
+
+/// Swap units: those in files, and those that a generator finds on the disks.
+fn units(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    let mut seen = BTreeSet::new();
+    for folder in UNIT_FOLDERS.into_iter().chain(["/run/systemd/generator.late"]) {
+        for name in host.list(folder)?.into_iter().filter(|name| name.ends_with(".swap") && !is_zram(name)) {
+            if !seen.insert(name.clone()) || is_masked(host, &name)? {
+                continue;
+            }
+            if folder == UNITS {
+                // A file in this place cannot be masked; a condition that never holds does the same.
+                let path = format!("{UNITS}/{name}.d/groundwork.conf");
+                if host.text(&path)?.as_deref() != Some(NEVER) {
+                    let file = Verb::Write(File::ours(&path, NEVER));
+                    todo.push(format!("{name} is a unit of swap"), file, "it comes back at the next boot");
+                    todo.push(format!("systemd has not read {path}"), Verb::Reload, "it starts the unit again");
+                }
+            } else {
+                let mask = Verb::Unit { unit: name.clone(), act: Act::Mask };
+                todo.push(format!("{name} is not masked"), mask, "it comes back at the next boot");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn target(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    if !is_masked(host, "swap.target")? {
+        let mask = Verb::Unit { unit: "swap.target".to_owned(), act: Act::Mask };
+        todo.push("swap.target is not masked", mask, "whatever else wants swap finds it closed");
+    }
+    Ok(())
+}
+
+fn active(host: &dyn Host, todo: &mut Todo) -> Result<(), StepError> {
+    let swaps = host.text("/proc/swaps")?.unwrap_or_default();
+    let mut used = 0;
+    for line in swaps.lines().skip(1) {
+        let mut fields = line.split_whitespace();
+        let Some(device) = fields.next() else { continue };
+        used += fields.nth(2).and_then(|used| used.parse::<u64>().ok()).unwrap_or(0);
+        let off = Verb::SwapOff(unescape(device));
+        todo.push(format!("{} is active", unescape(device)), off, "the kubelet refuses to run with swap");
+    }
+    let available = facts::kibibytes(&host.text("/proc/meminfo")?.unwrap_or_default(), "MemAvailable");
+    if used >= available && used > 0 {
+        let why = format!("{used} KiB of it are in use and only {available} KiB of memory are available");
+        return Err(StepError::refused("turning swap off", why));
+    }
+    Ok(())
+}
+
+fn is_masked(host: &dyn Host, unit: &str) -> Result<bool, HostError> {
+    let stat = host.stat(&format!("{UNITS}/{unit}"))?;
+    Ok(stat.is_some_and(|stat| stat.kind == Kind::Link("/dev/null".to_owned())))
+}
+
+/// zram-generator's units follow its configuration.
+fn is_zram(unit: &str) -> bool {
+    unit.starts_with("dev-zram")
+}
+
+fn unescape(device: &str) -> String {
+    device.replace("\\040", " ")
+}
+
+const FSTAB: &str = "/etc/fstab";
+const MARK: &str = "# groundwork: swap is off: ";
+const UNITS: &str = "/etc/systemd/system";
+const UNIT_FOLDERS: [&str; 3] = [UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
+const SERVICES: [&str; 3] = ["zramswap.service", "zram-config.service", "dphys-swapfile.service"];
+const GENERATORS: [&str; 2] =
+    ["/usr/lib/systemd/system-generators/zram-generator", "/lib/systemd/system-generators/zram-generator"];
+const ZRAM_DROPINS: [&str; 4] = [
+    "/etc/systemd/zram-generator.conf.d",
+    "/run/systemd/zram-generator.conf.d",
+    "/usr/local/lib/systemd/zram-generator.conf.d",
+    "/usr/lib/systemd/zram-generator.conf.d",
+];
+const SILENT: &str = "# Groundwork keeps swap off.\n";
+const NEVER: &str = "# Groundwork keeps swap off.\n[Unit]\nConditionPathExists=!/\n";
