@@ -18,7 +18,7 @@ pub(crate) use call::{Agent, ClusterStatus, Description, Kubeconfig, Missing, No
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
-pub use pki::init;
+pub(crate) use pki::init;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings, Report};
 
 use crate::seed::AgentPart;

@@ -1,11 +1,49 @@
 //! What every resource works with: the Proxmox client and the way to the agents.
+//!
+//! Neither connects before it is needed: planning and validating do without both.
+
+use std::sync::OnceLock;
+
+use tf::Diagnostic;
 
 use crate::agents::Agents;
+use crate::explain;
 
 /// Made once per provider process, from the provider block.
 #[derive(Debug, Default)]
-pub struct Data {
+pub(crate) struct Data {
     pub(crate) agents: Agents,
+    proxmox: Proxmox,
+    client: OnceLock<Result<pve::Client, pve::ConfigError>>,
+}
+
+/// What the provider block and the environment say about Proxmox VE.
+#[derive(Debug, Default)]
+pub(crate) enum Proxmox {
+    /// Nothing.
+    #[default]
+    Missing,
+    /// Something that is known only after the apply of something else.
+    Unknown,
+    /// Where and how.
+    Config(Box<pve::Config>),
+}
+
+impl Data {
+    pub(crate) fn new(proxmox: Proxmox, agents: Agents) -> Self {
+        Self { agents, proxmox, client: OnceLock::new() }
+    }
+
+    /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.
+    pub(crate) fn pve(&self) -> Result<&pve::Client, Diagnostic> {
+        let config = match &self.proxmox {
+            Proxmox::Missing => return Err(explain::no_proxmox()),
+            Proxmox::Unknown => return Err(explain::unknown_proxmox()),
+            Proxmox::Config(config) => config,
+        };
+        let client = self.client.get_or_init(|| pve::Client::new((**config).clone()));
+        client.as_ref().map_err(explain::bad_proxmox_settings)
+    }
 }
 
 /// The surroundings of one call.

@@ -3,5 +3,15 @@
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
 
 mod agent;
+mod pve;
 
 pub(crate) use agent::{agent, unreachable};
+pub(crate) use pve::{bad_proxmox_settings, no_proxmox, pve, unknown_proxmox};
+
+/// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{end}", letters.as_str())
+}

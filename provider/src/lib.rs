@@ -1,12 +1,21 @@
 //! Terraform provider for Proxmox VE machines and the Kubernetes clusters on them.
 
 mod agents;
+pub mod command;
 mod context;
+mod data_sources;
 mod endpoint;
 mod explain;
 mod kubeconfig;
+mod provider;
 mod record;
 mod resources;
 mod seed;
 
-pub use agents::init as pki_init;
+use std::process::ExitCode;
+
+/// Serves Terraform, or a developer who debugs.
+#[must_use]
+pub fn serve(mode: tf::Mode) -> ExitCode {
+    tf::serve(provider::Groundwork, mode)
+}

@@ -1,3 +1,18 @@
-//! Entry point.
+//! The provider's process. Terraform starts it without arguments; people start it with a command.
 
-fn main() {}
+use groundwork_provider::{command, serve};
+use std::process::ExitCode;
+use tf::Mode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => serve(Mode::Hosted),
+        ["-debug" | "--debug"] => serve(Mode::Debug),
+        ["pki", "init", dir] => command::pki_init(dir),
+        ["credential", address, fingerprint] => command::credential(address, fingerprint),
+        ["version" | "-version" | "--version"] => command::version(),
+        _ => command::usage(),
+    }
+}

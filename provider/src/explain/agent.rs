@@ -1,5 +1,6 @@
 //! Agents' errors, told as: what happened, what holds now, what to do next.
 
+use super::sentence;
 use crate::agents::{Error, RunFailure};
 use tf::{Diagnostic, chain};
 
@@ -98,14 +99,6 @@ fn next(error: &Error) -> String {
         Error::Deadline { .. } => "Look at the machine's console, raise `timeouts`, and apply again.",
     };
     text.to_owned()
-}
-
-/// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
-    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{}{end}", letters.as_str())
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(crate) trait ResourceObject<D>: Send + Sync {
     fn doc(&self) -> &'static str;
     fn version(&self) -> i64;
     fn block(&self) -> Block;
+    /// A generic test; see [`crate::testing::rows_match_fields`].
+    fn rows_match_fields(&self);
     fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics>;
     fn validate(&self, config: &Value) -> Diagnostics;
     fn plan_destroy(&self, prior: &Value) -> Diagnostics;
@@ -57,6 +59,8 @@ pub(crate) trait DataSourceObject<D>: Send + Sync {
     fn name(&self) -> &'static str;
     fn doc(&self) -> &'static str;
     fn block(&self) -> Block;
+    /// A generic test; see [`crate::testing::rows_match_fields`].
+    fn rows_match_fields(&self);
     fn validate(&self, config: &Value) -> Diagnostics;
     fn read<'a>(&'a self, cx: &'a Cx<D>, config: &'a Value) -> Work<'a, Result<Value, Diagnostics>>;
 }
@@ -86,6 +90,10 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
 
     fn block(&self) -> Block {
         Block::of::<R::Model>()
+    }
+
+    fn rows_match_fields(&self) {
+        crate::testing::rows_match_fields::<R::Model>();
     }
 
     fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics> {
@@ -226,6 +234,10 @@ impl<S: DataSource> DataSourceObject<S::Data> for Wrapped<S> {
 
     fn block(&self) -> Block {
         Block::of::<S::Model>()
+    }
+
+    fn rows_match_fields(&self) {
+        crate::testing::rows_match_fields::<S::Model>();
     }
 
     fn validate(&self, config: &Value) -> Diagnostics {

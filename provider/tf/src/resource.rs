@@ -202,6 +202,11 @@ impl<D> AnyResource<D> {
     pub fn block(&self) -> Block {
         self.0.block()
     }
+
+    /// A generic test; see [`crate::testing::rows_match_fields`].
+    pub fn rows_match_fields(&self) {
+        self.0.rows_match_fields();
+    }
 }
 
 impl<D> AnyDataSource<D> {
@@ -215,6 +220,11 @@ impl<D> AnyDataSource<D> {
     #[must_use]
     pub fn block(&self) -> Block {
         self.0.block()
+    }
+
+    /// A generic test; see [`crate::testing::rows_match_fields`].
+    pub fn rows_match_fields(&self) {
+        self.0.rows_match_fields();
     }
 }
 

@@ -1,0 +1,3 @@
+//! One file per data source. None sees another's.
+
+pub(crate) mod version;

@@ -1,0 +1,158 @@
+//! The Proxmox client's errors, told as: what happened, what holds now, what to do next.
+
+use pve::{Class, ConfigError, Error};
+use tf::{Diagnostic, chain};
+
+use super::sentence;
+
+/// The diagnostic for a failed act in Proxmox VE; `act` reads `create VM 120 on node pve1`.
+pub(crate) fn pve(act: &str, error: &Error) -> Diagnostic {
+    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds(error)).next(next(error))
+}
+
+/// For resources that need Proxmox VE when the provider block has none.
+pub(crate) fn no_proxmox() -> Diagnostic {
+    Diagnostic::error("Cannot reach Proxmox VE without an endpoint")
+        .happened("Neither the provider block nor the environment says where Proxmox VE is.")
+        .holds("Nothing was asked and nothing was changed.")
+        .next("Set `proxmox.endpoints` and `proxmox.api_token` in the provider block, or GROUNDWORK_PROXMOX_ENDPOINTS and GROUNDWORK_PROXMOX_API_TOKEN.")
+}
+
+/// For reads during a plan in which the provider block is not known yet.
+pub(crate) fn unknown_proxmox() -> Diagnostic {
+    Diagnostic::error("Cannot reach Proxmox VE before its settings are known")
+        .happened("A value in the provider block's `proxmox` comes from something that is not applied yet.")
+        .holds("Nothing was asked and nothing was changed.")
+        .next("Apply what the provider block depends on first, with `terraform apply -target=…`.")
+}
+
+/// For a provider block that can never work.
+pub(crate) fn bad_proxmox_settings(error: &ConfigError) -> Diagnostic {
+    let attribute = match error {
+        ConfigError::Endpoint(_) => "endpoints",
+        ConfigError::Credentials(_) => "api_token",
+        ConfigError::Ca(_) => "ca_cert_pem",
+        ConfigError::Fingerprint(_) => "tls_fingerprint",
+        ConfigError::Tls(_) => "proxmox",
+    };
+    Diagnostic::error("Cannot use the provider's Proxmox VE settings")
+        .happened(sentence(&chain(error)))
+        .holds("Nothing was asked and nothing was changed.")
+        .next(format!("Correct `{attribute}` in the provider block's `proxmox`, or its environment variable."))
+}
+
+/// The call and the server's words; for a task also the last lines of its log.
+fn happened(error: &Error) -> String {
+    let said = sentence(&chain(error));
+    match error {
+        Error::Task(failed) if !failed.log.is_empty() => {
+            format!("{said}\n\nThe task's last lines:\n  {}", failed.log.join("\n  "))
+        }
+        _ => said,
+    }
+}
+
+const fn holds(error: &Error) -> &'static str {
+    match error {
+        Error::Connect { .. } => "Nothing was sent, so nothing was changed by this.",
+        Error::Lost { .. } => "Whether it was done is not known. The next run looks before it repeats anything.",
+        Error::Refused(_) => "Nothing was changed by this.",
+        Error::Unreadable { .. } => "It was done, but what came of it is not known.",
+        Error::Task(_) => "The task has ended; what it did until then may remain.",
+        Error::Deadline { .. } => "What was begun goes on in Proxmox VE.",
+        Error::Stopped { .. } => "The task was stopped; what it did until then may remain.",
+        Error::File { .. } => "Nothing was sent, so nothing was changed by this.",
+    }
+}
+
+fn next(error: &Error) -> String {
+    match error {
+        Error::Connect { .. } => connect(&chain(error)),
+        Error::Lost { .. } | Error::Stopped { .. } => "Apply again.".to_owned(),
+        Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
+        Error::Deadline { .. } => {
+            "Raise the limit in `timeouts`, or see in Proxmox VE what takes so long, and apply again.".to_owned()
+        }
+        Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
+        Error::Refused(refused) => by_class(error.class(), &refused.message),
+        Error::Task(failed) => by_class(error.class(), &failed.status),
+    }
+}
+
+fn connect(said: &str) -> String {
+    if said.contains("certificate") {
+        return "Give the CA of the host (`/etc/pve/pve-root-ca.pem`) as `ca_cert_pem`, or the certificate's SHA-256 as `tls_fingerprint`, in the provider block's `proxmox`.".to_owned();
+    }
+    "See that the host answers on this address, or correct `endpoints` in the provider block's `proxmox`.".to_owned()
+}
+
+fn by_class(class: Class, message: &str) -> String {
+    match class {
+        Class::Rights => rights(message),
+        Class::Credentials => "Correct `api_token` (`user@realm!name=uuid`) or `username` and `password` in the provider block's `proxmox`, or give the token a longer life in Proxmox VE.".to_owned(),
+        Class::Exists => "Choose another name or `vmid`, or import what exists.".to_owned(),
+        Class::Full => "Free space on the storage, or set `storage` to one that has it.".to_owned(),
+        Class::NoStorage => "Correct `storage` or the volume's name, or add the storage to the node.".to_owned(),
+        Class::NoGuest => "Plan again: the guest is looked for on the other nodes then.".to_owned(),
+        Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
+        Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
+        Class::NoAgent => "See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.".to_owned(),
+        Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
+    }
+}
+
+/// `Permission check failed (/storage/fast, Datastore.AllocateSpace)` names what is missing where.
+fn rights(message: &str) -> String {
+    let named = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')?.0.split_once(", "));
+    match named {
+        Some((path, privilege)) => {
+            format!(
+                "Grant {} on {path} to the user and, if it is separate, to the API token.",
+                privilege.replace('|', " or ")
+            )
+        }
+        None => "Grant the missing privilege to the user and, if it is separate, to the API token.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(status: u16, message: &str, cure: &str) {
+        let refused = pve::Refused {
+            call: "POST /nodes/pve1/qemu".to_owned(),
+            endpoint: "https://pve1:8006".to_owned(),
+            status,
+            message: message.to_owned(),
+            errors: std::collections::BTreeMap::new(),
+        };
+        let text = super::pve("create VM 120 on node pve1", &Error::Refused(Box::new(refused))).to_string();
+        assert!(text.starts_with("Error: Cannot create VM 120 on node pve1\n\n"), "{text}");
+        assert!(text.contains(message) && text.contains(cure), "{text}");
+    }
+
+    #[test]
+    fn a_refusal_names_its_cure() {
+        check(
+            403,
+            "Permission check failed (/storage/fast, Datastore.AllocateSpace)",
+            "Grant Datastore.AllocateSpace on /storage/fast",
+        );
+        check(
+            403,
+            "Permission check failed (/vms/1, VM.Config.Disk|VM.Config.CDROM)",
+            "VM.Config.Disk or VM.Config.CDROM on /vms/1",
+        );
+        check(401, "authentication failure", "`api_token`");
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_believed_names_the_attributes() {
+        let source = std::io::Error::other("invalid peer certificate: UnknownIssuer").into();
+        let error = Error::Connect { call: "GET /version".into(), endpoint: "https://pve1:8006".into(), source };
+        let text = super::pve("read the version", &error).to_string();
+        assert!(text.contains("`ca_cert_pem`") && text.contains("UnknownIssuer"), "{text}");
+    }
+}

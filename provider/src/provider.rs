@@ -1,0 +1,48 @@
+//! The provider, and THE list of resources and data sources.
+//!
+//! The provider block's attributes are in `block`; `settings` is where they meet the environment. Nothing connects here.
+
+mod block;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use tf::{AnyDataSource, AnyResource, Diagnostics, Provider, data_source, resource};
+
+use self::block::Block;
+use self::settings::Settings;
+use crate::context::Data;
+use crate::{data_sources, resources};
+
+/// The provider `groundwork`.
+#[derive(Debug, Default)]
+pub(crate) struct Groundwork;
+
+impl Provider for Groundwork {
+    type Data = Data;
+    type Model = Block;
+
+    const NAME: &'static str = "groundwork";
+    const ADDRESS: &'static str = "registry.terraform.io/groundwork-tf/groundwork";
+    const DOC: &'static str = "Takes bare Proxmox VE hosts to a ready Kubernetes cluster in one apply: images, virtual machines, the \
+        operating systems inside them, and the cluster over them. Nothing needs SSH, Ansible or a snippet store.\n\n\
+        What the provider block leaves out comes from the environment; each attribute names its variable.";
+    const LOGGED: &'static [&'static str] = &["groundwork_provider", "pve", "trust"];
+
+    fn resources(&self) -> Vec<AnyResource<Data>> {
+        vec![resource(resources::cluster::ClusterResource), resource(resources::machine::MachineResource)]
+    }
+
+    fn data_sources(&self) -> Vec<AnyDataSource<Data>> {
+        vec![data_source(data_sources::version::VersionSource)]
+    }
+
+    fn validate(&self, m: &Block) -> Diagnostics {
+        block::contradictions(m)
+    }
+
+    async fn configure(&self, m: Block) -> Result<Data, Diagnostics> {
+        let settings = Settings { block: m, variable: |name: &str| std::env::var(name).ok() };
+        Ok(Data::new(settings.proxmox(), settings.agents()?))
+    }
+}

@@ -1,0 +1,219 @@
+//! The provider block's attributes, and what their values must look like.
+
+use tf::{Attr, Diagnostic, Diagnostics, Model, Path, Row, Secret, check, optional};
+
+/// The provider block.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Block {
+    pub(super) proxmox: Attr<ProxmoxBlock>,
+    pub(super) agent: Attr<AgentBlock>,
+}
+
+/// Where Proxmox VE is, and who we are there.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ProxmoxBlock {
+    pub(super) endpoints: Attr<Vec<String>>,
+    pub(super) api_token: Attr<Secret<String>>,
+    pub(super) username: Attr<String>,
+    pub(super) password: Attr<Secret<String>>,
+    pub(super) otp: Attr<Secret<String>>,
+    pub(super) ca_cert_pem: Attr<String>,
+    pub(super) tls_fingerprint: Attr<String>,
+    pub(super) insecure: Attr<bool>,
+    pub(super) parallelism: Attr<i64>,
+}
+
+/// The CA by which agents and provider know each other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AgentBlock {
+    pub(super) pki_dir: Attr<String>,
+    pub(super) ca_cert_pem: Attr<String>,
+    pub(super) ca_key_pem: Attr<Secret<String>>,
+}
+
+impl Model for Block {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { proxmox, agent } = self;
+        vec![
+            optional("proxmox", proxmox, "Where Proxmox VE is, and who we are there."),
+            optional(
+                "agent",
+                agent,
+                "The CA by which agents and provider know each other: `pki_dir`, or both PEM texts. \
+                 `terraform-provider-groundwork pki init DIR` makes one.",
+            ),
+        ]
+    }
+}
+
+impl Model for ProxmoxBlock {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { endpoints, api_token, username, password, otp, ca_cert_pem, tls_fingerprint, insecure, parallelism } =
+            self;
+        vec![
+            optional(
+                "endpoints",
+                endpoints,
+                "Nodes of one cluster, `https://pve1:8006`; the next is tried when one cannot be reached. \
+                 Environment: `GROUNDWORK_PROXMOX_ENDPOINTS` (with commas) or `PROXMOX_VE_ENDPOINT`.",
+            )
+            .check(endpoint_form),
+            optional(
+                "api_token",
+                api_token,
+                "API token, `user@realm!name=uuid`. \
+                 Environment: `GROUNDWORK_PROXMOX_API_TOKEN` or `PROXMOX_VE_API_TOKEN`.",
+            )
+            .check(token_form),
+            optional(
+                "username",
+                username,
+                "User with its realm, `root@pam`, where a token will not do. \
+                 Environment: `GROUNDWORK_PROXMOX_USERNAME` or `PROXMOX_VE_USERNAME`.",
+            )
+            .check(username_form),
+            optional(
+                "password",
+                password,
+                "Password of the user. Environment: `GROUNDWORK_PROXMOX_PASSWORD` or `PROXMOX_VE_PASSWORD`.",
+            ),
+            optional(
+                "otp",
+                otp,
+                "Current one-time code of the user's second factor. \
+                 Environment: `GROUNDWORK_PROXMOX_OTP` or `PROXMOX_VE_OTP`.",
+            ),
+            optional(
+                "ca_cert_pem",
+                ca_cert_pem,
+                "CA of the nodes' certificates, PEM: `/etc/pve/pve-root-ca.pem` of any node. Without it, a fingerprint \
+                 or `insecure`, the CAs of the system are believed. Environment: `GROUNDWORK_PROXMOX_CA_CERT_PEM`.",
+            )
+            .check(pem_form),
+            optional(
+                "tls_fingerprint",
+                tls_fingerprint,
+                "SHA-256 fingerprint of the node's certificate, in place of a CA. \
+                 Environment: `GROUNDWORK_PROXMOX_TLS_FINGERPRINT`.",
+            ),
+            optional(
+                "insecure",
+                insecure,
+                "Whether to believe whoever answers; only for a first look, because it gives the credentials to anybody \
+                 on the path. Environment: `GROUNDWORK_PROXMOX_INSECURE` or `PROXMOX_VE_INSECURE`.",
+            ),
+            optional("parallelism", parallelism, "Requests in flight per node, 1 to 64. Default 8.")
+                .check(check::between(1, 64)),
+        ]
+    }
+}
+
+impl Model for AgentBlock {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { pki_dir, ca_cert_pem, ca_key_pem } = self;
+        vec![
+            optional(
+                "pki_dir",
+                pki_dir,
+                "Folder with `ca.pem` and `ca-key.pem`, as `pki init` makes it. Environment: `GROUNDWORK_AGENT_PKI_DIR`.",
+            )
+            .check(check::not_blank),
+            optional(
+                "ca_cert_pem",
+                ca_cert_pem,
+                "Certificate of the CA, PEM, in place of `pki_dir`. Environment: `GROUNDWORK_AGENT_CA_CERT_PEM`.",
+            )
+            .check(pem_form),
+            optional(
+                "ca_key_pem",
+                ca_key_pem,
+                "Key of the CA, PKCS #8 in PEM; may come from an ephemeral resource, and is never stored. \
+                 Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
+            )
+            .check(pem_form),
+        ]
+    }
+}
+
+impl ProxmoxBlock {
+    pub(super) const fn is_partly_unknown(&self) -> bool {
+        let Self { endpoints, api_token, username, password, otp, ca_cert_pem, tls_fingerprint, insecure, parallelism } =
+            self;
+        endpoints.is_unknown()
+            || api_token.is_unknown()
+            || username.is_unknown()
+            || password.is_unknown()
+            || otp.is_unknown()
+            || ca_cert_pem.is_unknown()
+            || tls_fingerprint.is_unknown()
+            || insecure.is_unknown()
+            || parallelism.is_unknown()
+    }
+}
+
+/// What cannot work, whatever the environment says.
+pub(super) fn contradictions(m: &Block) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    if let Some(proxmox) = m.proxmox.get() {
+        let both = proxmox.api_token.is_known() && proxmox.username.is_known();
+        found.extend(both.then(|| contradiction("proxmox", "username", "api_token")));
+        let trusts = [
+            ("insecure", proxmox.insecure.is_true()),
+            ("tls_fingerprint", proxmox.tls_fingerprint.is_known()),
+            ("ca_cert_pem", proxmox.ca_cert_pem.is_known()),
+        ];
+        let given: Vec<&str> = trusts.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        if let [one, other, ..] = given[..] {
+            found.push(contradiction("proxmox", one, other));
+        }
+    }
+    if let Some(agent) = m.agent.get() {
+        let both = agent.pki_dir.is_known() && agent.ca_cert_pem.is_known();
+        found.extend(both.then(|| contradiction("agent", "pki_dir", "ca_cert_pem")));
+        found.extend(half_a_ca(agent));
+    }
+    found
+}
+
+fn contradiction(block: &str, one: &str, other: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot use {one} together with {other}"))
+        .happened(format!("`{block}` gives both, and each says something else."))
+        .next(format!("Keep one of `{one}` and `{other}`."))
+        .at(Path::from(block).name(one))
+}
+
+fn half_a_ca(agent: &AgentBlock) -> Option<Diagnostic> {
+    let (given, missing) = match (&agent.ca_cert_pem, &agent.ca_key_pem) {
+        (Attr::Known(_), Attr::Null) => ("ca_cert_pem", "ca_key_pem"),
+        (Attr::Null, Attr::Known(_)) => ("ca_key_pem", "ca_cert_pem"),
+        _ => return None,
+    };
+    Some(
+        Diagnostic::error(format!("Cannot use {given} without {missing}"))
+            .happened("A CA is a certificate and its key, and `agent` gives one of them.")
+            .next(format!("Set `{missing}` too, or `pki_dir` instead of both."))
+            .at(Path::from("agent").name(given)),
+    )
+}
+
+fn endpoint_form(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let good = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace));
+    if good { Ok(()) } else { Err("must be a URL such as `https://pve1:8006`".to_owned()) }
+}
+
+fn token_form(text: &str) -> Result<(), String> {
+    let good = text.split_once('=').is_some_and(|(name, value)| {
+        !value.is_empty() && name.split_once('!').is_some_and(|(user, _)| user.contains('@'))
+    });
+    if good { Ok(()) } else { Err("must have the form `user@realm!name=uuid`".to_owned()) }
+}
+
+fn username_form(text: &str) -> Result<(), String> {
+    let good = text.rsplit_once('@').is_some_and(|(user, realm)| !user.is_empty() && !realm.is_empty());
+    if good { Ok(()) } else { Err("must name the realm: `user@realm`".to_owned()) }
+}
+
+fn pem_form(text: &str) -> Result<(), String> {
+    if text.contains("-----BEGIN ") { Ok(()) } else { Err("must be PEM (`-----BEGIN …`)".to_owned()) }
+}

@@ -1,0 +1,109 @@
+//! Where the provider block and the environment meet: what the block leaves out, variables give.
+
+use std::path::Path as FilePath;
+
+use pve::{Auth, Config, Trust};
+use tf::{Attr, Diagnostic, Path, Secret};
+
+use super::block::{AgentBlock, Block, ProxmoxBlock};
+use crate::agents::{Agents, Authority};
+use crate::context::Proxmox;
+use crate::explain;
+
+/// The provider block, and a way to read the environment.
+pub(super) struct Settings<V> {
+    pub(super) block: Block,
+    pub(super) variable: V,
+}
+
+impl<V: Fn(&str) -> Option<String>> Settings<V> {
+    /// Access to Proxmox VE; what is missing is told when a resource needs it.
+    pub(super) fn proxmox(&self) -> Proxmox {
+        let block = self.block.proxmox.or(ProxmoxBlock::default());
+        if self.block.proxmox.is_unknown() || block.is_partly_unknown() {
+            return Proxmox::Unknown;
+        }
+        let endpoints = block.endpoints.cloned().unwrap_or_else(|| {
+            let listed = self.first(&["GROUNDWORK_PROXMOX_ENDPOINTS", "PROXMOX_VE_ENDPOINT"]).unwrap_or_default();
+            listed.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
+        });
+        let per_node = block.parallelism.get().and_then(|number| usize::try_from(*number).ok()).unwrap_or(0);
+        match self.auth(&block) {
+            Some(auth) if !endpoints.is_empty() => {
+                Proxmox::Config(Box::new(Config { endpoints, auth, trust: self.trust(&block), per_node }))
+            }
+            _ => Proxmox::Missing,
+        }
+    }
+
+    /// The block's credentials; only if it has none, those of the environment.
+    fn auth(&self, block: &ProxmoxBlock) -> Option<Auth> {
+        if let Some(token) = exposed(&block.api_token) {
+            return Some(Auth::Token(token));
+        }
+        if block.username.is_null()
+            && let Some(token) = self.either("API_TOKEN")
+        {
+            return Some(Auth::Token(token));
+        }
+        Some(Auth::Password {
+            username: block.username.cloned().or_else(|| self.either("USERNAME"))?,
+            password: exposed(&block.password).or_else(|| self.either("PASSWORD"))?,
+            otp: exposed(&block.otp).or_else(|| self.either("OTP")),
+        })
+    }
+
+    /// Whom the block says to believe; only if it says nothing, whom the environment says.
+    fn trust(&self, block: &ProxmoxBlock) -> Trust {
+        let chosen = trust(block.insecure.cloned(), block.tls_fingerprint.cloned(), block.ca_cert_pem.cloned());
+        chosen.unwrap_or_else(|| {
+            let insecure = self.either("INSECURE").map(|text| matches!(text.as_str(), "1" | "true" | "yes"));
+            let variable = |name: &str| self.first(&[&format!("GROUNDWORK_PROXMOX_{name}")]);
+            let chosen =
+                trust(insecure.filter(|insecure| *insecure), variable("TLS_FINGERPRINT"), variable("CA_CERT_PEM"));
+            chosen.unwrap_or_default()
+        })
+    }
+
+    /// The agents' CA.
+    pub(super) fn agents(&self) -> Result<Agents, Diagnostic> {
+        let block = self.block.agent.or(AgentBlock::default());
+        let variable = |name: &str| self.first(&[&format!("GROUNDWORK_AGENT_{name}")]);
+        let nothing = block.pki_dir.is_null() && block.ca_cert_pem.is_null() && block.ca_key_pem.is_null();
+        let (certificate, key, dir) = if nothing {
+            (variable("CA_CERT_PEM"), variable("CA_KEY_PEM"), variable("PKI_DIR"))
+        } else {
+            (block.ca_cert_pem.cloned(), exposed(&block.ca_key_pem), block.pki_dir.cloned())
+        };
+        let authority = match (certificate, key, dir) {
+            (Some(certificate), Some(key), _) => Authority::from_pem(&certificate, &key),
+            (.., Some(dir)) => Authority::from_dir(FilePath::new(&dir)),
+            // None, or one that is known only after the apply of something else.
+            _ => return Ok(Agents::new(None)),
+        };
+        let unusable = |error| explain::agent("use the agents' CA", &error).at(Path::from("agent"));
+        Ok(Agents::new(Some(authority.map_err(unusable)?)))
+    }
+
+    /// Our own variable, or the one that users of other providers have.
+    fn either(&self, name: &str) -> Option<String> {
+        self.first(&[&format!("GROUNDWORK_PROXMOX_{name}"), &format!("PROXMOX_VE_{name}")])
+    }
+
+    /// The first of these variables that is set to something.
+    fn first(&self, names: &[&str]) -> Option<String> {
+        names.iter().find_map(|name| (self.variable)(name).filter(|value| !value.trim().is_empty()))
+    }
+}
+
+/// What the most careless of the given settings means; `None` if nothing is given.
+fn trust(insecure: Option<bool>, fingerprint: Option<String>, pem: Option<String>) -> Option<Trust> {
+    if insecure == Some(true) {
+        return Some(Trust::Nobody);
+    }
+    fingerprint.map(Trust::Fingerprint).or_else(|| pem.map(Trust::Ca)).or_else(|| insecure.map(|_| Trust::System))
+}
+
+fn exposed(attr: &Attr<Secret<String>>) -> Option<String> {
+    attr.get().map(|secret| secret.expose().clone())
+}

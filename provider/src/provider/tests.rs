@@ -1,0 +1,85 @@
+//! The provider block and the environment.
+
+use tf::{Attr, Secret};
+
+use super::block::{AgentBlock, ProxmoxBlock};
+use super::*;
+use crate::context::Proxmox;
+
+#[track_caller]
+fn check(block: ProxmoxBlock, environment: &[(&str, &str)], wanted: &str) {
+    let variable = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let settings = Settings { block: Block { proxmox: block.into(), ..Block::default() }, variable };
+    let got = match settings.proxmox() {
+        Proxmox::Missing => "missing".to_owned(),
+        Proxmox::Unknown => "unknown".to_owned(),
+        Proxmox::Config(config) => format!("{:?} {:?} {:?}", config.endpoints, config.auth, config.trust),
+    };
+    assert_eq!(got, wanted);
+}
+
+const TOKEN: (&str, &str) = ("GROUNDWORK_PROXMOX_API_TOKEN", "a@pam!env=1");
+const ENDPOINTS: (&str, &str) = ("GROUNDWORK_PROXMOX_ENDPOINTS", "https://a:8006, https://b:8006");
+
+#[test]
+fn the_environment_fills_what_the_block_leaves_out() {
+    check(ProxmoxBlock::default(), &[], "missing");
+    check(ProxmoxBlock::default(), &[TOKEN], "missing");
+    check(
+        ProxmoxBlock::default(),
+        &[TOKEN, ENDPOINTS, ("PROXMOX_VE_INSECURE", "true")],
+        r#"["https://a:8006", "https://b:8006"] Token(a@pam!env) Nobody"#,
+    );
+}
+
+#[test]
+fn the_block_goes_before_the_environment() {
+    let block = ProxmoxBlock {
+        username: "root@pam".into(),
+        password: Secret::new("x".to_owned()).into(),
+        insecure: false.into(),
+        ..ProxmoxBlock::default()
+    };
+    check(
+        block,
+        &[TOKEN, ENDPOINTS, ("GROUNDWORK_PROXMOX_TLS_FINGERPRINT", "ab")],
+        r#"["https://a:8006", "https://b:8006"] Password(root@pam) System"#,
+    );
+}
+
+#[test]
+fn the_variables_of_other_providers_are_enough() {
+    check(
+        ProxmoxBlock::default(),
+        &[("PROXMOX_VE_ENDPOINT", "https://a:8006"), ("PROXMOX_VE_API_TOKEN", "a@pam!b=1")],
+        r#"["https://a:8006"] Token(a@pam!b) System"#,
+    );
+}
+
+#[test]
+fn an_unknown_value_postpones_everything() {
+    check(ProxmoxBlock { api_token: Attr::Unknown, ..ProxmoxBlock::default() }, &[ENDPOINTS], "unknown");
+}
+
+#[test]
+fn nothing_configured_is_no_error_until_it_is_needed() {
+    assert!(Data::default().pve().unwrap_err().detail().contains("GROUNDWORK_PROXMOX_ENDPOINTS"));
+}
+
+#[test]
+fn contradictions_in_the_block_are_refused_with_their_attribute() {
+    let proxmox = ProxmoxBlock { insecure: true.into(), ca_cert_pem: "x".into(), ..ProxmoxBlock::default() };
+    let agent = AgentBlock { pki_dir: "x".into(), ca_cert_pem: "x".into(), ..AgentBlock::default() };
+    let found = Groundwork.validate(&Block { proxmox: proxmox.into(), agent: agent.into() });
+    let paths: Vec<String> = found.iter().map(|problem| problem.path().unwrap().to_string()).collect();
+    assert_eq!(paths, ["proxmox.insecure", "agent.pki_dir", "agent.ca_cert_pem"]);
+}
+
+#[test]
+fn every_row_fills_the_field_of_its_name() {
+    tf::testing::rows_match_fields::<Block>();
+    tf::testing::rows_match_fields::<ProxmoxBlock>();
+    tf::testing::rows_match_fields::<AgentBlock>();
+    Groundwork.resources().iter().for_each(tf::AnyResource::rows_match_fields);
+    Groundwork.data_sources().iter().for_each(tf::AnyDataSource::rows_match_fields);
+}
