@@ -62,6 +62,10 @@ impl Host for Linux {
     }
 
     fn poke(&self, path: &str, value: &str) -> Result<(), HostError> {
+        // A container may have a name of its own and yet a read-only /proc/sys.
+        if path == HOSTNAME {
+            return nix::unistd::sethostname(value).map_err(|errno| failed("set", path)(errno.into()));
+        }
         // Truncated, for a container may have a plain file in its place.
         let poke = || OpenOptions::new().write(true).truncate(true).open(path)?.write_all(value.as_bytes());
         poke().map_err(failed("set", path))
@@ -152,6 +156,8 @@ fn failed<'a>(act: &'static str, path: &'a str) -> impl FnOnce(io::Error) -> Hos
 
 /// Both ends of a device that are looked at: partition tables, boot sectors and superblocks live there.
 const EDGE: u64 = 1 << 20;
+
+const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
 #[cfg(test)]
 mod tests {
