@@ -103,8 +103,9 @@ async fn is_whole(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
     if said.code != Some(0) {
         return Ok(false);
     }
-    let marked = nodes::read_one(&said.stdout).is_ok_and(|node| node.control_plane);
-    let maps = ["get", "configmap", "-n", "kube-public", "cluster-info", "--ignore-not-found", "-o", "json"];
+    let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
+    let marked = node.is_some_and(|node| node.control_plane);
+    let maps = ["get", "configmap", "cluster-info", "--namespace", "kube-public", "--ignore-not-found", "-o", "json"];
     let said = kube.kubectl(ADMIN, &maps).await.map_err(failed("look", "ask the API server"))?;
     // The bootstrap token's signature is among the last things that init brings about.
     Ok(marked && said.code == Some(0) && said.stdout.contains("kubeconfig"))
@@ -137,7 +138,7 @@ async fn answering(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
 async fn forget_token(kube: &Kube<'_>, token: &str) {
     let id = token.split('.').next().unwrap_or_default();
     let name = format!("bootstrap-token-{id}");
-    let delete = ["delete", "secret", "-n", "kube-system", &name, "--ignore-not-found"];
+    let delete = ["delete", "secret", &name, "--namespace", "kube-system", "--ignore-not-found"];
     if let Err(error) = kube.kubectl(ADMIN, &delete).await {
         tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
     }

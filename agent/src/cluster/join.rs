@@ -82,10 +82,8 @@ async fn is_known(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
             format!("this machine is a worker of that cluster, whose API server does not say so: {why}"),
         ));
     }
-    if said.stdout.trim().is_empty() {
-        return Ok(false);
-    }
     let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
+    let Some(node) = node else { return Ok(false) };
     let own = status::machine_uuid(kube.host()).map_err(failed("look", "read this machine's UUID"))?;
     if status::same_machine(&own, &node.machine_uuid) {
         return Ok(true);

@@ -41,8 +41,9 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
         let step = if kind == "label" { "labels" } else { "taints" };
         kube.cx.step_began(step, 1);
         let since = Instant::now();
-        let fixed = ["--kubeconfig", ADMIN, kind, "node", name, "--overwrite"].map(str::to_owned);
-        kube.must(step, &Command::new(KUBECTL, fixed.into_iter().chain(arguments.clone()))).await?;
+        let fixed = ["--kubeconfig", ADMIN, kind, "node", name].map(str::to_owned);
+        let words = fixed.into_iter().chain(arguments.clone()).chain(["--overwrite".to_owned()]);
+        kube.must(step, &Command::new(KUBECTL, words)).await?;
         kube.made(step, &format!("{name}: {}", arguments.join(" ")), "as the configuration says", since);
     }
     Ok(kube.done())
@@ -100,10 +101,7 @@ async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, F
     if said.code != Some(0) {
         return Err(failure(step, format!("the API server does not answer: {}", reasons(&said.stderr).join("; "))));
     }
-    if said.stdout.trim().is_empty() {
-        return Ok(None);
-    }
-    nodes::read_one(&said.stdout).map(Some).map_err(failed(step, "read the API server's answer"))
+    nodes::read_one(&said.stdout).map_err(failed(step, "read the API server's answer"))
 }
 
 fn label_changes(wanted: &NodeSettings, node: &Node) -> Vec<String> {

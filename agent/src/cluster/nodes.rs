@@ -34,9 +34,13 @@ pub(super) fn read(json: &str) -> Result<Vec<Node>, serde_json::Error> {
     Ok(list.items.into_iter().map(Node::from).collect())
 }
 
-/// One node of a single object.
-pub(super) fn read_one(json: &str) -> Result<Node, serde_json::Error> {
-    serde_json::from_str::<Item>(json).map(Node::from)
+/// The node that was asked for by its name; `None` if the answer holds none.
+pub(super) fn read_one(json: &str) -> Result<Option<Node>, serde_json::Error> {
+    if json.trim().is_empty() {
+        return Ok(None);
+    }
+    let node = Node::from(serde_json::from_str::<Item>(json)?);
+    Ok(Some(node).filter(|node| !node.name.is_empty()))
 }
 
 #[derive(Deserialize)]
@@ -153,6 +157,8 @@ mod tests {
     fn what_is_missing_or_no_list_is_no_panic() {
         assert_eq!(read(r#"{"items":[{}]}"#).unwrap(), [Node::default()]);
         assert!(read("[]").is_err());
-        assert!(read_one("").is_err());
+        assert_eq!(read_one("").unwrap(), None);
+        assert_eq!(read_one(r#"{"kind":"List","items":[]}"#).unwrap(), None);
+        assert!(read_one("{").is_err());
     }
 }
