@@ -4,6 +4,8 @@
 //! [`linux`] is the real machine, [`fake`] an imitation for tests. `dpkg`, `fstab` and `units` understand what the system says.
 
 pub mod dpkg;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod fstab;
 pub mod linux;
 pub mod units;

@@ -233,3 +233,6 @@ fn new_id() -> RunId {
 
 /// Finished runs that can still be attached to.
 const KEPT: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -71,12 +71,4 @@ fn claimed(spec: &NodeSpec) -> Vec<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_names_are_those_of_the_steps_in_order() {
-        let names: Vec<_> = steps(&NodeSpec::default()).iter().map(|step| step.name()).collect();
-        assert_eq!(names, NAMES);
-    }
-}
+mod tests;

@@ -30,7 +30,10 @@ pub async fn make(host: &dyn Host, change: &Change, lines: Lines<'_>) -> Result<
         Verb::Unit { unit, act } => program(host, systemctl(*act, unit), lines).await,
         Verb::Reload => program(host, Command::new(SYSTEMCTL, ["daemon-reload"]), lines).await,
         Verb::Format { device, kind, uuid, label } => {
-            program(host, mkfs(kind, device, uuid, label.as_deref()), lines).await
+            program(host, mkfs(kind, device, uuid, label.as_deref()), lines).await?;
+            // The links by UUID are udev's work; the next look goes by them.
+            program(host, Command::new(UDEVADM, ["trigger", "--action=change", device]), lines).await?;
+            program(host, Command::new(UDEVADM, ["settle", "--timeout=30"]), lines).await
         }
         Verb::Grow { kind, device, mounted } => {
             let grow = match kind.as_str() {
@@ -93,5 +96,7 @@ fn mkfs(kind: &str, device: &str, uuid: &str, label: Option<&str>) -> Command {
 }
 
 const MODPROBE: &str = "/usr/sbin/modprobe";
+const UDEVADM: &str = "/usr/bin/udevadm";
 const SWAPOFF: &str = "/usr/sbin/swapoff";
-const DOWNLOAD: &str = "/var/lib/groundwork/download";
+/// Not kept over a restart of the machine.
+const DOWNLOAD: &str = "/run/groundwork-download";

@@ -10,6 +10,7 @@ use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, dpkg};
 use crate::spec::ContainerRuntime;
 use crate::step::{Act, File, Step, StepError, Todo, Verb, Wait};
+use std::time::Duration;
 
 /// containerd, if it is declared. What its configuration was before comes back by the step `files`.
 pub(super) struct Containerd(pub(super) Option<ContainerRuntime>);
@@ -38,16 +39,13 @@ impl Step for Containerd {
             file(&mut todo, host, File::ours(&path, text), "images are pulled from the mirrors")?;
         }
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
-        service(&mut todo, &unit, changed(host)?);
+        let newer = newer(host, &unit, wanted.package())?;
+        service(&mut todo, &unit, newer);
         if todo.changes.is_empty() {
-            answers(&mut todo, host).await;
+            answers(&mut todo, host, &unit).await;
         } else {
             // A containerd that comes up needs a moment; the next look asks it.
-            todo.push(
-                format!("{SOCKET} may not answer yet"),
-                Verb::Wait(Wait::Runtime(SOCKET.to_owned())),
-                "kubeadm asks it at once",
-            );
+            wait(&mut todo, format!("{SOCKET} may not answer yet"));
         }
         Ok(todo)
     }
@@ -60,15 +58,23 @@ fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), H
     Ok(())
 }
 
-/// When the configuration was last changed.
-fn changed(host: &dyn Host) -> Result<Option<std::time::SystemTime>, HostError> {
-    Ok(host.stat(CONFIG)?.map(|stat| stat.modified))
+/// What has changed since containerd was started: its configuration, or the program itself (dpkg rewrites the list of a package's
+/// files when it unpacks it).
+fn newer(host: &dyn Host, unit: &Unit, package: &str) -> Result<Option<&'static str>, HostError> {
+    let list = format!("/var/lib/dpkg/info/{package}.list");
+    for (path, what) in [(CONFIG, CONFIG), (list.as_str(), "its program")] {
+        let modified = host.stat(path)?.map(|stat| stat.modified);
+        if modified.is_some_and(|modified| units::is_older(unit, modified, host.now())) {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
 }
 
-fn service(todo: &mut Todo, unit: &Unit, changed: Option<std::time::SystemTime>) {
+fn service(todo: &mut Todo, unit: &Unit, newer: Option<&str>) {
     let act = |act| Verb::Unit { unit: UNIT.to_owned(), act };
     let rewritten = todo.changes.iter().any(|change| matches!(&change.verb, Verb::Write(file) if file.path == CONFIG));
-    let older = unit.since.zip(changed).is_some_and(|(since, changed)| since < changed);
+    let newer = newer.or(rewritten.then_some(CONFIG));
     if unit.masked {
         todo.push(format!("{UNIT} is masked"), act(Act::Unmask), "pods run in it");
     }
@@ -77,31 +83,37 @@ fn service(todo: &mut Todo, unit: &Unit, changed: Option<std::time::SystemTime>)
     }
     if !unit.active {
         todo.push(format!("{UNIT} is not running"), act(Act::Start), "pods run in it");
-    } else if rewritten || older {
-        todo.push(
-            format!("{UNIT} is older than {CONFIG}"),
-            act(Act::Restart),
-            "it reads its configuration when it starts",
-        );
+    } else if let Some(what) = newer {
+        let why = "it reads its configuration when it starts";
+        todo.push(format!("{UNIT} is older than {what}"), act(Act::Restart), why);
     }
 }
 
 /// The daemon can be up while its CRI part has failed: only the socket tells.
-async fn answers(todo: &mut Todo, host: &dyn Host) {
-    let wait = Verb::Wait(Wait::Runtime(SOCKET.to_owned()));
-    match host.runtime(SOCKET).await {
-        Err(error) => todo.push(error.to_string(), wait, "the kubelet talks to it there"),
-        Ok(runtime) => {
-            if let Some(complaint) = runtime.complaints.first() {
-                todo.push(format!("{} says {complaint}", runtime.name), wait, "the kubelet waits for it");
-            }
-        }
+async fn answers(todo: &mut Todo, host: &dyn Host, unit: &Unit) {
+    let complaint = match host.runtime(SOCKET).await {
+        Ok(runtime) => runtime.complaints.first().map(|complaint| format!("{} says {complaint}", runtime.name)),
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(complaint) = complaint else { return };
+    // One that has just been started may still be on its way; a restart would only take it back to the beginning.
+    let age = unit.since.and_then(|since| host.now().duration_since(since).ok());
+    if age.is_none_or(|age| age > STARTING) {
+        let act = Verb::Unit { unit: UNIT.to_owned(), act: Act::Restart };
+        todo.push(complaint.clone(), act, "the kubelet talks to it there");
     }
+    wait(todo, complaint);
+}
+
+fn wait(todo: &mut Todo, finding: String) {
+    todo.push(finding, Verb::Wait(Wait::Runtime(SOCKET.to_owned())), "the kubelet talks to it there");
 }
 
 const UNIT: &str = "containerd.service";
 /// Its configuration.
 pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
+/// A healthy containerd answers within a second or two, also on a busy machine.
+const STARTING: Duration = Duration::from_secs(30);
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const CRICTL: &str = "/etc/crictl.yaml";
 const CRICTL_TEXT: &str = "\

@@ -5,7 +5,7 @@
 
 use crate::facts;
 use crate::host::fstab::{self, Mounted};
-use crate::host::{Host, HostError, Kind};
+use crate::host::{Access, Host, HostError, Kind};
 use crate::spec::{Filesystem, Mount};
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use crate::steps::filesystems;
@@ -33,13 +33,25 @@ impl Step for Mounts {
         let lines = self.lines(host)?;
         let text = with_block(&present, &lines, |target| self.wanted.contains_key(target));
         if text != present {
-            todo.push(format!("{FSTAB} differs"), Verb::Write(File::ours(FSTAB, text)), "the mounts at the next boot");
-            todo.push("systemd has not read it", Verb::Reload, "it makes its mount units from it");
+            let access = host.stat(FSTAB)?.map_or(Access::OPEN, |stat| stat.access);
+            let file = File { access, ..File::ours(FSTAB, text) };
+            todo.push(
+                format!("{FSTAB} does not list the mounts as declared"),
+                Verb::Write(file),
+                "the mounts at the next boot",
+            );
         }
         let mounted = fstab::mounted(&host.text("/proc/self/mountinfo")?.unwrap_or_default());
+        let mut absent = Todo::default();
         for (target, want) in &self.wanted {
-            now(host, target, &self.source(host, want)?, &mounted, &mut todo)?;
+            now(host, target, &self.source(host, want)?, &mounted, &mut absent)?;
         }
+        // Before every mount, for nothing tells whether an earlier run came to it after writing.
+        if !todo.changes.is_empty() || !absent.changes.is_empty() {
+            todo.push("systemd makes its mount units anew", Verb::Reload, "they come from /etc/fstab");
+        }
+        todo.changes.append(&mut absent.changes);
+        todo.skipped.append(&mut absent.skipped);
         Ok(todo)
     }
 }

@@ -33,13 +33,11 @@ impl Step for Packages {
         if !self.0.is_empty() {
             let transacted = self.transaction(&installed, &mut todo);
             self.holds(&installed, &transacted, &mut todo);
-            if left_policy(host)?.is_some() && todo.changes.is_empty() {
-                let verb = Verb::Remove(left_policy(host)?.unwrap_or_default());
-                todo.push(
-                    "an interrupted installation keeps services from starting",
-                    verb,
-                    "its policy was left behind",
-                );
+            // A transaction takes it away by itself.
+            let transacts = todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_)));
+            if let Some(policy) = left_policy(host)?.filter(|_| !transacts) {
+                let finding = "an interrupted installation keeps services from starting";
+                todo.push(finding, Verb::Remove(policy), "its policy was left behind");
             }
         }
         Ok(todo)

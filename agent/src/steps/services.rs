@@ -7,7 +7,6 @@ use crate::host::{Host, HostError};
 use crate::spec::Service;
 use crate::step::{Act, Step, StepError, Todo, Verb};
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 /// Units by name.
 pub(super) struct Services(pub(super) BTreeMap<String, Service>);
@@ -27,7 +26,7 @@ impl Step for Services {
         for (name, want) in names.iter().zip(self.0.values()) {
             let unit = &found[name];
             boot(&mut todo, name, want, unit);
-            now(&mut todo, name, want, unit, newest(host, &want.restart_on)?);
+            now(&mut todo, name, want, unit, newer(host, unit, &want.restart_on)?);
         }
         Ok(todo)
     }
@@ -49,7 +48,7 @@ fn boot(todo: &mut Todo, name: &str, want: &Service, unit: &Unit) {
 }
 
 /// What happens now.
-fn now(todo: &mut Todo, name: &str, want: &Service, unit: &Unit, newest: Option<(SystemTime, &str)>) {
+fn now(todo: &mut Todo, name: &str, want: &Service, unit: &Unit, newer: Option<&str>) {
     let running = if want.masked == Some(true) { Some(false) } else { want.running };
     match running {
         Some(true) if !unit.active => {
@@ -57,25 +56,22 @@ fn now(todo: &mut Todo, name: &str, want: &Service, unit: &Unit, newest: Option<
         }
         Some(false) if unit.active => todo.push(format!("{name} is running"), act(name, Act::Stop), "takes effect now"),
         _ => {
-            let Some((changed, file)) = newest.filter(|_| unit.active) else { return };
-            if unit.since.is_some_and(|since| since < changed) {
-                todo.push(
-                    format!("{name} is older than {file}"),
-                    act(name, Act::Restart),
-                    "it reads its files when it starts",
-                );
+            if let Some(file) = newer {
+                let why = "it reads its files when it starts";
+                todo.push(format!("{name} is older than {file}"), act(name, Act::Restart), why);
             }
         }
     }
 }
 
-fn newest<'a>(host: &dyn Host, files: &'a [String]) -> Result<Option<(SystemTime, &'a str)>, HostError> {
-    let mut newest = None;
+/// A file that has changed since the unit was started.
+fn newer<'a>(host: &dyn Host, unit: &Unit, files: &'a [String]) -> Result<Option<&'a str>, HostError> {
     for file in files {
-        let modified = host.stat(file)?.map(|stat| (stat.modified, file.as_str()));
-        newest = newest.max(modified);
+        if host.stat(file)?.is_some_and(|stat| units::is_older(unit, stat.modified, host.now())) {
+            return Ok(Some(file));
+        }
     }
-    Ok(newest)
+    Ok(None)
 }
 
 fn act(unit: &str, act: Act) -> Verb {
@@ -85,18 +81,17 @@ fn act(unit: &str, act: Act) -> Verb {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
 
-    fn todo(want: &Service, unit: &Unit, newest: Option<(SystemTime, &str)>) -> Vec<String> {
+    fn todo(want: &Service, unit: &Unit, newer: Option<&str>) -> Vec<String> {
         let mut todo = Todo::default();
         boot(&mut todo, "x.service", want, unit);
-        now(&mut todo, "x.service", want, unit, newest);
+        now(&mut todo, "x.service", want, unit, newer);
         todo.changes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn only_what_differs_is_changed() {
-        let running = Unit { known: true, active: true, enabled: true, since: Some(UNIX_EPOCH), ..Unit::default() };
+        let running = Unit { known: true, active: true, enabled: true, ..Unit::default() };
         let wanted = Service { enabled: Some(true), running: Some(true), ..Service::default() };
         assert!(todo(&wanted, &running, None).is_empty());
         assert_eq!(todo(&wanted, &Unit::default(), None), ["x.service is not enabled", "x.service is not running"]);
@@ -107,11 +102,9 @@ mod tests {
 
     #[test]
     fn a_newer_file_restarts_a_running_unit() {
-        let newer = Some((UNIX_EPOCH + Duration::from_secs(1), "/etc/x"));
-        let running = Unit { active: true, since: Some(UNIX_EPOCH), ..Unit::default() };
+        let running = Unit { active: true, ..Unit::default() };
         let wanted = Service::default();
-        assert_eq!(todo(&wanted, &running, newer), ["x.service is older than /etc/x"]);
-        assert!(todo(&wanted, &running, Some((UNIX_EPOCH, "/etc/x"))).is_empty());
-        assert!(todo(&wanted, &Unit::default(), newer).is_empty());
+        assert_eq!(todo(&wanted, &running, Some("/etc/x")), ["x.service is older than /etc/x"]);
+        assert!(todo(&wanted, &running, None).is_empty());
     }
 }

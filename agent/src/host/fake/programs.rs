@@ -1,0 +1,232 @@
+//! Imitations of the programs that steps run: what they change, and how they fail when something is out of order.
+
+use super::{Node, State};
+use crate::host::dpkg::version_matches;
+use crate::host::fstab;
+use crate::host::{Command, Output};
+use std::time::UNIX_EPOCH;
+
+/// Whether a program only looks: it is not counted as a change.
+pub(super) fn only_looks(command: &Command) -> bool {
+    let first = command.args.first().map_or("", String::as_str);
+    matches!(
+        (command.program.as_str(), first),
+        ("/usr/bin/systemctl", "show")
+            | ("/usr/bin/timedatectl" | "/usr/sbin/dumpe2fs" | "/usr/bin/test" | "/usr/bin/udevadm", _)
+    )
+}
+
+pub(super) fn run(state: &mut State, command: &Command) -> Output {
+    let args: Vec<_> = command.args.iter().map(String::as_str).collect();
+    let stdin = String::from_utf8_lossy(command.stdin.as_deref().unwrap_or_default()).into_owned();
+    let done = match command.program.as_str() {
+        "/usr/bin/systemctl" => systemctl(state, &args),
+        "/usr/bin/apt-get" => apt(state, &args),
+        "/usr/bin/dpkg" => dpkg(state, &args, &stdin),
+        "/usr/sbin/modprobe" => modprobe(state, &args),
+        "/usr/sbin/swapoff" => swapoff(state, args[0]),
+        "/usr/sbin/mkfs.ext4" => mkfs(state, &args),
+        "/usr/sbin/dumpe2fs" => Ok("Block count: 2621440\nBlock size: 4096\n".to_owned()),
+        "/usr/lib/apt/apt-helper" => {
+            state.set(args[2], &format!("fetched from {}", args[1]));
+            Ok(String::new())
+        }
+        "/usr/bin/timedatectl" => Ok("no\n".to_owned()),
+        "/usr/bin/udevadm" => Ok(String::new()),
+        "/usr/bin/test" => Err(1),
+        "/usr/bin/touch" => {
+            state.set(args[0], "");
+            Ok(String::new())
+        }
+        _ => Err(127),
+    };
+    match done {
+        Ok(stdout) => Output { code: Some(0), stdout, stderr: String::new() },
+        Err(code) => Output { code: Some(code), stdout: String::new(), stderr: format!("{command}: no") },
+    }
+}
+
+type Done = Result<String, i32>;
+
+fn systemctl(state: &mut State, args: &[&str]) -> Done {
+    let mut units = args.iter().filter(|arg| !arg.starts_with("--")).skip(1).copied();
+    match args[0] {
+        "show" => return Ok(units.map(|unit| show(state, unit)).collect::<Vec<_>>().join("\n\n")),
+        "daemon-reload" => reload(state),
+        "mask" | "unmask" if args.contains(&"--runtime") => (),
+        verb => units.try_for_each(|unit| act(state, verb, unit))?,
+    }
+    Ok(String::new())
+}
+
+fn act(state: &mut State, verb: &str, unit: &str) -> Result<(), i32> {
+    let place = format!("/etc/systemd/system/{unit}");
+    let wants = format!("/etc/systemd/system/multi-user.target.wants/{unit}");
+    let masked = state.nodes.get(&place) == Some(&Node::Link("/dev/null".to_owned()));
+    let known = fragment(state, unit).is_some();
+    match verb {
+        "mask" if state.text(&place).is_some() => return Err(1),
+        "mask" => drop(state.nodes.insert(place, Node::Link("/dev/null".to_owned()))),
+        "unmask" if masked => drop(state.nodes.remove(&place)),
+        "unmask" => (),
+        "enable" if known && !masked => drop(state.nodes.insert(wants, Node::Link(place))),
+        "disable" => drop(state.nodes.remove(&wants)),
+        "start" if unit.ends_with(".target") => (),
+        "start" if unit.ends_with(".mount") => mount(state, unit)?,
+        "start" | "restart" if known && !masked => {
+            let now = state.now;
+            state.running.insert(unit.to_owned(), now);
+        }
+        "stop" => drop(state.running.remove(unit)),
+        _ => return Err(5),
+    }
+    Ok(())
+}
+
+fn fragment(state: &State, unit: &str) -> Option<String> {
+    ["/etc/systemd/system", "/usr/lib/systemd/system", "/run/systemd/generator"]
+        .map(|folder| format!("{folder}/{unit}"))
+        .into_iter()
+        .find(|path| state.text(path).is_some())
+}
+
+fn show(state: &State, unit: &str) -> String {
+    let masked = state.nodes.get(&format!("/etc/systemd/system/{unit}")) == Some(&Node::Link("/dev/null".to_owned()));
+    let load = match (masked, fragment(state, unit)) {
+        (true, _) => "masked",
+        (false, Some(_)) => "loaded",
+        (false, None) => "not-found",
+    };
+    let enabled = state.nodes.contains_key(&format!("/etc/systemd/system/multi-user.target.wants/{unit}"));
+    let file = if masked {
+        "masked"
+    } else if enabled {
+        "enabled"
+    } else {
+        "disabled"
+    };
+    let since = state.running.get(unit);
+    let active = if since.is_some() { "active" } else { "inactive" };
+    let since = since.map_or(0, |since| since.duration_since(UNIX_EPOCH).unwrap().as_micros());
+    format!(
+        "LoadState={load}\nActiveState={active}\nUnitFileState={file}\nActiveEnterTimestampMonotonic={since}\n\
+         NeedDaemonReload=no"
+    )
+}
+
+/// The generators run: units of swap and mounts are made from fstab.
+fn reload(state: &mut State) {
+    state.nodes.retain(|path, _| !path.starts_with("/run/systemd/generator/"));
+    let text = state.text("/etc/fstab").unwrap_or_default();
+    for entry in text.lines().filter_map(fstab::entry) {
+        let (of, suffix) = if entry.kind == "swap" { (&entry.source, "swap") } else { (&entry.target, "mount") };
+        let name = of.trim_matches('/').replace('/', "-");
+        state.set(&format!("/run/systemd/generator/{name}.{suffix}"), &entry.target);
+    }
+}
+
+fn mount(state: &mut State, unit: &str) -> Result<(), i32> {
+    let target = state.text(&format!("/run/systemd/generator/{unit}")).ok_or(5)?;
+    let text = state.text("/etc/fstab").unwrap_or_default();
+    let entry = text.lines().filter_map(fstab::entry).find(|entry| entry.target == target).ok_or(5)?;
+    let link = format!("/dev/disk/by-uuid/{}", entry.source.strip_prefix("UUID=").ok_or(32)?);
+    let Some(Node::Link(device)) = state.nodes.get(&link) else { return Err(32) };
+    let device = format!("/dev/{}", device.rsplit('/').next().unwrap());
+    let mounts = state.text("/proc/self/mountinfo").unwrap_or_default();
+    state.set("/proc/self/mountinfo", &format!("{mounts}30 22 8:16 / {target} rw - {} {device} rw\n", entry.kind));
+    Ok(())
+}
+
+fn apt(state: &mut State, args: &[&str]) -> Done {
+    if args.contains(&"update") {
+        return Ok("Reading package lists...\n".to_owned());
+    }
+    let words = args.iter().skip_while(|arg| **arg != "DPkg::Lock::Timeout=600").skip(1);
+    for word in words {
+        if let Some(name) = word.strip_suffix('-') {
+            write_package(state, name, None);
+            continue;
+        }
+        let (name, wanted) = word.split_once('=').unwrap_or((word, "*"));
+        let (_, versions, unit) = AVAILABLE.iter().find(|(known, _, _)| *known == name).ok_or(100)?;
+        let version = versions.iter().find(|version| version_matches(version, wanted)).ok_or(100)?;
+        write_package(state, name, Some(("install", version)));
+        if let Some(unit) = unit {
+            state.set(&format!("/usr/lib/systemd/system/{unit}"), "[Service]\n");
+            if state.text("/usr/sbin/policy-rc.d").is_none() {
+                let now = state.now;
+                state.running.insert((*unit).to_owned(), now);
+            }
+        }
+    }
+    Ok("Setting up ...\n".to_owned())
+}
+
+fn dpkg(state: &mut State, args: &[&str], stdin: &str) -> Done {
+    let status = state.text(STATUS).unwrap_or_default();
+    if args[0] == "--configure" {
+        state.set(STATUS, &status.replace("ok half-configured", "ok installed"));
+        return Ok(String::new());
+    }
+    let (name, want) = stdin.trim().split_once(' ').ok_or(2)?;
+    let version = status.split("\n\n").find_map(|paragraph| {
+        let rest = paragraph.strip_prefix(&format!("Package: {name}\n"))?;
+        rest.rsplit_once("Version: ").map(|(_, version)| version.trim().to_owned())
+    });
+    write_package(state, name, Some((want, &version.ok_or(2)?)));
+    Ok(String::new())
+}
+
+fn write_package(state: &mut State, name: &str, to: Option<(&str, &str)>) {
+    let status = state.text(STATUS).unwrap_or_default();
+    let head = format!("Package: {name}\n");
+    let mut paragraphs: Vec<_> = status
+        .split("\n\n")
+        .map(|paragraph| paragraph.trim().to_owned())
+        .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with(&head))
+        .collect();
+    if let Some((want, version)) = to {
+        paragraphs.push(format!("{head}Status: {want} ok installed\nVersion: {version}"));
+    }
+    paragraphs.sort();
+    state.set(STATUS, &format!("{}\n", paragraphs.join("\n\n")));
+}
+
+fn modprobe(state: &mut State, args: &[&str]) -> Done {
+    let name = *args.last().ok_or(1)?;
+    state.set(&format!("/sys/module/{name}/refcnt"), "0\n");
+    if name == "br_netfilter" {
+        for key in ["iptables", "ip6tables"] {
+            state.set(&format!("/proc/sys/net/bridge/bridge-nf-call-{key}"), "0\n");
+        }
+    }
+    Ok(String::new())
+}
+
+fn swapoff(state: &mut State, device: &str) -> Done {
+    let swaps = state.text("/proc/swaps").unwrap_or_default();
+    let is_it = |line: &&str| line.split(' ').next() == Some(device);
+    swaps.lines().find(is_it).ok_or(255)?;
+    let rest: String = swaps.lines().filter(|line| !is_it(line)).map(|line| format!("{line}\n")).collect();
+    state.set("/proc/swaps", &rest);
+    Ok(String::new())
+}
+
+fn mkfs(state: &mut State, args: &[&str]) -> Done {
+    let uuid = args.iter().skip_while(|arg| **arg != "-U").nth(1).ok_or(1)?;
+    let Some(Node::Link(to)) = state.nodes.get(*args.last().ok_or(1)?).cloned() else { return Err(1) };
+    state.nodes.insert(format!("/dev/disk/by-uuid/{uuid}"), Node::Link(to.clone()));
+    if let Some(Node::Device(probe)) = state.nodes.get_mut(&format!("/dev/{}", to.rsplit('/').next().unwrap())) {
+        probe.zeros = false;
+    }
+    Ok(String::new())
+}
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const AVAILABLE: &[(&str, &[&str], Option<&str>)] = &[
+    ("containerd", &["1.6.20~ds1-1+deb12u1"], Some("containerd.service")),
+    ("kubeadm", &["1.28.7-1.1", "1.28.4-1.1"], None),
+    ("kubectl", &["1.28.7-1.1", "1.28.4-1.1"], None),
+    ("kubelet", &["1.28.7-1.1", "1.28.4-1.1"], Some("kubelet.service")),
+    ("nginx", &["1.22.1-9"], Some("nginx.service")),
+];

@@ -1,0 +1,272 @@
+//! Over all steps at once: a machine from a template converges, a second look finds nothing, a cut anywhere is repaired by running
+//! again, and an empty specification takes back what was ours.
+
+use super::*;
+use crate::host::fake::Fake;
+use crate::run::{Failure, Outcome, Runner, What, apply, plan};
+use expect_test::{Expect, expect};
+use std::sync::Arc;
+use tokio_stream::StreamExt as _;
+
+/// Everything a machine can be asked for.
+const FULL: &str = r#"{
+    "hostname": "cp-1",
+    "hosts": {"10.0.0.11": {"names": ["cp-1", "cp-1.lan"]}},
+    "kernel_modules": ["nf_conntrack"],
+    "sysctls": {"net.ipv4.ip_local_port_range": "10000 60999"},
+    "packages": {"nginx": {}, "telnet": {"absent": true}},
+    "repositories": {"extra": {"url": "https://example.org/apt", "key_url": "https://example.org/key.asc"}},
+    "files": {
+        "/etc/motd": {"content": "Ours.\n"},
+        "/etc/secret": {"content": "hunter2", "sensitive": true, "owner": "www-data"}
+    },
+    "services": {"nginx": {"enabled": true, "running": true, "restart_on": ["/etc/motd"]}, "fstrim.timer": {"enabled": true}},
+    "filesystems": {"/dev/disk/by-id/scsi-data": {"type": "ext4", "label": "data"}},
+    "mounts": {"/var/lib/data": {"source": "/dev/disk/by-id/scsi-data"}},
+    "kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/k8s/", "key_pem": "-----BEGIN PGP"}},
+    "commands": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}
+}"#;
+
+#[test]
+fn the_names_are_those_of_the_steps_in_order() {
+    let names: Vec<_> = steps(&NodeSpec::default()).iter().map(|step| step.name()).collect();
+    assert_eq!(names, NAMES);
+}
+
+fn full() -> NodeSpec {
+    NodeSpec::from_json(FULL).unwrap()
+}
+
+/// Applies as the agent does, and returns how it ended and the whole story.
+async fn run(host: &Arc<Fake>, spec: &NodeSpec) -> (Result<Outcome, Failure>, Vec<What>) {
+    let runner = Runner::new(Arc::<Fake>::clone(host));
+    let spec = spec.clone();
+    let id = runner.start("apply", |cx| apply(cx, spec)).unwrap();
+    let story: Vec<_> = runner.attach(&id).unwrap().map(|event| event.what).collect().await;
+    let end = match story.last().unwrap() {
+        What::Finished(outcome) => Ok(*outcome),
+        What::Failed(failure) => Err(failure.clone()),
+        other => panic!("a story that ends with {other:?}"),
+    };
+    (end, story)
+}
+
+async fn lines(host: &Fake, spec: &NodeSpec) -> Vec<String> {
+    plan(host, spec).await.unwrap().changes.iter().map(ToString::to_string).collect()
+}
+
+async fn check(host: &Fake, spec: &NodeSpec, expect: Expect) {
+    expect.assert_eq(&(lines(host, spec).await.join("\n") + "\n"));
+}
+
+async fn converged() -> Arc<Fake> {
+    let host = Arc::new(Fake::template());
+    run(&host, &full()).await.0.unwrap();
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_from_a_template_needs_all_of_it() {
+    check(&Fake::template(), &full(), expect![[r#"
+        hostname: /etc/cloud/cloud.cfg.d/99-zz-groundwork.cfg is not as wanted
+        hostname: /etc/hostname says "template"
+        hostname: the name is "template"
+        hosts: /etc/cloud/cloud.cfg.d/99-zz-groundwork-hosts.cfg is not as wanted
+        hosts: /etc/hosts lacks our names
+        swap: /etc/fstab lists /swap.img
+        swap: systemd has swap units made from /etc/fstab
+        swap: /etc/systemd/zram-generator.conf lets zram-generator make swap
+        swap: /etc/systemd/zram-generator.conf.d/vendor.conf lets zram-generator make swap
+        swap: zramswap.service makes swap
+        swap: zramswap.service is not masked
+        swap: extra.swap is a unit of swap
+        swap: systemd has not read /etc/systemd/system/extra.swap.d/groundwork.conf
+        swap: dev-sda2.swap is not masked
+        swap: swap.target is not masked
+        swap: /swap.img is active
+        swap: /dev/zram0 is active
+        kernel_modules: /etc/modules-load.d/groundwork.conf is missing
+        kernel_modules: br_netfilter is not loaded
+        kernel_modules: nf_conntrack is not loaded
+        kernel_modules: overlay is not loaded
+        sysctls: /etc/sysctl.d/99-zz-groundwork.conf is missing
+        sysctls: /etc/sysctl.d/99-zzz-hardening.conf sets something else after our file
+        sysctls: net.bridge.bridge-nf-call-ip6tables does not exist
+        sysctls: net.bridge.bridge-nf-call-iptables does not exist
+        sysctls: net.ipv4.ip_forward is 0, not 1
+        sysctls: net.ipv4.ip_local_port_range is 32768 60999, not 10000 60999
+        repositories: the key of extra is not as wanted
+        repositories: /etc/apt/sources.list.d/groundwork-extra.sources is missing
+        repositories: the key of kubernetes is not as wanted
+        repositories: /etc/apt/sources.list.d/groundwork-kubernetes.sources is missing
+        packages: /etc/apt/preferences.d/groundwork is missing
+        packages: containerd is not installed, kubeadm is not installed, kubectl is 1.27.0-1.1, not 1.28.4-*, kubelet is not installed, nginx is not installed, telnet is installed
+        packages: containerd is not held
+        packages: kubeadm is not held
+        packages: kubectl is not held
+        packages: kubelet is not held
+        filesystems: /dev/disk/by-id/scsi-data has no filesystem
+        mounts: /etc/fstab does not list the mounts as declared
+        mounts: systemd makes its mount units anew
+        mounts: /var/lib/data is not mounted
+        files: /etc/motd differs
+        files: /etc/secret is missing
+        container_runtime: /etc/containerd/config.toml differs
+        container_runtime: /etc/crictl.yaml differs
+        container_runtime: containerd.service is not enabled
+        container_runtime: containerd.service is not running
+        services: fstrim.timer is not enabled
+        services: kubelet.service is not enabled
+        services: nginx.service is not enabled
+        services: nginx.service is not running
+        commands: once: /var/once is missing
+    "#]]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_look_finds_nothing_and_starts_nothing() {
+    let host = converged().await;
+    host.log();
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+    let (end, _) = run(&host, &full()).await;
+    assert_eq!(end.unwrap(), Outcome::default());
+    assert_eq!(host.log(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_anywhere_is_repaired_by_running_again() {
+    let whole = converged().await;
+    let want = whole.picture();
+    for cut in 0..whole.changes() {
+        let host = Arc::new(Fake::template());
+        host.die_after(Some(cut));
+        let (end, _) = run(&host, &full()).await;
+        assert!(end.is_err(), "cut {cut}");
+        host.die_after(None);
+        if let Err(failure) = run(&host, &full()).await.0 {
+            panic!("cut {cut} is not repaired: {failure:?}");
+        }
+        assert_eq!(lines(&host, &full()).await, [""; 0], "cut {cut}");
+        let differs =
+            |(path, what): &(String, String)| want.get(path) != Some(what) && !path.starts_with("/run/groundwork");
+        let other: Vec<_> = host.picture().into_iter().filter(differs).collect();
+        assert!(other.is_empty() && want.keys().all(|path| host.has(path)), "cut {cut}: {other:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn drift_is_named_and_only_that_is_repaired() {
+    let host = converged().await;
+    host.put("/etc/motd", "changed\n");
+    host.put("/proc/sys/net/ipv4/ip_forward", "0\n");
+    host.take("/etc/modules-load.d/groundwork.conf");
+    host.put("/proc/swaps", "Filename\n/swap.img file 2097148 0 -2\n");
+    let status = host.text("/var/lib/dpkg/status").unwrap();
+    host.put("/var/lib/dpkg/status", &status.replacen("hold ok", "install ok", 1));
+    host.log();
+    check(
+        &host,
+        &full(),
+        expect![[r#"
+        swap: /swap.img is active
+        kernel_modules: /etc/modules-load.d/groundwork.conf is missing
+        sysctls: net.ipv4.ip_forward is 0, not 1
+        packages: containerd is not held
+        files: /etc/motd differs
+        services: nginx.service is older than /etc/motd
+    "#]],
+    )
+    .await;
+    run(&host, &full()).await.0.unwrap();
+    expect![[r#"
+        /usr/sbin/swapoff /swap.img
+        /usr/bin/dpkg --set-selections
+        /usr/bin/systemctl restart -- nginx.service
+    "#]]
+    .assert_eq(&(host.log().join("\n") + "\n"));
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_specification_takes_back_what_was_ours() {
+    let host = converged().await;
+    run(&host, &NodeSpec::default()).await.0.unwrap();
+    assert_eq!(lines(&host, &NodeSpec::default()).await, [""; 0]);
+    assert_eq!(host.text("/etc/motd").as_deref(), Some("Debian\n"));
+    assert_eq!(host.text("/etc/secret"), None);
+    assert_eq!(host.text("/etc/systemd/zram-generator.conf").as_deref(), Some("[zram0]\nzram-size = ram\n"));
+    let ours: Vec<_> = host.picture().into_keys().filter(|path| path.contains("groundwork")).collect();
+    assert_eq!(ours, ["/etc/systemd/system/extra.swap.d/groundwork.conf"], "swap stays off");
+    assert!(!host.text("/var/lib/dpkg/status").unwrap().contains("hold ok"), "holds of ours are gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_leaves_out_what_is_its_hosts() {
+    let host = Arc::new(Fake::container());
+    let (end, story) = run(&host, &full()).await;
+    end.unwrap();
+    let skipped: Vec<_> = story
+        .iter()
+        .filter_map(|what| match what {
+            What::Skipped { step, reason } => Some(format!("{step}: {reason}\n")),
+            _ => None,
+        })
+        .collect();
+    expect![[r#"
+        swap: in a container (systemd-nspawn) swap belongs to the host
+        kernel_modules: br_netfilter, nf_conntrack, overlay: a container (systemd-nspawn) uses its host's kernel
+        sysctls: net.bridge.bridge-nf-call-ip6tables: this container (systemd-nspawn) does not have it
+        sysctls: net.bridge.bridge-nf-call-iptables: this container (systemd-nspawn) does not have it
+        filesystems: /dev/disk/by-id/scsi-data: a container (systemd-nspawn) has no disks of its own
+        mounts: /var/lib/data: a container (systemd-nspawn) does not mount /dev/disk/by-uuid/b0374a45-d18f-8ac1-898d-23f82539689d
+    "#]].assert_eq(&skipped.concat());
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+    assert!(host.text("/etc/modules-load.d/groundwork.conf").unwrap().contains("br_netfilter"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_content_is_ever_told() {
+    let host = Arc::new(Fake::template());
+    let (_, story) = run(&host, &full()).await;
+    assert!(!format!("{story:?} {:?}", plan(&*host, &full()).await).contains("hunter2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_file_restarts_what_depends_on_it_once() {
+    let host = converged().await;
+    host.put("/etc/motd", "changed\n");
+    host.log();
+    run(&host, &full()).await.0.unwrap();
+    assert_eq!(host.log(), ["/usr/bin/systemctl restart -- nginx.service"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_do_harm_is_refused_by_name() {
+    let host = Fake::template();
+    host.put("/etc/kubernetes/kubelet.conf", "");
+    let error = plan(&host, &full()).await.unwrap_err();
+    assert_eq!(error.step, "hostname");
+
+    let host = Fake::template();
+    host.device("/dev/sdb", crate::host::Probe { size: 1 << 30, zeros: false, busy: false });
+    let error = plan(&host, &full()).await.unwrap_err();
+    assert_eq!(error.step, "filesystems");
+    assert!(error.source.to_string().contains("not blank"), "{}", error.source);
+
+    let host = Fake::template();
+    host.put("/proc/meminfo", "MemAvailable: 10 kB\n");
+    host.put("/proc/swaps", "Filename\n/swap.img file 100 50 -2\n");
+    assert_eq!(plan(&host, &full()).await.unwrap_err().step, "swap");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_installation_is_finished_first() {
+    let host = converged().await;
+    let status = host.text("/var/lib/dpkg/status").unwrap();
+    host.put("/var/lib/dpkg/status", &status.replacen("install ok installed", "install ok half-configured", 1));
+    host.log();
+    let found = lines(&host, &full()).await;
+    assert!(found[0].contains("an earlier installation was interrupted"), "{found:?}");
+    run(&host, &full()).await.0.unwrap();
+    assert!(host.log().iter().any(|line| line.starts_with("/usr/bin/dpkg --configure -a")));
+}
