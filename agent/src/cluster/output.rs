@@ -38,7 +38,8 @@ pub(super) fn reasons(stderr: &str) -> Vec<String> {
     }
     let told = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
     let mut last: Vec<String> = told.map(mask).collect();
-    last.split_off(last.len().saturating_sub(3))
+    let reasons = last.split_off(last.len().saturating_sub(3));
+    if reasons.is_empty() { vec!["it printed no reason".to_owned()] } else { reasons }
 }
 
 /// Whether a join was refused because the old node of that name still counts as ready.
@@ -81,7 +82,8 @@ fn is_key(word: &str) -> bool {
 }
 
 fn is_noise(line: &str) -> bool {
-    line.starts_with("To see the stack trace") || line.starts_with("[preflight] If you know what you are doing")
+    // Lines in brackets tell the phases, not why one failed.
+    line.starts_with("To see the stack trace") || line.starts_with('[')
 }
 
 fn first_line(text: &str) -> &str {
@@ -119,6 +121,11 @@ mod tests {
         assert!(reasons(include_str!("recorded/join-badhash.txt"))[0].contains("are pinned"));
         assert!(reasons(include_str!("recorded/init-kubelet-not-healthy.txt"))[0].contains("wait-control-plane"));
         assert!(name_still_ready(include_str!("recorded/join-still-ready.txt")));
+    }
+
+    #[test]
+    fn phases_are_no_reasons() {
+        assert_eq!(reasons("[certs] Generating \"ca\" certificate and key\n"), ["it printed no reason"]);
     }
 
     #[test]
