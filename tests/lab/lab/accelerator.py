@@ -6,7 +6,8 @@ import pathlib
 import platform
 
 EMULATION = "tcg,thread=multi"
-# A kernel that KVM runs has found out within a fraction of this that there is no root file system.
+# A kernel that KVM runs says its first words, and then that there is no root file system, in a fraction of these.
+FIRST_WORDS_SECONDS = 5
 PROOF_SECONDS = 15
 _found: str | None = None
 _once = asyncio.Lock()
@@ -29,7 +30,7 @@ async def _kvm_works(kernel: pathlib.Path) -> bool:
     command = (
         *(f"qemu-system-{platform.machine()}", "-machine", "q35" if x86 else "virt", "-accel", "kvm", "-cpu", "host"),
         *("-m", "256", "-smp", "2", "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"),
-        *("-kernel", str(kernel), "-append", f"console={'ttyS0' if x86 else 'ttyAMA0'} panic=-1"),
+        *("-kernel", str(kernel), "-append", f"console={'ttyS0' if x86 else 'ttyAMA0'} panic=-1 earlyprintk=ttyS0"),
     )
     try:
         process = await asyncio.create_subprocess_exec(
@@ -49,7 +50,7 @@ async def _kvm_works(kernel: pathlib.Path) -> bool:
 
 
 async def _reaches_its_end(output: asyncio.StreamReader) -> bool:
-    said = b""
+    said = await asyncio.wait_for(output.read(4096), FIRST_WORDS_SECONDS)
     while block := await output.read(4096):
         said += block
         if b"Kernel panic - not syncing: VFS" in said:

@@ -8,7 +8,7 @@ import shlex
 import signal
 from collections.abc import Callable
 
-from . import certs, cgroups, image, packages
+from . import accelerator, certs, cgroups, image, packages
 from .control import Control
 from .httpd import IMAGE_PATH, FileServer
 from .machines import Machine, Plan
@@ -59,6 +59,9 @@ class Lab:
         else:
             await self.files.start(host=settings.files_host, port=8080)
         ca, certificate, key = certs.make(settings.folder / "certs", settings.api_host)
+        if settings.backend == "qemu":
+            # The answer is there, or nearly, when the first VM starts.
+            self.proof = asyncio.ensure_future(accelerator.best(self.image.kernel))
         self.pve.preload(settings.guests)
         await self.pve.start(certificate, key)
         await self.control.start()
