@@ -30,11 +30,21 @@ impl Provider for Groundwork {
     const LOGGED: &'static [&'static str] = &["groundwork_provider", "pve", "trust"];
 
     fn resources(&self) -> Vec<AnyResource<Data>> {
-        vec![resource(resources::cluster::ClusterResource), resource(resources::machine::MachineResource)]
+        vec![
+            resource(resources::cluster::ClusterResource),
+            resource(resources::image::ImageResource),
+            resource(resources::machine::MachineResource),
+            resource(resources::vm::VmResource),
+        ]
     }
 
     fn data_sources(&self) -> Vec<AnyDataSource<Data>> {
-        vec![data_source(data_sources::version::VersionSource)]
+        vec![
+            data_source(data_sources::nodes::NodesSource),
+            data_source(data_sources::storages::StoragesSource),
+            data_source(data_sources::version::VersionSource),
+            data_source(data_sources::vms::VmsSource),
+        ]
     }
 
     fn validate(&self, m: &Block) -> Diagnostics {

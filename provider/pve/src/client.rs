@@ -84,6 +84,14 @@ struct Shared {
     snapshot: Snapshot,
 }
 
+/// What is ready for a request.
+pub(crate) struct Prepared {
+    pub(crate) http: reqwest::Client,
+    pub(crate) endpoint: String,
+    pub(crate) headers: HeaderMap,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 /// What ends waiting.
 #[derive(Clone, Default)]
 struct Limits {
@@ -146,18 +154,13 @@ impl Client {
         typed(&call.name(), data)
     }
 
-    /// Makes a call whose request is more than a form, once, with credentials.
-    pub(crate) async fn call_with(
-        &self,
-        call: &Call,
-        build: impl AsyncFn(&reqwest::Client, String, HeaderMap) -> Result<reqwest::RequestBuilder, Error>,
-    ) -> Result<Value, Error> {
+    /// What a call needs whose request is more than a form: client, endpoint, headers, and a place in the node's queue.
+    pub(crate) async fn prepared(&self, call: &Call) -> Result<Prepared, Error> {
         self.still_wanted(call)?;
-        let _permit = self.gate(call.node.as_ref()).await;
+        let permit = self.gate(call.node.as_ref()).await;
         let endpoint = self.endpoint().to_owned();
         let headers = self.headers(&endpoint).await?;
-        let request = build(&self.shared.http, call.url(&endpoint), headers).await?;
-        exchange(request, &call.name(), &endpoint).await
+        Ok(Prepared { http: self.shared.http.clone(), endpoint, headers, _permit: permit })
     }
 
     async fn send(&self, call: &Call) -> Result<Value, Error> {

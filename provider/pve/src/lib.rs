@@ -1,8 +1,8 @@
 //! A typed, asynchronous client of the Proxmox VE API, versions 8 and 9. It knows nothing of Terraform.
 //!
 //! Start at [`Client`]: `client.vm(&node, vmid).pending()`, `client.cluster().guests()`, `client.storages(&node).list()`.
-//! The modules of `api` mirror the API's paths and hold only calls that somebody makes. A call that starts a task returns
-//! its [`Upid`]; [`Client::wait`] waits for it, within the limits given by [`Client::within`].
+//! The modules of `api` mirror the API's paths and hold only calls that somebody makes. A call that starts a task is
+//! a [`Job`]: `vm.start().done().await` makes it and waits, within the limits given by [`Client::within`].
 
 mod api;
 mod auth;
@@ -29,6 +29,6 @@ pub use error::{Class, Error, Refused, TaskFailed};
 pub use ids::{BadId, NodeName, Upid, Vmid, VolumeId};
 pub use params::Params;
 pub use quirks::{Drive, Net, PropertyString};
-pub use task::Finished;
+pub use task::{Finished, Job};
 pub use tls::Trust;
 pub use units::{GIB, MIB, Size};

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Interrupted, back_off};
 use crate::error::{Class, Error, TaskFailed};
+use crate::http::Call;
 use crate::ids::Upid;
 
 /// The good end of a task.
@@ -16,6 +17,51 @@ use crate::ids::Upid;
 pub struct Finished {
     /// What the server warned of: lines of the task's log.
     pub warnings: Vec<String>,
+}
+
+/// A call that starts a task; nothing is sent before one of its methods is awaited.
+#[derive(Debug)]
+#[must_use = "a job does nothing until it is begun or done"]
+pub struct Job<'a> {
+    client: &'a Client,
+    call: Call,
+}
+
+impl<'a> Job<'a> {
+    pub(crate) const fn new(client: &'a Client, call: Call) -> Self {
+        Self { client, call }
+    }
+
+    /// Makes the call and returns the task it started.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn begin(&self) -> Result<Upid, Error> {
+        let begun = self.client.call(self.call.clone()).await;
+        // What we knew of the cluster may be wrong now.
+        self.client.snapshot().invalidate();
+        begun
+    }
+
+    /// Makes the call and waits for its task; both again if a lock is in the way.
+    ///
+    /// # Errors
+    /// As the call and [`Client::wait`].
+    pub async fn done(&self) -> Result<Finished, Error> {
+        let mut attempt = 1;
+        loop {
+            let upid = self.begin().await?;
+            let error = match self.client.wait(&upid).await {
+                Err(error) if error.is(Class::Busy) => error,
+                ended => return ended,
+            };
+            tracing::debug!(%upid, attempt, error = %error, "repeating");
+            if self.client.pause(back_off(attempt)).await.is_err() {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+    }
 }
 
 impl Client {
@@ -39,25 +85,6 @@ impl Client {
                 Err(Interrupted::Stop) => return self.stop_task(upid).await,
             }
         }
-    }
-
-    /// Makes a call that starts a task and waits for it; both again if a lock is in the way.
-    ///
-    /// # Errors
-    /// As the call and [`Client::wait`].
-    pub async fn run(&self, call: impl AsyncFn() -> Result<Upid, Error>) -> Result<Finished, Error> {
-        for attempt in 1_u32.. {
-            let upid = call().await?;
-            let error = match self.wait(&upid).await {
-                Err(error) if error.is(Class::Busy) => error,
-                ended => return ended,
-            };
-            tracing::debug!(%upid, attempt, error = %error, "repeating");
-            if self.pause(back_off(attempt)).await.is_err() {
-                return Err(error);
-            }
-        }
-        Ok(Finished::default())
     }
 
     /// Stops the task in flight, and says so unless it came to a good end just before.

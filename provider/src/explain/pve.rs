@@ -10,6 +10,11 @@ pub(crate) fn pve(act: &str, error: &Error) -> Diagnostic {
     Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds(error)).next(next(error))
 }
 
+/// The same where the caller knows better what holds now.
+pub(crate) fn pve_holding(act: &str, error: &Error, holds: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds).next(next(error))
+}
+
 /// For resources that need Proxmox VE when the provider block has none.
 pub(crate) fn no_proxmox() -> Diagnostic {
     Diagnostic::error("Cannot reach Proxmox VE without an endpoint")

@@ -18,7 +18,7 @@ use crate::ids::{NodeName, Vmid};
 use crate::params::Params;
 
 /// A VM or a container, as the cluster lists it. `status` and `name` may be some seconds old, or missing right after creation.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Guest {
     /// Its number.
     pub vmid: Vmid,
@@ -45,15 +45,20 @@ pub struct Guest {
     /// Its pool.
     #[serde(default)]
     pub pool: Option<String>,
-    /// CPUs.
-    #[serde(default)]
-    pub maxcpu: Option<f64>,
+    #[serde(default, deserialize_with = "crate::quirks::optional_text")]
+    maxcpu: Option<String>,
     /// Memory in bytes.
     #[serde(default)]
     pub maxmem: Option<u64>,
 }
 
 impl Guest {
+    /// Its CPUs.
+    #[must_use]
+    pub fn cpus(&self) -> Option<u32> {
+        self.maxcpu.as_deref()?.split('.').next()?.parse().ok()
+    }
+
     /// Its tags, one by one.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
@@ -103,6 +108,11 @@ impl Snapshot {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
+    fn seen_within(&self, age: Duration) -> Option<Arc<Guests>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().filter(|(_, since, _)| since.elapsed() < age).map(|(_, _, guests)| Arc::clone(guests))
+    }
+
     fn current(&self) -> Option<Arc<Guests>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (epoch, since, guests) = seen.as_ref()?;
@@ -145,6 +155,17 @@ impl Cluster<'_> {
         let seen = (epoch, Instant::now(), Arc::clone(&guests));
         *snapshot.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         Ok(guests)
+    }
+
+    /// All guests we may see, as they were at most `age` ago, whatever we did since.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn guests_since(&self, age: Duration) -> Result<Arc<Guests>, Error> {
+        match self.0.snapshot().seen_within(age) {
+            Some(guests) => Ok(guests),
+            None => self.guests_now().await,
+        }
     }
 
     /// All guests we may see, asked for now.

@@ -1,6 +1,6 @@
 //! `/nodes/{node}/qemu`: creating, configuring, powering and removing VMs.
 //!
-//! Calls that return a [`Upid`] have only started their work; see [`Client::wait`] and [`Client::run`].
+//! Writes are [`Job`]s. [`crate::Class::Exists`] is the answer to a number that is taken: for a clone also of its task.
 
 pub(crate) mod agent;
 pub(crate) mod settings;
@@ -11,8 +11,9 @@ use self::settings::Settings;
 use crate::client::Client;
 use crate::error::Error;
 use crate::http::Call;
-use crate::ids::{NodeName, Upid, Vmid};
+use crate::ids::{NodeName, Vmid};
 use crate::params::Params;
+use crate::task::Job;
 
 /// The VMs of a node.
 #[derive(Debug, Clone, Copy)]
@@ -97,21 +98,16 @@ impl Client {
     }
 }
 
-impl Qemu<'_> {
-    /// Creates a VM. Once this answers, the number is ours.
-    ///
-    /// # Errors
-    /// [`crate::Class::Exists`] if the number is taken: try the next.
-    pub async fn create(&self, vm: &CreateVm) -> Result<Upid, Error> {
+impl<'a> Qemu<'a> {
+    /// Creates a VM. Once the call is answered, the number is ours.
+    pub fn create(&self, vm: &CreateVm) -> Job<'a> {
         let mut params = Params::new().with("vmid", vm.vmid).with_some("pool", vm.pool.as_ref());
         params.extend(&vm.config);
-        let created = self.client.call(Call::post(&["nodes", self.node.as_str(), "qemu"]).params(params)).await;
-        self.client.snapshot().invalidate();
-        created
+        Job::new(self.client, Call::post(&["nodes", self.node.as_str(), "qemu"]).params(params))
     }
 }
 
-impl Vm<'_> {
+impl<'a> Vm<'a> {
     /// Every option with its current value and what waits for the next power cycle.
     ///
     /// # Errors
@@ -129,13 +125,10 @@ impl Vm<'_> {
     }
 
     /// Sets options and takes others away, in a task. `force` destroys the volumes of drives that are taken away.
-    ///
-    /// # Errors
-    /// As every write; a digest that does not fit any more is [`crate::Class::Conflict`].
-    pub async fn configure(&self, set: &Params, delete: &[String], digest: Option<&str>) -> Result<Upid, Error> {
+    pub fn configure(&self, set: &Params, delete: &[String], digest: Option<&str>) -> Job<'a> {
         let delete = (!delete.is_empty()).then(|| delete.join(","));
         let params = set.clone().with_some("delete", delete).with_some("digest", digest);
-        self.client.call(self.post(&["config"]).params(params)).await
+        Job::new(self.client, self.post(&["config"]).params(params))
     }
 
     /// Takes drives away and destroys their volumes.
@@ -148,67 +141,43 @@ impl Vm<'_> {
     }
 
     /// Grows a drive to an absolute size in bytes; the same size again is content.
-    ///
-    /// # Errors
-    /// As every write; shrinking fails in the task.
-    pub async fn resize(&self, drive: &str, bytes: u64) -> Result<Upid, Error> {
+    pub fn resize(&self, drive: &str, bytes: u64) -> Job<'a> {
         let params = Params::new().with("disk", drive).with("size", bytes);
-        self.client.call(self.put(&["resize"]).params(params)).await
+        Job::new(self.client, self.put(&["resize"]).params(params))
     }
 
     /// Starts the VM.
-    ///
-    /// # Errors
-    /// As every write; what prevents the start fails in the task.
-    pub async fn start(&self) -> Result<Upid, Error> {
-        self.power("start", Params::new()).await
+    pub fn start(&self) -> Job<'a> {
+        self.power("start", Params::new())
     }
 
     /// Cuts its power; content with a stopped VM. Shutdowns in progress are given up.
-    ///
-    /// # Errors
-    /// As every write.
-    pub async fn stop(&self) -> Result<Upid, Error> {
-        self.power("stop", Params::new()).await
+    pub fn stop(&self) -> Job<'a> {
+        self.power("stop", Params::new())
     }
 
     /// Asks the guest to power off, and cuts its power if it does not within `seconds`.
-    ///
-    /// # Errors
-    /// As every write.
-    pub async fn shutdown(&self, seconds: u64) -> Result<Upid, Error> {
-        self.power("shutdown", Params::new().with("timeout", seconds).flag("forceStop", true)).await
+    pub fn shutdown(&self, seconds: u64) -> Job<'a> {
+        self.power("shutdown", Params::new().with("timeout", seconds).flag("forceStop", true))
     }
 
     /// Restarts the guest through a power cycle that applies pending changes. The task ends when the VM is off.
-    ///
-    /// # Errors
-    /// As every write; the VM must run.
-    pub async fn reboot(&self, seconds: u64) -> Result<Upid, Error> {
-        self.power("reboot", Params::new().with("timeout", seconds)).await
+    pub fn reboot(&self, seconds: u64) -> Job<'a> {
+        self.power("reboot", Params::new().with("timeout", seconds))
     }
 
     /// Presses the reset button; pending changes stay pending.
-    ///
-    /// # Errors
-    /// As every write; the VM must run.
-    pub async fn reset(&self) -> Result<Upid, Error> {
-        self.power("reset", Params::new()).await
+    pub fn reset(&self) -> Job<'a> {
+        self.power("reset", Params::new())
     }
 
     /// Makes a template of it.
-    ///
-    /// # Errors
-    /// As every write; the VM must be stopped and without snapshots.
-    pub async fn template(&self) -> Result<Upid, Error> {
-        self.client.call(self.post(&["template"])).await
+    pub fn template(&self) -> Job<'a> {
+        Job::new(self.client, self.post(&["template"]))
     }
 
     /// Copies it. The task runs on this node and is about this VM.
-    ///
-    /// # Errors
-    /// [`crate::Class::Exists`] if the number is taken, here or in the task: try the next.
-    pub async fn clone_to(&self, copy: &CloneVm) -> Result<Upid, Error> {
+    pub fn clone_to(&self, copy: &CloneVm) -> Job<'a> {
         let params = Params::new()
             .with("newid", copy.newid)
             .with("name", &copy.name)
@@ -217,26 +186,17 @@ impl Vm<'_> {
             .with_some("storage", copy.storage.as_ref())
             .with_some("target", copy.target.as_ref())
             .with_some("pool", copy.pool.as_ref());
-        let cloned = self.client.call(self.post(&["clone"]).params(params)).await;
-        self.client.snapshot().invalidate();
-        cloned
+        Job::new(self.client, self.post(&["clone"]).params(params))
     }
 
     /// Removes the VM with the volumes its configuration names, and every entry about it in backup and HA lists.
-    ///
-    /// # Errors
-    /// As every write; the VM must be stopped and unprotected.
-    pub async fn delete(&self) -> Result<Upid, Error> {
+    pub fn delete(&self) -> Job<'a> {
         let params = Params::new().flag("purge", true).flag("destroy-unreferenced-disks", false);
-        let deleted = self.client.call(Call::delete(&self.path(&[])).params(params)).await;
-        self.client.snapshot().invalidate();
-        deleted
+        Job::new(self.client, Call::delete(&self.path(&[])).params(params))
     }
 
-    async fn power(&self, command: &str, params: Params) -> Result<Upid, Error> {
-        let answer = self.client.call(self.post(&["status", command]).params(params)).await;
-        self.client.snapshot().invalidate();
-        answer
+    fn power(&self, command: &str, params: Params) -> Job<'a> {
+        Job::new(self.client, self.post(&["status", command]).params(params))
     }
 
     fn path(&self, rest: &[&str]) -> Vec<String> {

@@ -9,7 +9,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::http::{Call, typed};
+use crate::http::{Call, exchange, typed};
 use crate::ids::{NodeName, Upid, Vmid, VolumeId};
 use crate::params::Params;
 
@@ -189,20 +189,23 @@ impl Storages<'_> {
     /// As every write; [`Error::File`] if the file cannot be read.
     pub async fn upload(&self, storage: &str, wanted: &Upload) -> Result<Upid, Error> {
         let call = Call::post(&self.path(&[storage, "upload"]));
-        let build = async |http: &reqwest::Client, url: String, headers| {
-            let request = http.post(url).headers(headers).timeout(UPLOAD);
-            Ok(request.multipart(form(wanted).await?))
-        };
-        for attempt in 1_u32.. {
-            match self.client.call_with(&call, build).await {
+        let mut attempt = 1;
+        loop {
+            match self.send(&call, wanted).await {
                 // Nothing was sent, or nothing but a temporary file was made: the whole may be sent again.
                 Err(error) if attempt < 3 && (error.never_sent() || error.outcome_unknown()) => {
                     tracing::debug!(attempt, error = %error, "uploading again");
+                    attempt += 1;
                 }
                 answer => return typed(&call.name(), answer?),
             }
         }
-        Err(Error::Deadline { what: call.name() })
+    }
+
+    async fn send(&self, call: &Call, wanted: &Upload) -> Result<serde_json::Value, Error> {
+        let ready = self.client.prepared(call).await?;
+        let request = ready.http.post(call.url(&ready.endpoint)).headers(ready.headers).timeout(UPLOAD);
+        exchange(request.multipart(form(wanted).await?), &call.name(), &ready.endpoint).await
     }
 
     /// Deletes a file or a volume; content when it is not there. Waits for the end.

@@ -1,0 +1,315 @@
+//! `groundwork_image`: a cloud image on a storage, downloaded by the node or uploaded from here.
+//!
+//! Endpoints: `/nodes/{node}/storage/{storage}/download-url`, `…/upload`, `…/content`. Odd about them: an upload overwrites
+//! without a question, a download refuses to, and no answer names the volume, which follows from storage and file name.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pve::{Class, Client, Content, Download, Error, NodeName, Source, Upload, VolumeId};
+use tf::check::{at_least, one_of};
+use tf::{
+    Attr, Diagnostic, Diagnostics, Model, Path, Presence, Resource, Row, computed, optional, optional_computed,
+    required,
+};
+
+use crate::context::{Cx, Data};
+use crate::explain;
+
+/// See [`Resource::DOC`].
+pub(crate) struct ImageResource;
+
+/// An image.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Image {
+    id: Attr<String>,
+    node: Attr<String>,
+    storage: Attr<String>,
+    content: Attr<String>,
+    file_name: Attr<String>,
+    url: Attr<String>,
+    checksum: Attr<String>,
+    source_file: Attr<String>,
+    verify_certificates: Attr<bool>,
+    timeout_s: Attr<i64>,
+    volume_id: Attr<String>,
+    size: Attr<i64>,
+}
+
+impl Model for Image {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        #[rustfmt::skip]
+        let Self {
+            id, node, storage, content, file_name, url, checksum, source_file, verify_certificates, timeout_s, volume_id, size,
+        } = self;
+        vec![
+            computed("id", id, "`<node>/<volume>`.").keep(),
+            required("node", node, "Node that has the storage.").replaces(),
+            required("storage", storage, "Storage for the image. Its content types must name `content`.").replaces(),
+            optional("content", content, "`import` for disk images, `iso` for CDs. Default: `import`.")
+                .check(one_of(&["import", "iso"]))
+                .default("import")
+                .replaces(),
+            required("file_name", file_name, "Name on the storage. An image to import ends in `.qcow2`, `.raw`, `.vmdk` or `.ova`, a CD in `.iso` or `.img`.")
+                .check(plain_name)
+                .replaces(),
+            optional_computed("url", url, "Where the node downloads the image. Needs `checksum`.").check(web).first_boot().replaces(),
+            optional_computed("checksum", checksum, "`sha256:<hex>` or another algorithm of `md5`, `sha1`, `sha224`, `sha384`, `sha512`. Proxmox VE checks it while it takes the image in.")
+                .check(checksum_form)
+                .first_boot()
+                .replaces(),
+            optional_computed("source_file", source_file, "File on this computer to upload, instead of `url`.").first_boot().replaces(),
+            optional("verify_certificates", verify_certificates, "Whether the node checks the certificate of the `url`'s server. Default: `true`.").default(true),
+            optional("timeout_s", timeout_s, "Seconds to wait for the image. Default: 3600.").check(at_least(1)).default(3600),
+            computed("volume_id", volume_id, "The image for `image` of a `groundwork_vm`, such as `local:import/debian-13.qcow2`.").keep(),
+            computed("size", size, "Size of the file in bytes.").keep(),
+        ]
+    }
+}
+
+impl Resource for ImageResource {
+    type Data = Data;
+    type Model = Image;
+
+    const NAME: &'static str = "image";
+    const DOC: &'static str = "A disk image or CD on a storage of a node: downloaded by the node itself, or uploaded from here. \
+        `url` and `checksum` belong to the creation: the file that is there is not hashed again.";
+
+    fn validate(&self, m: &Image) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        if m.url.is_null() && m.source_file.is_null() {
+            found.push(wrong("The image comes from `url` or from `source_file`: give one.", "url"));
+        }
+        if m.url.is_known() && m.source_file.is_known() {
+            found.push(wrong("The image comes from `url` or from `source_file`, not from both.", "source_file"));
+        }
+        if m.url.is_known() && m.checksum.is_null() {
+            let why = "A download needs a `checksum`: without one, nobody can tell the right file from another or from half of one.";
+            found.push(wrong(why, "checksum"));
+        }
+        if let (Some(name), Some(content)) = (m.file_name.text(), m.content.text().or(Some("import"))) {
+            let ends: &[&str] = if content == "iso" { &[".iso", ".img"] } else { &[".qcow2", ".raw", ".vmdk", ".ova"] };
+            if !ends.iter().any(|end| name.ends_with(end)) {
+                found.push(wrong(
+                    &format!("Proxmox VE takes `{content}` files that end in {}.", ends.join(", ")),
+                    "file_name",
+                ));
+            }
+        }
+        found
+    }
+
+    async fn create(&self, cx: &Cx, m: &mut Image) -> Result<(), Diagnostics> {
+        let (node, volume) = place(m)?;
+        let limit =
+            Duration::from_secs(m.timeout_s.get().and_then(|seconds| u64::try_from(*seconds).ok()).unwrap_or(3600));
+        let client = cx.pve()?.within(cx.deadline(limit), &cx.stop);
+        let act = format!("create image {volume} on node {node}");
+        let failed = |error: Error| failed(&act, &volume, &error);
+        let there = client.storages(&node).find(&volume, content(m)).await.map_err(failed)?;
+        let taken = match (&there, m.url.text()) {
+            (_, Some(url)) => download(&client, &node, &volume, m, url).await,
+            (Some(other), None) if !same_size(m, other).await => return Err(taken(&act, &volume).into()),
+            (_, None) => upload(&client, &node, &volume, m).await,
+        };
+        if let Err(error) = taken {
+            return Err(failed(error).into());
+        }
+        m.id.set(format!("{node}/{volume}"));
+        m.volume_id.set(volume.to_string());
+        Ok(())
+    }
+
+    async fn read(&self, cx: &Cx, m: &mut Image) -> Result<Presence, Diagnostics> {
+        let (node, volume) = place(m)?;
+        let found = cx.pve()?.storages(&node).find(&volume, content(m)).await;
+        let found = found.map_err(|error| failed(&format!("read image {volume} on node {node}"), &volume, &error))?;
+        let Some(found) = found else { return Ok(Presence::Gone) };
+        m.volume_id.set(volume.to_string());
+        m.size.set(i64::try_from(found.size).unwrap_or(i64::MAX));
+        Ok(Presence::Here)
+    }
+
+    async fn update(&self, _cx: &Cx, _prior: &Image, _m: &mut Image) -> Result<(), Diagnostics> {
+        Ok(())
+    }
+
+    async fn delete(&self, cx: &Cx, m: &Image) -> Result<(), Diagnostics> {
+        let (node, volume) = place(m)?;
+        let client = cx.pve()?.within(cx.deadline(DELETE), &cx.stop);
+        let deleted = client.storages(&node).delete(&volume).await;
+        deleted.map_err(|error| failed(&format!("delete image {volume} on node {node}"), &volume, &error).into())
+    }
+
+    async fn import(&self, _cx: &Cx, id: &str) -> Result<Image, Diagnostics> {
+        let parts = id
+            .split_once('/')
+            .and_then(|(node, volume)| Some((node.parse::<NodeName>().ok()?, volume.parse::<VolumeId>().ok()?)));
+        let named = parts.and_then(|(node, volume)| {
+            let (content, name) = volume.name().split_once('/')?;
+            Some((node, volume.storage().to_owned(), content.to_owned(), name.to_owned()))
+        });
+        let Some((node, storage, content, file_name)) = named else {
+            return Err(Diagnostic::error(format!("Cannot import image {id}"))
+                .happened("This is no id of an image.")
+                .holds("Nothing was recorded in the state.")
+                .next("Give node and volume: `pve1/local:import/debian-13.qcow2`.")
+                .into());
+        };
+        Ok(Image {
+            id: id.into(),
+            node: node.to_string().into(),
+            storage: storage.into(),
+            content: content.into(),
+            file_name: file_name.into(),
+            url: Attr::imported(),
+            checksum: Attr::imported(),
+            source_file: Attr::imported(),
+            verify_certificates: true.into(),
+            timeout_s: 3600.into(),
+            ..Image::default()
+        })
+    }
+}
+
+fn content(m: &Image) -> &str {
+    m.content.text().unwrap_or("import")
+}
+
+fn place(m: &Image) -> Result<(NodeName, VolumeId), Diagnostic> {
+    let bad = |_| wrong("This is no name of a node: letters, digits and `-`.", "node");
+    let node = m.node.need()?.parse().map_err(bad)?;
+    Ok((node, VolumeId::new(m.storage.need()?.as_str(), format!("{}/{}", content(m), m.file_name.need()?))))
+}
+
+async fn download(client: &Client, node: &NodeName, volume: &VolumeId, m: &Image, url: &str) -> Result<(), Error> {
+    let wanted = Download {
+        url: url.to_owned(),
+        content: kind(m),
+        file_name: m.file_name.or(""),
+        checksum: sum(m),
+        verify_certificates: m.verify_certificates.or(true),
+    };
+    let upid = match client.storages(node).download(volume.storage(), &wanted).await {
+        // Whether it was begun is not known: a second download of the same file ends the same.
+        Err(error) if error.outcome_unknown() => client.storages(node).download(volume.storage(), &wanted).await?,
+        begun => begun?,
+    };
+    client.wait(&upid).await.map(|_| ())
+}
+
+async fn upload(client: &Client, node: &NodeName, volume: &VolumeId, m: &Image) -> Result<(), Error> {
+    let source = Source::File(PathBuf::from(m.source_file.or("")));
+    let wanted = Upload { content: kind(m), file_name: m.file_name.or(""), source, checksum: sum(m) };
+    let upid = client.storages(node).upload(volume.storage(), &wanted).await?;
+    client.wait(&upid).await.map(|_| ())
+}
+
+/// A file of the right size is what an interrupted upload left, and is sent again; another one is somebody's.
+async fn same_size(m: &Image, there: &Content) -> bool {
+    tokio::fs::metadata(m.source_file.or("")).await.is_ok_and(|own| own.len() == there.size)
+}
+
+fn kind(m: &Image) -> &'static str {
+    if content(m) == "iso" { "iso" } else { "import" }
+}
+
+fn sum(m: &Image) -> Option<(String, String)> {
+    let (algorithm, sum) = m.checksum.text()?.split_once(':')?;
+    Some((algorithm.to_owned(), sum.to_ascii_lowercase()))
+}
+
+fn taken(act: &str, volume: &VolumeId) -> Diagnostic {
+    Diagnostic::error(format!("Cannot {act}"))
+        .happened(format!(
+            "{volume} exists already and has another size than `source_file`. An upload would overwrite it."
+        ))
+        .holds("Nothing was sent, and that file was not touched.")
+        .next("Choose another `file_name`, import the file, or delete it from the storage.")
+        .at("file_name")
+}
+
+/// The storage, the file or the source is the cure, as the server's words say.
+fn failed(act: &str, volume: &VolumeId, error: &Error) -> Diagnostic {
+    let diagnostic = explain::pve(act, error);
+    let said = error.to_string();
+    let at: Option<Path> = match error.class() {
+        Class::NoStorage | Class::Full if said.contains(volume.storage()) => Some("storage".into()),
+        Class::Exists => Some("file_name".into()),
+        _ if said.contains("checksum mismatch") => Some("checksum".into()),
+        _ if said.contains("download failed") => Some("url".into()),
+        _ if said.contains("does not support") || said.contains("content-type") => Some("storage".into()),
+        _ if matches!(error, Error::File { .. }) => Some("source_file".into()),
+        _ => None,
+    };
+    match at {
+        Some(path) => diagnostic.at(path),
+        None => diagnostic,
+    }
+}
+
+fn wrong(problem: &str, at: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot use this value of {at}")).happened(problem).at(at)
+}
+
+fn plain_name(text: &str) -> Result<(), String> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let good = !text.is_empty() && text.len() <= 255 && text.bytes().all(inner);
+    if good { Ok(()) } else { Err("must be a file name of letters, digits and `_.-`".to_owned()) }
+}
+
+fn web(text: &str) -> Result<(), String> {
+    let good = text.starts_with("https://") || text.starts_with("http://");
+    if good { Ok(()) } else { Err("must begin with `https://` or `http://`".to_owned()) }
+}
+
+fn checksum_form(text: &str) -> Result<(), String> {
+    let lengths = [("md5", 32), ("sha1", 40), ("sha224", 56), ("sha256", 64), ("sha384", 96), ("sha512", 128)];
+    let good = text.split_once(':').is_some_and(|(algorithm, sum)| {
+        let hex = sum.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hex && lengths.iter().any(|(own, length)| *own == algorithm && sum.len() == *length)
+    });
+    if good {
+        Ok(())
+    } else {
+        Err("must be an algorithm and its hex value, such as `sha256:…` with 64 digits".to_owned())
+    }
+}
+
+const DELETE: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(change: impl Fn(&mut Image), at: Option<&str>) {
+        let mut m = Image {
+            file_name: "debian.qcow2".into(),
+            url: "https://example.org/debian.qcow2".into(),
+            checksum: format!("sha256:{}", "0".repeat(64)).into(),
+            ..Image::default()
+        };
+        change(&mut m);
+        let found = ImageResource.validate(&m);
+        let paths: Vec<String> = found.iter().filter_map(|one| Some(one.path()?.to_string())).collect();
+        assert_eq!(paths, at.into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_image_has_one_source_a_checksum_and_a_fitting_name() {
+        check(|_| {}, None);
+        check(|m| m.url = Attr::Null, Some("url"));
+        check(|m| m.source_file.set("/tmp/x"), Some("source_file"));
+        check(|m| m.checksum = Attr::Null, Some("checksum"));
+        check(|m| m.file_name.set("debian.img"), Some("file_name"));
+        check(|m| m.url = Attr::Unknown, None);
+    }
+
+    #[test]
+    fn a_checksum_has_its_algorithms_length() {
+        assert!(checksum_form(&format!("sha512:{}", "a".repeat(128))).is_ok());
+        assert!(checksum_form(&format!("sha512:{}", "a".repeat(64))).is_err());
+        assert!(checksum_form("abc").is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! `groundwork_vm`: a virtual machine, from an image, a clone or empty, up to the enrolment of its agent.
+//!
+//! Endpoints: `/nodes/{node}/qemu` and below, `/cluster/resources`, `/cluster/nextid`, uploads and deletions of seed images.
+//! Odd about them: `pending` is read instead of `config`; a number is claimed by the create call and by nothing before it;
+//! a VM may be on another node than it was created on. Start at `create`, then `finish`.
+
+mod checks;
+mod claims;
+mod config;
+mod create;
+mod disks;
+mod effects;
+mod fill;
+mod finish;
+mod locate;
+mod marker;
+mod model;
+mod plan;
+mod probe;
+mod remove;
+mod seeding;
+mod site;
+mod update;
+
+use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
+
+use self::model::{AgentEndpoint, Vm};
+use crate::context::{Cx, Data};
+use crate::explain;
+
+/// See [`Resource::DOC`].
+pub(crate) struct VmResource;
+
+impl Resource for VmResource {
+    type Data = Data;
+    type Model = Vm;
+
+    const NAME: &'static str = "vm";
+    const DOC: &'static str = "A virtual machine: from an image, as a clone, or with empty disks. Only what is written is managed; \
+        what is not is left as it is and shown.\n\n\
+        Changes are made in place where Proxmox VE can, and `effects` of the plan says for each whether it is live, needs a reboot, \
+        or replaces the machine.\n\n\
+        `cloud_init` and `agent` go onto a seed image of the machine's own, uploaded to a storage with content `iso`. With `agent`, \
+        the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
+        image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
+        shared. Its instance id is the machine's UUID and never changes, so that no later change repeats first-boot work.\n\n\
+        A creation that was cut off is recognised at the next apply by a line in the VM's description, and completed.";
+
+    async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
+        create::create(cx, m).await
+    }
+
+    async fn read(&self, cx: &Cx, m: &mut Vm) -> Result<Presence, Diagnostics> {
+        let Some(found) = locate::find(cx, m).await? else { return Ok(Presence::Gone) };
+        m.vmid.set(i64::from(found.vmid.get()));
+        m.current_node.set(found.node.to_string());
+        fill::fill(m, &found.settings);
+        power(cx, m, &found).await?;
+        Ok(Presence::Here)
+    }
+
+    async fn update(&self, cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagnostics> {
+        update::update(cx, prior, m).await
+    }
+
+    async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
+        remove::remove(cx, m).await
+    }
+
+    fn validate(&self, m: &Vm) -> Diagnostics {
+        plan::validate(m)
+    }
+
+    fn plan(&self, prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+        plan::plan(prior, config, m, notes);
+    }
+
+    async fn import(&self, cx: &Cx, id: &str) -> Result<Vm, Diagnostics> {
+        let vmid = id.rsplit_once('/').and_then(|(_, vmid)| vmid.parse().ok());
+        let refusal = |why: String| {
+            Diagnostic::error(format!("Cannot import VM {id}"))
+                .happened(why)
+                .holds("Nothing was recorded in the state.")
+                .next("Give node and number of a VM: `pve1/120`.")
+        };
+        let vmid = vmid.ok_or_else(|| refusal("This is no id of a VM.".to_owned()))?;
+        let found =
+            locate::by_id(cx.pve()?, vmid).await.map_err(|error| explain::pve(&format!("import VM {id}"), &error))?;
+        let found = found.ok_or_else(|| refusal(format!("There is no VM {vmid} that the API token may see.")))?;
+        let mut m = imported(&found);
+        fill::fill(&mut m, &found.settings);
+        for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
+            disk.format = Attr::imported();
+        }
+        power(cx, &mut m, &found).await?;
+        endpoint(cx, &mut m).await;
+        Ok(m)
+    }
+}
+
+/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly.
+async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
+    let listed = match found.status.as_str() {
+        "running" => Some(true),
+        "stopped" => Some(false),
+        _ => None,
+    };
+    if listed.is_some() && listed == m.started.get().copied() {
+        return Ok(());
+    }
+    let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
+    let status = status.map_err(|error| explain::pve(&format!("read VM {}", found.vmid), &error))?;
+    m.started.set(status.is_running());
+    Ok(())
+}
+
+/// What an import knows before it looks, and what it can never know.
+fn imported(found: &locate::Found) -> Vm {
+    Vm {
+        id: format!("{}/{}", found.node, found.vmid).into(),
+        vmid: i64::from(found.vmid.get()).into(),
+        node: found.node.to_string().into(),
+        current_node: found.node.to_string().into(),
+        image: Attr::imported(),
+        clone: Attr::imported(),
+        pool: Attr::imported(),
+        efi_storage: Attr::imported(),
+        cloud_init: Attr::imported(),
+        agent: Attr::imported(),
+        reboot: true.into(),
+        addresses: fill::recorded_addresses(&found.settings).into(),
+        ..Vm::default()
+    }
+}
+
+/// Finds the machine's agent by its address; its certificate must be of our CA and carry this machine's UUID.
+async fn endpoint(cx: &Cx, m: &mut Vm) {
+    let address = m.addresses.get().and_then(|all| all.first()?.parse().ok());
+    let (Some(address), Some(uuid)) = (address, m.uuid.text()) else { return };
+    let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
+    match cx.agents.identify(&address, uuid).await {
+        Ok(endpoint) => {
+            m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
+        }
+        Err(error) => cx.warn(
+            Diagnostic::warning(format!("The agent of VM {} was not found", m.name.or("")))
+                .happened(format!("Looking for it at {address}: {error}."))
+                .holds("The VM is imported without an `endpoint`.")
+                .next("If the machine has an agent, start it and import the VM again."),
+        ),
+    }
+}
+

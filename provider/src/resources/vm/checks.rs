@@ -1,0 +1,249 @@
+//! What values of `groundwork_vm` must be like. Each message completes "`attribute` …".
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use tf::check::Verdict;
+
+fn demand(good: bool, what: &str) -> Verdict {
+    if good { Ok(()) } else { Err(format!("must be {what}")) }
+}
+
+/// Labels of letters, digits and `-`, joined by dots.
+pub(super) fn dns_name(text: &str) -> Verdict {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    demand(text.len() <= 253 && text.split('.').all(label), "a DNS name: letters, digits and `-`")
+}
+
+pub(super) fn node(text: &str) -> Verdict {
+    demand(text.parse::<pve::NodeName>().is_ok(), "the name of a node: letters, digits and `-`")
+}
+
+pub(super) fn storage(text: &str) -> Verdict {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    demand(text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(inner), "the name of a storage")
+}
+
+pub(super) fn volume(text: &str) -> Verdict {
+    demand(text.parse::<pve::VolumeId>().is_ok(), "a volume such as `local:import/debian-13.qcow2`")
+}
+
+pub(super) fn description(text: &str) -> Verdict {
+    demand(text.len() <= 8000, "at most 8000 bytes long")
+}
+
+pub(super) fn tag(text: &str) -> Verdict {
+    let first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let inner = |byte: u8| first(byte) || matches!(byte, b'-' | b'+' | b'.');
+    let good = text.bytes().next().is_some_and(first) && text.bytes().all(inner);
+    demand(good, "a tag: letters, digits and `_-+.`, and none of the last three first")
+}
+
+/// `scsi0`: a bus and a number without leading zeros, below the bus's limit. `scsi30` is kept for the seed.
+pub(super) fn disk_slot(text: &str) -> Verdict {
+    if text == SEED_SLOT || text == SEED_SLOT_IDE {
+        return Err(format!("must not have a disk at `{text}`: that drive is for the seed image"));
+    }
+    let good = [("scsi", 31), ("virtio", 16), ("sata", 6)].iter().any(|(bus, count)| numbered(text, bus, *count));
+    demand(good, "named by slots from `scsi0` to `scsi29`, `virtio0` to `virtio15` or `sata0` to `sata5`")
+}
+
+pub(super) fn network_slot(text: &str) -> Verdict {
+    demand(numbered(text, "net", 32), "named by slots from `net0` to `net31`")
+}
+
+pub(super) fn seed_slot(text: &str) -> Verdict {
+    let good = [("scsi", 31), ("ide", 4), ("sata", 6)].iter().any(|(bus, count)| numbered(text, bus, *count));
+    demand(good, "a drive such as `scsi30`, `ide2` or `sata5`")
+}
+
+fn numbered(text: &str, prefix: &str, count: u32) -> bool {
+    let Some(digits) = text.strip_prefix(prefix) else { return false };
+    let plain = digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    plain && digits.parse::<u32>().is_ok_and(|number| number < count)
+}
+
+/// A model, and flags that Proxmox VE lets anybody set.
+pub(super) fn cpu(text: &str) -> Verdict {
+    let property = pve::PropertyString::parse(text);
+    let model = property.bare().or_else(|| property.get("cputype")).unwrap_or_default();
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    demand(!model.is_empty() && model.bytes().all(inner), "a CPU model such as `host` or `x86-64-v2-AES`")?;
+    for (key, value) in property.iter() {
+        match key {
+            None | Some("cputype" | "hidden" | "hv-vendor-id" | "phys-bits" | "guest-phys-bits" | "level") => {}
+            Some("flags") => flags(value)?,
+            Some(other) => return Err(format!("has the unknown option `{other}`")),
+        }
+    }
+    Ok(())
+}
+
+fn flags(text: &str) -> Verdict {
+    for flag in text.split(';') {
+        let name =
+            flag.strip_prefix(['+', '-']).ok_or_else(|| format!("needs `+` or `-` before the CPU flag `{flag}`"))?;
+        if !CPU_FLAGS.contains(&name) {
+            return Err(format!("has the unknown CPU flag `{name}`; known are {}", CPU_FLAGS.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn card(text: &str) -> Verdict {
+    demand(CARDS.contains(&text), &format!("one of {}", CARDS.join(", ")))
+}
+
+/// Six hex pairs, not of a group.
+pub(super) fn mac(text: &str) -> Verdict {
+    let pairs: Vec<&str> = text.split(':').collect();
+    let bytes: Vec<u8> =
+        pairs.iter().filter(|pair| pair.len() == 2).filter_map(|pair| u8::from_str_radix(pair, 16).ok()).collect();
+    let good = pairs.len() == 6 && bytes.len() == 6 && bytes.first().is_some_and(|first| first & 1 == 0);
+    demand(good, "a hardware address such as `BC:24:11:00:00:01`, not of a group")
+}
+
+pub(super) fn serial(text: &str) -> Verdict {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    demand(!text.is_empty() && text.len() <= 20 && text.bytes().all(inner), "1 to 20 letters, digits, `-` or `_`")
+}
+
+pub(super) fn ip(text: &str) -> Verdict {
+    demand(text.parse::<IpAddr>().is_ok(), "an IP address")
+}
+
+pub(super) fn ipv4(text: &str) -> Verdict {
+    demand(text.parse::<Ipv4Addr>().is_ok(), "an IPv4 address")
+}
+
+pub(super) fn ipv6(text: &str) -> Verdict {
+    demand(text.parse::<Ipv6Addr>().is_ok(), "an IPv6 address")
+}
+
+pub(super) fn cidr4(text: &str) -> Verdict {
+    let good = cidr(text).is_some_and(|(address, prefix)| address.is_ipv4() && (8..=32).contains(&prefix));
+    demand(good, "an IPv4 address with a prefix length from 8 to 32, such as `192.0.2.11/24`")
+}
+
+pub(super) fn cidr6(text: &str) -> Verdict {
+    let good = cidr(text).is_some_and(|(address, prefix)| address.is_ipv6() && (1..=128).contains(&prefix));
+    demand(good, "an IPv6 address with a prefix length, such as `2001:db8::11/64`")
+}
+
+/// Address and prefix length.
+pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then_some(())?;
+    Some((address.parse().ok()?, prefix.parse().ok()?))
+}
+
+pub(super) fn duration(text: &str) -> Verdict {
+    demand(seconds(text).is_some(), "a time such as `90s`, `20m` or `1h30m`")
+}
+
+/// `1h30m` in seconds.
+pub(super) fn seconds(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = 0_u64;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0)?;
+        let number: u64 = rest.get(..end)?.parse().ok()?;
+        let unit = match rest.as_bytes().get(end)? {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            _ => return None,
+        };
+        total = total.checked_add(number.checked_mul(unit)?)?;
+        rest = rest.get(end + 1..)?;
+    }
+    (total > 0 && total <= 86_400 * 7).then(|| Duration::from_secs(total))
+}
+
+/// Where the seed image goes unless something else is said.
+pub(super) const SEED_SLOT: &str = "scsi30";
+/// The same without a VirtIO SCSI controller.
+pub(super) const SEED_SLOT_IDE: &str = "ide2";
+
+/// Source: qemu-server 9.2, `supported_cpu_flags`; the first is new in 9.
+const CPU_FLAGS: [&str; 13] = [
+    "nested-virt",
+    "md-clear",
+    "pcid",
+    "spec-ctrl",
+    "ssbd",
+    "ibpb",
+    "virt-ssbd",
+    "amd-ssbd",
+    "amd-no-ssb",
+    "pdpe1gb",
+    "hv-tlbflush",
+    "hv-evmcs",
+    "aes",
+];
+
+const CARDS: [&str; 6] = ["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "pcnet"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(rule: fn(&str) -> Verdict, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(rule(text), Ok(()), "{text}");
+        }
+        for text in bad {
+            assert!(rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn slots_are_a_bus_and_a_number() {
+        check(
+            disk_slot,
+            &["scsi0", "scsi29", "virtio15", "sata5"],
+            &["scsi31x", "scsi99", "scsi00", "ide2", "scsi30", "sata6", "SCSI0", "scsi"],
+        );
+        check(network_slot, &["net0", "net31"], &["eth0", "net32", "net", "net01"]);
+    }
+
+    #[test]
+    fn cpu_flags_are_known_ones() {
+        check(
+            cpu,
+            &["host", "x86-64-v2-AES", "kvm64,flags=+aes;-pcid", "cputype=host,hidden=1"],
+            &["", "host,flags=+nonsense", "host,flags=aes", "host,x=1", "a b"],
+        );
+    }
+
+    #[test]
+    fn addresses_have_a_prefix_length() {
+        check(cidr4, &["10.77.0.11/24"], &["10.77.0.11/33", "10.77.0.256/24", "10.77.0.11", "10.77.0.11/+8", "::1/64"]);
+        check(cidr6, &["2001:db8::1/64"], &["2001:db8::1/129", "10.0.0.1/8"]);
+        check(
+            mac,
+            &["BC:24:11:00:00:01", "bc:24:11:00:00:0f"],
+            &["BC:24:11:00:00", "01:24:11:00:00:01", "BC-24-11-00-00-01", "BC:24:11:0:00:01"],
+        );
+    }
+
+    #[test]
+    fn names_are_dns_names() {
+        check(dns_name, &["one", "web-1.example.org"], &["one two", "-a", "a_b", "a.", ""]);
+    }
+
+    #[test]
+    fn a_time_has_units() {
+        assert_eq!(seconds("1h30m"), Some(Duration::from_secs(5400)));
+        check(duration, &["90s", "20m"], &["", "20", "m", "0s", "1d", "-5m"]);
+    }
+}

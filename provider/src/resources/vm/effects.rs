@@ -1,0 +1,193 @@
+//! What each change of a VM does to the running machine, one line per attribute. Pure.
+//!
+//! Source: qemu-server 9.2's hot-plug code: what is written at once, what waits for a power cycle.
+
+use tf::{Path, Value};
+
+use super::model::Vm;
+
+/// How a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Live,
+    Reboot,
+    /// Creation-only: written down, without any effect.
+    Recorded,
+    Starts,
+    Stops,
+    /// Says nothing: computed, or about Terraform only.
+    Silent,
+}
+
+/// One line per attribute that changes; `replacing` are the attributes that need a new machine.
+pub(super) fn lines(prior: &Vm, m: &Vm, replacing: &[Path]) -> Vec<String> {
+    let (before, after) = (tf::dump(prior), tf::dump(m));
+    let mut found = Vec::new();
+    differences(&before, &after, &Path::root(), &mut found);
+    found.into_iter().filter_map(|(path, old, new)| line(prior, m, replacing, (&path, &old, &new))).collect()
+}
+
+fn line(prior: &Vm, m: &Vm, replacing: &[Path], (path, old, new): (&Path, &Value, &Value)) -> Option<String> {
+    let how = how(path, new);
+    let whole = |replaced: &Path| path.steps().starts_with(replaced.steps());
+    let effect = if replacing.iter().any(whole) || ALWAYS_REPLACES.contains(&root(path)) {
+        "replaces the machine".to_owned()
+    } else {
+        match how {
+            How::Silent => return None,
+            How::Live => "live".to_owned(),
+            How::Starts => "starts the machine".to_owned(),
+            How::Stops => "shuts the machine down".to_owned(),
+            How::Recorded => "recorded; used at creation only".to_owned(),
+            How::Reboot if !prior.started.is_true() || !m.started.is_true() => "at the next start".to_owned(),
+            How::Reboot if m.reboot.is_true() => "needs a reboot, which this apply makes".to_owned(),
+            How::Reboot => "needs a reboot, which `reboot = false` leaves to you".to_owned(),
+        }
+    };
+    Some(format!("{}: {}: {effect}", plain(path), shown(old, new)))
+}
+
+/// Every attribute whose value differs, down to single values of disks and cards.
+fn differences(before: &Value, after: &Value, at: &Path, found: &mut Vec<(Path, Value, Value)>) {
+    if before == after || after.is_unknown() {
+        return;
+    }
+    match (before, after) {
+        (Value::Map(old), Value::Map(new)) => {
+            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for key in keys {
+                let path = if at.steps().is_empty() { at.name(key) } else { at.key(key) };
+                differences(before.attribute(key), after.attribute(key), &path, found);
+            }
+        }
+        _ => found.push((at.clone(), before.clone(), after.clone())),
+    }
+}
+
+fn how(path: &Path, new: &Value) -> How {
+    let parts: Vec<String> = path.steps().iter().map(step).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["name" | "description" | "tags" | "on_boot" | "node", ..] => How::Live,
+        ["cores" | "sockets" | "cpu_type" | "memory_mib" | "guest_agent" | "serial_console", ..] => How::Reboot,
+        ["started", ..] if *new == Value::Bool(true) => How::Starts,
+        ["started", ..] => How::Stops,
+        ["cloud_init" | "agent" | "pool" | "efi_storage" | "image" | "clone", ..] => How::Recorded,
+        ["disks", slot] => {
+            if slot.starts_with("sata") {
+                How::Reboot
+            } else {
+                How::Live
+            }
+        }
+        ["disks", _, "size_gib" | "backup" | "storage"] => How::Live,
+        ["disks", _, "format"] => How::Recorded,
+        ["disks", _, "volume"] => How::Silent,
+        ["disks", _, _] => How::Reboot,
+        ["networks", ..] => How::Live,
+        _ => How::Silent,
+    }
+}
+
+/// The attribute's own name, or a map's key.
+fn step(step: &tf::PathStep) -> String {
+    match step {
+        tf::PathStep::Name(name) | tf::PathStep::Key(name) => name.clone(),
+        tf::PathStep::Index(index) => index.to_string(),
+    }
+}
+
+fn root(path: &Path) -> &str {
+    match path.steps().first() {
+        Some(tf::PathStep::Name(name) | tf::PathStep::Key(name)) => name,
+        Some(tf::PathStep::Index(_)) | None => "",
+    }
+}
+
+/// `disks.scsi0.size_gib`
+fn plain(path: &Path) -> String {
+    path.steps().iter().map(step).collect::<Vec<_>>().join(".")
+}
+
+fn shown(old: &Value, new: &Value) -> String {
+    match (text(old), text(new)) {
+        (Some(old), Some(new)) => format!("{old} -> {new}"),
+        (None, Some(new)) => new,
+        (Some(old), None) if new.is_null() => format!("{old} goes"),
+        _ if new.is_null() => "goes".to_owned(),
+        _ if old.is_null() => "is added".to_owned(),
+        _ => "changes".to_owned(),
+    }
+}
+
+/// Scalars are shown, the rest is named.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(bool) => Some(bool.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) if text.len() <= 60 && !text.contains('\n') => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// Rows of the model that demand a new machine themselves.
+const ALWAYS_REPLACES: [&str; 2] = ["vmid", "firmware"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::Disk;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn vm() -> Vm {
+        let disk = Disk { storage: "s".into(), size_gib: 4.into(), discard: true.into(), ..Disk::default() };
+        Vm {
+            cores: 2.into(),
+            started: true.into(),
+            reboot: true.into(),
+            disks: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
+            ..Vm::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl Fn(&mut Vm), expected: &[&str]) {
+        let mut m = vm();
+        change(&mut m);
+        assert_eq!(lines(&vm(), &m, &[]), expected);
+    }
+
+    #[test]
+    fn each_change_says_what_it_does() {
+        check(|_| {}, &[]);
+        check(|m| m.cores.set(4), &["cores: 2 -> 4: needs a reboot, which this apply makes"]);
+        check(
+            |m| {
+                m.cores.set(4);
+                m.reboot.set(false);
+            },
+            &["cores: 2 -> 4: needs a reboot, which `reboot = false` leaves to you"],
+        );
+        check(|m| m.started.set(false), &["started: true -> false: shuts the machine down"]);
+        check(|m| m.name.set("web"), &["name: web: live"]);
+        let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disks.get_mut().unwrap().values_mut().for_each(change);
+        check(|m| disk(m, |disk| disk.size_gib.set(5)), &["disks.scsi0.size_gib: 4 -> 5: live"]);
+        check(
+            |m| disk(m, |disk| disk.discard.set(false)),
+            &["disks.scsi0.discard: true -> false: needs a reboot, which this apply makes"],
+        );
+        check(
+            |m| drop(m.disks.get_mut().unwrap().insert("scsi1".to_owned(), Disk::default())),
+            &["disks.scsi1: is added: live"],
+        );
+        check(|m| m.disks.set(BTreeMap::new()), &["disks.scsi0: goes: live"]);
+        check(|m| m.vmid.set(120), &["vmid: 120: replaces the machine"]);
+    }
+
+    #[test]
+    fn what_replaces_says_so() {
+        let mut m = vm();
+        m.image = tf::Attr::Known("local:import/x.qcow2".to_owned());
+        assert_eq!(lines(&vm(), &m, &["image".into()]), ["image: local:import/x.qcow2: replaces the machine"]);
+    }
+}

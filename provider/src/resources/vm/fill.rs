@@ -1,0 +1,94 @@
+//! What a VM really is, into the model. Pure.
+
+use std::collections::BTreeMap;
+
+use pve::Settings;
+use tf::Attr;
+
+use super::config::{Seen, lower, same_cpu};
+use super::disks;
+use super::marker;
+use super::model::{Disk, Network, Vm};
+
+/// Fills the model. Values that mean the same keep their spelling. Slots that the model does not manage are left out,
+/// unless it manages none yet: after a creation without them, and in an import.
+pub(super) fn fill(m: &mut Vm, now: &Settings) {
+    let seen = Seen(now);
+    m.name.put(now.written("name"));
+    description(m, now);
+    let tags = seen.tags();
+    if m.tags.get().is_none_or(|own| lower(own) != lower(&tags)) {
+        m.tags.set(tags);
+    }
+    m.cores.set(seen.cores());
+    m.sockets.set(seen.sockets());
+    m.memory_mib.set(seen.memory());
+    if m.cpu_type.text().is_none_or(|own| !same_cpu(own, &seen.cpu())) {
+        m.cpu_type.set(seen.cpu());
+    }
+    m.firmware.set(seen.firmware());
+    m.on_boot.set(seen.on_boot());
+    m.guest_agent.set(seen.guest_agent());
+    m.serial_console.set(seen.serial());
+    m.uuid.put(seen.uuid());
+    m.waiting.set(
+        now.waiting().filter(|key| !matches!(*key, "description" | "digest")).map(str::to_owned).collect::<Vec<_>>(),
+    );
+    slots(m, now);
+}
+
+fn description(m: &mut Vm, now: &Settings) {
+    let text = marker::without(now.written("description").unwrap_or_default());
+    let own = m.description.text().unwrap_or_default();
+    // The server takes trailing blanks away.
+    if m.description.is_unknown() || own.trim_end() != text.trim_end() {
+        m.description.put(Some(text).filter(|text| !text.is_empty()));
+    }
+}
+
+fn slots(m: &mut Vm, now: &Settings) {
+    let mut all = managed(&m.disks, disks::slots(now));
+    all.retain(|slot, _| now.written(slot).is_some());
+    for (slot, disk) in &mut all {
+        disks::fill(disk, now.written(slot).unwrap_or_default());
+    }
+    m.disks.set(all);
+    let mut cards: BTreeMap<String, Network> = managed(&m.networks, disks::card_slots(now));
+    cards.retain(|slot, _| now.written(slot).is_some());
+    for (slot, card) in &mut cards {
+        disks::fill_card(card, now.written(slot).unwrap_or_default());
+    }
+    m.networks.set(cards);
+}
+
+/// The entries of a map that is managed, or one for every slot there is.
+fn managed<T: Default + Clone>(own: &Attr<BTreeMap<String, T>>, there: Vec<String>) -> BTreeMap<String, T> {
+    own.cloned().unwrap_or_else(|| there.into_iter().map(|slot| (slot, T::default())).collect())
+}
+
+/// The static addresses that were recorded in the VM's own options, for imports.
+pub(super) fn recorded_addresses(now: &Settings) -> Vec<String> {
+    let mut slots: Vec<&str> = now.keys().filter(|key| key.starts_with("ipconfig")).collect();
+    slots.sort_by_key(|slot| disks::number(slot));
+    let values = slots.into_iter().filter_map(|slot| now.written(slot)).map(pve::PropertyString::parse);
+    let addresses = values.flat_map(|value| [value.get("ip").map(str::to_owned), value.get("ip6").map(str::to_owned)]);
+    addresses.flatten().filter_map(|text| Some(super::checks::cidr(&text)?.0.to_string())).collect()
+}
+
+/// An empty disk, as the plan of a new one shows it.
+pub(super) fn defaults(disk: &mut Disk) {
+    let plain = |attr: &mut Attr<bool>, value: bool| {
+        if attr.is_unknown() {
+            attr.set(value);
+        }
+    };
+    plain(&mut disk.discard, false);
+    plain(&mut disk.ssd, false);
+    plain(&mut disk.iothread, false);
+    plain(&mut disk.backup, true);
+    for text in [&mut disk.cache, &mut disk.serial] {
+        if text.is_unknown() {
+            *text = Attr::Null;
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The second part of a creation, which can be repeated from any point: options, sizes, seed, start, enrolment, and the mark
+//! comes off last.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pve::{Error, NodeName, Settings, Vm as Machine, Vmid};
+use tf::{Diagnostics, Path};
+
+use super::config::{self, Seen};
+use super::create::recorded_addresses;
+use super::locate::Found;
+use super::model::{AgentEndpoint, Vm};
+use super::seeding;
+use super::site::Site;
+use super::{disks, probe};
+use crate::agents::{Endpoint, Error as AgentError};
+use crate::explain;
+
+/// When the creation was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Now,
+    /// By a run that was interrupted: look before doing anything again.
+    Earlier,
+}
+
+/// Completes a VM that carries the mark.
+pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Begun) -> Result<(), Diagnostics> {
+    let place = (found.node.clone(), found.vmid);
+    m.uuid.put(Seen(&found.settings).uuid());
+    let mut settings = configured(site, m, &place, found.settings).await?;
+    grown(site, m, &place, &settings).await?;
+    let running = begun == Begun::Earlier && is_running(site, m, &place).await?;
+    let enrolled = if running { already_enrolled(site, m, &place).await? } else { None };
+    let mut attached = seeding::attached(&settings);
+    let mut pending = None;
+    if enrolled.is_none() && seeding::is_wanted(m) {
+        let (seed, enrolment) = seeding::attach(site, m, &place, &settings).await?;
+        attached = Some(seed);
+        pending = enrolment;
+        settings = read(site, m, &place).await?;
+    }
+    start(site, m, &place, running && pending.is_some()).await?;
+    addresses(site, m, &place, &settings).await?;
+    if let Some(endpoint) = enrolled {
+        keep(m, &endpoint);
+    } else if let Some(pending) = pending {
+        let address = agent_address(site, m)?;
+        site.cx.progress(&format!("VM {} starts; waiting for its agent at {address}", found.vmid));
+        let progress = |line: &str| site.cx.progress(line);
+        let ended = site.cx.agents.enrol(&address, &pending, &site.wait(&progress)).await;
+        keep(m, &ended.map_err(|error| explain::agent(&format!("enrol the agent of VM {}", found.vmid), &error))?);
+    }
+    if m.endpoint.is_known()
+        && let Some(attached) = attached
+    {
+        seeding::remove(site, m, &place, &attached).await?;
+    }
+    unmark(site, m, &place).await
+}
+
+/// Writes what the create call could not say: everything for a clone, little otherwise.
+async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Result<Settings, Diagnostics> {
+    let mut delta = config::delta(None, m, &now);
+    for (key, value) in recorded_addresses(m.cloud_init.get()).iter() {
+        if now.written(key) != Some(value) {
+            delta.set.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    if delta.is_empty() {
+        return Ok(now);
+    }
+    let (params, machine) = (delta.params(), machine(site, place));
+    let written = machine.configure(&params, &delta.delete, None).done().await;
+    written.map_err(|error| site.failed(m, &error, UNFINISHED))?;
+    read(site, m, place).await
+}
+
+/// Grows disks to the size the model gives.
+pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<(), Diagnostics> {
+    for (slot, disk) in &disks::of(m) {
+        let Some(present) = now.written(slot) else { continue };
+        match disks::growth(disk, present) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                let machine = machine(site, place);
+                let ended = machine.resize(slot, bytes).done().await;
+                ended.map_err(|error| {
+                    site.failed(m, &error, UNFINISHED).at(Path::from("disks").key(slot).name("size_gib"))
+                })?;
+            }
+            Err(present) => {
+                let at = Path::from("disks").key(slot).name("size_gib");
+                let said = format!(
+                    "Disk {slot} has {present} GiB, as its image or template does, and cannot shrink to {} GiB.",
+                    disk.size_gib.or(0)
+                );
+                let cure = format!("Set `size_gib` to {present} or more, or leave it out.");
+                return Err(site.error(said).holds(UNFINISHED).next(cure).at(at).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The endpoint of an agent that an interrupted run has enrolled.
+async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Option<Endpoint>, Diagnostics> {
+    let (Some(_), Some(uuid)) = (m.agent.get(), m.uuid.text()) else { return Ok(None) };
+    let Ok(address) = agent_address(site, m) else { return Ok(None) };
+    match site.cx.agents.identify(&address, uuid).await {
+        Ok(endpoint) => Ok(Some(endpoint)),
+        Err(AgentError::OtherMachine { .. }) => {
+            let said = format!("The address {address} of VM {} belongs to another machine.", place.1);
+            Err(site
+                .error(said)
+                .holds(UNFINISHED)
+                .next("Give each machine an address of its own.")
+                .at("cloud_init")
+                .into())
+        }
+        Err(error) => {
+            site.cx.progress(&format!("VM {} is not enrolled yet: {error}", place.1));
+            Ok(None)
+        }
+    }
+}
+
+/// Starts the machine, or resets it so that it takes up a new seed.
+async fn start(site: &Site<'_>, m: &Vm, place: &Place, reset: bool) -> Result<(), Diagnostics> {
+    let machine = machine(site, place);
+    let running = is_running(site, m, place).await?;
+    let ended = match (m.started.is_true(), running) {
+        (true, true) if reset => machine.reset().done().await,
+        (true, false) => machine.start().done().await,
+        _ => return Ok(()),
+    };
+    ended.map(|_| ()).map_err(|error| site.failed(m, &error, UNFINISHED).into())
+}
+
+/// The static addresses, or what the guest agent says.
+async fn addresses(site: &Site<'_>, m: &mut Vm, place: &Place, now: &Settings) -> Result<(), Diagnostics> {
+    let statics = m.cloud_init.get().map(probe::statics).unwrap_or_default();
+    let mut all: Vec<String> = statics.iter().map(|(_, address)| address.to_string()).collect();
+    if all.is_empty() && m.guest_agent.is_true() && m.started.is_true() {
+        all = told(site, m, place, now).await?;
+    }
+    m.addresses.set(all);
+    Ok(())
+}
+
+/// Addresses of the VM's own cards from its guest agent, once it has any. An image without the agent costs a warning.
+async fn told(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<Vec<String>, Diagnostics> {
+    let macs: Vec<String> = disks::card_slots(now)
+        .iter()
+        .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
+        .collect();
+    let patience = tokio::time::Instant::now() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
+    loop {
+        let said = machine(site, place).agent_interfaces().await.unwrap_or_default();
+        let own = said.iter().filter(|card| card.mac.as_deref().is_some_and(|mac| macs.contains(&mac.to_lowercase())));
+        let all: Vec<String> =
+            own.flat_map(pve::AgentInterface::addresses).filter(usable).map(|ip| ip.to_string()).collect();
+        if !all.is_empty() || tokio::time::Instant::now() > patience {
+            return Ok(all);
+        }
+        site.pause(Duration::from_secs(2), "the guest agent's first answer").await?;
+    }
+}
+
+fn usable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    }
+}
+
+/// Where the agent will answer.
+pub(super) fn agent_address(site: &Site<'_>, m: &Vm) -> Result<String, Diagnostics> {
+    let agent = m.agent.cloned().unwrap_or_default();
+    let statics = m.cloud_init.get().map(probe::statics).unwrap_or_default();
+    let known = m.addresses.get().and_then(|all| all.first()?.parse().ok());
+    let given = agent.address.text().and_then(|text| text.parse().ok());
+    let address: Option<IpAddr> = given.or_else(|| statics.first().map(|(_, address)| *address)).or(known);
+    let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
+    let address = address.map(|address| SocketAddr::new(address, port).to_string());
+    address.ok_or_else(|| {
+        let cure = "Give a static `address` in `cloud_init.network`, or use an image that carries QEMU's guest agent.";
+        site.error("The machine has no address that anybody knows.").holds(UNFINISHED).next(cure).at("agent").into()
+    })
+}
+
+fn keep(m: &mut Vm, endpoint: &Endpoint) {
+    m.endpoint.set(AgentEndpoint {
+        address: endpoint.address.clone().into(),
+        fingerprint: endpoint.fingerprint.clone().into(),
+    });
+}
+
+/// The last act: the description becomes the user's.
+async fn unmark(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    let description = m.description.text().map(str::trim_end).unwrap_or_default();
+    let (params, delete) = match description {
+        "" => (pve::Params::new(), vec!["description".to_owned()]),
+        text => (pve::Params::new().with("description", text), Vec::new()),
+    };
+    let machine = machine(site, place);
+    let ended = machine.configure(&params, &delete, None).done().await;
+    ended.map(|_| ()).map_err(|error| site.failed(m, &error, UNFINISHED).into())
+}
+
+pub(super) async fn read(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Settings, Diagnostics> {
+    let settings = machine(site, place).pending().await;
+    settings.map_err(|error| site.failed(m, &error, UNFINISHED).into())
+}
+
+pub(super) async fn is_running(site: &Site<'_>, m: &Vm, place: &Place) -> Result<bool, Diagnostics> {
+    let status = machine(site, place).status().await;
+    status.map(|status| status.is_running()).map_err(|error: Error| site.failed(m, &error, UNFINISHED).into())
+}
+
+/// Calls about the VM.
+pub(super) fn machine<'s>(site: &'s Site<'_>, (node, vmid): &'s Place) -> Machine<'s> {
+    site.client.vm(node, *vmid)
+}
+
+/// Node and number of a VM.
+pub(super) type Place = (NodeName, Vmid);
+
+const UNFINISHED: &str =
+    "The VM exists unfinished and is recorded in the state as tainted: the next apply replaces it.";
+const AGENT_PATIENCE: Duration = Duration::from_secs(60);

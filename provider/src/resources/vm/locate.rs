@@ -1,0 +1,78 @@
+//! Where a VM is now. VMs move; a VM that is not in the list may only be hidden from us.
+
+use pve::{Class, Client, Error, Guest, NodeName, Vmid};
+use tf::{Diagnostic, Diagnostics};
+
+use super::config::Seen;
+use super::model::Vm;
+use crate::context::Cx;
+use crate::explain;
+
+/// A VM that exists.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) node: NodeName,
+    pub(super) vmid: Vmid,
+    /// As the cluster listed it, some seconds old.
+    pub(super) status: String,
+    pub(super) settings: pve::Settings,
+}
+
+/// Finds the VM of the model with its options; `None` if it certainly is gone, or another one has its number.
+pub(super) async fn find(cx: &Cx, m: &Vm) -> Result<Option<Found>, Diagnostics> {
+    let Some(vmid) = vmid(m) else { return Ok(None) };
+    let client = cx.pve()?;
+    let failed = |error: Error| Diagnostics::from(explain::pve(&format!("read VM {vmid}"), &error));
+    let Some(found) = by_id(client, vmid).await.map_err(failed)? else {
+        if client.cluster().is_taken(vmid).await.map_err(failed)? {
+            return Err(hidden(vmid).into());
+        }
+        return Ok(None);
+    };
+    let other = |uuid: &String| Seen(&found.settings).uuid().is_some_and(|own| own != uuid.to_ascii_lowercase());
+    if m.uuid.get().is_some_and(other) {
+        cx.warn(
+            Diagnostic::warning(format!("VM {vmid} is another machine now"))
+                .happened(format!("The VM that Terraform knows is gone, and one with another SMBIOS UUID has its number on node {}.", found.node))
+                .next("If that is your machine, import it; otherwise the next apply makes a new one, and `vmid` needs another number."),
+        );
+        return Ok(None);
+    }
+    Ok(Some(found))
+}
+
+/// The VM with that number as the shared list has it, or else as it is now.
+pub(super) async fn by_id(client: &Client, vmid: Vmid) -> Result<Option<Found>, Error> {
+    if let Some(guest) = client.cluster().guests().await?.find(vmid) {
+        match look(client, guest).await {
+            Err(error) if error.is(Class::NoGuest) => {}
+            looked => return looked.map(Some),
+        }
+    }
+    match client.cluster().guests_now().await?.find(vmid) {
+        Some(guest) => match look(client, guest).await {
+            Err(error) if error.is(Class::NoGuest) => Ok(None),
+            looked => looked.map(Some),
+        },
+        None => Ok(None),
+    }
+}
+
+/// A listed VM with its options.
+pub(super) async fn look(client: &Client, guest: &Guest) -> Result<Found, Error> {
+    let settings = client.vm(&guest.node, guest.vmid).pending().await?;
+    Ok(Found { node: guest.node.clone(), vmid: guest.vmid, status: guest.status.clone(), settings })
+}
+
+/// The number in the state.
+pub(super) fn vmid(m: &Vm) -> Option<Vmid> {
+    let from_id = || m.id.text()?.rsplit_once('/')?.1.parse().ok();
+    m.vmid.get().and_then(|number| Vmid::new(*number)).or_else(from_id)
+}
+
+fn hidden(vmid: Vmid) -> Diagnostic {
+    Diagnostic::error(format!("Cannot read VM {vmid}"))
+        .happened(format!("Proxmox VE has a guest with number {vmid}, and does not show it to the API token."))
+        .holds("The state was kept as it is.")
+        .next(format!("Grant VM.Audit on /vms/{vmid} to the API token."))
+}

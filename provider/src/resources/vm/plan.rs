@@ -1,0 +1,226 @@
+//! Planning and validation: what a change does, said before it is done. Pure.
+
+use std::collections::BTreeSet;
+
+use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
+
+use super::config::DEFAULT_CPU;
+use super::model::{CloudInit, Vm};
+use super::{checks, disks, effects, fill};
+
+/// Rules across attributes. Unknown means "ask again later".
+pub(super) fn validate(m: &Vm) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    if m.image.is_known() && m.clone.is_known() {
+        found.push(wrong("Set `image` or `clone`, not both.", "clone"));
+    }
+    if let Some(clone) = m.clone.get() {
+        let given = [!clone.vmid.is_null(), !clone.name.is_null(), !clone.tag.is_null()];
+        if given.iter().filter(|given| **given).count() != 1 {
+            found.push(wrong("Give exactly one of `vmid`, `name` and `tag` of what to clone.", "clone"));
+        }
+    }
+    if m.image.is_known() && m.disks.get().map_or(m.disks.is_null(), |disks| disks.is_empty()) {
+        found.push(wrong("`image` needs a disk to be copied to.", "disks"));
+    }
+    check_disks(m, &mut found);
+    if let Some(cloud_init) = m.cloud_init.get() {
+        check_network(m, cloud_init, &mut found);
+    }
+    check_agent(m, &mut found);
+    found
+}
+
+fn check_disks(m: &Vm, found: &mut Diagnostics) {
+    let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.slot.text()).unwrap_or(checks::SEED_SLOT);
+    for (slot, disk) in m.disks.get().into_iter().flatten() {
+        let at = Path::from("disks").key(slot);
+        if slot == seed {
+            found.push(wrong(
+                &format!("`{slot}` is the drive of the seed image; a disk cannot be there too."),
+                at.clone(),
+            ));
+        }
+        if disk.ssd.is_true() && slot.starts_with("virtio") {
+            found.push(wrong("A `virtio` disk cannot be shown as SSD; use a `scsi` slot.", at.name("ssd")));
+        }
+        if disk.iothread.is_true() && slot.starts_with("sata") {
+            found.push(wrong("A `sata` disk has no thread of its own; use a `scsi` slot.", at.name("iothread")));
+        }
+    }
+}
+
+fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
+    let mut addresses = BTreeSet::new();
+    for (slot, interface) in cloud_init.network.get().into_iter().flatten() {
+        let at = Path::from("cloud_init").name("network").key(slot);
+        let card =
+            m.networks.get().map_or(!m.networks.is_null() || m.clone.is_known(), |cards| cards.contains_key(slot));
+        if !card {
+            found.push(wrong(&format!("`networks` has no card `{slot}`."), at.clone()));
+        }
+        if interface.gateway.is_known() && interface.address.is_null() {
+            found.push(wrong("A gateway needs a static `address`.", at.name("gateway")));
+        }
+        if interface.gateway6.is_known() && interface.address6.is_null() {
+            found.push(wrong("A gateway needs a static `address6`.", at.name("gateway6")));
+        }
+        for (name, address) in [("address", &interface.address), ("address6", &interface.address6)] {
+            let own = address.text().and_then(checks::cidr).map(|(address, _)| address);
+            if own.is_some_and(|own| !addresses.insert(own)) {
+                found.push(wrong("Two cards have this address.", at.name(name)));
+            }
+        }
+    }
+}
+
+fn check_agent(m: &Vm, found: &mut Diagnostics) {
+    let Some(agent) = m.agent.get() else { return };
+    let asks = agent.address.is_null() && !m.guest_agent.is_true() && !m.guest_agent.is_unknown();
+    if asks && !m.cloud_init.is_unknown() && !m.cloud_init.get().is_some_and(may_have_address) {
+        let why = "The agent is reached by its address, and nothing here says which: give a static `address` in \
+            `cloud_init.network`, or set `guest_agent = true` for an image that carries QEMU's guest agent.";
+        found.push(wrong(why, "agent"));
+    }
+}
+
+fn may_have_address(cloud_init: &CloudInit) -> bool {
+    let interfaces = cloud_init.network.get().into_iter().flatten();
+    let mut any = interfaces.map(|(_, interface)| !interface.address.is_null() || !interface.address6.is_null());
+    cloud_init.network.is_unknown() || any.any(|has| has)
+}
+
+fn wrong(problem: &str, at: impl Into<Path>) -> Diagnostic {
+    let at = at.into();
+    Diagnostic::error(format!("Cannot use this value of {at}")).happened(problem).at(at)
+}
+
+/// Adjusts a plan and says what it does.
+pub(super) fn plan(prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+    match prior {
+        None => creation(config, m, notes),
+        Some(prior) => change(prior, m, notes),
+    }
+}
+
+/// What is known of a new VM beforehand.
+fn creation(config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+    not_given(config, m);
+    if config.clone.is_null() {
+        new_machine(m);
+    }
+    for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|_| config.clone.is_null()) {
+        fill::defaults(disk);
+    }
+    m.effects.set(Vec::new());
+    if config.agent.is_null() {
+        m.endpoint = Attr::Null;
+    }
+    if m.agent.is_known() && m.started.get() == Some(&false) {
+        notes.error(wrong("The agent can only be enrolled on a machine that runs: create it with `started = true`, and stop it later.", "started"));
+    }
+}
+
+/// Creation-only attributes that nobody gave stay empty.
+fn not_given(config: &Vm, m: &mut Vm) {
+    fn empty<T>(given: &Attr<T>, attr: &mut Attr<T>) {
+        if given.is_null() && attr.is_unknown() {
+            *attr = Attr::Null;
+        }
+    }
+    empty(&config.image, &mut m.image);
+    empty(&config.clone, &mut m.clone);
+    empty(&config.pool, &mut m.pool);
+    empty(&config.efi_storage, &mut m.efi_storage);
+    empty(&config.cloud_init, &mut m.cloud_init);
+    empty(&config.agent, &mut m.agent);
+}
+
+/// Defaults of machines that are not clones.
+fn new_machine(m: &mut Vm) {
+    fn known<T>(attr: &mut Attr<T>, value: impl Into<T>) {
+        if attr.is_unknown() {
+            attr.set(value);
+        }
+    }
+    known(&mut m.cores, 1);
+    known(&mut m.sockets, 1);
+    known(&mut m.memory_mib, 512);
+    known(&mut m.cpu_type, DEFAULT_CPU);
+    known(&mut m.firmware, "seabios");
+    known(&mut m.on_boot, false);
+    known(&mut m.guest_agent, false);
+    known(&mut m.serial_console, true);
+    known(&mut m.tags, BTreeSet::new());
+    if m.description.is_unknown() {
+        m.description = Attr::Null;
+    }
+}
+
+fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+    let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
+    let waits = prior.waiting.get().is_some_and(|waiting| !waiting.is_empty());
+    let applies = reboots && waits;
+    if !notes.changed() && !applies {
+        return;
+    }
+    let before = disks::of(prior);
+    for (slot, disk) in m.disks.get_mut().into_iter().flatten() {
+        if !before.contains_key(slot) {
+            fill::defaults(disk);
+        }
+        shrinks(slot, before.get(slot).and_then(|disk| disk.size_gib.get()), disk.size_gib.get(), notes);
+    }
+    replacements(prior, m, notes);
+    let lines = effects::lines(prior, m, notes.replacing());
+    if lines.is_empty() && !applies {
+        m.effects = prior.effects.clone();
+        m.waiting = prior.waiting.clone();
+        return;
+    }
+    let mut lines = lines;
+    if applies {
+        lines.push(format!(
+            "{}: waits since an earlier change; a reboot applies it",
+            prior.waiting.or(Vec::new()).join(", ")
+        ));
+        m.waiting.set(Vec::new());
+    } else if lines.iter().any(|line| line.contains("reboot")) {
+        m.waiting = Attr::Unknown;
+    }
+    m.effects.set(lines);
+}
+
+fn shrinks(slot: &str, before: Option<&i64>, after: Option<&i64>, notes: &mut PlanNotes) {
+    let (Some(before), Some(after)) = (before, after) else { return };
+    if after < before {
+        let at = Path::from("disks").key(slot).name("size_gib");
+        notes.error(
+            Diagnostic::error(format!("Cannot shrink disk {slot} from {before} to {after} GiB"))
+                .happened(format!("`{at}` is smaller than the disk is. Proxmox VE cannot shrink disks, because the guest's data may be there."))
+                .holds("Nothing was changed.")
+                .next(format!("Set `size_gib` to {before} or more, or replace the machine: `terraform apply -replace=…`."))
+                .at(at),
+        );
+    }
+}
+
+/// What needs a new machine beside the rows that say so themselves.
+fn replacements(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
+    // A VM that was moved by somebody is where the configuration now says.
+    let moved = m.node.text() == prior.current_node.text();
+    if m.node != prior.node && !moved {
+        notes.replace("node");
+    }
+    if prior.agent.is_null() && m.agent.is_known() {
+        notes.replace("agent");
+    }
+    let before = disks::of(prior);
+    for (slot, disk) in m.disks.get().into_iter().flatten() {
+        let Some(old) = before.get(slot) else { continue };
+        let there = old.volume.text().and_then(|volume| volume.split_once(':')).map(|(storage, _)| storage);
+        if disk.storage != old.storage && disk.storage.text() != there {
+            notes.replace(Path::from("disks").key(slot).name("storage"));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
+
+use pve::{Drive, Params, Settings, Source, Upload, VolumeId};
+use tf::Diagnostics;
+
+use super::config::Seen;
+use super::finish::{Place, machine};
+use super::model::{CloudInit, Interface as Addresses, Vm};
+use super::site::Site;
+use super::{checks, disks};
+use crate::agents::{Agents, PendingEnrolment, SeedFor};
+use crate::explain;
+use crate::seed::{Interface, Seed};
+
+/// A seed image in its drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attached {
+    pub(super) slot: String,
+    pub(super) volume: VolumeId,
+}
+
+/// Whether the machine is told anything on its first boot.
+pub(super) fn is_wanted(m: &Vm) -> bool {
+    m.cloud_init.is_known() || m.agent.is_known()
+}
+
+/// The seed that is attached now.
+pub(super) fn attached(now: &Settings) -> Option<Attached> {
+    now.keys().find_map(|slot| {
+        let drive = Drive::parse(now.written(slot)?);
+        let volume: VolumeId = drive.volume().parse().ok()?;
+        let ours = drive.is_cdrom() && volume.name().starts_with("iso/groundwork-");
+        ours.then(|| Attached { slot: slot.to_owned(), volume })
+    })
+}
+
+/// Makes a seed with a new secret and puts it in its drive, in place of an older one.
+pub(super) async fn attach(
+    site: &Site<'_>,
+    m: &Vm,
+    place: &Place,
+    now: &Settings,
+) -> Result<(Attached, Option<PendingEnrolment>), Diagnostics> {
+    let before = attached(now);
+    let uuid = Seen(now).uuid().unwrap_or_default();
+    let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
+    let storage = storage(site, m, place).await?;
+    let (seed, pending) = seed(&site.cx.agents, m, now, (&uuid, generation))?;
+    let file_name = format!("groundwork-{}-{}-{generation}.iso", place.1, short(&uuid));
+    let volume = VolumeId::new(storage.as_str(), format!("iso/{file_name}"));
+    let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
+    let storages = site.client.storages(&place.0);
+    let failed = |error: pve::Error| site.failed(m, &error, "The VM exists, without its seed image.");
+    let upid = storages.upload(&storage, &upload).await.map_err(failed)?;
+    site.client.wait(&upid).await.map_err(failed)?;
+    let slot = before.as_ref().map_or_else(|| slot(m, now), |seed| seed.slot.clone());
+    let params = Params::new().with(&slot, format!("{volume},media=cdrom"));
+    // Two drives with the same label would confuse cloud-init.
+    let others: Vec<String> =
+        now.keys().filter(|key| **key != *slot && is_proxmox_seed(now, key)).map(str::to_owned).collect();
+    let machine = machine(site, place);
+    machine.configure(&params, &others, None).done().await.map_err(failed)?;
+    if let Some(before) = before.filter(|before| before.volume != volume) {
+        storages.delete(&before.volume).await.map_err(failed)?;
+    }
+    Ok((Attached { slot, volume }, pending))
+}
+
+/// Ejects the seed and deletes its image: it would keep the VM from moving, and it held a secret.
+pub(super) async fn remove(site: &Site<'_>, m: &Vm, place: &Place, seed: &Attached) -> Result<(), Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, "The machine is ready; its seed image is still there.");
+    let machine = machine(site, place);
+    let empty = Params::new().with(&seed.slot, "none,media=cdrom");
+    machine.configure(&empty, &[], None).done().await.map_err(failed)?;
+    site.client.storages(&place.0).delete(&seed.volume).await.map_err(failed)?;
+    // An IDE drive goes with the next power cycle only; an empty one does no harm.
+    if seed.slot.starts_with("scsi") {
+        let slot = [seed.slot.clone()];
+        let unplugged = machine.configure(&Params::new(), &slot, None).done().await;
+        if let Err(error) = unplugged {
+            tracing::warn!(error = %error, "the empty drive stays");
+        }
+    }
+    Ok(())
+}
+
+/// Deletes every seed image that was made for the VM. Fine if there is none.
+pub(super) async fn remove_all(site: &Site<'_>, m: &Vm, place: &Place, uuid: &str) -> Result<(), Diagnostics> {
+    let start = format!("iso/groundwork-{}-{}-", place.1, short(uuid));
+    let failed = |error: pve::Error| site.failed(m, &error, "The VM is gone; its seed image may still be there.");
+    let storages = site.client.storages(&place.0);
+    let all = storages.list().await.map_err(failed)?;
+    let named = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
+    for storage in all.iter().filter(|storage| storage.active && storage.holds("iso")) {
+        if named.is_some_and(|named| named != storage.storage && named != tf::IMPORTED) {
+            continue;
+        }
+        for file in storages.content(&storage.storage, "iso").await.map_err(failed)? {
+            if file.volid.name().starts_with(&start) {
+                storages.delete(&file.volid).await.map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The seed, with a fresh secret for the agent.
+fn seed(
+    agents: &Agents,
+    m: &Vm,
+    now: &Settings,
+    (uuid, generation): (&str, u64),
+) -> Result<(Seed, Option<PendingEnrolment>), Diagnostics> {
+    let cloud_init = m.cloud_init.cloned().unwrap_or_default();
+    let mut seed = Seed {
+        instance_id: uuid.to_owned(),
+        hostname: m.name.or(""),
+        user: cloud_init.user.cloned(),
+        ssh_keys: cloud_init.ssh_keys.or(Vec::new()),
+        password: cloud_init.password.get().map(|password| password.expose().clone()),
+        interfaces: interfaces(&cloud_init, now),
+        user_data: cloud_init.user_data.cloned(),
+        agent: None,
+    };
+    let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
+    let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
+    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port });
+    let (part, pending) =
+        made.map_err(|error| explain::agent(&format!("make the seed image of VM {}", m.name.or("")), &error))?;
+    seed.agent = Some(part);
+    Ok((seed, Some(pending)))
+}
+
+/// The cards that are named, with the hardware addresses they really have.
+fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
+    let named = cloud_init.network.get().into_iter().flatten();
+    let card = |(slot, given): (&String, &Addresses)| {
+        let mac = pve::Net::parse(now.written(slot)?).mac()?.to_owned();
+        let present = |attrs: [&tf::Attr<String>; 2]| attrs.into_iter().filter_map(tf::Attr::cloned).collect();
+        Some(Interface {
+            name: slot.clone(),
+            mac,
+            addresses: present([&given.address, &given.address6]),
+            gateways: present([&given.gateway, &given.gateway6]),
+            dns: given.dns.or(Vec::new()),
+            search: given.search.or(Vec::new()),
+        })
+    };
+    let mut all: Vec<Interface> = named.filter_map(card).collect();
+    all.sort_by_key(|interface| disks::number(&interface.name));
+    all
+}
+
+/// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others.
+async fn storage(site: &Site<'_>, m: &Vm, (node, _): &Place) -> Result<String, Diagnostics> {
+    if let Some(named) = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text()) {
+        return Ok(named.to_owned());
+    }
+    let failed = |error: pve::Error| site.failed(m, &error, "The VM exists, without its seed image.");
+    let all = site.client.storages(node).list().await.map_err(failed)?;
+    let usable = all.iter().filter(|storage| storage.active && storage.holds("iso"));
+    let chosen = usable.min_by_key(|storage| (storage.storage != "local", storage.shared));
+    chosen.map(|storage| storage.storage.clone()).ok_or_else(|| {
+        let cure = format!(
+            "Allow content `iso` on a storage of node {node}, and Datastore.AllocateTemplate on it to the API token."
+        );
+        let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
+        site.error(said).holds("The VM exists, without its seed image.").next(cure).at("cloud_init").into()
+    })
+}
+
+/// The drive for the image.
+fn slot(m: &Vm, now: &Settings) -> String {
+    let named = m.cloud_init.get().and_then(|cloud_init| cloud_init.slot.cloned());
+    let virtio = now.written("scsihw").is_some_and(|kind| kind.starts_with("virtio-scsi"));
+    named.unwrap_or_else(|| if virtio { checks::SEED_SLOT } else { checks::SEED_SLOT_IDE }.to_owned())
+}
+
+fn is_proxmox_seed(now: &Settings, key: &str) -> bool {
+    let drive = now.written(key).map(Drive::parse);
+    drive.is_some_and(|drive| drive.is_cdrom() && drive.volume().contains("-cloudinit"))
+}
+
+fn generation(volume: &VolumeId) -> u64 {
+    let number = volume.name().strip_suffix(".iso").and_then(|name| name.rsplit_once('-')?.1.parse().ok());
+    number.unwrap_or_default()
+}
+
+/// Tells the images of VMs apart that had the same number one after another.
+fn short(uuid: &str) -> &str {
+    uuid.get(..8).unwrap_or("00000000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(rows: &[(&str, &str)]) -> Settings {
+        let rows: Vec<_> = rows.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value })).collect();
+        serde_json::from_value(rows.into()).unwrap()
+    }
+
+    #[test]
+    fn our_seed_is_told_from_other_cds() {
+        let now = settings(&[
+            ("ide0", "local:iso/debian.iso,media=cdrom"),
+            ("ide2", "local-lvm:vm-100-cloudinit,media=cdrom"),
+            ("scsi0", "local-lvm:vm-100-disk-0,size=4G"),
+            ("scsi30", "local:iso/groundwork-100-0b5e0000-3.iso,media=cdrom,size=12M"),
+        ]);
+        let seed = attached(&now).unwrap();
+        assert_eq!((seed.slot.as_str(), generation(&seed.volume)), ("scsi30", 3));
+        assert!(is_proxmox_seed(&now, "ide2") && !is_proxmox_seed(&now, "ide0"));
+        assert_eq!(attached(&settings(&[("ide2", "none,media=cdrom")])), None);
+    }
+
+    #[test]
+    fn the_drive_suits_the_controller() {
+        let m = Vm::default();
+        assert_eq!(slot(&m, &settings(&[("scsihw", "virtio-scsi-single")])), "scsi30");
+        assert_eq!(slot(&m, &settings(&[])), "ide2");
+    }
+}

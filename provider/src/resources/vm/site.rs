@@ -1,0 +1,138 @@
+//! The surroundings of one operation on one VM: client with a deadline, and how its failures are told.
+
+use std::time::Duration;
+
+use pve::{Class, Client, Error, NodeName, Vmid};
+use tf::{Attr, CancellationToken, Diagnostic, Diagnostics, Path};
+use tokio::time::Instant;
+
+use super::checks;
+use super::disks;
+use super::model::Vm;
+use crate::agents::Wait;
+use crate::context::Cx;
+use crate::explain;
+
+/// One operation.
+pub(super) struct Site<'a> {
+    pub(super) cx: &'a Cx,
+    /// Ends with the operation's deadline, or when Terraform wants to stop.
+    pub(super) client: Client,
+    pub(super) deadline: Instant,
+    /// `create VM 120 on node pve1`
+    act: String,
+}
+
+impl<'a> Site<'a> {
+    pub(super) fn new(cx: &'a Cx, act: String, limit: Duration) -> Result<Self, Diagnostic> {
+        let deadline = cx.deadline(limit);
+        Ok(Self { cx, client: cx.pve()?.within(deadline, &cx.stop), deadline, act })
+    }
+
+    /// A client for cleaning up and looking around after a failure or a stop.
+    pub(super) fn calm(&self) -> Client {
+        self.client.within(Instant::now() + CALM, &CancellationToken::new())
+    }
+
+    /// The diagnostic of a failure, with what holds now and the attribute whose editing is the cure.
+    pub(super) fn failed(&self, m: &Vm, error: &Error, holds: &str) -> Diagnostic {
+        let diagnostic = explain::pve_holding(&self.act, error, holds);
+        match blamed(m, error) {
+            Some(path) => diagnostic.at(path),
+            None => diagnostic,
+        }
+    }
+
+    /// An error of our own in this operation.
+    pub(super) fn error(&self, happened: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(format!("Cannot {}", self.act)).happened(happened)
+    }
+
+    /// How long to wait for the machine's agent.
+    pub(super) fn wait<'w>(&'w self, progress: &'w (dyn Fn(&str) + Send + Sync)) -> Wait<'w> {
+        Wait { deadline: self.deadline, stop: &self.cx.stop, progress }
+    }
+
+    /// Sleeps a little; fails when the deadline has passed or Terraform wants to stop.
+    pub(super) async fn pause(&self, pause: Duration, what: &str) -> Result<(), Diagnostics> {
+        let wake = Instant::now() + pause;
+        if wake > self.deadline {
+            return Err(self
+                .error(format!("The time for {what} is over."))
+                .next("Raise the limit in `timeouts`, and apply again.")
+                .into());
+        }
+        // Both arms are cancel-safe: a token and a timer.
+        tokio::select! {
+            () = self.cx.stop.cancelled() => Err(self.error("It was stopped on request.").next("Apply again.").into()),
+            () = tokio::time::sleep_until(wake) => Ok(()),
+        }
+    }
+
+    /// Waits until nobody holds the VM's lock any more; false if the VM is gone then.
+    pub(super) async fn unlocked(&self, client: &Client, (node, vmid): (&NodeName, Vmid)) -> Result<bool, Error> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match client.vm(node, vmid).status().await {
+                Ok(status) if status.lock.is_none() => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.is(Class::NoGuest) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+            let wake = Instant::now() + pause;
+            if wake > self.deadline || self.cx.stop.is_cancelled() {
+                return Err(Error::Deadline { what: format!("the lock of VM {vmid}") });
+            }
+            tokio::time::sleep_until(wake).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+}
+
+/// The time an attribute of `timeouts` gives.
+pub(super) fn limit(attr: Option<&Attr<String>>, default: Duration) -> Duration {
+    attr.and_then(|attr| attr.text()).and_then(checks::seconds).unwrap_or(default)
+}
+
+/// The attribute that the server's words are about.
+fn blamed(m: &Vm, error: &Error) -> Option<Path> {
+    let said = error.to_string();
+    match error.class() {
+        Class::NoStorage | Class::Full | Class::Rights => storage(m, &said),
+        Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
+        _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
+        _ => None,
+    }
+}
+
+fn storage(m: &Vm, said: &str) -> Option<Path> {
+    let named = |storage: Option<&str>| {
+        storage.is_some_and(|storage| {
+            said.contains(&format!("'{storage}'")) || said.contains(&format!("/storage/{storage}"))
+        })
+    };
+    let disk = disks::of(m).into_iter().find(|(_, disk)| named(disk.storage.text()));
+    if let Some((slot, _)) = disk {
+        return Some(Path::from("disks").key(&slot).name("storage"));
+    }
+    let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
+    if named(seed) {
+        return Some(Path::from("cloud_init").name("storage"));
+    }
+    let image = m
+        .image
+        .text()
+        .filter(|image| said.contains(*image) || named(image.split_once(':').map(|(storage, _)| storage)));
+    image.map(|_| "image".into())
+}
+
+fn bridge(m: &Vm, said: &str) -> Option<Path> {
+    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| said.contains(&format!("'{bridge}'")));
+    let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
+    card.map(|(slot, _)| Path::from("networks").key(&slot).name("bridge"))
+}
+
+pub(super) const CREATE: Duration = Duration::from_secs(20 * 60);
+pub(super) const UPDATE: Duration = Duration::from_secs(20 * 60);
+pub(super) const DELETE: Duration = Duration::from_secs(10 * 60);
+const CALM: Duration = Duration::from_secs(20);

@@ -1,0 +1,159 @@
+//! Changing a VM in place: write, read what waits, reboot only if something waits and `reboot` allows it.
+
+use std::time::Duration;
+
+use pve::{Class, Settings};
+use tf::{Diagnostic, Diagnostics};
+
+use super::config;
+use super::finish::{self, Begun, Place, grown, is_running, machine, read};
+use super::locate;
+use super::marker;
+use super::model::Vm;
+use super::site::{Site, UPDATE, limit};
+use crate::context::Cx;
+
+/// Makes the VM what the model says.
+pub(super) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagnostics> {
+    let Some(found) = locate::find(cx, prior).await? else {
+        let gone = Diagnostic::error(format!("Cannot change VM {}", prior.id.or("")))
+            .happened("The VM is gone since the plan was made.")
+            .next("Plan again.");
+        return Err(gone.into());
+    };
+    let limit = limit(m.timeouts.get().map(|timeouts| &timeouts.update), UPDATE);
+    let site = Site::new(cx, format!("change VM {} on node {}", found.vmid, found.node), limit)?;
+    if marker::is_in(found.settings.written("description").unwrap_or_default(), prior.name.text().unwrap_or_default()) {
+        return finish::finish(&site, m, found, Begun::Earlier).await;
+    }
+    let place = (found.node, found.vmid);
+    let mut running = is_running(&site, m, &place).await?;
+    if running && m.started.get() == Some(&false) {
+        shut_down(&site, m, &place).await?;
+        running = false;
+    }
+    let settings = written(&site, (prior, m), &place, found.settings).await?;
+    grown(&site, m, &place, &settings).await?;
+    if m.started.is_true() && !running {
+        let machine = machine(&site, &place);
+        let started = machine.start().done().await;
+        started.map_err(|error| site.failed(m, &error, CHANGED))?;
+    } else if running {
+        reboot_if_needed(&site, m, &place).await?;
+    }
+    Ok(())
+}
+
+/// Writes what differs; drives that are not ours any more go with their volumes.
+async fn written(
+    site: &Site<'_>,
+    (prior, m): (&Vm, &Vm),
+    place: &Place,
+    mut now: Settings,
+) -> Result<Settings, Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, PARTLY);
+    let machine = machine(site, place);
+    for attempt in 1.. {
+        let mut delta = config::delta(Some(prior), m, &now);
+        describe(m, &now, &mut delta);
+        if delta.is_empty() {
+            break;
+        }
+        let params = delta.params();
+        let digest = now.digest().map(str::to_owned);
+        let ended = machine.configure(&params, &delta.delete, digest.as_deref()).done().await;
+        match ended {
+            Ok(_) => break,
+            // Somebody else wrote meanwhile: look again and decide anew.
+            Err(error) if error.is(Class::Conflict) && attempt < 4 => now = read(site, m, place).await?,
+            Err(error) => return Err(failed(error).into()),
+        }
+    }
+    let gone: Vec<String> =
+        config::gone(prior, m).disks.into_iter().filter(|slot| now.written(slot).is_some()).collect();
+    if !gone.is_empty() {
+        machine.unlink(&gone).await.map_err(failed)?;
+    }
+    read(site, m, place).await
+}
+
+fn describe(m: &Vm, now: &Settings, delta: &mut config::Delta) {
+    let Some(text) = m.description.text().map(str::trim_end) else { return };
+    if text == now.written("description").unwrap_or_default().trim_end() {
+        return;
+    }
+    if text.is_empty() {
+        delta.delete.push("description".to_owned());
+    } else {
+        delta.set.insert("description".to_owned(), text.to_owned());
+    }
+}
+
+async fn shut_down(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    let machine = machine(site, place);
+    let ended = machine.shutdown(SHUTDOWN).done().await;
+    ended.map(|_| ()).map_err(|error| site.failed(m, &error, PARTLY).into())
+}
+
+/// A power cycle by the API applies what waits. A guest that does not react is cut off.
+async fn reboot_if_needed(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    let waiting: Vec<String> = read(site, m, place).await?.waiting().map(str::to_owned).collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    if !m.reboot.is_true() {
+        let warning = Diagnostic::warning(format!("VM {} needs a reboot", place.1))
+            .happened(format!("{} was written and takes effect with the next power cycle by Proxmox VE; a reboot inside the guest is not one.", waiting.join(", ")))
+            .next("Reboot the VM in Proxmox VE when it suits, or set `reboot = true`.");
+        site.cx.warn(warning);
+        return Ok(());
+    }
+    site.cx.progress(&format!("rebooting VM {}", place.1));
+    let machine = machine(site, place);
+    let rebooted = machine.reboot(SHUTDOWN).done().await;
+    match rebooted {
+        Ok(_) => back(site, m, place).await?,
+        Err(pve::Error::Task(_)) => {
+            shut_down(site, m, place).await?;
+            let started = machine.start().done().await;
+            started.map_err(|error| site.failed(m, &error, CHANGED))?;
+        }
+        Err(error) => return Err(site.failed(m, &error, CHANGED).into()),
+    }
+    agent_answers(site, m).await
+}
+
+/// The task of a reboot ends when the VM is off: it is back when it runs and nothing waits any more.
+async fn back(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    loop {
+        let applied = read(site, m, place).await?.waiting().next().is_none();
+        if applied && is_running(site, m, place).await? {
+            return Ok(());
+        }
+        site.pause(Duration::from_millis(500), "the VM to come back").await?;
+    }
+}
+
+/// What depends on the machine should find it up.
+async fn agent_answers(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostics> {
+    let (Some(endpoint), Some(uuid)) = (m.endpoint.get(), m.uuid.text()) else { return Ok(()) };
+    let address = endpoint.address.or("");
+    let patience = tokio::time::Instant::now() + BOOT;
+    while let Err(error) = site.cx.agents.identify(&address, uuid).await {
+        if tokio::time::Instant::now() > patience {
+            let warning =
+                Diagnostic::warning(format!("The agent of VM {} does not answer after the reboot", m.name.or("")))
+                    .happened(error.to_string())
+                    .next("Look at the machine's console.");
+            site.cx.warn(warning);
+            return Ok(());
+        }
+        site.pause(Duration::from_secs(1), "the agent to answer again").await?;
+    }
+    Ok(())
+}
+
+const SHUTDOWN: u64 = 120;
+const BOOT: Duration = Duration::from_secs(10 * 60);
+const PARTLY: &str = "The VM exists; some of the changes may have been made. The next plan shows which are missing.";
+const CHANGED: &str = "The changes were written; the VM is off or still runs with the old values.";
