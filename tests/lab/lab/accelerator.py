@@ -5,7 +5,7 @@ import os
 import pathlib
 import platform
 
-EMULATION = "tcg,thread=multi"
+EMULATION = "tcg,thread=multi,tb-size=512"
 # A kernel that KVM runs says its first words, and then that there is no root file system, in a fraction of these.
 FIRST_WORDS_SECONDS = 5
 PROOF_SECONDS = 15
