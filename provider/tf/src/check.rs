@@ -233,7 +233,7 @@ pub(crate) fn wrong(facts: &Facts, value: Option<&Value>, at: &Path, problem: &s
         _ => String::new(),
     };
     let quoted = if facts.sensitive || facts.write_only { "" } else { &quoted };
-    Diagnostic::error(format!("Cannot use this value of {}", facts.name))
+    Diagnostic::error(format!("Cannot use this value of {at}"))
         .happened(format!("`{at}` {problem}{quoted}."))
         .at(at.clone())
 }

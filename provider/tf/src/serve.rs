@@ -34,6 +34,9 @@ const MAX_MESSAGE: usize = 256 << 20;
 /// Terraform kills a provider two seconds after it has asked it to end.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// How long answers may take to leave.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// When Terraform has died nobody waits; operations still get a moment to stop in order.
 const ORPHAN_FAREWELL: Duration = Duration::from_secs(10);
 
@@ -104,7 +107,7 @@ fn run<P: Provider>(provider: P, mode: Mode, environment: &Environment) -> Resul
 async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environment) -> Result<(), ServeError> {
     let closing = CancellationToken::new();
     let signals = Signals::watch().map_err(ServeError::Signals)?;
-    let listener = Listener::bind(environment).await.map_err(ServeError::Listen)?;
+    let (listener, _leftovers) = Listener::bind(environment).await.map_err(ServeError::Listen)?;
     let acceptor = match (mode, &environment.client_certificate) {
         (Mode::Hosted, Some(pem)) => Some(tls::acceptor(pem)?),
         _ => None,
@@ -139,7 +142,8 @@ async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environme
         End::Asked => FAREWELL,
         End::Orphaned => ORPHAN_FAREWELL,
     };
-    let farewell = async { tokio::join!(server.wind_down(), serving) };
+    // Streams that the host leaves open would hold `serving` for as long as there is patience.
+    let farewell = async { tokio::join!(server.wind_down(), tokio::time::timeout(LINGER, serving)) };
     if tokio::time::timeout(patience, farewell).await.is_err() {
         tracing::warn!("operations were still running at the end");
     }

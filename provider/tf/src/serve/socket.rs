@@ -33,11 +33,10 @@ pub(super) struct Address {
     pub(super) text: String,
 }
 
-/// A bound socket; its files are gone when it is dropped.
+/// A bound socket.
 pub(super) struct Listener {
     socket: Socket,
     address: Address,
-    leftovers: Leftovers,
 }
 
 enum Socket {
@@ -46,9 +45,10 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// Files to remove at the end.
+/// The socket's files; gone when this is dropped.
 #[derive(Default)]
-struct Leftovers(Vec<PathBuf>);
+#[must_use]
+pub(super) struct Leftovers(Vec<PathBuf>);
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
@@ -60,7 +60,7 @@ impl Drop for Leftovers {
 }
 
 impl Listener {
-    pub(super) async fn bind(environment: &Environment) -> io::Result<Self> {
+    pub(super) async fn bind(environment: &Environment) -> io::Result<(Self, Leftovers)> {
         #[cfg(unix)]
         if let Some(path) = unix::path(environment) {
             return unix::bind(path?, environment);
@@ -69,7 +69,7 @@ impl Listener {
         let _ = environment;
         let socket = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = Address { network: "tcp", text: socket.local_addr()?.to_string() };
-        Ok(Self { socket: Socket::Tcp(socket), address, leftovers: Leftovers::default() })
+        Ok((Self { socket: Socket::Tcp(socket), address }, Leftovers::default()))
     }
 
     pub(super) const fn address(&self) -> &Address {
@@ -84,7 +84,7 @@ impl Listener {
     ) -> ReceiverStream<io::Result<Connection>> {
         let (ready, incoming) = mpsc::channel(8);
         tokio::spawn(async move {
-            // Both arms are cancel-safe. The listener and its files go when the loop ends.
+            // Both arms are cancel-safe.
             loop {
                 let accepted = tokio::select! {
                     accepted = self.accept() => accepted,
@@ -97,7 +97,6 @@ impl Listener {
                     }
                 }
             }
-            drop(self.leftovers);
         });
         ReceiverStream::new(incoming)
     }
@@ -200,7 +199,10 @@ mod unix {
         Some(made.map(|()| Place { folder, socket }))
     }
 
-    pub(super) fn bind(Place { folder, socket }: Place, environment: &Environment) -> io::Result<Listener> {
+    pub(super) fn bind(
+        Place { folder, socket }: Place,
+        environment: &Environment,
+    ) -> io::Result<(Listener, Leftovers)> {
         let leftovers = Leftovers(std::iter::once(socket.clone()).chain(folder).collect());
         let listener = UnixListener::bind(&socket)?;
         let mode = match &environment.socket_group {
@@ -212,7 +214,7 @@ mod unix {
         };
         std::fs::set_permissions(&socket, Permissions::from_mode(mode))?;
         let address = Address { network: "unix", text: text(&socket)? };
-        Ok(Listener { socket: Socket::Unix(listener), address, leftovers })
+        Ok((Listener { socket: Socket::Unix(listener), address }, leftovers))
     }
 
     fn group_id(group: &str) -> io::Result<Gid> {

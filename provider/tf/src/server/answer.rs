@@ -79,8 +79,15 @@ fn message(diagnostic: &Diagnostic) -> v6::Diagnostic {
         severity: severity.into(),
         summary: diagnostic.summary().to_owned(),
         detail,
-        attribute: diagnostic.path().map(path_message),
+        attribute: diagnostic.path().and_then(source_message),
     }
+}
+
+/// The attribute at the top of a path. Terraform 1.11 finds the source line of that one only, and would point at the whole
+/// block for a longer path; the text names the full path.
+fn source_message(path: &Path) -> Option<v6::AttributePath> {
+    let Some(PathStep::Name(top)) = path.steps().first() else { return None };
+    Some(path_message(&Path::from(top.as_str())))
 }
 
 /// A path as a message.

@@ -1,0 +1,283 @@
+//! `memory_thing`: every kind of attribute and row, and on request (`behave`) every way to fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tf::{
+    Attr, Cx, Diagnostic, Diagnostics, Model, Number, PlanNotes, Presence, Resource, Row, Secret, Value, check,
+    computed, optional, optional_computed, required,
+};
+
+use crate::store::{Object, Store};
+
+pub(crate) struct ThingResource;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Thing {
+    id: Attr<String>,
+    name: Attr<String>,
+    size: Attr<i64>,
+    zone: Attr<String>,
+    ratio: Attr<f64>,
+    big: Attr<Number>,
+    labels: Attr<BTreeMap<String, String>>,
+    tags: Attr<BTreeSet<String>>,
+    notes: Attr<Vec<String>>,
+    anything: Attr<Value>,
+    token: Attr<Secret<String>>,
+    password_wo: Attr<Secret<String>>,
+    password_wo_version: Attr<i64>,
+    parts: Attr<BTreeMap<String, Part>>,
+    links: Attr<Vec<Link>>,
+    settings: Attr<Settings>,
+    image: Attr<String>,
+    seed: Attr<Settings>,
+    revision: Attr<i64>,
+    faults: Attr<Vec<String>>,
+    behave: Attr<String>,
+}
+
+impl Model for Thing {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self {
+            id,
+            name,
+            size,
+            zone,
+            ratio,
+            big,
+            labels,
+            tags,
+            notes,
+            anything,
+            token,
+            password_wo,
+            password_wo_version,
+            parts,
+            links,
+            settings,
+            image,
+            seed,
+            revision,
+            faults,
+            behave,
+        } = self;
+        vec![
+            computed("id", id, "Which thing.").keep(),
+            required("name", name, "Its name.").check(check::not_blank),
+            optional("size", size, "Its size.").default(1).check(check::between(1, 100)),
+            optional("zone", zone, "Where it is.").replaces(),
+            optional("ratio", ratio, "A fraction."),
+            optional("big", big, "A number of any size."),
+            optional("labels", labels, "Labels.").check(check::keys(check::one_of(&["env", "owner", "peer"]))),
+            optional("tags", tags, "Tags.").default(vec!["b", "a"]),
+            optional("notes", notes, "Notes."),
+            optional("anything", anything, "Whatever."),
+            optional("token", token, "A secret that is stored."),
+            optional("password_wo", password_wo, "A secret that is not stored.").write_only(),
+            optional("password_wo_version", password_wo_version, "Raise it to send the password again."),
+            optional("parts", parts, "Parts by slot."),
+            optional("links", links, "Links in order."),
+            optional_computed("settings", settings, "Settings."),
+            optional("image", image, "What it was made from.").first_boot(),
+            optional("seed", seed, "What it was told first.").first_boot(),
+            computed("revision", revision, "Counts the changes."),
+            computed("faults", faults, "What is wrong with it; an apply repairs it."),
+            optional("behave", behave, "How to fail."),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Part {
+    size: Attr<i64>,
+    serial: Attr<String>,
+}
+
+impl Model for Part {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { size, serial } = self;
+        vec![
+            required("size", size, "Its size.").check(check::at_least(1)),
+            computed("serial", serial, "Its number.").keep(),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Link {
+    to: Attr<String>,
+    weight: Attr<i64>,
+}
+
+impl Model for Link {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { to, weight } = self;
+        vec![required("to", to, "Where to."), optional("weight", weight, "How much.").default(10)]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    level: Attr<i64>,
+    mode: Attr<String>,
+}
+
+impl Model for Settings {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { level, mode } = self;
+        vec![
+            optional("level", level, "How much.").default(3),
+            optional("mode", mode, "Which way.").check(check::one_of(&["slow", "fast"])),
+        ]
+    }
+}
+
+impl Resource for ThingResource {
+    type Data = Store;
+    type Model = Thing;
+
+    const NAME: &'static str = "thing";
+    const DOC: &'static str = "A thing.";
+    const VERSION: i64 = 1;
+
+    async fn create(&self, cx: &Cx<Store>, m: &mut Thing) -> Result<(), Diagnostics> {
+        let name = m.name.need()?.clone();
+        if m.behave.text() == Some("fail before the id") {
+            return Err(failure("create", &name, "Nothing was created."));
+        }
+        let id = format!("id-{name}");
+        m.id.set(id.clone());
+        cx.save(&id, &m.object(1, &Object::default()))?;
+        tracing::info!(thing = id, "made a thing");
+        m.misbehave(cx, "create").await?;
+        m.fill_parts();
+        cx.private().set("made", &true);
+        Ok(())
+    }
+
+    async fn read(&self, cx: &Cx<Store>, m: &mut Thing) -> Result<Presence, Diagnostics> {
+        let Some(object) = cx.find(m.id.need()?)? else { return Ok(Presence::Gone) };
+        m.name.set(object.name);
+        m.size.set(object.size);
+        m.revision.set(object.revision);
+        m.faults.set(object.faults);
+        if m.settings.is_unknown() {
+            m.settings.set(Settings { level: 7.into(), mode: Attr::Null });
+        }
+        Ok(Presence::Here)
+    }
+
+    async fn update(&self, cx: &Cx<Store>, prior: &Thing, m: &mut Thing) -> Result<(), Diagnostics> {
+        let id = m.id.need()?.clone();
+        let before = cx.find(&id)?.unwrap_or_default();
+        if cx.private().get::<bool>("made") != Some(true) && m.image.text() != Some(tf::IMPORTED) {
+            return Err(failure("update", &id, "The private state is lost."));
+        }
+        m.misbehave(cx, "update").await?;
+        let same = prior.password_wo_version == m.password_wo_version;
+        let kept = Object { password_length: if same { before.password_length } else { 0 }, ..before };
+        cx.save(&id, &m.object(kept.revision + 1, &kept))?;
+        m.fill_parts();
+        Ok(())
+    }
+
+    async fn delete(&self, cx: &Cx<Store>, m: &Thing) -> Result<(), Diagnostics> {
+        if m.behave.text() == Some("fail to delete") {
+            return Err(failure("delete", m.id.need()?, "It is still there."));
+        }
+        Ok(cx.remove(m.id.need()?)?)
+    }
+
+    fn validate(&self, m: &Thing) -> Diagnostics {
+        match (m.size.get(), m.parts.get()) {
+            (Some(1), Some(parts)) if parts.len() > 2 => {
+                Diagnostic::error("Cannot fit the parts").happened("Size 1 has room for two.").at("parts").into()
+            }
+            _ => Diagnostics::new(),
+        }
+    }
+
+    fn plan(&self, prior: Option<&Thing>, _config: &Thing, m: &mut Thing, notes: &mut PlanNotes) {
+        let Some(prior) = prior else { return };
+        if prior.faults.get().is_some_and(|faults| !faults.is_empty()) {
+            m.faults.set(Vec::new());
+        }
+        if let (Some(before), Some(after)) = (prior.size.get(), m.size.get())
+            && after < before
+        {
+            notes.replace("size");
+            notes.warn(Diagnostic::warning("Cannot shrink a thing").happened("It will be made anew.").at("size"));
+        }
+    }
+
+    fn plan_destroy(&self, prior: &Thing, notes: &mut PlanNotes) {
+        if prior.behave.text() == Some("refuse to be destroyed") {
+            notes.error(Diagnostic::error("Cannot destroy this thing").happened("It refuses."));
+        }
+    }
+
+    async fn import(&self, cx: &Cx<Store>, id: &str) -> Result<Thing, Diagnostics> {
+        if !id.starts_with("id-") {
+            return Err(Diagnostic::error(format!("Cannot import thing {id}"))
+                .happened("Ids begin with `id-`.")
+                .into());
+        }
+        cx.private().set("made", &true);
+        let placeholders = Thing { image: Attr::imported(), seed: Attr::imported(), ..Thing::default() };
+        Ok(Thing { id: id.into(), ..placeholders })
+    }
+
+    fn upgrade(&self, version: i64, mut stored: Json) -> Result<Json, Diagnostics> {
+        let title = stored.as_object_mut().and_then(|object| object.remove("title"));
+        match (version, title) {
+            (0, Some(title)) => {
+                stored["name"] = title;
+                Ok(stored)
+            }
+            _ => Err(failure("upgrade", "?", "Its version is unknown.")),
+        }
+    }
+}
+
+impl Thing {
+    fn object(&self, revision: i64, kept: &Object) -> Object {
+        Object {
+            name: self.name.or(""),
+            size: self.size.or(0),
+            revision,
+            password_length: self.password_wo.get().map_or(kept.password_length, |secret| secret.expose().len()),
+            faults: Vec::new(),
+        }
+    }
+
+    fn fill_parts(&mut self) {
+        for (slot, part) in self.parts.get_mut().into_iter().flatten() {
+            if part.serial.is_unknown() {
+                part.serial.set(format!("serial-{slot}"));
+            }
+        }
+    }
+
+    async fn misbehave(&self, cx: &Cx<Store>, what: &str) -> Result<(), Diagnostics> {
+        let name = self.name.or("");
+        match self.behave.text() {
+            Some("fail") => Err(failure(what, &name, "It exists.")),
+            Some("panic") => panic!("as asked for"),
+            Some("warn") => {
+                cx.warn(Diagnostic::warning("Cannot be silent").happened("As asked for."));
+                Ok(())
+            }
+            Some("wait for the stop") => {
+                let patience = tokio::time::timeout(Duration::from_secs(60), cx.stop.cancelled()).await;
+                Err(failure(what, &name, if patience.is_ok() { "Stopped on request." } else { "Nobody stopped it." }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failure(what: &str, name: &str, happened: &str) -> Diagnostics {
+    Diagnostic::error(format!("Cannot {what} thing {name}")).happened(happened).into()
+}

@@ -1,0 +1,10 @@
+//! The real Terraform, and a provider that uses everything this crate offers (`tests/memory`).
+//!
+//! Without `terraform` these tests say so and pass; with GROUNDWORK_REQUIRE_TERRAFORM=1 they fail.
+
+mod ends;
+mod failures;
+mod folder;
+mod life;
+mod logs;
+mod values;
