@@ -141,8 +141,13 @@ pub fn kubeconfig(host: &dyn Host) -> Result<Kubeconfig, ClusterError> {
 /// The pin of the cluster CA's key, in the form of kubeadm's CA hashes; empty without one.
 pub(super) fn cluster_id(host: &dyn Host) -> Result<String, ClusterError> {
     let Some(pem) = host.read(CA).map_err(ClusterError::Host)? else { return Ok(String::new()) };
+    cluster_id_of(&pem)
+}
+
+/// The pin of the key in a CA's certificate.
+pub(super) fn cluster_id_of(pem: &[u8]) -> Result<String, ClusterError> {
     let certificate =
-        CertificateDer::from_pem_slice(&pem).map_err(|error| ClusterError::Authority(error.to_string()))?;
+        CertificateDer::from_pem_slice(pem).map_err(|error| ClusterError::Authority(error.to_string()))?;
     let key = trust::key_of(&certificate).map_err(|error| ClusterError::Authority(error.to_string()))?;
     Ok(Pin::of(&key).to_string())
 }

@@ -1,1 +1,208 @@
-//! Tests.
+//! Cluster operations on an imitated machine: from clean to node and back, and from every cut in between.
+
+mod imitation;
+
+use self::imitation::{MOMENTS, Machine};
+use super::status::cluster_id_of;
+use super::{InitPlan, JoinPlan, Standing, init, join, join_material, reset, status};
+use crate::host::Host;
+use crate::run::{Failure, Outcome, RunCx, Runner, What};
+use crate::state::State;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_stream::StreamExt as _;
+
+/// A machine, its agent's folder, and the story of the last run.
+struct Scene {
+    machine: Arc<Machine>,
+    runner: Runner,
+    folder: tempfile::TempDir,
+    story: Vec<What>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let machine = Arc::new(Machine::new());
+        let runner = Runner::new(Arc::clone(&machine) as Arc<dyn Host>);
+        Self { machine, runner, folder: tempfile::tempdir().unwrap(), story: Vec::new() }
+    }
+
+    fn state(&self) -> State {
+        State::open(self.folder.path()).unwrap()
+    }
+
+    async fn run<J, F>(&mut self, job: J) -> Result<Outcome, Failure>
+    where
+        J: FnOnce(RunCx) -> F,
+        F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+    {
+        let id = self.runner.start("test", job).unwrap();
+        self.story = self.runner.attach(&id).unwrap().map(|event| event.what).collect().await;
+        match self.story.pop().unwrap() {
+            What::Finished(outcome) => Ok(outcome),
+            What::Failed(failure) => Err(failure),
+            other => panic!("{other:?} is no end"),
+        }
+    }
+
+    async fn init(&mut self) -> Result<Outcome, Failure> {
+        let state = self.state();
+        let plan = InitPlan {
+            name: "example".into(),
+            version: "1.28.4".parse().unwrap(),
+            node_name: "cp-1".into(),
+            ..InitPlan::default()
+        };
+        self.run(|cx| init(cx, state, plan)).await
+    }
+
+    async fn join(&mut self) -> Result<Outcome, Failure> {
+        let ca_hash = cluster_id_of(self.machine.authority.as_bytes()).unwrap();
+        self.join_with(&ca_hash).await
+    }
+
+    async fn join_with(&mut self, ca_hash: &str) -> Result<Outcome, Failure> {
+        let state = self.state();
+        let plan = JoinPlan {
+            version: "1.28.4".parse().unwrap(),
+            node_name: "worker-1".into(),
+            advertise_address: None,
+            endpoint: "10.99.0.11:6443".into(),
+            token: "abcdef.0123456789abcdef".into(),
+            ca_hash: ca_hash.to_owned(),
+        };
+        self.run(|cx| join(cx, state, plan)).await
+    }
+
+    async fn reset(&mut self) -> Result<Outcome, Failure> {
+        let state = self.state();
+        self.run(|cx| reset(cx, state, String::new())).await
+    }
+
+    async fn standing(&self) -> Standing {
+        status(&*self.machine, &self.state()).await.unwrap().evidence.standing
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_machine_becomes_a_control_plane_once() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.init().await.unwrap().changes, 1);
+    assert_eq!(scene.standing().await, Standing::ControlPlane);
+    assert_eq!(scene.init().await.unwrap().changes, 0);
+    assert!(scene.machine.configuration().contains("\"kubernetesVersion\": \"v1.28.4\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_init_killed_at_any_moment_is_begun_anew() {
+    for moment in 0..MOMENTS.0 {
+        let mut scene = Scene::new();
+        scene.machine.dies_after(Some(moment));
+        scene.init().await.unwrap_err();
+        scene.machine.dies_after(None);
+        scene.init().await.unwrap();
+        assert_eq!(scene.standing().await, Standing::ControlPlane, "after {moment} files");
+        assert_eq!(scene.init().await.unwrap().changes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_killed_at_any_moment_is_begun_anew() {
+    for moment in 0..MOMENTS.1 {
+        let mut scene = Scene::new();
+        scene.machine.dies_after(Some(moment));
+        scene.join().await.unwrap_err();
+        scene.machine.dies_after(None);
+        scene.join().await.unwrap();
+        assert_eq!(scene.standing().await, Standing::Worker, "after {moment} files");
+        assert_eq!(scene.join().await.unwrap().changes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_init_that_ended_behind_a_dead_agents_back_is_taken_as_done() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    super::evidence::Attempt::new("init", "cp-1", false).note(&scene.state()).unwrap();
+    assert_eq!(scene.standing().await, Standing::Partial, "not known to be whole");
+    assert_eq!(scene.init().await.unwrap().changes, 0);
+    assert_eq!(scene.standing().await, Standing::ControlPlane);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_ours_is_named_and_left_alone() {
+    let mut scene = Scene::new();
+    scene.machine.put("/var/lib/etcd/member/snap/db", "years of data");
+    for failure in [scene.init().await.unwrap_err(), scene.join().await.unwrap_err()] {
+        assert!(failure.message.contains("/var/lib/etcd/member"), "{}", failure.message);
+    }
+    assert_eq!(scene.machine.left(), ["/var/lib/etcd/member/snap/db"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_whose_api_is_down_is_never_reset_by_itself() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.api_down(true);
+    let failure = scene.init().await.unwrap_err();
+    assert!(failure.message.contains("does not answer"), "{}", failure.message);
+    scene.machine.api_down(false);
+    assert_eq!(scene.init().await.unwrap().changes, 0, "nothing was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_of_another_cluster_is_left_alone() {
+    let mut scene = Scene::new();
+    scene.join().await.unwrap();
+    let failure = scene.join_with("sha256:00").await.unwrap_err();
+    assert!(failure.message.contains("another cluster"), "{}", failure.message);
+    assert_eq!(scene.standing().await, Standing::Worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_node_was_deleted_joins_again() {
+    let mut scene = Scene::new();
+    scene.join().await.unwrap();
+    scene.machine.forget_node("worker-1");
+    assert_eq!(scene.join().await.unwrap().changes, 2, "reset and join");
+    assert_eq!(scene.standing().await, Standing::Worker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_checks_are_told_by_name() {
+    let mut scene = Scene::new();
+    scene.machine.runtime_down();
+    let failure = scene.init().await.unwrap_err();
+    assert_eq!(failure.step, "preflight");
+    assert!(failure.message.contains("CRI: container runtime is not running"), "{}", failure.message);
+    assert!(failure.output.iter().any(|line| line.contains("[ERROR CRI]")), "{:?}", failure.output);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_leaves_a_clean_machine_and_the_rules_of_others() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.put("/etc/kubernetes/tmp/kubeadm-backup/etcd", "");
+    assert_eq!(scene.reset().await.unwrap().changes, 1);
+    assert_eq!((scene.standing().await, scene.machine.left()), (Standing::Clean, Vec::new()));
+    assert_eq!(scene.machine.rules(), "*filter\n-A INPUT -j DROP\nCOMMIT\n");
+    assert_eq!(scene.reset().await.unwrap().changes, 0);
+    scene.join().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_token_stands_in_an_argument_or_in_a_story() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    let mut told = format!("{:?}", scene.story);
+    let material = join_material(&*scene.machine, Duration::from_secs(60)).await.unwrap();
+    told.push_str(&format!("{material:?}"));
+    let mut worker = Scene::new();
+    worker.join().await.unwrap();
+    told.push_str(&format!("{:?}", worker.story));
+    for line in scene.machine.commands().into_iter().chain(worker.machine.commands()).chain([told]) {
+        assert!(!line.contains("0123456789abcdef"), "{line}");
+    }
+    assert!(worker.machine.configuration().contains(&material.token), "the file has it");
+    assert!(worker.machine.left().iter().all(|path| !path.starts_with("/run/groundwork")), "and is gone");
+}

@@ -1,0 +1,276 @@
+//! A machine with kubeadm, kubectl and nothing else, imitated after the recordings in `recorded/` (Kubernetes v1.28.4, Debian 12).
+//!
+//! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
+//! there, as the recordings show.
+
+use crate::host::{Access, BoxFuture, Command, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use std::collections::BTreeMap;
+use std::future::ready;
+use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
+
+/// The machine.
+pub(super) struct Machine {
+    inner: Mutex<Inner>,
+    pub(super) authority: String,
+}
+
+#[derive(Default)]
+struct Inner {
+    files: BTreeMap<String, String>,
+    /// Every command line, as `ps` would show it.
+    commands: Vec<String>,
+    /// kubeadm is killed after it has written so many files.
+    dies_after: Option<usize>,
+    /// Nodes that the API server has.
+    nodes: Vec<String>,
+    api_down: bool,
+    runtime_down: bool,
+    configuration: String,
+    rules: String,
+}
+
+/// Written by init, in kubeadm's order.
+const INIT: [&str; 9] = [
+    "/etc/kubernetes/pki/ca.crt",
+    "/etc/kubernetes/pki/ca.key",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/kubelet.conf",
+    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/etcd/member/snap/db",
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+];
+
+/// Written by a join and the kubelet that it starts.
+const JOIN: [&str; 5] = [
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/etc/kubernetes/pki/ca.crt",
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/etc/kubernetes/kubelet.conf",
+];
+
+/// How many moments there are at which init, and join, can be killed.
+pub(super) const MOMENTS: (usize, usize) = (INIT.len(), JOIN.len());
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+        let machine = Self { inner: Mutex::default(), authority };
+        for program in ["kubeadm", "kubectl", "kubelet"] {
+            machine.put(&format!("/usr/bin/{program}"), "");
+        }
+        for program in ["iptables-save", "iptables-restore"] {
+            machine.put(&format!("/usr/sbin/{program}"), "");
+        }
+        machine.inner().rules = "*filter\n-A INPUT -j DROP\n-A INPUT -j KUBE-FIREWALL\nCOMMIT\n".to_owned();
+        machine
+    }
+
+    pub(super) fn put(&self, path: &str, text: &str) {
+        self.inner().files.insert(path.to_owned(), text.to_owned());
+    }
+
+    pub(super) fn dies_after(&self, files: Option<usize>) {
+        self.inner().dies_after = files;
+    }
+
+    pub(super) fn api_down(&self, down: bool) {
+        self.inner().api_down = down;
+    }
+
+    pub(super) fn runtime_down(&self) {
+        self.inner().runtime_down = true;
+    }
+
+    pub(super) fn forget_node(&self, name: &str) {
+        self.inner().nodes.retain(|node| node != name);
+    }
+
+    pub(super) fn commands(&self) -> Vec<String> {
+        self.inner().commands.clone()
+    }
+
+    pub(super) fn rules(&self) -> String {
+        self.inner().rules.clone()
+    }
+
+    /// kubeadm's last configuration file.
+    pub(super) fn configuration(&self) -> String {
+        self.inner().configuration.clone()
+    }
+
+    /// Files of a cluster.
+    pub(super) fn left(&self) -> Vec<String> {
+        let ours = |path: &&String| {
+            ["/etc/kubernetes/", "/var/lib/kubelet/", "/var/lib/etcd/", "/run/groundwork/"]
+                .iter()
+                .any(|at| path.starts_with(at))
+        };
+        self.inner().files.keys().filter(ours).cloned().collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    fn program(&self, command: &Command) -> Output {
+        let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
+        let name = command.program.rsplit('/').next().unwrap();
+        match (name, args.as_slice()) {
+            ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
+            ("kubeadm", ["init" | "join", "phase", "preflight", "--config", file]) => self.preflight(file),
+            ("kubeadm", ["init", "--config", _]) => self.write(&INIT, "cp-1", include_str!("../recorded/init.txt")),
+            ("kubeadm", ["join", "--config", _]) => self.write(&JOIN, "worker-1", ""),
+            ("kubeadm", ["reset", ..]) => {
+                self.inner().files.retain(|path, _| !path.starts_with("/etc/kubernetes/") || path.contains("/tmp/"));
+                said("")
+            }
+            ("kubeadm", ["token", "create", ..]) => said("abcdef.0123456789abcdef\n"),
+            ("kubectl", [_, _, _, rest @ ..]) => self.kubectl(rest),
+            ("rm", [.., path]) => {
+                let inside = format!("{path}/");
+                self.inner().files.retain(|file, _| file != path && !file.starts_with(&inside));
+                said("")
+            }
+            ("iptables-save", _) => said(&self.rules()),
+            ("iptables-restore", _) => {
+                self.inner().rules = String::from_utf8(command.stdin.clone().unwrap()).unwrap();
+                said("")
+            }
+            ("systemctl", _) => said(""),
+            _ => panic!("nobody imitates {command}"),
+        }
+    }
+
+    fn preflight(&self, file: &str) -> Output {
+        let mut inner = self.inner();
+        inner.configuration = inner.files[file].clone();
+        let stands = [
+            "/etc/kubernetes/manifests/kube-apiserver.yaml",
+            "/etc/kubernetes/kubelet.conf",
+            "/etc/kubernetes/pki/ca.crt",
+        ];
+        if inner.runtime_down {
+            return failed(include_str!("../recorded/preflight-containerd-down.txt"));
+        }
+        if stands.iter().any(|path| inner.files.contains_key(*path)) {
+            return failed(include_str!("../recorded/init-again.txt"));
+        }
+        said("[preflight] Running pre-flight checks\n")
+    }
+
+    fn write(&self, files: &[&str], node: &str, printed: &str) -> Output {
+        let mut inner = self.inner();
+        for (at, path) in files.iter().enumerate() {
+            if inner.dies_after == Some(at) {
+                return Output { code: None, ..Output::default() };
+            }
+            let text = if path.ends_with("ca.crt") { self.authority.clone() } else { ADMIN.to_owned() };
+            inner.files.insert((*path).to_owned(), text);
+        }
+        inner.files.remove("/etc/kubernetes/bootstrap-kubelet.conf");
+        inner.nodes.push(node.to_owned());
+        said(printed)
+    }
+
+    fn kubectl(&self, args: &[&str]) -> Output {
+        let inner = self.inner();
+        if inner.api_down {
+            return failed(
+                "The connection to the server 10.99.0.11:6443 was refused - did you specify the right host or port?",
+            );
+        }
+        match args {
+            ["get", "--raw", "/readyz"] => said("ok"),
+            ["get", "configmap", "cluster-info", ..] => said("{\"data\":{\"kubeconfig\":\"\"}}"),
+            ["get", "node" | "nodes", name, ..] if inner.nodes.iter().any(|node| node == name) => {
+                let labels = if *name == "cp-1" { "{\"node-role.kubernetes.io/control-plane\":\"\"}" } else { "{}" };
+                said(&format!("{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels}}}}}"))
+            }
+            ["get", "node" | "nodes", _, ..] => said(""),
+            ["delete", "secret", ..] => said(""),
+            other => panic!("nobody imitates kubectl {other:?}"),
+        }
+    }
+}
+
+fn said(stdout: &str) -> Output {
+    Output { code: Some(0), stdout: stdout.to_owned(), stderr: String::new() }
+}
+
+fn failed(stderr: &str) -> Output {
+    Output { code: Some(1), stdout: String::new(), stderr: stderr.to_owned() }
+}
+
+impl Host for Machine {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(self.inner().files.get(path).map(|text| text.clone().into_bytes()))
+    }
+
+    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
+        let inner = self.inner();
+        let inside = format!("{path}/");
+        let kind = if inner.files.contains_key(path) {
+            Kind::File
+        } else if inner.files.keys().any(|file| file.starts_with(&inside)) {
+            Kind::Folder
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {
+        let inside = format!("{folder}/");
+        let inner = self.inner();
+        let names = inner.files.keys().filter_map(|path| path.strip_prefix(&inside)?.split('/').next());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+        assert_eq!(access.mode, 0o600, "{path} may hold a token");
+        self.put(path, &String::from_utf8_lossy(content));
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), HostError> {
+        self.inner().files.remove(path);
+        Ok(())
+    }
+
+    fn poke(&self, path: &str, _: &str) -> Result<(), HostError> {
+        panic!("{path} is nobody's business here")
+    }
+
+    fn probe(&self, _: &str) -> Result<Option<Probe>, HostError> {
+        Ok(None)
+    }
+
+    fn run<'a>(&'a self, command: &'a Command, lines: Lines<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
+        self.inner().commands.push(command.to_string());
+        let output = self.program(command);
+        output.stdout.lines().chain(output.stderr.lines()).for_each(lines);
+        Box::pin(ready(Ok(output)))
+    }
+
+    fn settle<'a>(&'a self, _: Lines<'a>) -> BoxFuture<'a, Result<(), HostError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
+        let why = "not imitated".to_owned();
+        Box::pin(ready(Err(HostError::Runtime { socket: socket.to_owned(), why })))
+    }
+}
+
+const ADMIN: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: BASE64\n    \
+    server: https://10.99.0.11:6443\n  name: example\n";
