@@ -88,14 +88,6 @@ pub enum IdentityError {
         /// Why; never its content.
         why: String,
     },
-    /// The seed is another machine's.
-    #[error("the seed was made for the machine {wanted}, this is {machine}")]
-    OtherMachine {
-        /// For which.
-        wanted: String,
-        /// Which this is.
-        machine: String,
-    },
 }
 
 impl Identity {
@@ -171,7 +163,9 @@ fn pending(state: &State, machine: &Machine, enrolled: Option<&Enrolled>) -> Res
     }
     let wanted = written.machine_uuid.to_ascii_lowercase();
     if !machine.uuid.is_empty() && machine.uuid != wanted {
-        return Err(IdentityError::OtherMachine { wanted, machine: machine.uuid.clone() });
+        tracing::warn!(wanted, machine = machine.uuid, "the seed was made for another machine: it is ignored");
+        state.burn(PENDING).map_err(IdentityError::Keep)?;
+        return Ok(None);
     }
     let secret = Secret::from_base64(&written.secret)
         .map_err(|error| IdentityError::Note { name: PENDING, why: error.to_string() })?;
@@ -286,14 +280,20 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_of_another_machine_is_refused_without_repeating_it() {
+    fn a_seed_of_another_machine_is_thrown_away() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         seed(&state, 1);
-        let error = Identity::load(&state, &machine("bb", "m")).err().unwrap();
-        assert!(matches!(error, IdentityError::OtherMachine { .. }), "{error}");
+        assert!(matches!(Identity::load(&state, &machine("bb", "m")).unwrap().standing, Standing::Unknown));
+        assert_eq!(state.read(PENDING).unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_seed_is_reported_without_repeating_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
         state.write(PENDING, r#"{"secret":"hush"#).unwrap();
-        let error = Identity::load(&state, &machine("bb", "m")).err().unwrap().to_string();
+        let error = Identity::load(&state, &machine("aa", "m")).err().unwrap().to_string();
         assert!(!error.contains("hush"), "{error}");
     }
 }
