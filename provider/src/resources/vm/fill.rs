@@ -92,3 +92,18 @@ pub(super) fn defaults(disk: &mut Disk) {
         }
     }
 }
+
+/// A new network card, as the plan shows it.
+pub(super) fn card_defaults(card: &mut Network) {
+    if card.model.is_unknown() {
+        card.model.set("virtio");
+    }
+    if card.firewall.is_unknown() {
+        card.firewall.set(false);
+    }
+    for number in [&mut card.vlan, &mut card.mtu] {
+        if number.is_unknown() {
+            *number = Attr::Null;
+        }
+    }
+}

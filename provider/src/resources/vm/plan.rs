@@ -112,6 +112,9 @@ fn creation(config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|_| config.clone.is_null()) {
         fill::defaults(disk);
     }
+    for card in m.networks.get_mut().into_iter().flatten().map(|(_, card)| card).filter(|_| config.clone.is_null()) {
+        fill::card_defaults(card);
+    }
     m.effects.set(Vec::new());
     if config.agent.is_null() {
         m.endpoint = Attr::Null;
@@ -170,6 +173,10 @@ fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
             fill::defaults(disk);
         }
         shrinks(slot, before.get(slot).and_then(|disk| disk.size_gib.get()), disk.size_gib.get(), notes);
+    }
+    let before = disks::cards_of(prior);
+    for (_, card) in m.networks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
+        fill::card_defaults(card);
     }
     replacements(prior, m, notes);
     let lines = effects::lines(prior, m, notes.replacing());

@@ -4,27 +4,33 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tf::{Diagnostics, Path};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::checks;
 use super::model::{CloudInit, Vm};
 use super::site::Site;
+use crate::agents::{Agents, Error};
 
-/// Tries the agent's port and SSH's at every static address. What does not answer in time counts as free.
+/// Listens for SSH's greeting and for an agent at every static address. Silence counts as free: something in between may
+/// accept connections to anywhere.
 pub(super) async fn addresses_are_free(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostics> {
     let port = m.agent.get().and_then(|agent| agent.port.get()).and_then(|port| u16::try_from(*port).ok());
     let port = port.unwrap_or(trust::PORT);
-    let all = m.cloud_init.get().map(statics).unwrap_or_default();
-    let tries =
-        all.into_iter().flat_map(|(at, address)| [port, 22].map(|port| (at.clone(), SocketAddr::new(address, port))));
-    let tries: Vec<_> = tries
-        .map(|(at, address)| tokio::spawn(async move { answers(address).await.then_some((at, address)) }))
-        .collect();
+    let tries = m.cloud_init.get().map(statics).unwrap_or_default().into_iter().map(|(at, address)| {
+        let agents = site.cx.agents.clone();
+        let look = async move {
+            let (ssh, agent) = tokio::join!(greets(address), is_agent(&agents, address, port));
+            ssh.or(agent).map(|by| (at, address, by))
+        };
+        tokio::spawn(look)
+    });
+    let tries: Vec<_> = tries.collect();
     let mut problems = Diagnostics::new();
     for answer in tries {
-        if let Ok(Some((at, address))) = answer.await {
+        if let Ok(Some((at, address, by))) = answer.await {
             problems.push(
-                site.error(format!("{address} answers already: another machine has the address {}.", address.ip()))
+                site.error(format!("{by} answers at {address} already: another machine has this address."))
                     .holds("Nothing was created and nothing was recorded in the state.")
                     .next("Choose a free address, or switch the other machine off.")
                     .at(at),
@@ -48,8 +54,27 @@ pub(super) fn statics(cloud_init: &CloudInit) -> Vec<(Path, IpAddr)> {
     all
 }
 
-async fn answers(address: SocketAddr) -> bool {
-    matches!(tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await, Ok(Ok(_)))
+/// An SSH server speaks first.
+async fn greets(address: IpAddr) -> Option<&'static str> {
+    let greeting = async {
+        let mut stream = TcpStream::connect((address, 22)).await.ok()?;
+        let mut start = [0; 4];
+        stream.read_exact(&mut start).await.ok()?;
+        (start == *b"SSH-").then_some("An SSH server")
+    };
+    tokio::time::timeout(PATIENCE, greeting).await.ok().flatten()
 }
 
-const PATIENCE: Duration = Duration::from_millis(600);
+/// Whatever an agent says about itself, it is there.
+async fn is_agent(agents: &Agents, address: IpAddr, port: u16) -> Option<&'static str> {
+    let address = SocketAddr::new(address, port).to_string();
+    let said = tokio::time::timeout(PATIENCE, agents.identify(&address, "")).await;
+    match said {
+        Ok(Ok(_) | Err(Error::OtherMachine { .. } | Error::NotEnrolled { .. } | Error::OtherAuthority { .. })) => {
+            Some("An agent")
+        }
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
+const PATIENCE: Duration = Duration::from_millis(700);
