@@ -18,7 +18,6 @@ pub(super) fn complete(mut spec: NodeSpec) -> NodeSpec {
 }
 
 fn kubeadm(spec: &mut NodeSpec, kubernetes: &Kubernetes) {
-    spec.time_sync.get_or_insert(true);
     spec.swap.get_or_insert(Swap::Off);
     spec.container_runtime.get_or_insert_with(ContainerRuntime::default);
     spec.kernel_modules.extend(MODULES.map(str::to_owned));

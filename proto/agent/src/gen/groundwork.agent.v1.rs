@@ -597,7 +597,7 @@ pub struct NodeSpec {
         ::prost::alloc::string::String,
         HostNames,
     >,
-    /// Wait for a synchronised clock before anything else. Absent: no (kubernetes: yes).
+    /// Wait for a synchronised clock before anything else. Absent: no.
     #[prost(bool, optional, tag = "15")]
     pub time_sync: ::core::option::Option<bool>,
 }

@@ -43,7 +43,7 @@ impl Model for Machine {
             required("endpoint", endpoint, "The machine's agent: `endpoint` of its `groundwork_vm`."),
             optional("hostname", hostname, "Hostname, now and after every boot.").check(hostname_form),
             optional("hosts", hosts, "Lines of `/etc/hosts` by address, in a block of their own."),
-            optional("time_sync", time_sync, "Whether to wait for a synchronised clock before anything else. `kubernetes` implies it."),
+            optional("time_sync", time_sync, "Whether to wait for a synchronised clock before anything else. Unless asked for, nothing waits: a machine without a time server would never be ready."),
             optional("swap", swap, "`off` turns every source of swap off, now and after every boot.").check(one_of(&["off"])),
             optional("kernel_modules", kernel_modules, "Kernel modules to load, now and after every boot.").check(word),
             optional("sysctls", sysctls, "Kernel settings, now and after every boot.").check(keys(sysctl_key)),
