@@ -25,6 +25,7 @@ mod update;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
 use self::model::{AgentEndpoint, Vm};
+use crate::agents::Error as AgentError;
 use crate::context::{Cx, Data};
 use crate::explain;
 
@@ -142,6 +143,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
         Ok(endpoint) => {
             m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
         }
+        Err(AgentError::NoAuthority) => {}
         Err(error) => cx.warn(
             Diagnostic::warning(format!("The agent of VM {} was not found", m.name.or("")))
                 .happened(format!("Looking for it at {address}: {error}."))
@@ -150,4 +152,3 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
         ),
     }
 }
-

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
 
-use super::config::DEFAULT_CPU;
+use super::config::{self, DEFAULT_CPU};
 use super::model::{CloudInit, Vm};
 use super::{checks, disks, effects, fill};
 
@@ -160,7 +160,28 @@ fn new_machine(m: &mut Vm) {
     }
 }
 
+/// What means the same as before keeps its spelling, so that it is no change.
+fn same_meaning(prior: &Vm, m: &mut Vm) {
+    fn keep<T: Clone>(before: &Attr<T>, now: &mut Attr<T>, same: impl Fn(&T, &T) -> bool) {
+        if let (Some(old), Some(new)) = (before.get(), now.get())
+            && same(old, new)
+        {
+            *now = before.clone();
+        }
+    }
+    keep(&prior.description, &mut m.description, |old, new| old.trim_end() == new.trim_end());
+    keep(&prior.tags, &mut m.tags, |old, new| config::lower(old) == config::lower(new));
+    keep(&prior.cpu_type, &mut m.cpu_type, |old, new| config::same_cpu(old, new));
+    let before = disks::cards_of(prior);
+    for (slot, card) in m.networks.get_mut().into_iter().flatten() {
+        if let Some(old) = before.get(slot) {
+            keep(&old.mac, &mut card.mac, |old, new| old.eq_ignore_ascii_case(new));
+        }
+    }
+}
+
 fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+    same_meaning(prior, m);
     let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
     let waits = prior.waiting.get().is_some_and(|waiting| !waiting.is_empty());
     let applies = reboots && waits;
