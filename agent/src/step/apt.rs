@@ -110,10 +110,13 @@ impl Timers {
 
 const APT: &str = "/usr/bin/apt-get";
 const TIMERS: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
-const INSTALL: [&str; 12] = [
+const INSTALL: [&str; 14] = [
     "install",
     "-q",
     "-y",
+    // No terminal of its own: its progress is meant for one.
+    "-o",
+    "Dpkg::Use-Pty=0",
     "--no-install-recommends",
     "--allow-change-held-packages",
     "--allow-downgrades",
