@@ -3,6 +3,8 @@
 //! The provider block's attributes are in `block`; `settings` is where they meet the environment. Nothing connects here.
 
 mod block;
+#[cfg(test)]
+mod contract;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -133,7 +133,7 @@ mod tests {
             message: message.to_owned(),
             errors: std::collections::BTreeMap::new(),
         };
-        let text = super::pve("create VM 120 on node pve1", &Error::Refused(Box::new(refused))).to_string();
+        let text = pve("create VM 120 on node pve1", &Error::Refused(Box::new(refused))).to_string();
         assert!(text.starts_with("Error: Cannot create VM 120 on node pve1\n\n"), "{text}");
         assert!(text.contains(message) && text.contains(cure), "{text}");
     }
@@ -157,7 +157,7 @@ mod tests {
     fn a_certificate_that_is_not_believed_names_the_attributes() {
         let source = std::io::Error::other("invalid peer certificate: UnknownIssuer").into();
         let error = Error::Connect { call: "GET /version".into(), endpoint: "https://pve1:8006".into(), source };
-        let text = super::pve("read the version", &error).to_string();
+        let text = pve("read the version", &error).to_string();
         assert!(text.contains("`ca_cert_pem`") && text.contains("UnknownIssuer"), "{text}");
     }
 }

@@ -1,5 +1,7 @@
 //! The provider block and the environment.
 
+use std::path::Path as FilePath;
+
 use tf::{Attr, Secret};
 
 use super::block::{AgentBlock, ProxmoxBlock};
@@ -80,6 +82,16 @@ fn every_row_fills_the_field_of_its_name() {
     tf::testing::rows_match_fields::<Block>();
     tf::testing::rows_match_fields::<ProxmoxBlock>();
     tf::testing::rows_match_fields::<AgentBlock>();
-    Groundwork.resources().iter().for_each(tf::AnyResource::rows_match_fields);
-    Groundwork.data_sources().iter().for_each(tf::AnyDataSource::rows_match_fields);
+    Groundwork.resources().iter().for_each(AnyResource::rows_match_fields);
+    Groundwork.data_sources().iter().for_each(AnyDataSource::rows_match_fields);
+}
+
+/// The reference pages are made from rows, and checked in.
+#[test]
+fn the_reference_pages_are_made_from_the_rows() {
+    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let example = |path: &str| std::fs::read_to_string(root.join("examples").join(path)).ok();
+    for page in tf::docs::pages(&Groundwork, example) {
+        expect_test::expect_file![root.join("docs").join(&page.path)].assert_eq(&page.text);
+    }
 }

@@ -7,6 +7,7 @@ mod attr;
 pub mod check;
 mod cx;
 mod diagnostic;
+pub mod docs;
 mod held;
 mod lifecycle;
 mod log;
