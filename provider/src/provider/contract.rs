@@ -1,6 +1,8 @@
 //! The contract of every resource and data source, one line per attribute. `UPDATE_EXPECT=1` rewrites it: read the difference
 //! as a user would.
 
+#![expect(clippy::too_many_lines, reason = "a contract is as long as it is")]
+
 use expect_test::{Expect, expect};
 
 use super::*;
