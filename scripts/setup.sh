@@ -44,7 +44,7 @@ build_agent() {
     target=$(rustc -vV | sed -n 's/^host: //p')
     AGENT_BINARY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent
     RUSTFLAGS="-C target-feature=+crt-static" \
-        cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target"
+        cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target" || return 1
     case $target in
         x86_64-*) export GROUNDWORK_AGENT_X86_64=$AGENT_BINARY ;;
         aarch64-*) export GROUNDWORK_AGENT_AARCH64=$AGENT_BINARY ;;
