@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::path::Path;
-use crate::schema::{Attribute, Block, Facts, Shape};
+use crate::schema::{Attribute, Block, Facts, Given, Shape};
 use crate::value::{Type, Value};
 
 /// What a check says: fine, or what is wrong.
@@ -125,9 +125,14 @@ fn object(block: &Block, value: &Value, at: &Path, found: &mut Diagnostics) {
 }
 
 fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
-    if value.is_null() || value.is_unknown() {
-        return;
+    if !value.is_null() && attribute.facts.given == Given::Computed {
+        found.push(not_yours(at));
+    } else if !value.is_null() && !value.is_unknown() {
+        known_field(attribute, value, at, found);
     }
+}
+
+fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
     for check in &attribute.facts.checks {
         check.run(&attribute.facts, value, at, found);
     }
@@ -223,6 +228,13 @@ fn report(verdict: Verdict, facts: &Facts, value: &Value, at: &Path, found: &mut
     if let Err(problem) = verdict {
         found.push(wrong(facts, Some(value), at, &problem));
     }
+}
+
+fn not_yours(at: &Path) -> Diagnostic {
+    Diagnostic::error(format!("Cannot set {at}"))
+        .happened(format!("The provider alone gives `{at}` its value."))
+        .next(format!("Remove `{at}`."))
+        .at(at.clone())
 }
 
 /// The diagnostic of a bad value, which is quoted unless it is secret.

@@ -31,6 +31,9 @@ pub trait Held: Clone + Send + Sync + Sized + 'static {
 
     /// What stands for a value of a creation-only attribute after an import, when nobody knows the real one.
     fn placeholder() -> Self;
+
+    /// A generic test of the rows within; see [`crate::testing::rows_match_fields`].
+    fn check_rows() {}
 }
 
 /// What stands in creation-only text after an import.
@@ -178,6 +181,10 @@ impl<M: Model> Held for M {
     fn placeholder() -> Self {
         M::default()
     }
+
+    fn check_rows() {
+        crate::testing::rows_match_fields::<M>();
+    }
 }
 
 impl<M: Model> Held for Vec<M> {
@@ -198,6 +205,10 @@ impl<M: Model> Held for Vec<M> {
     fn placeholder() -> Self {
         Self::new()
     }
+
+    fn check_rows() {
+        crate::testing::rows_match_fields::<M>();
+    }
 }
 
 impl<M: Model> Held for BTreeMap<String, M> {
@@ -217,6 +228,10 @@ impl<M: Model> Held for BTreeMap<String, M> {
 
     fn placeholder() -> Self {
         Self::new()
+    }
+
+    fn check_rows() {
+        crate::testing::rows_match_fields::<M>();
     }
 }
 

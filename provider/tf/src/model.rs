@@ -155,6 +155,10 @@ impl<'a> Row<'a> {
     pub(crate) fn load(&mut self, value: &Value, at: &Path) -> Result<(), Diagnostics> {
         self.field.load(value, at)
     }
+
+    pub(crate) fn check_rows(&self) {
+        self.field.check_rows();
+    }
 }
 
 impl fmt::Debug for Row<'_> {
@@ -168,6 +172,7 @@ trait Field: Send {
     fn shape(&self) -> Shape;
     fn load(&mut self, value: &Value, at: &Path) -> Result<(), Diagnostics>;
     fn dump(&self) -> Value;
+    fn check_rows(&self);
 }
 
 impl<T: Held> Field for Attr<T> {
@@ -190,6 +195,10 @@ impl<T: Held> Field for Attr<T> {
             Self::Null => Value::Null,
             Self::Unknown => Value::Unknown,
         }
+    }
+
+    fn check_rows(&self) {
+        T::check_rows();
     }
 }
 

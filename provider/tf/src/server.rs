@@ -94,7 +94,14 @@ impl<P: Provider> Server<P> {
     {
         let req_id = uuid::Uuid::new_v4().to_string();
         let call = Call { rpc, req_id: req_id.clone() };
-        let span = tracing::info_span!("rpc", tf_rpc = rpc, tf_req_id = req_id, tf_resource_type = thing);
+        let (resource, source) = if rpc.contains("Data") { (None, Some(thing)) } else { (Some(thing), None) };
+        let span = tracing::info_span!(
+            "rpc",
+            tf_rpc = rpc,
+            tf_req_id = req_id,
+            tf_resource_type = resource,
+            tf_data_source_type = source
+        );
         let work = work(Arc::clone(&self.inner), call);
         let timed = async move {
             let start = Instant::now();

@@ -7,8 +7,7 @@ use crate::path::Path;
 use crate::schema::{Block, Shape};
 use crate::value::{Type, Value};
 
-/// Fills one row at a time: the field of that name must be the one that becomes known. Nested models are looked at too
-/// when their own type is given to this function.
+/// Fills one row at a time: the field of that name must be the one that becomes known. So in the models within.
 ///
 /// # Panics
 /// If a row is bound to another field, with both names.
@@ -20,6 +19,7 @@ pub fn rows_match_fields<M: Model>() {
         let mut model = M::default();
         for mut row in model.rows() {
             if row.name() == name {
+                row.check_rows();
                 let loaded = row.load(&sample(&attribute.shape), &Path::from(name));
                 assert!(loaded.is_ok(), "the row `{name}` does not read a value of its own type");
             }
@@ -61,5 +61,50 @@ fn sample_of(own: &Type) -> Value {
         Type::Map(element) => Value::Map(BTreeMap::from([("key".to_owned(), sample_of(element))])),
         Type::Object(attributes) => Value::Map(attributes.iter().map(|(k, v)| (k.clone(), sample_of(v))).collect()),
         Type::Tuple(elements) => Value::List(elements.iter().map(sample_of).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attr::Attr;
+    use crate::model::{Row, optional};
+
+    #[derive(Debug, Clone, Default)]
+    struct Inner<const MIXED: bool> {
+        left: Attr<String>,
+        right: Attr<String>,
+    }
+
+    impl<const MIXED: bool> Model for Inner<MIXED> {
+        fn rows(&mut self) -> Vec<Row<'_>> {
+            let Self { left, right } = self;
+            let (left, right) = if MIXED { (right, left) } else { (left, right) };
+            vec![optional("left", left, ""), optional("right", right, "")]
+        }
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Outer<const MIXED: bool> {
+        inner: Attr<BTreeMap<String, Inner<MIXED>>>,
+    }
+
+    impl<const MIXED: bool> Model for Outer<MIXED> {
+        fn rows(&mut self) -> Vec<Row<'_>> {
+            let Self { inner } = self;
+            vec![optional("inner", inner, "")]
+        }
+    }
+
+    #[test]
+    fn rows_of_their_own_fields_pass() {
+        rows_match_fields::<Outer<false>>();
+    }
+
+    #[test]
+    fn a_row_of_another_field_is_found_however_deep() {
+        let found = std::panic::catch_unwind(rows_match_fields::<Outer<true>>).unwrap_err();
+        let text = found.downcast_ref::<String>().unwrap();
+        assert!(text.contains("the row `left` fills another field"), "{text}");
     }
 }

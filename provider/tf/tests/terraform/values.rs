@@ -108,5 +108,7 @@ fn a_bad_value_is_refused_with_its_attribute() {
     );
     check("settings = { mode = \"late\" }", &["`settings.mode` must be one of `slow`, `fast`; it is `late`."]);
     check("notes = [\"a\", null]", &["An element is null."]);
+    check("revision = 5", &["Cannot set revision", "The provider alone gives"]);
+    check("parts = { a = { size = 1, serial = \"x\" } }", &[r#"Cannot set parts["a"].serial"#]);
     check("parts = { a = null }", &["must not be null"]);
 }
