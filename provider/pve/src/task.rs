@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Interrupted, back_off};
@@ -37,6 +38,11 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As every write.
     pub async fn begin(&self) -> Result<Upid, Error> {
+        self.started().await
+    }
+
+    /// `T` is the task, or perhaps none: some writes are done at once by some versions.
+    async fn started<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let begun = self.client.call(self.call.clone()).await;
         // What we knew of the cluster may be wrong now.
         self.client.snapshot().invalidate();
@@ -50,7 +56,7 @@ impl<'a> Job<'a> {
     pub async fn done(&self) -> Result<Finished, Error> {
         let mut attempt = 1;
         loop {
-            let upid = self.begin().await?;
+            let Some(upid) = self.started::<Option<Upid>>().await? else { return Ok(Finished::default()) };
             let error = match self.client.wait(&upid).await {
                 Err(error) if error.is(Class::Busy) => error,
                 ended => return ended,

@@ -1,0 +1,315 @@
+//! The client against recorded answers of a real Proxmox VE 9.1.8, and against connections that break.
+
+mod server;
+
+use std::time::Duration;
+
+use pve::{Auth, Class, Client, Config, CreateVm, Error, NodeName, Params, Source, Trust, Upid, Upload, Vmid};
+use server::{Answer, Server};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use Answer::{HangsUp, Recorded, Says};
+
+fn client(endpoints: &[&str]) -> Client {
+    let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
+    let auth = Auth::Token("root@pam!lab=0b5e".to_owned());
+    Client::new(Config { endpoints, auth, trust: Trust::System, per_node: 0 }).unwrap()
+}
+
+async fn answering(answers: impl IntoIterator<Item = Answer>) -> (Server, Client) {
+    let server = Server::new(answers).await;
+    let client = client(&[&server.url]);
+    (server, client)
+}
+
+fn node() -> NodeName {
+    "pve1".parse().unwrap()
+}
+
+fn vmid(number: i64) -> Vmid {
+    Vmid::new(number).unwrap()
+}
+
+fn upid() -> Upid {
+    "UPID:pve1:00000148:000BF2D3:6B01181E:qmcreate:150:root@pam!lab:".parse().unwrap()
+}
+
+fn soon(client: &Client) -> Client {
+    client.within(Instant::now() + Duration::from_secs(20), &CancellationToken::new())
+}
+
+#[tokio::test]
+async fn the_version_is_read_with_the_token() {
+    let (server, client) = answering([Recorded("version")]).await;
+    assert_eq!(client.version().await.unwrap().release, "9.1");
+    let head = server.seen()[0].head.to_lowercase();
+    assert!(head.contains("authorization: pveapitoken=root@pam!lab=0b5e"), "{head}");
+    assert!(!head.contains("csrf"), "{head}");
+}
+
+#[tokio::test]
+async fn nodes_have_numbers_only_with_rights() {
+    let (_server, client) = answering([Recorded("nodes"), Recorded("nodes-without-rights")]).await;
+    assert_eq!(client.nodes().list().await.unwrap()[0].maxcpu, Some(2));
+    assert_eq!(client.nodes().list().await.unwrap()[0].maxcpu, None);
+}
+
+#[tokio::test]
+async fn guests_are_asked_for_once_by_everybody() {
+    let (server, client) = answering([Recorded("guests"), Recorded("guests-just-made")]).await;
+    let asking: Vec<_> = (0..10)
+        .map(|_| client.clone())
+        .map(|c| tokio::spawn(async move { c.cluster().guests().await.is_ok() }))
+        .collect();
+    for asked in asking {
+        assert!(asked.await.unwrap());
+    }
+    assert_eq!(server.lines(), ["GET /cluster/resources?type=vm"]);
+    let found = client.cluster().guests().await.unwrap();
+    assert_eq!(found.find(vmid(160)).unwrap().name.as_deref(), Some("info-vm"));
+    assert_eq!(found.find(vmid(160)).unwrap().tags(), ["b", "a"]);
+    let now = client.cluster().guests_now().await.unwrap();
+    assert_eq!(now.find(vmid(200)).unwrap().lock.as_deref(), Some("create"));
+    assert_eq!(now.find(vmid(160)).unwrap().name, None);
+}
+
+#[tokio::test]
+async fn a_number_is_taken_or_free() {
+    let (_server, client) = answering([Recorded("nextid"), Recorded("nextid-taken"), Recorded("nextid")]).await;
+    assert_eq!(client.cluster().next_id().await.unwrap(), vmid(100));
+    assert!(client.cluster().is_taken(vmid(160)).await.unwrap());
+    assert!(!client.cluster().is_taken(vmid(100)).await.unwrap());
+}
+
+#[tokio::test]
+async fn options_are_read_with_what_waits() {
+    let (_server, client) =
+        answering([Recorded("pending-disks"), Recorded("pending-bare"), Recorded("pending-gone")]).await;
+    let node = node();
+    let settings = client.vm(&node, vmid(320)).pending().await.unwrap();
+    assert_eq!(settings.current("scsi0"), Some("local:320/vm-320-disk-0.qcow2,size=1G"));
+    assert_eq!((settings.current("memory"), settings.current("kvm")), (Some("128"), Some("0")));
+    assert_eq!(settings.digest(), Some("0e5caa3ca7db035310d765b28c94191ace70c4c4"));
+    assert_eq!(client.vm(&node, vmid(300)).pending().await.unwrap().current("name"), None);
+    let gone = client.vm(&node, vmid(4711)).pending().await.unwrap_err();
+    assert!(gone.is(Class::NoGuest), "{gone}");
+}
+
+#[tokio::test]
+async fn a_vm_runs_or_not() {
+    let (_server, client) =
+        answering([Recorded("status-stopped"), Recorded("status-running"), Recorded("status-forbidden")]).await;
+    let node = node();
+    let machine = client.vm(&node, vmid(320));
+    assert!(!machine.status().await.unwrap().is_running());
+    assert!(machine.status().await.unwrap().is_running());
+    let forbidden = machine.status().await.unwrap_err();
+    assert!(forbidden.is(Class::Rights) && forbidden.to_string().contains("(/vms/4711, VM.Audit)"), "{forbidden}");
+}
+
+#[tokio::test]
+async fn storages_and_their_content_are_listed() {
+    let (_server, client) = answering([
+        Recorded("storages"),
+        Recorded("content"),
+        Recorded("content-import"),
+        Recorded("content-no-storage"),
+    ])
+    .await;
+    let node = node();
+    let storages = client.storages(&node);
+    let local = storages.list().await.unwrap().into_iter().find(|storage| storage.storage == "local").unwrap();
+    assert!(local.active && local.holds("import") && !local.shared);
+    let content = storages.content("local", "images").await.unwrap();
+    assert_eq!(content.iter().find(|row| row.vmid == Some(vmid(160))).unwrap().size, 1 << 30);
+    assert_eq!(
+        storages.content("local", "import").await.unwrap()[0].volid.to_string(),
+        "local:import/debian12-cloud.qcow2"
+    );
+    assert!(storages.content("nosuch", "iso").await.unwrap_err().is(Class::NoStorage));
+}
+
+#[tokio::test]
+async fn the_guest_agent_tells_addresses_or_is_not_there() {
+    let (_server, client) = answering([Recorded("agent-interfaces"), Recorded("agent-not-running")]).await;
+    let node = node();
+    let machine = client.vm(&node, vmid(200));
+    let cards = machine.agent_interfaces().await.unwrap();
+    assert!(cards.iter().any(|card| card.name == "lo" && card.addresses().any(|address| address.is_loopback())));
+    assert!(machine.agent_interfaces().await.unwrap_err().is(Class::NoAgent));
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    let cases = [
+        ("create-taken", Class::Exists, "unable to create VM 300"),
+        ("create-bad-net", Class::Other, "net0: invalid format"),
+        ("create-no-storage", Class::NoStorage, "storage 'nosuch' does not exist"),
+        ("create-forbidden", Class::Rights, "(/vms/151, VM.Config.Memory)"),
+        ("clone-taken", Class::Exists, "config file already exists"),
+        ("config-conflict", Class::Conflict, "checksum mismatch"),
+        ("config-root-only", Class::Rights, "only root can set 'args' config"),
+        ("delete-protected", Class::Other, "protection mode enabled"),
+        ("unauthorised", Class::Credentials, "Authentication failed!"),
+    ];
+    let node = node();
+    for (name, class, text) in cases {
+        let (_server, client) = answering([Recorded(name)]).await;
+        let new = CreateVm { vmid: vmid(300), config: Params::new(), pool: None };
+        let error = client.qemu(&node).create(&new).begin().await.unwrap_err();
+        assert_eq!(error.class(), class, "{name}");
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn older_servers_say_why_in_the_reason_phrase() {
+    let (_server, client) = answering([Says(500, "storage 'x' does not exist", r#"{"data":null}"#)]).await;
+    let error = client.storages(&node()).list().await.unwrap_err();
+    assert!(error.is(Class::NoStorage), "{error}");
+}
+
+#[tokio::test]
+async fn a_lock_is_waited_for() {
+    let (server, client) = answering([Recorded("clone-locked"), Recorded("config-task"), Recorded("task-ok")]).await;
+    let (client, node) = (soon(&client), node());
+    client.vm(&node, vmid(320)).configure(&Params::new().with("cores", 2), &[], None).done().await.unwrap();
+    assert_eq!(server.lines()[..2], ["POST /nodes/pve1/qemu/320/config", "POST /nodes/pve1/qemu/320/config"]);
+    assert_eq!(server.seen()[1].body, "cores=2");
+}
+
+#[tokio::test]
+async fn a_write_that_was_done_at_once_has_no_task() {
+    let (server, client) = answering([Recorded("config-at-once")]).await;
+    let node = node();
+    client.vm(&node, vmid(320)).configure(&Params::new(), &["net1".to_owned()], Some("abc")).done().await.unwrap();
+    assert_eq!(server.seen()[0].body, "delete=net1&digest=abc");
+}
+
+#[tokio::test]
+async fn a_failed_task_says_why_with_its_log() {
+    let (_server, client) = answering([Recorded("task-failed"), Recorded("task-failed-log")]).await;
+    let error = client.wait(&upid()).await.unwrap_err();
+    let Error::Task(failed) = error else { panic!("{error}") };
+    assert!(failed.status.starts_with("KVM virtualisation configured, but not available"), "{}", failed.status);
+    assert!(failed.log[0].starts_with("TASK ERROR: KVM"), "{:?}", failed.log);
+}
+
+#[tokio::test]
+async fn a_stop_stops_the_task_in_flight() {
+    let running = Says(200, "OK", r#"{"data":{"status":"running"}}"#);
+    let stopped = Says(200, "OK", r#"{"data":{"status":"stopped","exitstatus":"interrupted by signal"}}"#);
+    let (server, client) = answering([running, Says(200, "OK", r#"{"data":null}"#), stopped]).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let client = client.within(Instant::now() + Duration::from_secs(20), &stop);
+    assert!(matches!(client.wait(&upid()).await, Err(Error::Stopped { .. })));
+    assert!(server.lines()[1].starts_with("DELETE /nodes/pve1/tasks/UPID%3Apve1"), "{:?}", server.lines());
+}
+
+#[tokio::test]
+async fn a_deadline_leaves_the_task_running() {
+    let (server, client) = answering([Says(200, "OK", r#"{"data":{"status":"running"}}"#)]).await;
+    let client = client.within(Instant::now() + Duration::from_millis(300), &CancellationToken::new());
+    assert!(matches!(client.wait(&upid()).await, Err(Error::Deadline { .. })));
+    assert!(server.lines().iter().all(|line| line.starts_with("GET")), "{:?}", server.lines());
+}
+
+#[tokio::test]
+async fn a_read_whose_answer_was_lost_is_repeated() {
+    let (server, client) = answering([HangsUp, Recorded("version")]).await;
+    assert!(client.version().await.is_ok());
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_not() {
+    let (server, client) = answering([HangsUp, Recorded("create")]).await;
+    let new = CreateVm { vmid: vmid(150), config: Params::new(), pool: None };
+    let error = client.qemu(&node()).create(&new).begin().await.unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+    assert_eq!(server.lines(), ["POST /nodes/pve1/qemu"]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_not_reached_counts_as_not_sent() {
+    let (_server, client) = answering([Says(595, "No route to host", "")]).await;
+    assert!(client.storages(&node()).list().await.unwrap_err().never_sent());
+    let (_server, client) = answering([Says(596, "Connection timed out", "")]).await;
+    let new = CreateVm { vmid: vmid(150), config: Params::new(), pool: None };
+    assert!(client.qemu(&node()).create(&new).begin().await.unwrap_err().outcome_unknown());
+}
+
+#[tokio::test]
+async fn the_next_endpoint_is_tried_when_one_cannot_be_reached() {
+    let server = Server::new([Recorded("version")]).await;
+    let client = client(&["http://127.0.0.1:9", &server.url]);
+    assert!(client.version().await.is_ok());
+    assert_eq!(client.endpoint(), server.url);
+}
+
+#[tokio::test]
+async fn a_user_logs_in_once_and_again_when_the_ticket_is_refused() {
+    let answers =
+        [Recorded("ticket"), Recorded("version"), Recorded("unauthorised"), Recorded("ticket"), Recorded("create")];
+    let server = Server::new(answers).await;
+    let auth = Auth::Password { username: "root@pam".into(), password: "a;b=c".into(), otp: None };
+    let config = Config { endpoints: vec![server.url.clone()], auth, trust: Trust::System, per_node: 0 };
+    let client = Client::new(config).unwrap();
+    client.version().await.unwrap();
+    let new = CreateVm { vmid: vmid(150), config: Params::new().with("boot", "order=scsi0;net0"), pool: None };
+    client.qemu(&node()).create(&new).begin().await.unwrap();
+    let seen = server.seen();
+    let lines = [
+        "POST /access/ticket",
+        "GET /version",
+        "POST /nodes/pve1/qemu",
+        "POST /access/ticket",
+        "POST /nodes/pve1/qemu",
+    ];
+    assert_eq!(server.lines(), lines);
+    assert_eq!(seen[0].body, "username=root%40pam&password=a%3Bb%3Dc");
+    let head = seen[4].head.to_lowercase();
+    assert!(head.contains("csrfpreventiontoken: 6b0117db:csrf-hmac"), "{head}");
+    assert!(head.contains("cookie: pveauthcookie=pve%3aroot%40pam%3a6b0117db%3a%3aticket-signature"), "{head}");
+    assert_eq!(seen[4].body, "vmid=150&boot=order%3Dscsi0%3Bnet0");
+}
+
+#[tokio::test]
+async fn an_upload_has_its_fields_in_the_servers_order() {
+    let (server, client) = answering([Recorded("upload"), Recorded("upload-wrong-extension")]).await;
+    let wanted = Upload {
+        content: "iso",
+        file_name: "seed.iso".into(),
+        source: Source::Bytes(b"bytes".to_vec()),
+        checksum: Some(("sha256".into(), "ab".into())),
+    };
+    let node = node();
+    assert_eq!(client.storages(&node).upload("local", &wanted).await.unwrap().kind(), "imgcopy");
+    let body = &server.seen()[0].body;
+    let at = |field: &str| body.find(&format!("Content-Disposition: form-data; name=\"{field}\"")).unwrap();
+    assert!(at("content") < at("checksum-algorithm") && at("checksum-algorithm") < at("checksum"), "{body}");
+    assert!(at("checksum") < at("filename\"; filename=\"seed.iso"), "{body}");
+    assert!(server.seen()[0].head.to_lowercase().contains("content-length"));
+    let refused = client.storages(&node).upload("local", &wanted).await.unwrap_err();
+    assert!(refused.to_string().contains("filename: wrong file extension"), "{refused}");
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused() {
+    let new = |url: &str, token: &str| {
+        let auth = Auth::Token(token.to_owned());
+        Client::new(Config { endpoints: vec![url.to_owned()], auth, trust: Trust::System, per_node: 0 })
+    };
+    assert!(new("https://pve1:8006/", "u@pve!t=x").is_ok());
+    assert!(new("https://pve1:8006/api2/json", "u@pve!t=x").is_ok());
+    for (url, token) in [
+        ("pve1", "u@pve!t=x"),
+        ("http://pve1:8006", "u@pve!t=x"),
+        ("https://pve1", "u@pve"),
+        ("https://pve1/x", "u@pve!t=x"),
+    ] {
+        assert!(new(url, token).is_err(), "{url} {token}");
+    }
+}
