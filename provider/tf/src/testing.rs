@@ -7,7 +7,8 @@ use crate::path::Path;
 use crate::schema::{Block, Shape};
 use crate::value::{Type, Value};
 
-/// Fills one row at a time: the field of that name must be the one that becomes known. So in the models within.
+/// Fills one row at a time: the field of that name (`kind` for `type`) must be the one that becomes known. So in the models
+/// within.
 ///
 /// # Panics
 /// If a row is bound to another field, with both names.
@@ -30,7 +31,9 @@ pub fn rows_match_fields<M: Model>() {
             .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(": Known("))
             .filter(|field| !field.starts_with(' '))
             .collect();
-        assert_eq!(known, [name], "the row `{name}` fills another field");
+        // Rust keeps `type` for itself.
+        let field = if name == "type" { "kind" } else { name };
+        assert_eq!(known, [field], "the row `{name}` fills another field");
     }
 }
 
