@@ -1,5 +1,7 @@
 //! The client against recorded answers of a real Proxmox VE 9.1.8, and against connections that break.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
+
 mod server;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //!
 //! `fixtures/pve-9.1.8.jsonl` holds one answer a line: name, method, path, status, reason phrase, body.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot listen or read has failed")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

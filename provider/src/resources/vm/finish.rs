@@ -126,16 +126,19 @@ async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Opti
     }
 }
 
-/// Starts the machine, or resets it so that it takes up a new seed.
-async fn start(site: &Site<'_>, m: &Vm, place: &Place, reset: bool) -> Result<(), Diagnostics> {
+/// Starts the machine; one that runs already is cut off and started, so that it takes up everything that is new.
+async fn start(site: &Site<'_>, m: &Vm, place: &Place, again: bool) -> Result<(), Diagnostics> {
+    let failed = |error: Error| site.failed(m, &error, UNFINISHED);
     let machine = machine(site, place);
     let running = is_running(site, m, place).await?;
-    let ended = match (m.started.is_true(), running) {
-        (true, true) if reset => machine.reset().done().await,
-        (true, false) => machine.start().done().await,
-        _ => return Ok(()),
-    };
-    ended.map(|_| ()).map_err(|error| site.failed(m, &error, UNFINISHED).into())
+    if !m.started.is_true() || (running && !again) {
+        return Ok(());
+    }
+    if running {
+        machine.stop().done().await.map_err(failed)?;
+    }
+    machine.start().done().await.map_err(failed)?;
+    Ok(())
 }
 
 /// The static addresses, or what the guest agent says.
