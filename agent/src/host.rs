@@ -1,8 +1,10 @@
 //! The only door to the operating system: files, programs, the runtime's socket. Everything else is derived from these.
 //!
 //! Small files are read synchronously, for a read of `/proc` takes microseconds; what may take time is asynchronous.
-//! [`linux`] is the real machine, [`fake`] an imitation for tests. `dpkg`, `fstab` and `units` understand what the system says.
+//! [`linux`] is the real machine, `fake` an imitation for tests. `disk`, `dpkg`, `fstab` and `units`
+//! understand what the system says.
 
+pub mod disk;
 pub mod dpkg;
 #[cfg(test)]
 pub(crate) mod fake;

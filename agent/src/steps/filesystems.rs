@@ -3,10 +3,8 @@
 //! The UUID is known before the filesystem is made, so a cut leaves no doubt. "Blank" is more than "blkid sees nothing": the
 //! device's first and last mebibyte are zeros and nothing holds it (node reference 1.13).
 
-use super::mounts;
 use crate::facts;
-use crate::host::fstab;
-use crate::host::{Command, Host, HostError};
+use crate::host::{Command, Host, HostError, disk, fstab};
 use crate::spec::Filesystem;
 use crate::step::{Step, StepError, Todo, Verb};
 use std::collections::BTreeMap;
@@ -26,8 +24,8 @@ impl Step for Filesystems {
                 todo.skip(format!("{device}: a container ({kind}) has no disks of its own"));
                 continue;
             }
-            let uuid = uuid(host, device, want)?;
-            let made = mounts::resolved(host, &format!("/dev/disk/by-uuid/{uuid}"))?;
+            let uuid = disk::uuid(host, device, want.uuid.as_deref())?;
+            let made = disk::resolved(host, &format!("/dev/disk/by-uuid/{uuid}"))?;
             if made.is_none() {
                 let format = format(host, device, want, uuid)?;
                 todo.push(format!("{device} has no filesystem"), format, "it is declared and the device is blank");
@@ -58,7 +56,7 @@ fn format(host: &dyn Host, device: &str, want: &Filesystem, uuid: String) -> Res
 
 /// Only a mounted filesystem is grown: both kinds can do it then, and nothing has to be checked first.
 async fn grow(host: &dyn Host, device: &str, want: &Filesystem, todo: &mut Todo) -> Result<(), StepError> {
-    let Some(node) = mounts::resolved(host, device)? else { return Ok(()) };
+    let Some(node) = disk::resolved(host, device)? else { return Ok(()) };
     let mounted = fstab::mounted(&host.text("/proc/self/mountinfo")?.unwrap_or_default());
     let Some(mount) = mounted.iter().find(|mount| mount.source == node) else { return Ok(()) };
     let Some(size) = host.probe(device)?.map(|probe| probe.size) else { return Ok(()) };
@@ -92,46 +90,12 @@ fn xfs_size(info: &str) -> Option<u64> {
     of("bsize=")?.checked_mul(of("blocks=")?)
 }
 
-/// The one that is given, or one that belongs to this machine and device for ever.
-pub(super) fn uuid(host: &dyn Host, device: &str, filesystem: &Filesystem) -> Result<String, HostError> {
-    if let Some(uuid) = &filesystem.uuid {
-        return Ok(uuid.clone());
-    }
-    let machine = host.text("/etc/machine-id")?.unwrap_or_default();
-    Ok(derived(machine.trim(), device))
-}
-
-/// A UUID of version 8 (RFC 9562: made by one's own rule) out of two FNV-1a hashes; it only has to be stable and distinct.
-fn derived(machine: &str, device: &str) -> String {
-    let hash = |salt: &str| {
-        let bytes = salt.bytes().chain(machine.bytes()).chain([0]).chain(device.bytes());
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    };
-    let (high, low) = (hash("high"), hash("low"));
-    format!(
-        "{:08x}-{:04x}-8{:03x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xfff,
-        ((low >> 48) & 0x3fff) | 0x8000,
-        low & 0xffff_ffff_ffff
-    )
-}
-
 /// A device is a little larger than a whole number of allocation groups; growing by less than this is not worth a change.
 const SLACK: u64 = 128 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_derived_uuid_is_stable_and_distinct() {
-        let uuid = derived("5f0c", "/dev/disk/by-id/a");
-        assert_eq!(uuid, derived("5f0c", "/dev/disk/by-id/a"));
-        assert_ne!(uuid, derived("5f0c", "/dev/disk/by-id/b"));
-        assert_eq!(uuid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
-    }
 
     #[test]
     fn sizes_are_read() {

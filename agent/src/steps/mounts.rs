@@ -5,10 +5,9 @@
 
 use crate::facts;
 use crate::host::fstab::{self, Mounted};
-use crate::host::{Access, Host, HostError, Kind};
+use crate::host::{Access, Host, HostError, disk};
 use crate::spec::{Filesystem, Mount};
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
-use crate::steps::filesystems;
 use std::collections::BTreeMap;
 
 /// Mounts by mount point.
@@ -72,7 +71,7 @@ impl Mounts {
 
     fn source(&self, host: &dyn Host, want: &Mount) -> Result<String, HostError> {
         let Some(filesystem) = self.filesystems.get(&want.source) else { return Ok(want.source.clone()) };
-        Ok(format!("UUID={}", filesystems::uuid(host, &want.source, filesystem)?))
+        Ok(format!("UUID={}", disk::uuid(host, &want.source, filesystem.uuid.as_deref())?))
     }
 }
 
@@ -88,8 +87,8 @@ fn now(host: &dyn Host, target: &str, source: &str, mounted: &[Mounted], todo: &
         todo.push(format!("{target} is not mounted"), start, "the mount now");
         return Ok(());
     };
-    let expected = device(source).map(|device| resolved(host, &device)).transpose()?.flatten();
-    let actual = resolved(host, &found.source)?.unwrap_or_else(|| found.source.clone());
+    let expected = device(source).map(|device| disk::resolved(host, &device)).transpose()?.flatten();
+    let actual = disk::resolved(host, &found.source)?.unwrap_or_else(|| found.source.clone());
     if expected.is_some_and(|expected| expected != actual) {
         let why = format!("{} is mounted there; unmount it first", found.source);
         return Err(StepError::refused(format!("mounting {source} at {target}"), why));
@@ -102,14 +101,6 @@ fn device(source: &str) -> Option<String> {
     let by = |tag: &str, folder: &str| Some(format!("/dev/disk/{folder}/{}", source.strip_prefix(tag)?));
     let tagged = by("UUID=", "by-uuid").or_else(|| by("LABEL=", "by-label")).or_else(|| by("PARTUUID=", "by-partuuid"));
     tagged.or_else(|| source.starts_with("/dev/").then(|| source.to_owned()))
-}
-
-/// Where a link of udev leads: "/dev/sdb". `None` if there is no such device or link.
-pub(super) fn resolved(host: &dyn Host, device: &str) -> Result<Option<String>, HostError> {
-    Ok(match host.stat(device)?.map(|stat| stat.kind) {
-        Some(Kind::Link(to)) => Some(format!("/dev/{}", to.rsplit('/').next().unwrap_or_default())),
-        _ => None,
-    })
 }
 
 /// The text with our block replaced, and with the lines of others for the same targets commented out.
