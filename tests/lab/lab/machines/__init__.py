@@ -44,6 +44,11 @@ class Plan:
     drives: list[Drive]
     nics: list[Nic]
 
+    def with_medium(self, key: str, file: pathlib.Path | None) -> "Plan":
+        """The same with another medium in a CD-ROM drive: what a reset starts with."""
+        drives = [dataclasses.replace(drive, file=file) if drive.key == key else drive for drive in self.drives]
+        return dataclasses.replace(self, drives=drives)
+
     def boot_disk(self) -> Drive | None:
         """The first disk of the boot order; the first disk when there is no order."""
         disks = {drive.key: drive for drive in self.drives if not drive.cdrom and drive.file}

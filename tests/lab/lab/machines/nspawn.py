@@ -129,6 +129,7 @@ class Container(Machine):
         await self.start()
 
     async def change_medium(self, key: str, file: pathlib.Path | None) -> None:
+        self.plan = self.plan.with_medium(key, file)
         seed = self._seed()
         await asyncio.to_thread(_empty, seed)
         if file is not None and iso.label(file).lower() == "cidata":
