@@ -22,7 +22,7 @@ pub struct Cx<D> {
     /// Names the call in the log.
     pub req_id: String,
     started: Instant,
-    warnings: Mutex<Diagnostics>,
+    warnings: Arc<Mutex<Diagnostics>>,
     private: Private,
 }
 
@@ -35,7 +35,7 @@ impl<D> Cx<D> {
             stop,
             req_id: String::new(),
             started: Instant::now(),
-            warnings: Mutex::default(),
+            warnings: Arc::default(),
             private: Private::default(),
         }
     }
@@ -68,9 +68,16 @@ impl<D> Cx<D> {
         Arc::clone(&self.data)
     }
 
-    /// Surroundings for a last look after a failure: not stopped, with a clock of their own.
+    /// The same surroundings for a last look after a stop: not stopped, with a clock of their own.
     pub(crate) fn after_stop(&self) -> Self {
-        Self::new(self.data(), CancellationToken::new()).with_private(&self.private.write()).with_req_id(&self.req_id)
+        Self {
+            data: self.data(),
+            stop: CancellationToken::new(),
+            req_id: self.req_id.clone(),
+            started: Instant::now(),
+            warnings: Arc::clone(&self.warnings),
+            private: Private(Arc::clone(&self.private.0)),
+        }
     }
 
     pub(crate) fn with_private(mut self, stored: &[u8]) -> Self {
@@ -98,7 +105,7 @@ impl<D> Deref for Cx<D> {
 
 /// Small JSON values by key, stored beside an object in Terraform's state.
 #[derive(Debug, Default)]
-pub struct Private(Mutex<BTreeMap<String, Json>>);
+pub struct Private(Arc<Mutex<BTreeMap<String, Json>>>);
 
 impl Private {
     /// The value of a key, if there is one that reads as `T`.
@@ -120,7 +127,7 @@ impl Private {
     }
 
     pub(crate) fn read(stored: &[u8]) -> Self {
-        Self(Mutex::new(serde_json::from_slice(stored).unwrap_or_default()))
+        Self(Arc::new(Mutex::new(serde_json::from_slice(stored).unwrap_or_default())))
     }
 
     pub(crate) fn write(&self) -> Vec<u8> {

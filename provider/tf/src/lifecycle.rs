@@ -22,7 +22,10 @@ use crate::resource::{DataSource, PlanNotes, Presence, Resource};
 use crate::schema::Block;
 use crate::value::Value;
 
-/// How long reading back may take after a change that failed or was stopped.
+/// How long reading back may take after a change.
+const READ_BACK: Duration = Duration::from_secs(120);
+
+/// How long it may take after a change that failed.
 const LAST_LOOK: Duration = Duration::from_secs(30);
 
 /// A future of whatever type.
@@ -198,7 +201,11 @@ impl<R: Resource> Wrapped<R> {
     async fn read_back(&self, cx: &Cx<R::Data>, block: &Block, planned: &Value, mut model: R::Model) -> Outcome {
         let known = dump(&model);
         let mut diagnostics = Diagnostics::new();
-        let found = match guarded(self.0.read(cx, &mut model)).await {
+        // The change is made, stopped or not; what came of it is worth a last look.
+        let calm = cx.after_stop();
+        let looking = guarded(self.0.read(if cx.stop.is_cancelled() { &calm } else { cx }, &mut model));
+        let too_slow = |_| Err(too_slow(R::NAME).into());
+        let found = match tokio::time::timeout(READ_BACK, looking).await.unwrap_or_else(too_slow) {
             Ok(Presence::Here) => dump(&model),
             Ok(Presence::Gone) => {
                 diagnostics.push(vanished(R::NAME, &known));
@@ -280,6 +287,11 @@ fn vanished(name: &str, known: &Value) -> Diagnostic {
         .happened("The change succeeded, and right afterwards the object was gone.")
         .holds("The state records the object as planned; the next plan finds out whether it exists.")
         .next("Look for whatever else changes or deletes it, and apply again.")
+}
+
+fn too_slow(name: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot read {name}"))
+        .happened(format!("There was no answer for {} s.", READ_BACK.as_secs()))
 }
 
 fn unread(name: &str, known: &Value, problems: &Diagnostics) -> Diagnostic {

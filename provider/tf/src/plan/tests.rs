@@ -2,12 +2,15 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "cases are data")]
 
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::attr::Attr;
 use crate::model::{Model, Row, computed, optional, optional_computed, required};
+use crate::schema::Given;
 use crate::sketch::{json as shown, value};
+use crate::value::Type;
 
 #[derive(Debug, Clone, Default)]
 struct Disk {
@@ -223,4 +226,60 @@ fn what_a_model_cannot_hold_survives_it() {
     let before = value(&json!({"tags": "?", "name": "x"}));
     let after = value(&json!({"tags": "?", "name": "y"}));
     assert_eq!(shown(&adopt(&exact, &before, after)), json!({"tags": ["a", "?"], "name": "y"}));
+}
+
+/// Configurations of a block: required values are there, computed ones are not, and optional ones may be, or be unknown.
+fn configs(block: &Block, unknowns: bool) -> BoxedStrategy<Value> {
+    let attribute = |attribute: &Attribute| {
+        let name = attribute.facts.name.to_owned();
+        let value = match &attribute.shape {
+            Shape::Leaf(Type::List(_)) => prop::collection::vec("[a-c]", 0..3).prop_map(Value::from).boxed(),
+            Shape::Leaf(Type::Number) => (0_i64..3).prop_map(Value::from).boxed(),
+            Shape::Leaf(_) => "[a-c]".prop_map(Value::from).boxed(),
+            Shape::Single(block) => configs(block, unknowns),
+            Shape::List(block) => prop::collection::vec(configs(block, unknowns), 0..3).prop_map(Value::List).boxed(),
+            Shape::Map(block) => {
+                prop::collection::btree_map("[xy]", configs(block, unknowns), 0..3).prop_map(Value::Map).boxed()
+            }
+        };
+        let value = match attribute.facts.given {
+            Given::Computed => Just(Value::Null).boxed(),
+            Given::Required => value,
+            Given::Optional | Given::OptionalComputed => prop_oneof![value, Just(Value::Null)].boxed(),
+        };
+        let unknown = u32::from(unknowns && attribute.facts.given != Given::Computed);
+        prop_oneof![6 => value, unknown => Just(Value::Unknown)].prop_map(move |value| (name.clone(), value))
+    };
+    let attributes: Vec<_> = block.attributes.iter().map(attribute).collect();
+    attributes.prop_map(|entries| Value::Map(entries.into_iter().collect())).boxed()
+}
+
+fn planned(prior: Option<&Value>, config: &Value) -> Value {
+    let block = Block::of::<Vm>();
+    change(Request { block: &block, prior, config }, |value, _| Ok(value)).unwrap().value
+}
+
+/// What an apply makes of a plan: everything unknown gets some value.
+fn applied(planned: &Value) -> Value {
+    let block = Block::of::<Vm>();
+    promise::complete(&block, planned, &crate::testing::sample_object(&block)).0
+}
+
+proptest! {
+    #[test]
+    fn after_an_apply_the_plan_is_empty((first, second) in (configs(&Block::of::<Vm>(), false), configs(&Block::of::<Vm>(), false))) {
+        let made = applied(&planned(None, &first));
+        prop_assert!(planned(Some(&made), &first) == made);
+        let changed = applied(&planned(Some(&made), &second));
+        prop_assert!(planned(Some(&changed), &second) == changed);
+    }
+
+    #[test]
+    fn every_plan_keeps_the_rules((first, second) in (configs(&Block::of::<Vm>(), false), configs(&Block::of::<Vm>(), true))) {
+        let made = applied(&planned(None, &first));
+        let block = Block::of::<Vm>();
+        for prior in [None, Some(&made)] {
+            prop_assert!(promise::keeps_the_rules(&block, &second, prior, &planned(prior, &second)).is_ok());
+        }
+    }
 }
