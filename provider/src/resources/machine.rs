@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn every_nested_object_names_its_fields() {
-        tf::testing::rows_match_fields::<super::model::Mount>();
-        tf::testing::rows_match_fields::<super::model::Repository>();
-        tf::testing::rows_match_fields::<super::model::Kubernetes>();
+        tf::testing::rows_match_fields::<model::Mount>();
+        tf::testing::rows_match_fields::<model::Repository>();
+        tf::testing::rows_match_fields::<model::Kubernetes>();
     }
 }

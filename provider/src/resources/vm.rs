@@ -24,6 +24,7 @@ mod update;
 
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
+use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
 use crate::agents::Error as AgentError;
 use crate::context::{Cx, Data};
@@ -52,7 +53,14 @@ impl Resource for VmResource {
     }
 
     async fn read(&self, cx: &Cx, m: &mut Vm) -> Result<Presence, Diagnostics> {
-        let Some(found) = locate::find(cx, m).await? else { return Ok(Presence::Gone) };
+        let found = match locate::look_for(cx, m).await? {
+            Look::Here(found) => found,
+            Look::Gone => return Ok(Presence::Gone),
+            Look::Unseen(error) => {
+                cx.warn(unseen(m, &error));
+                return Ok(Presence::Here);
+            }
+        };
         m.vmid.set(i64::from(found.vmid.get()));
         m.current_node.set(found.node.to_string());
         fill::fill(m, &found.settings);
@@ -97,6 +105,13 @@ impl Resource for VmResource {
         endpoint(cx, &mut m).await;
         Ok(m)
     }
+}
+
+fn unseen(m: &Vm, error: &pve::Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot look at VM {}", m.id.or("")))
+        .happened(format!("Its node {} does not answer: {error}.", m.current_node.or(m.node.or(""))))
+        .holds("What the state says about it was kept.")
+        .next("Bring the node back, and plan again.")
 }
 
 /// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly.

@@ -88,10 +88,7 @@ impl Crew<'_> {
 
     async fn remove_one(&self, name: &str, member: &Member) -> Result<(), Diagnostics> {
         let machine = endpoint(member)?;
-        let gone = match self.cx.agents.connect(&machine, Role::Observer).await {
-            Ok(_) => None,
-            Err(error) => Some(error),
-        };
+        let gone = self.cx.agents.connect(&machine, Role::Observer).await.err();
         let job = Job::NodeRemove { node_name: name.to_owned(), unreachable: gone.is_some() };
         let act = format!("remove node {name}");
         self.cx.agents.run(self.first, &job, self.wait).await.map_err(|error| explain::agent(&act, &error))?;

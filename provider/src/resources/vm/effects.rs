@@ -44,7 +44,11 @@ fn line(prior: &Vm, m: &Vm, replacing: &[Path], (path, old, new): (&Path, &Value
             How::Reboot => "needs a reboot, which `reboot = false` leaves to you".to_owned(),
         }
     };
-    Some(format!("{}: {}: {effect}", plain(path), shown(old, new)))
+    let what = match path.steps() {
+        [first, _slot] if step(first) == "disks" && new.is_null() => "goes, with all its data".to_owned(),
+        _ => shown(old, new),
+    };
+    Some(format!("{}: {what}: {effect}", plain(path)))
 }
 
 /// Every attribute whose value differs, down to single values of disks and cards.
@@ -180,7 +184,7 @@ mod tests {
             |m| drop(m.disks.get_mut().unwrap().insert("scsi1".to_owned(), Disk::default())),
             &["disks.scsi1: is added: live"],
         );
-        check(|m| m.disks.set(BTreeMap::new()), &["disks.scsi0: goes: live"]);
+        check(|m| m.disks.set(BTreeMap::new()), &["disks.scsi0: goes, with all its data: live"]);
         check(|m| m.vmid.set(120), &["vmid: 120: replaces the machine"]);
     }
 

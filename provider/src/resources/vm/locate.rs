@@ -18,16 +18,40 @@ pub(super) struct Found {
     pub(super) settings: pve::Settings,
 }
 
-/// Finds the VM of the model with its options; `None` if it certainly is gone, or another one has its number.
+/// What a look for a VM gives.
+#[derive(Debug)]
+pub(super) enum Look {
+    Here(Box<Found>),
+    /// It certainly is gone, or another one has its number.
+    Gone,
+    /// It exists on a node that cannot be reached.
+    Unseen(Error),
+}
+
+/// Finds the VM of the model with its options; `None` if it is gone.
 pub(super) async fn find(cx: &Cx, m: &Vm) -> Result<Option<Found>, Diagnostics> {
-    let Some(vmid) = vmid(m) else { return Ok(None) };
+    match look_for(cx, m).await? {
+        Look::Here(found) => Ok(Some(*found)),
+        Look::Gone => Ok(None),
+        Look::Unseen(error) => Err(explain::pve(&format!("read VM {}", m.id.or("")), &error).into()),
+    }
+}
+
+/// Looks for the VM of the model.
+pub(super) async fn look_for(cx: &Cx, m: &Vm) -> Result<Look, Diagnostics> {
+    let Some(vmid) = vmid(m) else { return Ok(Look::Gone) };
     let client = cx.pve()?;
     let failed = |error: Error| Diagnostics::from(explain::pve(&format!("read VM {vmid}"), &error));
-    let Some(found) = by_id(client, vmid).await.map_err(failed)? else {
+    let found = match by_id(client, vmid).await {
+        // The cluster answers, and the VM's node does not.
+        Err(error) if error.never_sent() && client.cluster().guests().await.is_ok() => return Ok(Look::Unseen(error)),
+        found => found.map_err(failed)?,
+    };
+    let Some(found) = found else {
         if client.cluster().is_taken(vmid).await.map_err(failed)? {
             return Err(hidden(vmid).into());
         }
-        return Ok(None);
+        return Ok(Look::Gone);
     };
     let other = |uuid: &String| Seen(&found.settings).uuid().is_some_and(|own| own != uuid.to_ascii_lowercase());
     if m.uuid.get().is_some_and(other) {
@@ -36,9 +60,9 @@ pub(super) async fn find(cx: &Cx, m: &Vm) -> Result<Option<Found>, Diagnostics> 
                 .happened(format!("The VM that Terraform knows is gone, and one with another SMBIOS UUID has its number on node {}.", found.node))
                 .next("If that is your machine, import it; otherwise the next apply makes a new one, and `vmid` needs another number."),
         );
-        return Ok(None);
+        return Ok(Look::Gone);
     }
-    Ok(Some(found))
+    Ok(Look::Here(Box::new(found)))
 }
 
 /// The VM with that number as the shared list has it, or else as it is now.

@@ -252,3 +252,6 @@ fn replacements(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Validation and plans of `groundwork_vm` as tables.
+
+use super::super::model::{Agent, Clone, CloudInit, Disk, Interface, Network, Vm};
+use super::{plan, validate};
+use std::collections::BTreeMap;
+use tf::{Attr, PlanNotes};
+
+fn vm() -> Vm {
+    let disk = Disk {
+        storage: "local-lvm".into(),
+        size_gib: 4.into(),
+        volume: "local-lvm:vm-100-disk-0".into(),
+        ..Disk::default()
+    };
+    let interface = Interface { address: "192.0.2.11/24".into(), ..Interface::default() };
+    let network = BTreeMap::from([("net0".to_owned(), interface)]);
+    Vm {
+        id: "pve1/100".into(),
+        node: "pve1".into(),
+        current_node: "pve1".into(),
+        name: "one".into(),
+        cores: 2.into(),
+        image: "local:import/d.qcow2".into(),
+        started: true.into(),
+        reboot: true.into(),
+        disks: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
+        networks: BTreeMap::from([("net0".to_owned(), Network { bridge: "vmbr0".into(), ..Network::default() })])
+            .into(),
+        cloud_init: CloudInit { network: network.into(), ..CloudInit::default() }.into(),
+        agent: Agent::default().into(),
+        waiting: Vec::new().into(),
+        effects: Vec::new().into(),
+        ..Vm::default()
+    }
+}
+
+fn disk(m: &mut Vm, slot: &str, change: impl Fn(&mut Disk)) {
+    change(m.disks.get_mut().unwrap().entry(slot.to_owned()).or_default());
+}
+
+fn interface(m: &mut Vm, change: impl Fn(&mut Interface)) {
+    let cloud_init = m.cloud_init.get_mut().unwrap();
+    change(cloud_init.network.get_mut().unwrap().get_mut("net0").unwrap());
+}
+
+#[track_caller]
+fn invalid(change: impl Fn(&mut Vm), at: &[&str]) {
+    let mut m = vm();
+    change(&mut m);
+    let found = validate(&m);
+    let paths: Vec<String> = found.iter().filter_map(|one| Some(one.path()?.to_string())).collect();
+    assert_eq!(paths, at);
+}
+
+#[test]
+fn every_contradiction_names_its_attribute() {
+    invalid(|_| {}, &[]);
+    invalid(|m| m.clone.set(Clone { vmid: 900.into(), ..Clone::default() }), &["clone"]);
+    invalid(
+        |m| {
+            m.image = Attr::Null;
+            m.clone.set(Clone::default());
+        },
+        &["clone"],
+    );
+    invalid(|m| m.disks = Attr::Null, &["disks"]);
+    invalid(|m| m.cloud_init.get_mut().unwrap().slot.set("scsi0"), &["disks[\"scsi0\"]"]);
+    invalid(|m| disk(m, "virtio0", |disk| disk.ssd.set(true)), &["disks[\"virtio0\"].ssd"]);
+    invalid(|m| disk(m, "sata0", |disk| disk.iothread.set(true)), &["disks[\"sata0\"].iothread"]);
+    invalid(|m| m.networks.set(BTreeMap::new()), &["cloud_init.network[\"net0\"]"]);
+    invalid(|m| interface(m, |i| i.gateway6.set("fd00::1")), &["cloud_init.network[\"net0\"].gateway6"]);
+    invalid(|m| m.cloud_init = Attr::Null, &["agent"]);
+    invalid(
+        |m| {
+            m.cloud_init = Attr::Null;
+            m.guest_agent.set(true);
+        },
+        &[],
+    );
+}
+
+#[test]
+fn what_is_unknown_is_asked_later() {
+    invalid(|m| m.cloud_init = Attr::Unknown, &[]);
+    invalid(|m| interface(m, |i| i.address = Attr::Unknown), &[]);
+    invalid(|m| m.disks = Attr::Unknown, &[]);
+}
+
+#[track_caller]
+fn replaces(change: impl Fn(&mut Vm), at: &[&str]) {
+    let (prior, mut m, mut notes) = (vm(), vm(), PlanNotes::new(true));
+    change(&mut m);
+    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+    let paths: Vec<String> = notes.replacing().iter().map(ToString::to_string).collect();
+    assert_eq!(paths, at);
+}
+
+#[test]
+fn some_changes_need_a_new_machine() {
+    replaces(|m| m.cores.set(4), &[]);
+    replaces(|m| m.node.set("pve2"), &["node"]);
+    replaces(|m| disk(m, "scsi0", |disk| disk.storage.set("data")), &["disks[\"scsi0\"].storage"]);
+    replaces(|m| disk(m, "scsi1", |disk| disk.storage.set("data")), &[]);
+}
+
+#[test]
+fn a_vm_that_was_moved_is_where_the_configuration_then_says() {
+    let prior = Vm { current_node: "pve2".into(), ..vm() };
+    let (mut m, mut notes) = (Vm { node: "pve2".into(), ..prior.clone() }, PlanNotes::new(true));
+    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+    assert!(notes.replacing().is_empty());
+}
+
+#[test]
+fn a_disk_cannot_shrink() {
+    let (prior, mut m, mut notes) = (vm(), vm(), PlanNotes::new(true));
+    disk(&mut m, "scsi0", |disk| disk.size_gib.set(3));
+    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+    let error = notes.diagnostics().iter().next().unwrap();
+    assert_eq!(error.path().unwrap().to_string(), "disks[\"scsi0\"].size_gib");
+    assert!(error.detail().contains("cannot shrink"), "{error}");
+}
+
+#[test]
+fn spelling_is_no_change() {
+    let prior = Vm {
+        description: "text".into(),
+        tags: ["a", "b"].map(str::to_owned).into_iter().collect::<std::collections::BTreeSet<_>>().into(),
+        ..vm()
+    };
+    let mut m = Vm {
+        description: "text\n".into(),
+        tags: ["A", "b"].map(str::to_owned).into_iter().collect::<std::collections::BTreeSet<_>>().into(),
+        ..vm()
+    };
+    let mut notes = PlanNotes::new(true);
+    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+    assert_eq!(m, prior);
+}
+
+#[test]
+fn what_waits_is_applied_once_a_reboot_is_allowed() {
+    let prior = Vm { waiting: vec!["cores".to_owned()].into(), reboot: false.into(), ..vm() };
+    let mut m = Vm { reboot: true.into(), ..prior.clone() };
+    plan(Some(&prior), &m.clone(), &mut m, &mut PlanNotes::new(true));
+    assert_eq!(m.waiting.get(), Some(&Vec::new()));
+    assert_eq!(m.effects.need().unwrap().len(), 1);
+    let mut still = prior.clone();
+    plan(Some(&prior), &prior, &mut still, &mut PlanNotes::default());
+    assert_eq!(still, prior, "nothing changes by itself");
+}
+
+#[test]
+fn a_new_machine_is_known_beforehand_as_far_as_can_be() {
+    let config = Vm { cores: 3.into(), name: "one".into(), ..Vm::default() };
+    let mut m = Vm {
+        cores: 3.into(),
+        memory_mib: Attr::Unknown,
+        image: Attr::Unknown,
+        endpoint: Attr::Unknown,
+        ..config.clone()
+    };
+    plan(None, &config, &mut m, &mut PlanNotes::new(true));
+    assert_eq!((m.cores.get(), m.memory_mib.get()), (Some(&3), Some(&512)));
+    assert!(m.image.is_null() && m.endpoint.is_null());
+}
