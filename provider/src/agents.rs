@@ -14,12 +14,12 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use call::{Agent, ClusterStatus, Description, Kubeconfig, Missing, Node, Standing};
+pub(crate) use call::{Kubeconfig, Node, Standing};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
-pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings, Report};
+pub(crate) use run::{Init, Job, Join, NodeSettings};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

@@ -300,10 +300,6 @@ impl Follower {
         let failure = RunFailure { run_id: self.run_id.clone(), step, change, message, output, cancelled };
         Error::Run { address: self.address.clone(), failure: Box::new(failure) }
     }
-
-    fn unreachable(&self, status: &Status) -> Error {
-        Error::Unreachable { address: self.address.clone(), why: status.message().to_owned() }
-    }
 }
 
 /// What a user sees of an event while waiting; output of programs is for the log.

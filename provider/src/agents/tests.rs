@@ -4,7 +4,8 @@ mod bare;
 
 use self::bare::Bare;
 use super::dial::dial;
-use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, Report, SeedFor, Standing, Wait, install, pki};
+use super::run::Report;
+use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
 use groundwork_agent::enrol::Trust;

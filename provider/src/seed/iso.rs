@@ -142,7 +142,7 @@ fn append(out: &mut Vec<u8>, record: &[u8]) {
 
 /// ECMA-119 §9.1.
 fn record(name: &[u8], extent: u32, length: u32, directory: bool, system_use: &[u8]) -> Vec<u8> {
-    let padding = usize::from(name.len() % 2 == 0);
+    let padding = usize::from(name.len().is_multiple_of(2));
     let whole = 33 + name.len() + padding + system_use.len();
     let whole = whole + whole % 2;
     let mut out = vec![count_u8(whole), 0];
