@@ -285,6 +285,27 @@ impl Client {
         }
     }
 
+    /// Does work that may be given up halfway: when the deadline passes, or somebody asks to stop.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        call: &Call,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let over = async {
+            match self.limits.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // A stop that was asked for before goes first.
+            biased;
+            () = self.limits.stop.cancelled() => Err(Error::Stopped { what: call.name() }),
+            () = over => Err(Error::Deadline { what: call.name() }),
+            done = work => done,
+        }
+    }
+
     fn still_wanted(&self, call: &Call) -> Result<(), Error> {
         if !call.is_read() && self.limits.stop.is_cancelled() {
             return Err(Error::Stopped { what: call.name() });

@@ -11,7 +11,7 @@ use server::{Answer, Server};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use Answer::{HangsUp, Recorded, Says};
+use Answer::{HangsUp, Recorded, Says, Silent};
 
 fn client(endpoints: &[&str]) -> Client {
     let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
@@ -296,6 +296,24 @@ async fn an_upload_has_its_fields_in_the_servers_order() {
     assert!(server.seen()[0].head.to_lowercase().contains("content-length"));
     let refused = client.storages(&node).upload("local", &wanted).await.unwrap_err();
     assert!(refused.to_string().contains("filename: wrong file extension"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_upload_is_cut_off_by_a_stop_and_by_the_deadline() {
+    let (_server, client) = answering([Silent]).await;
+    let source = Source::Bytes(b"bytes".to_vec());
+    let wanted = Upload { content: "iso", file_name: "seed.iso".into(), source, checksum: None };
+    let (node, stop) = (node(), CancellationToken::new());
+    let stopped = client.within(Instant::now() + Duration::from_secs(20), &stop);
+    let storages = stopped.storages(&node);
+    let (ended, ()) = tokio::join!(storages.upload("local", &wanted), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stop.cancel();
+    });
+    assert!(matches!(ended, Err(Error::Stopped { .. })), "{ended:?}");
+    let late = client.within(Instant::now() + Duration::from_millis(50), &CancellationToken::new());
+    let ended = late.storages(&node).upload("local", &wanted).await;
+    assert!(matches!(ended, Err(Error::Deadline { .. })), "{ended:?}");
 }
 
 #[test]

@@ -183,7 +183,8 @@ impl Storages<'_> {
         self.client.call(Call::post(&self.path(&[storage, "download-url"])).params(params)).await
     }
 
-    /// Sends a file. One of that name is overwritten without question.
+    /// Sends a file. One of that name is overwritten without question. A stop or the deadline cuts the sending off: the
+    /// server throws away what it has of the file.
     ///
     /// # Errors
     /// As every write; [`Error::File`] if the file cannot be read.
@@ -205,7 +206,9 @@ impl Storages<'_> {
     async fn send(&self, call: &Call, wanted: &Upload) -> Result<serde_json::Value, Error> {
         let ready = self.client.prepared(call).await?;
         let request = ready.http.post(call.url(&ready.endpoint)).headers(ready.headers).timeout(UPLOAD);
-        exchange(request.multipart(form(wanted).await?), &call.name(), &ready.endpoint).await
+        let name = call.name();
+        let sending = exchange(request.multipart(form(wanted).await?), &name, &ready.endpoint);
+        self.client.unless_stopped(call, sending).await
     }
 
     /// Deletes a file or a volume; content when it is not there. Waits for the end.

@@ -20,6 +20,8 @@ pub(crate) enum Answer {
     Says(u16, &'static str, &'static str),
     /// Takes the request and closes the connection.
     HangsUp,
+    /// Takes the request and never answers.
+    Silent,
 }
 
 /// A request that came in.
@@ -72,6 +74,7 @@ async fn serve(mut stream: TcpStream, answers: Arc<Mutex<VecDeque<Answer>>>, see
         };
         let (status, reason, body) = match answer {
             Answer::HangsUp => return,
+            Answer::Silent => std::future::pending().await,
             Answer::Says(status, reason, body) => (status, reason.to_owned(), body.to_owned()),
             Answer::Recorded(name) => recorded(name),
         };
