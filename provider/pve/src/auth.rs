@@ -5,12 +5,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::params::{Params, encode};
+use crate::params::Params;
 
 /// Credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,7 +119,7 @@ impl Session {
 
 impl Ticket {
     fn headers(&self) -> HeaderMap {
-        let cookie = format!("PVEAuthCookie={}", encode(&self.ticket));
+        let cookie = format!("PVEAuthCookie={}", utf8_percent_encode(&self.ticket, UNSAFE_IN_COOKIES));
         headers([(COOKIE, cookie), (HeaderName::from_static("csrfpreventiontoken"), self.csrf.clone())])
     }
 }
@@ -139,5 +140,7 @@ fn headers<const N: usize>(pairs: [(HeaderName, String); N]) -> HeaderMap {
     headers
 }
 
+/// The server decodes the cookie; nothing else than this needs to be encoded.
+const UNSAFE_IN_COOKIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
 const RENEW: Duration = Duration::from_secs(60 * 60);
 const EXPIRY: Duration = Duration::from_secs(115 * 60);

@@ -137,8 +137,14 @@ fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
 }
 
 /// The server's certificate is another one than the pinned.
-#[derive(Debug)]
 struct OtherFingerprint([u8; 32]);
+
+/// The TLS library shows only this form.
+impl std::fmt::Debug for OtherFingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
 
 impl std::fmt::Display for OtherFingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -274,7 +274,7 @@ async fn a_user_logs_in_once_and_again_when_the_ticket_is_refused() {
     assert_eq!(seen[0].body, "username=root%40pam&password=a%3Bb%3Dc");
     let head = seen[4].head.to_lowercase();
     assert!(head.contains("csrfpreventiontoken: 6b0117db:csrf-hmac"), "{head}");
-    assert!(head.contains("cookie: pveauthcookie=pve%3aroot%40pam%3a6b0117db%3a%3aticket-signature"), "{head}");
+    assert!(head.contains("cookie: pveauthcookie=pve:root@pam:6b0117db::ticket-signature"), "{head}");
     assert_eq!(seen[4].body, "vmid=150&boot=order%3Dscsi0%3Bnet0");
 }
 

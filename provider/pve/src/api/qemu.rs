@@ -14,6 +14,7 @@ use crate::http::Call;
 use crate::ids::{NodeName, Vmid};
 use crate::params::Params;
 use crate::task::Job;
+use crate::units::Size;
 
 /// The VMs of a node.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +143,7 @@ impl<'a> Vm<'a> {
 
     /// Grows a drive to an absolute size in bytes; the same size again is content.
     pub fn resize(&self, drive: &str, bytes: u64) -> Job<'a> {
-        let params = Params::new().with("disk", drive).with("size", bytes);
+        let params = Params::new().with("disk", drive).with("size", Size(bytes));
         Job::new(self.client, self.put(&["resize"]).params(params))
     }
 
