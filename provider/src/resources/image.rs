@@ -9,9 +9,10 @@ use std::time::Duration;
 use pve::{Class, Client, Content, Download, Error, NodeName, Source, Upload, VolumeId};
 use tf::check::{at_least, one_of};
 use tf::{
-    Attr, Diagnostic, Diagnostics, Model, Path, Presence, Resource, Row, computed, optional, optional_computed,
-    required,
+    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, Presence, Resource, Row, computed, optional,
+    optional_computed, required,
 };
+use tokio::time::Instant;
 
 use crate::context::{Cx, Data};
 use crate::explain;
@@ -107,16 +108,20 @@ impl Resource for ImageResource {
         let act = format!("create image {volume} on node {node}");
         let failed = |error: Error| failed(&act, &volume, &error);
         let there = client.storages(&node).find(&volume, content(m)).await.map_err(failed)?;
-        let taken = match (&there, m.url.text()) {
+        let brought = match (&there, m.url.text()) {
             (_, Some(url)) => download(&client, &node, &volume, m, url).await,
             (Some(other), None) if !same_size(m, other).await => return Err(taken(&act, &volume).into()),
             (_, None) => upload(&client, &node, &volume, m).await,
         };
-        if let Err(error) = taken {
-            return Err(failed(error).into());
+        match brought {
+            Ok(()) => record(m, &node, &volume),
+            // What was not there before is ours, whole or in part.
+            Err(error) if there.is_none() && may_be_there(cx, (&node, &volume), m, &error).await => {
+                record(m, &node, &volume);
+                return Err(blamed(explain::pve_holding(&act, &error, TAINTED), &volume, &error).into());
+            }
+            Err(error) => return Err(failed(error).into()),
         }
-        m.id.set(format!("{node}/{volume}"));
-        m.volume_id.set(volume.to_string());
         Ok(())
     }
 
@@ -182,6 +187,22 @@ fn place(m: &Image) -> Result<(NodeName, VolumeId), Diagnostic> {
     Ok((node, VolumeId::new(m.storage.need()?.as_str(), format!("{}/{}", content(m), m.file_name.need()?))))
 }
 
+fn record(m: &mut Image, node: &NodeName, volume: &VolumeId) {
+    m.id.set(format!("{node}/{volume}"));
+    m.volume_id.set(volume.to_string());
+}
+
+/// Whether a failed or stopped creation may have left a file, now or later.
+async fn may_be_there(cx: &Cx, (node, volume): (&NodeName, &VolumeId), m: &Image, error: &Error) -> bool {
+    let goes_on = matches!(error, Error::Deadline { .. } | Error::Stopped { .. }) || error.outcome_unknown();
+    if goes_on {
+        return true;
+    }
+    let Ok(client) = cx.pve() else { return true };
+    let calm = client.within(Instant::now() + CALM, &CancellationToken::new());
+    calm.storages(node).find(volume, content(m)).await.map_or(true, |found| found.is_some())
+}
+
 async fn download(client: &Client, node: &NodeName, volume: &VolumeId, m: &Image, url: &str) -> Result<(), Error> {
     let wanted = Download {
         url: url.to_owned(),
@@ -229,9 +250,12 @@ fn taken(act: &str, volume: &VolumeId) -> Diagnostic {
         .at("file_name")
 }
 
-/// The storage, the file or the source is the cure, as the server's words say.
 fn failed(act: &str, volume: &VolumeId, error: &Error) -> Diagnostic {
-    let diagnostic = explain::pve(act, error);
+    blamed(explain::pve(act, error), volume, error)
+}
+
+/// The storage, the file or the source is the cure, as the server's words say.
+fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnostic {
     let said = error.to_string();
     let at: Option<Path> = match error.class() {
         Class::NoStorage | Class::Full if said.contains(volume.storage()) => Some("storage".into()),
@@ -277,6 +301,8 @@ fn checksum_form(text: &str) -> Result<(), String> {
 }
 
 const DELETE: Duration = Duration::from_secs(300);
+const CALM: Duration = Duration::from_secs(20);
+const TAINTED: &str = "The file may be there in part or still be on its way. It is recorded in the state as tainted: the next apply replaces it.";
 
 #[cfg(test)]
 mod tests {

@@ -57,6 +57,11 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
     {
         seeding::remove(site, m, &place, &attached).await?;
     }
+    // A run that was cut off after it ejected the seed, or before it attached one, left an image behind.
+    if m.endpoint.is_known() && begun == Begun::Earlier {
+        let uuid = m.uuid.cloned().unwrap_or_default();
+        seeding::remove_all(site, m, &place, (&uuid, UNFINISHED)).await?;
+    }
     unmark(site, m, &place).await
 }
 

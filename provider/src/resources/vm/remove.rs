@@ -40,7 +40,8 @@ pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
         super::claims::unmade(place.1);
     }
     if seeding::is_wanted(m) {
-        seeding::remove_all(&site, m, &place, m.uuid.text().unwrap_or_default()).await?;
+        let uuid = m.uuid.text().unwrap_or_default();
+        seeding::remove_all(&site, m, &place, (uuid, SEED_LEFT)).await?;
     }
     Ok(())
 }
@@ -55,4 +56,5 @@ fn protected(site: &Site<'_>, m: &Vm, error: &Error) -> Diagnostic {
     site.failed(m, error, KEPT)
 }
 
+const SEED_LEFT: &str = "The VM is gone; its seed image may still be there.";
 const KEPT: &str = "The VM exists and stays in the state. It may have been stopped.";

@@ -84,10 +84,15 @@ pub(super) async fn remove(site: &Site<'_>, m: &Vm, place: &Place, seed: &Attach
     Ok(())
 }
 
-/// Deletes every seed image that was made for the VM. Fine if there is none.
-pub(super) async fn remove_all(site: &Site<'_>, m: &Vm, place: &Place, uuid: &str) -> Result<(), Diagnostics> {
+/// Deletes every seed image that was made for the VM with that UUID. Fine if there is none. `holds` is said if it fails.
+pub(super) async fn remove_all(
+    site: &Site<'_>,
+    m: &Vm,
+    place: &Place,
+    (uuid, holds): (&str, &str),
+) -> Result<(), Diagnostics> {
     let start = format!("iso/groundwork-{}-{}-", place.1, short(uuid));
-    let failed = |error: pve::Error| site.failed(m, &error, "The VM is gone; its seed image may still be there.");
+    let failed = |error: pve::Error| site.failed(m, &error, holds);
     let storages = site.client.storages(&place.0);
     let all = storages.list().await.map_err(failed)?;
     let named = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
