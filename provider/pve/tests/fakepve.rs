@@ -1,5 +1,5 @@
-//! The client against a Proxmox VE simulator: the life of a VM and of files. Runs where `GROUNDWORK_FAKEPVE` names the program
-//! `fakepve` (0.5.0).
+//! The client against a Proxmox VE simulator: the life of a VM and of files. Runs where `GROUNDWORK_FAKEPVE` names a Python that has
+//! `fakepve` 0.5.0.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
@@ -42,7 +42,18 @@ async fn simulator(trust: impl Fn(&rcgen::Certificate) -> Trust) -> Option<Simul
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     #[expect(clippy::disallowed_methods, reason = "the other side of what is tested")]
     let process = std::process::Command::new(program)
-        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--user", "root@pam", "--password", "secret"])
+        .args([
+            "-m",
+            "fakepve",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--user",
+            "root@pam",
+            "--password",
+            "secret",
+        ])
         .args(["--time-scale", "0.02", "--cert"])
         .args([cert.as_os_str(), "--key".as_ref(), key.as_os_str(), guests.as_os_str()])
         .stdout(Stdio::null())
