@@ -28,7 +28,7 @@ pub struct Guest {
     #[serde(rename = "type")]
     pub kind: GuestKind,
     /// Its name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::quirks::optional_text")]
     pub name: Option<String>,
     /// `running`, `stopped`, `paused`, `unknown` …
     #[serde(default)]
@@ -37,13 +37,13 @@ pub struct Guest {
     #[serde(default, deserialize_with = "crate::quirks::flag")]
     pub template: bool,
     /// Its tags as the server lists them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::quirks::optional_text")]
     pub tags: Option<String>,
     /// What it is locked for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::quirks::optional_text")]
     pub lock: Option<String>,
     /// Its pool.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::quirks::optional_text")]
     pub pool: Option<String>,
     #[serde(default, deserialize_with = "crate::quirks::optional_text")]
     maxcpu: Option<String>,

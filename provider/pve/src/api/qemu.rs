@@ -73,7 +73,7 @@ pub struct Status {
     #[serde(default)]
     pub lock: Option<String>,
     /// Seconds since its start.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::quirks::bytes")]
     pub uptime: u64,
 }
 

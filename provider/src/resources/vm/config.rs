@@ -78,6 +78,16 @@ pub(super) fn delta(prior: Option<&Vm>, m: &Vm, now: &Settings) -> Delta {
     delta
 }
 
+/// The waiting options that an attribute stands for. Others are somebody else's business, and no reason for a reboot.
+pub(super) fn ours<'a>(m: &Vm, waiting: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let (disks, cards) = (disks::of(m), disks::cards_of(m));
+    let is_ours = |key: &str| {
+        let plain = matches!(key, "cores" | "sockets" | "memory" | "cpu" | "agent" | "serial0");
+        plain || disks.contains_key(key) || cards.contains_key(key)
+    };
+    waiting.filter(|key| is_ours(key)).map(str::to_owned).collect()
+}
+
 /// Slots that were ours and are not any more.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Gone {
@@ -281,6 +291,11 @@ mod tests {
         let delta = delta(Some(&prior), &m, &now);
         assert_eq!(delta.set, BTreeMap::new());
         assert_eq!(delta.delete, ["net1"]);
+    }
+
+    #[test]
+    fn only_what_has_an_attribute_is_worth_a_reboot() {
+        assert_eq!(ours(&vm(), ["cores", "scsi0", "scsi30", "vga"].into_iter()), ["cores", "scsi0"]);
     }
 
     #[test]

@@ -85,7 +85,8 @@ pub(super) fn fill(disk: &mut Disk, present: &str) {
     disk.serial.put(drive.0.get("serial"));
     disk.volume.set(drive.volume());
     if disk.format.get().is_none() {
-        disk.format.put(drive.0.get("format").or_else(|| drive.volume().rsplit_once('.').map(|(_, end)| end)));
+        let end = drive.volume().rsplit_once('.').map(|(_, end)| end).filter(|end| FORMATS.contains(end));
+        disk.format.put(drive.0.get("format").or(end));
     }
 }
 
@@ -167,6 +168,7 @@ pub(super) fn fill_card(card: &mut Network, present: &str) {
     card.mtu.put(net.0.get("mtu").and_then(|text| text.parse::<i64>().ok()));
 }
 
+const FORMATS: [&str; 3] = ["raw", "qcow2", "vmdk"];
 const BUSES: [&str; 3] = ["scsi", "virtio", "sata"];
 const DEFAULT_GIB: i64 = 8;
 

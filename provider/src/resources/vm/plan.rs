@@ -183,8 +183,8 @@ fn same_meaning(prior: &Vm, m: &mut Vm) {
 fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     same_meaning(prior, m);
     let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
-    let waits = prior.waiting.get().is_some_and(|waiting| !waiting.is_empty());
-    let applies = reboots && waits;
+    let waits = config::ours(prior, prior.waiting.get().into_iter().flatten().map(String::as_str));
+    let applies = reboots && !waits.is_empty();
     if !notes.changed() && !applies {
         return;
     }
@@ -208,11 +208,8 @@ fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     }
     let mut lines = lines;
     if applies {
-        lines.push(format!(
-            "{}: waits since an earlier change; a reboot applies it",
-            prior.waiting.or(Vec::new()).join(", ")
-        ));
-        m.waiting.set(Vec::new());
+        lines.push(format!("{}: waits since an earlier change; a reboot applies it", waits.join(", ")));
+        m.waiting = Attr::Unknown;
     } else if lines.iter().any(|line| line.contains("reboot")) {
         m.waiting = Attr::Unknown;
     }

@@ -97,7 +97,7 @@ async fn shut_down(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnos
 
 /// A power cycle by the API applies what waits. A guest that does not react is cut off.
 async fn reboot_if_needed(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
-    let waiting: Vec<String> = read(site, m, place).await?.waiting().map(str::to_owned).collect();
+    let waiting = config::ours(m, read(site, m, place).await?.waiting());
     if waiting.is_empty() {
         return Ok(());
     }
@@ -126,7 +126,7 @@ async fn reboot_if_needed(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), 
 /// The task of a reboot ends when the VM is off: it is back when it runs and nothing waits any more.
 async fn back(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
     loop {
-        let applied = read(site, m, place).await?.waiting().next().is_none();
+        let applied = config::ours(m, read(site, m, place).await?.waiting()).is_empty();
         if applied && is_running(site, m, place).await? {
             return Ok(());
         }
