@@ -4,6 +4,7 @@
 
 #[allow(
     missing_docs,
+    rustdoc::invalid_html_tags,
     unreachable_pub,
     unused_qualifications,
     clippy::all,
