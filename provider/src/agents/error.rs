@@ -132,6 +132,7 @@ pub(crate) enum Error {
         /// What was waited for.
         what: String,
         /// Why the last try failed.
+        #[source]
         last: Option<Box<Self>>,
     },
     /// Terraform was told to stop.

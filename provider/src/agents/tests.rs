@@ -116,6 +116,43 @@ async fn a_machine_is_enrolled_and_recognised_ever_after() {
     assert!(!folder.path().join("enrol.json").exists(), "the secret is burnt");
 }
 
+/// Everything that both sides log in one thread.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_even_at_trace() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    operator.enrol(&agent.address, &pending).await.unwrap();
+    drop(guard);
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("enrolled"), "something was logged");
+    let key = std::fs::read_to_string(folder.path().join("identity/key.pem")).unwrap();
+    for secret in [pending.secret.to_base64(), key.lines().nth(1).unwrap().to_owned()] {
+        assert!(!log.contains(&secret), "a secret is logged");
+    }
+}
+
 #[tokio::test]
 async fn an_enrolment_that_is_repeated_finds_the_same_machine() {
     let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
