@@ -21,7 +21,7 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
     let (name, node) = (m.name.need()?.clone(), node(m)?);
     let what = m.vmid.get().map_or_else(|| name.clone(), i64::to_string);
     let limit = limit(m.timeouts.get().map(|timeouts| &timeouts.create), CREATE);
-    let site = Site::new(cx, format!("create VM {what} on node {node}"), limit)?;
+    let site = Site::new(cx, format!("create VM {what} on node {node}"), limit, UNFINISHED)?;
     let Some(_claim) = Claim::take(&name) else { return Err(exists(&site, &name, None).into()) };
     let found = unfinished(&site, m, &name).await?;
     if let Some(found) = found {

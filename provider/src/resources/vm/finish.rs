@@ -60,7 +60,7 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
     // A run that was cut off after it ejected the seed, or before it attached one, left an image behind.
     if m.endpoint.is_known() && begun == Begun::Earlier {
         let uuid = m.uuid.cloned().unwrap_or_default();
-        seeding::remove_all(site, m, &place, (&uuid, UNFINISHED)).await?;
+        seeding::remove_all(site, m, &place, (&uuid, site.holds)).await?;
     }
     unmark(site, m, &place).await
 }
@@ -78,7 +78,7 @@ async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Re
     }
     let (params, machine) = (delta.params(), machine(site, place));
     let written = machine.configure(&params, &delta.delete, None).done().await;
-    written.map_err(|error| site.failed(m, &error, UNFINISHED))?;
+    written.map_err(|error| site.failed(m, &error, site.holds))?;
     read(site, m, place).await
 }
 
@@ -91,9 +91,7 @@ pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings
             Ok(Some(bytes)) => {
                 let machine = machine(site, place);
                 let ended = machine.resize(slot, bytes).done().await;
-                ended.map_err(|error| {
-                    site.failed(m, &error, UNFINISHED).at(Path::from("disks").key(slot).name("size_gib"))
-                })?;
+                ended.map_err(|error| site.failed(m, &error, site.holds))?;
             }
             Err(present) => {
                 let at = Path::from("disks").key(slot).name("size_gib");
@@ -102,7 +100,7 @@ pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings
                     disk.size_gib.or(0)
                 );
                 let cure = format!("Set `size_gib` to {present} or more, or leave it out.");
-                return Err(site.error(said).holds(UNFINISHED).next(cure).at(at).into());
+                return Err(site.error(said).holds(site.holds).next(cure).at(at).into());
             }
         }
     }
@@ -119,7 +117,7 @@ async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Opti
             let said = format!("The address {address} of VM {} belongs to another machine.", place.1);
             Err(site
                 .error(said)
-                .holds(UNFINISHED)
+                .holds(site.holds)
                 .next("Give each machine an address of its own.")
                 .at("cloud_init")
                 .into())
@@ -133,7 +131,7 @@ async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Opti
 
 /// Starts the machine; one that runs already is cut off and started, so that it takes up everything that is new.
 async fn start(site: &Site<'_>, m: &Vm, place: &Place, again: bool) -> Result<(), Diagnostics> {
-    let failed = |error: Error| site.failed(m, &error, UNFINISHED);
+    let failed = |error: Error| site.failed(m, &error, site.holds);
     let machine = machine(site, place);
     let running = is_running(site, m, place).await?;
     if !m.started.is_true() || (running && !again) {
@@ -194,7 +192,7 @@ pub(super) fn agent_address(site: &Site<'_>, m: &Vm) -> Result<String, Diagnosti
     let address = address.map(|address| SocketAddr::new(address, port).to_string());
     address.ok_or_else(|| {
         let cure = "Give a static `address` in `cloud_init.network`, or use an image that carries QEMU's guest agent.";
-        site.error("The machine has no address that anybody knows.").holds(UNFINISHED).next(cure).at("agent").into()
+        site.error("The machine has no address that anybody knows.").holds(site.holds).next(cure).at("agent").into()
     })
 }
 
@@ -214,17 +212,17 @@ async fn unmark(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostic
     };
     let machine = machine(site, place);
     let ended = machine.configure(&params, &delete, None).done().await;
-    ended.map(|_| ()).map_err(|error| site.failed(m, &error, UNFINISHED).into())
+    ended.map(|_| ()).map_err(|error| site.failed(m, &error, site.holds).into())
 }
 
 pub(super) async fn read(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Settings, Diagnostics> {
     let settings = machine(site, place).pending().await;
-    settings.map_err(|error| site.failed(m, &error, UNFINISHED).into())
+    settings.map_err(|error| site.failed(m, &error, site.holds).into())
 }
 
 pub(super) async fn is_running(site: &Site<'_>, m: &Vm, place: &Place) -> Result<bool, Diagnostics> {
     let status = machine(site, place).status().await;
-    status.map(|status| status.is_running()).map_err(|error: Error| site.failed(m, &error, UNFINISHED).into())
+    status.map(|status| status.is_running()).map_err(|error: Error| site.failed(m, &error, site.holds).into())
 }
 
 /// Calls about the VM.
@@ -235,6 +233,4 @@ pub(super) fn machine<'s>(site: &'s Site<'_>, (node, vmid): &'s Place) -> Machin
 /// Node and number of a VM.
 pub(super) type Place = (NodeName, Vmid);
 
-const UNFINISHED: &str =
-    "The VM exists unfinished and is recorded in the state as tainted: the next apply replaces it.";
 const AGENT_PATIENCE: Duration = Duration::from_secs(60);

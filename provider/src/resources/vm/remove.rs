@@ -14,7 +14,7 @@ use crate::context::Cx;
 pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
     let found = locate::find(cx, m).await?;
     let limit = limit(m.timeouts.get().map(|timeouts| &timeouts.delete), DELETE);
-    let site = Site::new(cx, format!("destroy VM {}", m.id.or("")), limit)?;
+    let site = Site::new(cx, format!("destroy VM {}", m.id.or("")), limit, KEPT)?;
     let place = match &found {
         Some(found) => Some((found.node.clone(), found.vmid)),
         None => m.node.text().and_then(|node| node.parse().ok()).zip(locate::vmid(m)),

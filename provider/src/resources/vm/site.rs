@@ -21,12 +21,14 @@ pub(super) struct Site<'a> {
     pub(super) deadline: Instant,
     /// `create VM 120 on node pve1`
     act: String,
+    /// What holds if the operation fails half-way.
+    pub(super) holds: &'static str,
 }
 
 impl<'a> Site<'a> {
-    pub(super) fn new(cx: &'a Cx, act: String, limit: Duration) -> Result<Self, Diagnostic> {
+    pub(super) fn new(cx: &'a Cx, act: String, limit: Duration, holds: &'static str) -> Result<Self, Diagnostic> {
         let deadline = cx.deadline(limit);
-        Ok(Self { cx, client: cx.pve()?.within(deadline, &cx.stop), deadline, act })
+        Ok(Self { cx, client: cx.pve()?.within(deadline, &cx.stop), deadline, act, holds })
     }
 
     /// A client for cleaning up and looking around after a failure or a stop.
