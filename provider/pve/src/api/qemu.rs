@@ -125,20 +125,17 @@ impl<'a> Vm<'a> {
         self.client.call(self.get(&["status", "current"])).await
     }
 
-    /// Sets options and takes others away, in a task. `force` destroys the volumes of drives that are taken away.
+    /// Sets options and takes others away, in a task. Volumes of drives that are taken away are kept as `unusedN`.
     pub fn configure(&self, set: &Params, delete: &[String], digest: Option<&str>) -> Job<'a> {
         let delete = (!delete.is_empty()).then(|| delete.join(","));
         let params = set.clone().with_some("delete", delete).with_some("digest", digest);
         Job::new(self.client, self.post(&["config"]).params(params))
     }
 
-    /// Takes drives away and destroys their volumes.
-    ///
-    /// # Errors
-    /// As every write.
-    pub async fn unlink(&self, drives: &[String]) -> Result<(), Error> {
-        let params = Params::new().with("idlist", drives.join(",")).flag("force", true);
-        self.client.call(self.put(&["unlink"]).params(params)).await
+    /// Takes drives away and destroys their volumes, in a task. A volume that cannot go now becomes an `unusedN`.
+    pub fn discard(&self, drives: &[String]) -> Job<'a> {
+        let params = Params::new().with("delete", drives.join(",")).flag("force", true);
+        Job::new(self.client, self.post(&["config"]).params(params))
     }
 
     /// Grows a drive to an absolute size in bytes; the same size again is content.

@@ -109,6 +109,16 @@ pub(super) fn slots(settings: &Settings) -> Vec<String> {
     settings.keys().filter(|key| is_disk(key) && hard(key)).map(str::to_owned).collect()
 }
 
+/// Where volumes are that were in `slots` before, and now are kept without a slot.
+pub(super) fn detached(slots: &[String], before: &Settings, after: &Settings) -> Vec<String> {
+    fn volume(settings: &Settings, slot: &str) -> Option<String> {
+        Some(Drive::parse(settings.written(slot)?).volume().to_owned())
+    }
+    let gone: Vec<String> = slots.iter().filter_map(|slot| volume(before, slot)).collect();
+    let is_one = |key: &&str| key.starts_with("unused") && volume(after, key).is_some_and(|own| gone.contains(&own));
+    after.keys().filter(is_one).map(str::to_owned).collect()
+}
+
 /// The slots of network cards that the VM really has.
 pub(super) fn card_slots(settings: &Settings) -> Vec<String> {
     let is_card = |key: &&str| key.strip_prefix("net").is_some_and(|rest| rest.parse::<u32>().is_ok());
@@ -213,6 +223,18 @@ mod tests {
         assert_eq!(growth(&Disk::default(), "s:v,size=1G"), Ok(None));
         let three = Disk { size_gib: 3.into(), ..disk() };
         assert_eq!(growth(&three, "s:v,size=2252M"), Ok(Some(3 * pve::GIB)));
+    }
+
+    #[test]
+    fn only_volumes_that_lost_their_slot_are_detached() {
+        let settings = |rows: &[(&str, &str)]| -> Settings {
+            let rows = rows.iter().map(|(key, value)| serde_json::json!({ "key": key, "value": value }));
+            serde_json::from_value(rows.collect()).unwrap()
+        };
+        let before = settings(&[("scsi0", "s:a,size=1G"), ("scsi1", "s:b,size=1G"), ("unused0", "s:c")]);
+        let after = settings(&[("scsi0", "s:a,size=1G"), ("unused0", "s:c"), ("unused1", "s:b")]);
+        assert_eq!(detached(&["scsi1".to_owned()], &before, &after), ["unused1"]);
+        assert!(detached(&["scsi1".to_owned()], &before, &before).is_empty());
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use pve::{Class, Settings};
-use tf::{Diagnostic, Diagnostics};
+use tf::{Diagnostic, Diagnostics, Path};
 
 use super::config;
+use super::disks;
 use super::finish::{self, Begun, Place, grown, is_running, machine, read};
 use super::locate;
 use super::marker;
@@ -69,12 +70,31 @@ async fn written(
             Err(error) => return Err(failed(error).into()),
         }
     }
-    let gone: Vec<String> =
-        config::gone(prior, m).disks.into_iter().filter(|slot| now.written(slot).is_some()).collect();
-    if !gone.is_empty() {
-        machine.unlink(&gone).await.map_err(failed)?;
-    }
+    discard(site, (prior, m), place, &now).await?;
     read(site, m, place).await
+}
+
+/// Destroys the disks that are not in the model any more.
+async fn discard(site: &Site<'_>, (prior, m): (&Vm, &Vm), place: &Place, now: &Settings) -> Result<(), Diagnostics> {
+    let there = |slot: &String| now.written(slot).is_some();
+    let gone: Vec<String> = config::gone(prior, m).disks.into_iter().filter(there).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: pve::Error| site.failed(m, &error, PARTLY);
+    let machine = machine(site, place);
+    machine.discard(&gone).done().await.map_err(failed)?;
+    let after = read(site, m, place).await?;
+    if let Some(slot) = gone.iter().find(|slot| after.written(slot).is_some()) {
+        let said = format!("Proxmox VE was asked to take disk {slot} away, and the VM still has it.");
+        let cure = "Look at the VM's hardware in Proxmox VE, and apply again.";
+        return Err(site.error(said).holds(PARTLY).next(cure).at(Path::from("disks").key(slot)).into());
+    }
+    let kept = disks::detached(&gone, now, &after);
+    if !kept.is_empty() {
+        machine.discard(&kept).done().await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn describe(m: &Vm, now: &Settings, delta: &mut config::Delta) {
