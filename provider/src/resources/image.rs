@@ -9,8 +9,8 @@ use std::time::Duration;
 use pve::{Class, Client, Content, Download, Error, NodeName, Source, Upload, VolumeId};
 use tf::check::{at_least, one_of};
 use tf::{
-    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, Presence, Resource, Row, computed, optional,
-    optional_computed, required,
+    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, computed,
+    optional, optional_computed, required,
 };
 use tokio::time::Instant;
 
@@ -98,6 +98,17 @@ impl Resource for ImageResource {
             }
         }
         found
+    }
+
+    fn plan(&self, prior: Option<&Image>, config: &Image, m: &mut Image, _notes: &mut PlanNotes) {
+        if prior.is_some() {
+            return;
+        }
+        let given = [&config.url, &config.checksum, &config.source_file];
+        let planned = [&mut m.url, &mut m.checksum, &mut m.source_file];
+        for (_, planned) in given.into_iter().zip(planned).filter(|(given, _)| given.is_null()) {
+            *planned = Attr::Null;
+        }
     }
 
     async fn create(&self, cx: &Cx, m: &mut Image) -> Result<(), Diagnostics> {
@@ -258,7 +269,8 @@ fn failed(act: &str, volume: &VolumeId, error: &Error) -> Diagnostic {
 fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnostic {
     let said = error.to_string();
     let at: Option<Path> = match error.class() {
-        Class::NoStorage | Class::Full if said.contains(volume.storage()) => Some("storage".into()),
+        Class::Full => Some("storage".into()),
+        Class::NoStorage if said.contains(volume.storage()) => Some("storage".into()),
         Class::Exists => Some("file_name".into()),
         _ if said.contains("checksum mismatch") => Some("checksum".into()),
         _ if said.contains("download failed") => Some("url".into()),

@@ -123,7 +123,7 @@ async fn reboot_if_needed(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), 
     }
     if !m.reboot.is_true() {
         let warning = Diagnostic::warning(format!("VM {} needs a reboot", place.1))
-            .happened(format!("{} was written and takes effect with the next power cycle by Proxmox VE; a reboot inside the guest is not one.", waiting.join(", ")))
+            .happened(format!("Written, and waiting for the next power cycle by Proxmox VE: {}. A reboot inside the guest is not one.", waiting.join(", ")))
             .next("Reboot the VM in Proxmox VE when it suits, or set `reboot = true`.");
         site.cx.warn(warning);
         return Ok(());
