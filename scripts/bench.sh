@@ -6,7 +6,8 @@ source scripts/setup.sh
 
 build_agent
 cargo build --locked --release --quiet -p terraform-provider-groundwork
-cargo build --locked --release --quiet -p tf --example measure-start
+cargo build --locked --release --quiet -p tf --example measure-start --bin terraform-provider-memory
 scripts/lab.sh prepare >/dev/null
 exec python3 tests/bench/bench.py --provider "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" \
-    --agent "$AGENT_BINARY" --measure-start "$CARGO_TARGET_DIR/release/examples/measure-start" "$@"
+    --agent "$AGENT_BINARY" --measure-start "$CARGO_TARGET_DIR/release/examples/measure-start" \
+    --idle-provider "$CARGO_TARGET_DIR/release/terraform-provider-memory" "$@"

@@ -79,7 +79,7 @@ async fn end(stopping: tokio::sync::oneshot::Receiver<()>, runner: &Runner) {
 /// # Errors
 /// When it cannot be read or planned.
 pub fn plan(file: &Path, say: fn(&str) -> Done) -> Done {
-    let spec = NodeSpec::from_json(&std::fs::read_to_string(file)?)?;
+    let spec = spec_in(file)?;
     let plan = runtime()?.block_on(run::plan(&Linux, &spec))?;
     plan.changes.iter().try_for_each(|change| say(&change.to_string()))?;
     plan.skipped.iter().try_for_each(|skipped| say(&format!("{}: left out: {}", skipped.step, skipped.reason)))
@@ -90,7 +90,7 @@ pub fn plan(file: &Path, say: fn(&str) -> Done) -> Done {
 /// # Errors
 /// When it cannot be read, or a change fails.
 pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
-    let spec = NodeSpec::from_json(&std::fs::read_to_string(file)?)?;
+    let spec = spec_in(file)?;
     runtime()?.block_on(async {
         let runner = Runner::new(Arc::new(Linux));
         let id = runner.start("apply", |cx| run::apply(cx, spec))?;
@@ -106,6 +106,13 @@ pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
         }
         Ok(())
     })
+}
+
+/// The specification in a file; every failure names it.
+fn spec_in(file: &Path) -> Result<NodeSpec, Box<dyn Error>> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
+    Ok(NodeSpec::from_json(&text).map_err(|error| named(&error))?)
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -14,6 +14,7 @@ use crate::steps;
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status};
 
@@ -78,8 +79,11 @@ impl Agent for AgentService {
 
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanReply> {
         let spec = spec(request.into_inner().spec)?;
-        let plan = run::plan(self.host(), &spec).await;
-        Ok(Response::new(wire::plan(plan.map_err(|error| Status::failed_precondition(chain(&error)))?)))
+        let began = Instant::now();
+        let plan = run::plan(self.host(), &spec).await.map_err(|error| Status::failed_precondition(chain(&error)))?;
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(changes = plan.changes.len(), elapsed_ms, "planned");
+        Ok(Response::new(wire::plan(plan)))
     }
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<Events> {
