@@ -29,13 +29,23 @@ need_terraform() {
         die "terraform is missing: install version 1.11 or later as https://developer.hashicorp.com/terraform/install describes."
 }
 
+# Rust by rustup, which reads rust-toolchain.toml: Debian's own package where there is one, else the official installer.
 need_rust() {
     export PATH="$HOME/.cargo/bin:$PATH"
-    if ! command -v cargo >/dev/null && ! command -v rustup >/dev/null; then
-        apt-cache show rustup >/dev/null 2>&1 && need_packages rustup=rustup
+    command -v cargo >/dev/null && return
+    if ! command -v rustup >/dev/null; then
+        if apt-cache show rustup >/dev/null 2>&1; then
+            need_packages rustup=rustup
+        else
+            say "installing Rust with rustup"
+            curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+                sh -s -- -y --quiet --profile minimal --default-toolchain none --no-modify-path ||
+                die "Rust could not be installed: do it as https://www.rust-lang.org/tools/install describes."
+        fi
     fi
+    command -v cargo >/dev/null || rustup toolchain install --profile minimal
     command -v cargo >/dev/null ||
-        die "cargo is missing: install Rust with rustup as https://www.rust-lang.org/tools/install describes."
+        die "cargo is missing: install Rust as https://www.rust-lang.org/tools/install describes."
 }
 
 # The agent as users get it: one static file, for this machine's architecture.
