@@ -34,7 +34,7 @@ need_rust() {
     export PATH="$HOME/.cargo/bin:$PATH"
     command -v cargo >/dev/null && return
     if ! command -v rustup >/dev/null; then
-        if apt-cache show rustup >/dev/null 2>&1; then
+        if apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: [0-9]'; then
             need_packages rustup=rustup
         else
             say "installing Rust with rustup"
@@ -62,7 +62,9 @@ build_agent() {
     esac
 }
 
-need_packages gcc=gcc cc=gcc git=git curl=curl python3=python3
-python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3-venv-is-missing=python3-venv
+PROGRAMS=(cc=gcc git=git curl=curl python3=python3)
+# The module has no command: a name that never exists asks for its package.
+python3 -c 'import venv, ensurepip' 2>/dev/null || PROGRAMS+=(python3-venv-is-missing=python3-venv)
+need_packages "${PROGRAMS[@]}"
 need_terraform
 need_rust
