@@ -63,8 +63,9 @@ build_agent() {
 }
 
 PROGRAMS=(cc=gcc git=git curl=curl python3=python3)
-# The module has no command: a name that never exists asks for its package.
-python3 -c 'import venv, ensurepip' 2>/dev/null || PROGRAMS+=(python3-venv-is-missing=python3-venv)
+# What has no command of its own gets a name that never exists, so that its package is asked for.
+echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null || PROGRAMS+=(c-library=libc6-dev)
+python3 -c 'import venv, ensurepip' 2>/dev/null || PROGRAMS+=(python3-venv=python3-venv)
 need_packages "${PROGRAMS[@]}"
 need_terraform
 need_rust
