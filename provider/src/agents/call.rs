@@ -75,6 +75,8 @@ pub(crate) struct ClusterStatus {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) ready: bool,
+    /// Of the condition Ready, in the kubelet's or the node controller's words.
+    pub(crate) ready_message: String,
     pub(crate) version: String,
     pub(crate) control_plane: bool,
     pub(crate) labels: BTreeMap<String, String>,
@@ -204,6 +206,7 @@ fn node(wire: wire::ClusterNode) -> Node {
     Node {
         name: wire.name,
         ready: wire.ready,
+        ready_message: wire.ready_message,
         version: wire.kubelet_version,
         control_plane: wire.control_plane,
         labels: wire.labels,

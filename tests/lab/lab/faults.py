@@ -1,6 +1,5 @@
 """Trouble on request: what a test tells the lab to do wrong, until told to stop."""
 
-import asyncio
 import dataclasses
 import fnmatch
 
@@ -71,8 +70,9 @@ class Faults:
                 self.failing_tasks[ttype] = (message, times - 1)
         return message
 
-    async def task_delay(self, ttype: str) -> None:
-        await asyncio.sleep(self.slow_tasks.get(ttype, 0.0))
+    def task_delay(self, ttype: str) -> float:
+        """How many seconds longer tasks of this type take."""
+        return self.slow_tasks.get(ttype, 0.0)
 
     def on_clear(self, undo) -> None:
         self._undo.append(undo)

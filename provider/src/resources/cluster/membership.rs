@@ -137,14 +137,32 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
     for (name, member) in members {
         let Some(node) = by_name.get(name.as_str()) else { continue };
         compare_settings(member, node);
-        if !node.ready {
-            cx.warn(
-                Diagnostic::warning(format!("Node {name} is not ready"))
-                    .happened("Its kubelet does not report, or its network plugin is missing.")
-                    .next(format!("Look at it with `kubectl describe node {name}`.")),
-            );
-        }
     }
+    not_ready(nodes).into_iter().for_each(|warning| cx.warn(warning));
+}
+
+/// One warning for each reason, with the nodes that have it: without a pod network all of them are not ready.
+fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| !node.ready) {
+        reasons.entry(&node.ready_message).or_default().push(&node.name);
+    }
+    let warning = |(reason, names): (&str, Vec<&str>)| {
+        let (many, first) = (names.len() > 1, names.first().copied().unwrap_or_default());
+        let (subject, names) = (if many { "Nodes" } else { "Node" }, names.join(", "));
+        let verb = if many { "are" } else { "is" };
+        let said = if reason.is_empty() { "The API server gives no reason." } else { reason };
+        // The kubelet's own word for it, the same since 1.9.
+        if reason.contains("NetworkPluginNotReady") {
+            return Diagnostic::warning("The cluster has no pod network yet")
+                .happened(format!("{subject} {names} {verb} not ready: {said}"))
+                .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
+        }
+        Diagnostic::warning(format!("{subject} {names} {verb} not ready"))
+            .happened(said)
+            .next(format!("Look at it with `kubectl describe node {first}`."))
+    };
+    reasons.into_iter().map(warning).collect()
 }
 
 /// Of what is managed, what is really set.
@@ -194,6 +212,26 @@ mod tests {
         };
         let workers = BTreeMap::from([("worker-1".to_owned(), worker.clone()), ("worker-2".to_owned(), worker)]);
         Cluster { workers: Attr::Known(workers), ..Cluster::default() }
+    }
+
+    #[test]
+    fn nodes_that_are_not_ready_are_told_once_for_each_reason() {
+        let node = |name: &str, ready, message: &str| Node {
+            name: name.to_owned(),
+            ready,
+            ready_message: message.to_owned(),
+            ..Node::default()
+        };
+        let no_network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+            message:Network plugin returns error: cni plugin not initialized";
+        let warnings = not_ready(&[
+            node("cp-1", false, no_network),
+            node("worker-1", false, no_network),
+            node("worker-2", false, "Kubelet stopped posting node status."),
+            node("worker-3", true, "kubelet is posting ready status"),
+        ]);
+        let summaries: Vec<_> = warnings.iter().map(Diagnostic::summary).collect();
+        assert_eq!(summaries, ["Node worker-2 is not ready", "The cluster has no pod network yet"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ from fakepve import PveError, TaskError
 
 from ..machines import CannotStart
 
-# Their own clean-up must run when they fail, so the failure is put into their disk work.
+# Their own clean-up must run when they fail or are stopped, so failures and delays are put into their disk work.
 CLEAN_UP_AFTERWARDS = ("qmcreate", "qmclone")
 
 
@@ -40,7 +40,11 @@ class Tasks:
             self.failing_disks[target.vmid] = message
         elif message:
             raise TaskError(message)
-        await self.faults.task_delay(ttype)
+        delay = self.faults.task_delay(ttype)
+        if target is not None and ttype in CLEAN_UP_AFTERWARDS:
+            self.slow_disks[target.vmid] = delay
+        else:
+            await asyncio.sleep(delay)
         before = self.disks_of(target.config) if target else {}
         note = await body()
         if ttype == "imgdel":

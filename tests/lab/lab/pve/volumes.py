@@ -22,6 +22,8 @@ class Volumes:
         self._clone_sources: dict[int, dict] = {}
         # VM id to the message its next disk operation fails with (see faults.py).
         self.failing_disks: dict[int, str] = {}
+        # VM id to the seconds its next disk operation takes longer.
+        self.slow_disks: dict[int, float] = {}
 
     # ------------------------------------------------------- what waits
 
@@ -31,6 +33,9 @@ class Volumes:
             self._jobs.pop(vm.vmid, None)
             raise TaskError(self.failing_disks.pop(vm.vmid))
         self._plan_clone(vm)
+        delay = self.slow_disks.pop(vm.vmid, 0.0)
+        if delay:
+            self._jobs.setdefault(vm.vmid, []).insert(0, lambda: asyncio.sleep(delay))
         await self._work(vm.vmid)
 
     async def _work(self, vmid: int) -> None:
