@@ -59,6 +59,10 @@ def arguments() -> argparse.Namespace:
     create = verb("create-vm", lambda o: show(call(o, "create_vm", vmid=o.vmid, name=o.name)), "a stranger's VM")
     create.add_argument("vmid", type=int)
     create.add_argument("name")
+    administer = verb("api", call_api, "an administrator's API call: api METHOD PATH KEY=VALUE...; waits for its task")
+    administer.add_argument("method")
+    administer.add_argument("path")
+    administer.add_argument("values", nargs="*")
     uploads = verb("uploads", print_uploads, "a file of every seed uploaded (with --keep-uploads)")
     uploads.add_argument("file")
     tokens = verb("seen-tokens", print_tokens, "bootstrap tokens a stand-in API server has seen")
@@ -136,6 +140,11 @@ def exec_in(options) -> int:
     sys.stdout.flush()
     sys.stderr.buffer.write(base64.b64decode(answer["err"]))
     return answer["code"]
+
+
+def call_api(options) -> None:
+    values = dict(value.partition("=")[::2] for value in options.values)
+    print(json.dumps(call(options, "api", method=options.method, path=options.path, values=values)["data"]))
 
 
 def print_uploads(options) -> None:

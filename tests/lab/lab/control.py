@@ -7,8 +7,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import uuid
 
 from aiohttp import web
+from fakepve import PveError
 
 from . import iso
 from .faults import KINDS, Rule
@@ -47,7 +49,7 @@ class Control:
             if verb is None:
                 raise Refused(f"unknown verb {request.match_info['verb']}")
             return web.json_response(await verb(**json.loads(await request.read() or b"{}")))
-        except (Refused, Failed, CannotStart, NotImplementedError, TypeError) as problem:
+        except (Refused, Failed, CannotStart, PveError, NotImplementedError, TypeError) as problem:
             return web.json_response({"error": str(problem)}, status=400)
 
     # ------------------------------------------------------- looking
@@ -103,8 +105,19 @@ class Control:
     async def do_create_vm(self, vmid: int, name: str, node: str = "pve1") -> dict:
         """A VM an administrator made: nothing of it is ours."""
         config = {"cores": 1, "memory": "512", "description": "made by an administrator"}
+        config["smbios1"] = f"uuid={uuid.uuid4()}"
         self.pve.add_vm(int(vmid), name, node=node, config=config)
         return {}
+
+    async def do_api(self, method: str, path: str, values: dict | None = None) -> dict:
+        """What an administrator does: a call as root, and the end of the task it began."""
+        answer = await self.pve.as_root(method, path, values or {})
+        if isinstance(answer, str) and answer.startswith("UPID:"):
+            while self.pve.tasks[answer]["status"] != "stopped":
+                await asyncio.sleep(0.02)
+            if self.pve.tasks[answer]["exitstatus"] != "OK":
+                raise Refused(f"{method} {path}: {self.pve.tasks[answer]['exitstatus']}")
+        return {"data": answer}
 
     # ------------------------------------------------------- faults
 
@@ -176,6 +189,10 @@ class Control:
     async def _fault_hide(self, vm: str) -> None:
         self.pve.hidden.add(self._vm(vm).vmid)
         self.pve.faults.on_clear(self.pve.hidden.clear)
+
+    async def _fault_deny(self, privilege: str, path: str) -> None:
+        self.pve.denied.add((privilege, path))
+        self.pve.faults.on_clear(self.pve.denied.clear)
 
     async def _fault_lock(self, vm: str, lock: str = "backup") -> None:
         found = self._vm(vm)

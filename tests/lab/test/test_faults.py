@@ -35,6 +35,30 @@ class Faults(ApiTest):
         statuses = [(await self.raw("GET", "/version"))[0] for _ in range(3)]
         self.assertEqual(statuses, [200, 503, 200])
 
+    async def test_a_stopped_creation_cleans_up_after_itself(self):
+        image = await self.add_image()
+        await self.fault("slow-task", "qmcreate", "30")
+        values = {"vmid": 120, "scsi0": f"local-lvm:0,import-from={image}"}
+        upid = await self.call("POST", QEMU, **values)
+        await self.call("DELETE", f"/nodes/pve1/tasks/{upid}")
+        self.assertIn("received interrupt", await self.end_of(upid))
+        self.assertIsNone(self.pve.vm(120))
+        self.assertEqual(list(self.pve.storages["local-lvm"]["volumes"]), [])
+
+    async def test_a_denied_privilege_hides_a_vm_from_the_token_alone(self):
+        await self.add_vm()
+        await self.fault("deny", "VM.Audit", "/vms/120")
+        self.assertEqual(await self.call("GET", "/cluster/resources", type="vm"), [])
+        self.assertEqual((await self.raw("GET", f"{QEMU}/120/config"))[0], 403)
+        self.assertEqual((await self.raw("GET", "/cluster/nextid?vmid=120"))[0], 400)
+        answer = await Control(self.pve).do_api("GET", f"{QEMU}/120/config")
+        self.assertEqual(answer["data"]["name"], "one")
+
+    async def test_an_administrators_call_waits_for_its_task(self):
+        await self.add_vm()
+        await Control(self.pve).do_api("POST", f"{QEMU}/120/migrate", {"target": "pve2"})
+        self.assertEqual(self.pve.vm(120).node, "pve2")
+
     async def test_clear_ends_every_fault(self):
         await self.fault("full-storage", "local-lvm")
         await self.fault("missing-storage", "local")

@@ -17,7 +17,7 @@ from .config import Config
 from .local import Local
 from .power import Power
 from .tasks import Tasks
-from .traffic import Traffic
+from .traffic import ROOT_TOKEN, Traffic
 from .transfer import Transfer
 from .volumes import Volumes
 
@@ -55,7 +55,7 @@ class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
             self.add_node(name)
         self.storages = storages()
         self.secret = str(uuid.uuid4())
-        self.apitokens = {TOKEN_ID: self.secret, "root@pam!lab": str(uuid.uuid4())}
+        self.apitokens = {TOKEN_ID: self.secret, ROOT_TOKEN: str(uuid.uuid4())}
         self.users = {TOKEN_USER: self.password}
         self.grant(TOKEN_USER, "/", *PRIVILEGES)
         self._setup_traffic()

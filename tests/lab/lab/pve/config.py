@@ -16,7 +16,7 @@ UPDATE = "/nodes/{node}/qemu/{vmid}/config"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 ALWAYS_LIVE = re.compile(
     r"description|hookscript|lock|migrate_\w+|name|onboot|protection|shares|startup|tags|vmstatestorage|cpuunits|"
-    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+"
+    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+|unused\d+"
 )
 # Options of an attached disk that change while it is in use.
 LIVE_DISK_OPTIONS = re.compile(r"(m?bps|iops)\w*|backup|replicate|size")

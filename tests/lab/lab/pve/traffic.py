@@ -7,10 +7,13 @@ import logging
 import re
 import time
 
+import aiohttp
 from aiohttp import web
+from fakepve import PveError
 from fakepve.server import API
 
 log = logging.getLogger("lab.api")
+ROOT_TOKEN = "root@pam!lab"
 # pveproxy closes a connection after this many requests.
 REQUESTS_PER_CONNECTION = 100
 CONTENT = "/nodes/{node}/storage/{storage}/content/{volume}"
@@ -24,6 +27,24 @@ class Traffic:
         self._on_connection: collections.Counter = collections.Counter()
         # VMs that /cluster/resources does not show: it is a view some seconds old.
         self.hidden: set[int] = set()
+        # Privilege and path that nobody but root has.
+        self.denied: set[tuple[str, str]] = set()
+
+    def allowed(self, user, path, priv):
+        if (priv, path) in self.denied and user.split("!")[0] != "root@pam":
+            return False
+        return super().allowed(user, path, priv)
+
+    async def as_root(self, method: str, path: str, values: dict):
+        """A call over the wire with every right; its data."""
+        headers = {"Authorization": f"PVEAPIToken={ROOT_TOKEN}={self.apitokens[ROOT_TOKEN]}"}
+        given = {"params": values} if method in ("GET", "DELETE") else {"data": values}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            async with session.request(method, f"{self.url}/api2/json{path}", ssl=False, **given) as answer:
+                body = await answer.json()
+        if answer.status != 200:
+            raise PveError(answer.status, f"{method} {path} was refused ({answer.status}): {body}")
+        return body["data"]
 
     def _build_app(self):
         app = super()._build_app()
