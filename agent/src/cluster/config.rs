@@ -101,7 +101,6 @@ pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> St
         node.insert("taints".into(), taints.iter().map(Taint::document).collect());
     }
     own.insert("nodeRegistration".into(), node.into());
-    own.insert("skipPhases".into(), json!(["show-join-command"]));
     if new {
         own.insert("timeouts".into(), json!({ "controlPlaneComponentHealthCheck": PATIENCE }));
     }

@@ -76,7 +76,8 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
     let since = Instant::now();
-    let work = ["init", "--config", FILE];
+    // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
+    let work = ["init", "--config", FILE, "--skip-token-print"];
     let said = kube.kubeadm("init", &work, INIT).await?;
     if said.code != Some(0) {
         return Err(refused("init", &Command::new(super::kube::KUBEADM, work), &said));

@@ -122,7 +122,9 @@ impl Machine {
         match (name, args.as_slice()) {
             ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
             ("kubeadm", ["init" | "join", "phase", "preflight", "--config", file]) => self.preflight(file),
-            ("kubeadm", ["init", "--config", _]) => self.write(&INIT, "cp-1", include_str!("../recorded/init.txt")),
+            ("kubeadm", ["init", "--config", _, "--skip-token-print"]) => {
+                self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
+            }
             ("kubeadm", ["join", "--config", _]) => self.write(&JOIN, "worker-1", ""),
             ("kubeadm", ["reset", ..]) => {
                 self.inner().files.retain(|path, _| !path.starts_with("/etc/kubernetes/") || path.contains("/tmp/"));

@@ -358,7 +358,7 @@ def bootstrap_token(plan: Plan) -> None:
     if "bootstrap-token" in plan.skipped:
         return
     api = plan.api()
-    for token in plan.init["bootstrapTokens"]:
+    for token in plan.init["bootstrapTokens"] if not plan.options.skip_token_print else ():
         out(f"[bootstrap-token] Using token: {token['token']}")
     out("[bootstrap-token] Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles")
     for token in plan.init["bootstrapTokens"]:
@@ -389,7 +389,8 @@ def finalize(plan: Plan) -> None:
 
 def congratulate(plan: Plan, key: str | None) -> None:
     pin = pki.spki_hash(pki.load(paths.PKI / "ca").certificate)
-    command = f"kubeadm join {plan.endpoint} --token {plan.init['bootstrapTokens'][0]['token']} \\\n\t--discovery-token-ca-cert-hash {pin} "
+    token = "<value withheld>" if plan.options.skip_token_print else plan.init["bootstrapTokens"][0]["token"]
+    command = f"kubeadm join {plan.endpoint} --token {token} \\\n\t--discovery-token-ca-cert-hash {pin} "
     out(CONGRATULATIONS)
     if key and plan.cluster.get("controlPlaneEndpoint"):
         out(CONTROL_PLANES.format(command=command, key=key))
