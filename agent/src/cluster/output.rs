@@ -36,6 +36,10 @@ pub(super) fn reasons(stderr: &str) -> Vec<String> {
     if !findings.is_empty() {
         return findings.iter().map(|finding| format!("{}: {}", finding.name, first_line(&finding.text))).collect();
     }
+    // The stack that a Go program prints when it panics comes last and tells a user nothing.
+    if let Some(panic) = stderr.lines().find(|line| line.starts_with("panic: ")) {
+        return vec![mask(panic)];
+    }
     let told = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
     let mut last: Vec<String> = told.map(mask).collect();
     let reasons = last.split_off(last.len().saturating_sub(3));
@@ -49,10 +53,10 @@ pub(super) fn name_still_ready(stderr: &str) -> bool {
 
 /// Whether checks failed because of what an earlier attempt left.
 pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
-    !findings.is_empty()
-        && findings.iter().all(|finding| {
-            ["FileAvailable-", "DirAvailable-", "Port-"].iter().any(|prefix| finding.name.starts_with(prefix))
-        })
+    let about = |finding: &Finding, names: &[&str]| names.iter().any(|prefix| finding.name.starts_with(prefix));
+    // A port alone may be any program's.
+    findings.iter().any(|finding| about(finding, &["FileAvailable-", "DirAvailable-"]))
+        && findings.iter().all(|finding| about(finding, &["FileAvailable-", "DirAvailable-", "Port-"]))
 }
 
 /// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key.
@@ -101,6 +105,7 @@ mod tests {
         assert_eq!(again[0], Finding { name: "Port-6443".into(), text: "Port 6443 is in use".into() });
         assert!(are_leftovers(&again));
         assert!(are_leftovers(&findings(include_str!("recorded/join-again.txt"))));
+        assert!(!are_leftovers(&again[..1]), "a port alone may be any program's");
     }
 
     #[test]
@@ -121,6 +126,13 @@ mod tests {
         assert!(reasons(include_str!("recorded/join-badhash.txt"))[0].contains("are pinned"));
         assert!(reasons(include_str!("recorded/init-kubelet-not-healthy.txt"))[0].contains("wait-control-plane"));
         assert!(name_still_ready(include_str!("recorded/join-still-ready.txt")));
+    }
+
+    #[test]
+    fn a_panic_is_told_without_its_stack() {
+        let said = "[kubelet-start] Starting the kubelet\npanic: assignment to entry in nil map\n\ngoroutine 1 [running]:\n\
+            main.main()\n\tcmd/kubeadm/kubeadm.go:25 +0x13\n";
+        assert_eq!(reasons(said), ["panic: assignment to entry in nil map"]);
     }
 
     #[test]
