@@ -216,6 +216,7 @@ impl RunCx {
 
     /// A program printed a line.
     pub fn output(&self, step: &str, line: &str) {
+        tracing::info!(run_id = %self.tale.id, step, line, "program said");
         self.tale.tell(What::Output { step: step.to_owned(), line: line.to_owned() });
     }
 
