@@ -112,7 +112,16 @@ def _bootstrap(root: pathlib.Path) -> None:
         f"--customize-hook=LAB_CODENAME={codename} '{HERE / 'customize.sh'}' \"$1\"",
         codename,
         str(root),
+        *_sources(distribution, codename),
     )
+
+
+def _sources(distribution: str, codename: str) -> list[str]:
+    """The distribution's own archives among the host's; mmdebstrap's guess where the host has no lists of packages."""
+    line = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    targets = ("Identifier: Packages", f"Origin: {distribution.capitalize()}")
+    lines = set(_run("apt-get", "indextargets", "--format", line, *targets).splitlines())
+    return sorted(found for found in lines if found.split()[2].startswith(codename))
 
 
 def _packages(distribution: str) -> list[str]:
