@@ -55,6 +55,7 @@ class Lab:
         if self.network:
             await self.network.up()
             await self.network.answer_router_solicitations()
+            await self.network.give_addresses()
             await self.files.start(sock=await self.network.listen("0.0.0.0", 80))
         else:
             await self.files.start(host=settings.files_host, port=8080)

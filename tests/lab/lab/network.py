@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 
+from . import dhcp
 from .run import Failed, run, run_any
 from .settings import BRIDGES, Settings
 
@@ -25,7 +26,7 @@ class Network:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.namespace = settings.tag
-        self._routers: list[socket.socket] = []
+        self._heard: list[socket.socket] = []
 
     async def up(self) -> None:
         await self.down()
@@ -47,8 +48,8 @@ class Network:
 
     async def down(self) -> None:
         """Takes away whatever a lab of this number has or had; killing the namespace takes the cable with it."""
-        while self._routers:
-            heard = self._routers.pop()
+        while self._heard:
+            heard = self._heard.pop()
             asyncio.get_running_loop().remove_reader(heard)
             heard.close()
         for name in await self.leftovers():
@@ -111,8 +112,15 @@ class Network:
         """Tells machines that ask that there is no IPv6 router, so that they do not wait for one."""
         for bridge in BRIDGES:
             heard = await asyncio.to_thread(_inside, self.namespace, lambda bridge=bridge: _router_socket(bridge))
-            self._routers.append(heard)
+            self._heard.append(heard)
             asyncio.get_running_loop().add_reader(heard, self._answer_solicitation, heard)
+
+    async def give_addresses(self) -> None:
+        """Gives an address to every machine on the first bridge that asks for one."""
+        heard = await asyncio.to_thread(_inside, self.namespace, lambda: dhcp.listening(BRIDGES[0]))
+        self._heard.append(heard)
+        server = dhcp.Dhcp(self.settings.address(0).removesuffix("0"))
+        asyncio.get_running_loop().add_reader(heard, server.answer, heard)
 
     @staticmethod
     def _answer_solicitation(heard: socket.socket) -> None:
