@@ -5,8 +5,8 @@
 mod agent;
 mod pve;
 
-pub(crate) use agent::{agent, unreachable};
-pub(crate) use pve::{bad_proxmox_settings, no_proxmox, pve, pve_holding, unknown_proxmox};
+pub(crate) use agent::{agent, enrolment, unreachable};
+pub(crate) use pve::{bad_proxmox_settings, no_proxmox, pve, pve_within, unknown_proxmox};
 
 /// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
 fn sentence(text: &str) -> String {

@@ -93,6 +93,14 @@ impl Client {
         }
     }
 
+    /// Stops a task, and waits briefly for its end. Fine if it has ended already, or cannot be stopped.
+    pub async fn stop(&self, upid: &Upid) {
+        // Which end it came to is nothing to the caller.
+        if let Err(error) = self.stop_task(upid).await {
+            tracing::debug!(%upid, error = %error, "stopped");
+        }
+    }
+
     /// Stops the task in flight, and says so unless it came to a good end just before.
     async fn stop_task(&self, upid: &Upid) -> Result<Finished, Error> {
         tracing::info!(%upid, "stopping the task");

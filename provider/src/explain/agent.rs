@@ -14,6 +14,18 @@ pub(crate) fn agent(act: &str, error: &Error) -> Diagnostic {
     diagnostic.happened(said).holds(holds(error)).next(next(error))
 }
 
+/// The diagnostic for an agent that was not enrolled. `holds` says what there is of its VM, and `limit` is the attribute that
+/// gives the time for it.
+pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
+    let next = match error {
+        Error::Deadline { .. } => format!("Look at the machine's console, raise `{limit}`, and apply again."),
+        Error::Stopped => "Apply again.".to_owned(),
+        Error::NotEnrolled { .. } => "Apply again: the machine gets a new secret.".to_owned(),
+        other => next(other),
+    };
+    Diagnostic::error(format!("Cannot {act}")).happened(sentence(&chain(error))).holds(holds).next(next)
+}
+
 /// The warning for a machine that gives no answer while refreshing: the state stays as it is.
 pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at {kind} {identity}"))
@@ -60,7 +72,7 @@ fn holds(error: &Error) -> &'static str {
         }
         Error::Unreachable { .. } | Error::Clock { .. } => "What was done before holds.",
         Error::Run { .. } | Error::Deadline { .. } | Error::Stopped => {
-            "What was done until then holds; the agent finishes the change it is in."
+            "What was done until then holds. If the agent is still in a run, the next apply waits for its end."
         }
     }
 }
@@ -125,6 +137,16 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} in {said}");
         }
+    }
+
+    #[test]
+    fn an_enrolment_that_was_stopped_says_what_there_is_of_the_vm() {
+        let said =
+            enrolment("enrol the agent of VM 120", &Error::Stopped, "The VM exists.", "timeouts.create").to_string();
+        assert!(said.ends_with("Stopped on request.\n\nThe VM exists.\n\nApply again."), "{said}");
+        let late = Error::Deadline { what: "the enrolment".to_owned(), last: None };
+        let said = enrolment("enrol the agent of VM 120", &late, "The VM exists.", "timeouts.create").to_string();
+        assert!(said.contains("raise `timeouts.create`"), "{said}");
     }
 
     #[test]

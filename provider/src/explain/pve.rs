@@ -10,9 +10,15 @@ pub(crate) fn pve(act: &str, error: &Error) -> Diagnostic {
     Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds(error)).next(next(error))
 }
 
-/// The same where the caller knows better what holds now.
-pub(crate) fn pve_holding(act: &str, error: &Error, holds: &str) -> Diagnostic {
-    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds).next(next(error))
+/// The same where the caller knows better what holds now, in an operation whose time the attribute `limit` gives.
+pub(crate) fn pve_within(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
+    let next = match error {
+        Error::Deadline { .. } => {
+            format!("Raise `{limit}`, or see in Proxmox VE what takes so long, and apply again.")
+        }
+        other => next(other),
+    };
+    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds).next(next)
 }
 
 /// For resources that need Proxmox VE when the provider block has none.
@@ -75,9 +81,7 @@ fn next(error: &Error) -> String {
         Error::Connect { .. } => connect(&chain(error)),
         Error::Lost { .. } | Error::Stopped { .. } => "Apply again.".to_owned(),
         Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
-        Error::Deadline { .. } => {
-            "Raise the limit in `timeouts`, or see in Proxmox VE what takes so long, and apply again.".to_owned()
-        }
+        Error::Deadline { .. } => "See in Proxmox VE what takes so long, and apply again.".to_owned(),
         Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
         Error::Refused(refused) => by_class(error.class(), &refused.message),
         Error::Task(failed) => by_class(error.class(), &failed.status),
@@ -102,8 +106,20 @@ fn by_class(class: Class, message: &str) -> String {
         Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
         Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
         Class::NoAgent => "See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.".to_owned(),
-        Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
+        Class::NoTask | Class::Other => about_files(message).to_owned(),
     }
+}
+
+/// What a download or an upload ends with that has no class of its own.
+fn about_files(message: &str) -> &'static str {
+    let says = |part: &str| message.contains(part);
+    if says("checksum mismatch") {
+        return "Correct `checksum`, or find out why the file is another one, and apply again.";
+    }
+    if says("download failed") {
+        return "Correct `url`, or see why the node cannot reach it, and apply again.";
+    }
+    "Remove the cause, and apply again."
 }
 
 /// `Permission check failed (/storage/fast, Datastore.AllocateSpace)` names what is missing where.
@@ -151,6 +167,15 @@ mod tests {
             "VM.Config.Disk or VM.Config.CDROM on /vms/1",
         );
         check(401, "authentication failure", "`api_token`");
+        check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
+        check(500, "download failed: 404", "Correct `url`");
+    }
+
+    #[test]
+    fn what_was_late_names_its_limit() {
+        let error = Error::Deadline { what: "the task X".to_owned() };
+        let text = pve_within("create VM 120", &error, "It exists.", "timeouts.create").to_string();
+        assert!(text.contains("The time for the task X is over.\n\nIt exists.\n\nRaise `timeouts.create`"), "{text}");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Endpoints: `/nodes/{node}/storage/{storage}/download-url`, `…/upload`, `…/content`. Odd about them: an upload overwrites
 //! without a question, a download refuses to, and no answer names the volume, which follows from storage and file name.
 
-use std::path::PathBuf;
+mod source;
+
 use std::time::Duration;
 
-use pve::{Class, Client, Content, Download, Error, NodeName, Source, Upload, VolumeId};
+use pve::{Class, Client, Content, Download, Error, NodeName, Upload, VolumeId};
 use tf::check::{at_least, one_of};
 use tf::{
     Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, computed,
@@ -35,13 +36,14 @@ pub(crate) struct Image {
     timeout_s: Attr<i64>,
     volume_id: Attr<String>,
     size: Attr<i64>,
+    drift: Attr<Vec<String>>,
 }
 
 impl Model for Image {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, node, storage, content, file_name, url, checksum, source_file, verify_certificates, timeout_s, volume_id, size,
+            id, node, storage, content, file_name, url, checksum, source_file, verify_certificates, timeout_s, volume_id, size, drift,
         } = self;
         vec![
             computed("id", id, "`<node>/<volume>`.").keep(),
@@ -59,11 +61,12 @@ impl Model for Image {
                 .check(checksum_form)
                 .first_boot()
                 .replaces(),
-            optional_computed("source_file", source_file, "File on this computer to upload, instead of `url`.").first_boot().replaces(),
+            optional_computed("source_file", source_file, "File on this computer to upload, instead of `url`. When its content changes, the next apply uploads it again, over the file on the storage.").first_boot().replaces(),
             optional("verify_certificates", verify_certificates, "Whether the node checks the certificate of the `url`'s server. Default: `true`.").default(true),
             optional("timeout_s", timeout_s, "Seconds to wait for the image. Default: 3600.").check(at_least(1)).default(3600),
             computed("volume_id", volume_id, "The image for `image` of a `groundwork_vm`, such as `local:import/debian-13.qcow2`.").keep(),
             computed("size", size, "Size of the file in bytes.").keep(),
+            computed("drift", drift, "How `source_file` differs from what was uploaded. The next apply uploads it again.").keep(),
         ]
     }
 }
@@ -74,7 +77,8 @@ impl Resource for ImageResource {
 
     const NAME: &'static str = "image";
     const DOC: &'static str = "A disk image or CD on a storage of a node: downloaded by the node itself, or uploaded from here. \
-        `url` and `checksum` belong to the creation: the file that is there is not hashed again.";
+        `url` and `checksum` belong to the creation: the file that is there is not hashed again. A `source_file` is hashed at every refresh.\n\n\
+        VMs are copies: a new image in place of an old one never replaces them.";
 
     fn validate(&self, m: &Image) -> Diagnostics {
         let mut found = Diagnostics::new();
@@ -101,9 +105,21 @@ impl Resource for ImageResource {
     }
 
     fn plan(&self, prior: Option<&Image>, config: &Image, m: &mut Image, _notes: &mut PlanNotes) {
+        if let (Some(storage), Some(content), Some(name)) = (m.storage.text(), m.content.text(), m.file_name.text()) {
+            let volume = format!("{storage}:{content}/{name}");
+            if m.volume_id.text() != Some(&volume) {
+                m.volume_id.set(volume);
+            }
+        }
         if prior.is_some() {
+            // What was uploaded will be what is there. This line is what makes a changed file a change of the plan.
+            if m.drift.get().is_some_and(|lines| !lines.is_empty()) {
+                m.drift.set(Vec::new());
+                m.size = Attr::Unknown;
+            }
             return;
         }
+        m.drift.set(Vec::new());
         let given = [&config.url, &config.checksum, &config.source_file];
         let planned = [&mut m.url, &mut m.checksum, &mut m.source_file];
         for (_, planned) in given.into_iter().zip(planned).filter(|(given, _)| given.is_null()) {
@@ -113,25 +129,27 @@ impl Resource for ImageResource {
 
     async fn create(&self, cx: &Cx, m: &mut Image) -> Result<(), Diagnostics> {
         let (node, volume) = place(m)?;
-        let limit =
-            Duration::from_secs(m.timeout_s.get().and_then(|seconds| u64::try_from(*seconds).ok()).unwrap_or(3600));
-        let client = cx.pve()?.within(cx.deadline(limit), &cx.stop);
+        let client = cx.pve()?.within(cx.deadline(limit(m)), &cx.stop);
         let act = format!("create image {volume} on node {node}");
         let failed = |error: Error| failed(&act, &volume, &error);
+        may_hold(&client, &node, &volume, (content(m), &act)).await?;
         let there = client.storages(&node).find(&volume, content(m)).await.map_err(failed)?;
         let brought = match (&there, m.url.text()) {
             (_, Some(url)) => download(&client, &node, &volume, m, url).await,
             (Some(other), None) if !same_size(m, other).await => return Err(taken(&act, &volume).into()),
-            (_, None) => upload(&client, &node, &volume, m).await,
+            (_, None) => upload(cx, &client, &node, m).await,
         };
         match brought {
             Ok(()) => record(m, &node, &volume),
             // What was not there before is ours, whole or in part.
             Err(error) if there.is_none() && may_be_there(cx, (&node, &volume), m, &error).await => {
                 record(m, &node, &volume);
-                return Err(blamed(explain::pve_holding(&act, &error, TAINTED), &volume, &error).into());
+                return Err(blamed(explain::pve_within(&act, &error, TAINTED, LIMIT), &volume, &error).into());
             }
-            Err(error) => return Err(failed(error).into()),
+            Err(error) => {
+                let holds = if there.is_none() { NOTHING } else { UNTOUCHED };
+                return Err(blamed(explain::pve_within(&act, &error, holds, LIMIT), &volume, &error).into());
+            }
         }
         Ok(())
     }
@@ -141,13 +159,21 @@ impl Resource for ImageResource {
         let found = cx.pve()?.storages(&node).find(&volume, content(m)).await;
         let found = found.map_err(|error| failed(&format!("read image {volume} on node {node}"), &volume, &error))?;
         let Some(found) = found else { return Ok(Presence::Gone) };
+        m.drift.set(source::drift(cx, m.source_file.text(), &volume).await);
         m.volume_id.set(volume.to_string());
         m.size.set(i64::try_from(found.size).unwrap_or(i64::MAX));
         Ok(Presence::Here)
     }
 
-    async fn update(&self, _cx: &Cx, _prior: &Image, _m: &mut Image) -> Result<(), Diagnostics> {
-        Ok(())
+    async fn update(&self, cx: &Cx, prior: &Image, m: &mut Image) -> Result<(), Diagnostics> {
+        if prior.drift.get().is_none_or(Vec::is_empty) {
+            return Ok(());
+        }
+        let (node, volume) = place(m)?;
+        let client = cx.pve()?.within(cx.deadline(limit(m)), &cx.stop);
+        let act = format!("upload image {volume} to node {node} again");
+        let sent = upload(cx, &client, &node, m).await;
+        sent.map_err(|error| blamed(explain::pve_within(&act, &error, EARLIER, LIMIT), &volume, &error).into())
     }
 
     async fn delete(&self, cx: &Cx, m: &Image) -> Result<(), Diagnostics> {
@@ -198,6 +224,10 @@ fn place(m: &Image) -> Result<(NodeName, VolumeId), Diagnostic> {
     Ok((node, VolumeId::new(m.storage.need()?.as_str(), format!("{}/{}", content(m), m.file_name.need()?))))
 }
 
+fn limit(m: &Image) -> Duration {
+    Duration::from_secs(m.timeout_s.get().and_then(|seconds| u64::try_from(*seconds).ok()).unwrap_or(3600))
+}
+
 fn record(m: &mut Image, node: &NodeName, volume: &VolumeId) {
     m.id.set(format!("{node}/{volume}"));
     m.volume_id.set(volume.to_string());
@@ -230,11 +260,42 @@ async fn download(client: &Client, node: &NodeName, volume: &VolumeId, m: &Image
     client.wait(&upid).await.map(|_| ())
 }
 
-async fn upload(client: &Client, node: &NodeName, volume: &VolumeId, m: &Image) -> Result<(), Error> {
-    let source = Source::File(PathBuf::from(m.source_file.or("")));
-    let wanted = Upload { content: kind(m), file_name: m.file_name.or(""), source, checksum: sum(m) };
-    let upid = client.storages(node).upload(volume.storage(), &wanted).await?;
-    client.wait(&upid).await.map(|_| ())
+/// Sends the file, has the server check that it came whole, and remembers what it was.
+async fn upload(cx: &Cx, client: &Client, node: &NodeName, m: &Image) -> Result<(), Error> {
+    let own = source::sum(m.source_file.or("").into()).await?;
+    let checksum = sum(m).or_else(|| Some(("sha256".to_owned(), own.clone())));
+    let source = pve::Source::File(m.source_file.or("").into());
+    let wanted = Upload { content: kind(m), file_name: m.file_name.or(""), source, checksum };
+    let upid = client.storages(node).upload(&m.storage.or(""), &wanted).await?;
+    client.wait(&upid).await?;
+    source::remember(cx, &own);
+    Ok(())
+}
+
+/// Looks before anything is sent whether the storage may hold such files at all.
+async fn may_hold(
+    client: &Client,
+    node: &NodeName,
+    volume: &VolumeId,
+    (content, act): (&str, &str),
+) -> Result<(), Diagnostics> {
+    let all = client.storages(node).list().await.map_err(|error| failed(act, volume, &error))?;
+    let Some(storage) = all.iter().find(|storage| storage.storage == volume.storage()) else { return Ok(()) };
+    if storage.holds(content) {
+        return Ok(());
+    }
+    let fitting: Vec<&str> =
+        all.iter().filter(|other| other.holds(content)).map(|other| other.storage.as_str()).collect();
+    let others = match fitting.as_slice() {
+        [] => "No storage of the node that the API token may see does.".to_owned(),
+        some => format!("These do: {}.", some.join(", ")),
+    };
+    Err(Diagnostic::error(format!("Cannot {act}"))
+        .happened(format!("Storage {} does not hold content `{content}`. {others}", storage.storage))
+        .holds(NOTHING)
+        .next(format!("Set `storage` to one that does, or add `{content}` to that storage's content types."))
+        .at("storage")
+        .into())
 }
 
 /// A file of the right size is what an interrupted upload left, and is sent again; another one is somebody's.
@@ -276,6 +337,7 @@ fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnosti
         _ if said.contains("download failed") => Some("url".into()),
         _ if said.contains("does not support") || said.contains("content-type") => Some("storage".into()),
         _ if matches!(error, Error::File { .. }) => Some("source_file".into()),
+        _ if matches!(error, Error::Deadline { .. }) => Some("timeout_s".into()),
         _ => None,
     };
     match at {
@@ -312,9 +374,14 @@ fn checksum_form(text: &str) -> Result<(), String> {
     }
 }
 
+/// The attribute that gives the time.
+const LIMIT: &str = "timeout_s";
 const DELETE: Duration = Duration::from_secs(300);
 const CALM: Duration = Duration::from_secs(20);
 const TAINTED: &str = "The file may be there in part or still be on its way. It is recorded in the state as tainted: the next apply replaces it.";
+const NOTHING: &str = "Nothing was kept on the storage and nothing was recorded in the state.";
+const UNTOUCHED: &str = "The file that was there before was kept, and nothing was recorded in the state.";
+const EARLIER: &str = "The storage has the file that was uploaded before, or the new one; the next plan shows which.";
 
 #[cfg(test)]
 mod tests {
@@ -342,6 +409,24 @@ mod tests {
         check(|m| m.checksum = Attr::Null, Some("checksum"));
         check(|m| m.file_name.set("debian.img"), Some("file_name"));
         check(|m| m.url = Attr::Unknown, None);
+    }
+
+    #[test]
+    fn a_plan_knows_the_volume_and_turns_a_changed_file_into_an_upload() {
+        let config = Image {
+            storage: "local".into(),
+            content: "import".into(),
+            file_name: "d.qcow2".into(),
+            source_file: "./d.qcow2".into(),
+            ..Image::default()
+        };
+        let mut m = Image { volume_id: Attr::Unknown, drift: Attr::Unknown, ..config.clone() };
+        ImageResource.plan(None, &config, &mut m, &mut PlanNotes::new(true));
+        assert_eq!(m.volume_id.text(), Some("local:import/d.qcow2"));
+        let prior = Image { drift: vec!["source_file: changed".to_owned()].into(), size: 7.into(), ..m };
+        let mut again = prior.clone();
+        ImageResource.plan(Some(&prior), &config, &mut again, &mut PlanNotes::new(false));
+        assert_eq!((again.drift, again.size), (Vec::new().into(), Attr::Unknown));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl Resource for VmResource {
         m.current_node.set(found.node.to_string());
         fill::fill(m, &found.settings);
         power(cx, m, &found).await?;
+        addresses(cx, m, &found).await?;
         Ok(Presence::Here)
     }
 
@@ -127,6 +128,15 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
     let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
     let status = status.map_err(|error| explain::pve(&format!("read VM {}", found.vmid), &error))?;
     m.started.set(status.is_running());
+    Ok(())
+}
+
+/// A machine that had told no address yet may have one now.
+async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
+    let none = m.addresses.get().is_some_and(Vec::is_empty);
+    if none && m.guest_agent.is_true() && m.started.is_true() {
+        m.addresses.set(finish::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await);
+    }
     Ok(())
 }
 

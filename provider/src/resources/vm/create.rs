@@ -12,7 +12,7 @@ use super::config;
 use super::finish::{self, Begun};
 use super::locate::{self, Found};
 use super::model::{CloudInit, Vm};
-use super::site::{CREATE, Site, limit};
+use super::site::{CREATE, Limit, Site};
 use super::{marker, probe};
 use crate::context::Cx;
 
@@ -20,7 +20,7 @@ use crate::context::Cx;
 pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
     let (name, node) = (m.name.need()?.clone(), node(m)?);
     let what = m.vmid.get().map_or_else(|| name.clone(), i64::to_string);
-    let limit = limit(m.timeouts.get().map(|timeouts| &timeouts.create), CREATE);
+    let limit = Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), CREATE);
     let site = Site::new(cx, format!("create VM {what} on node {node}"), limit, UNFINISHED)?;
     let Some(_claim) = Claim::take(&name) else { return Err(exists(&site, &name, None).into()) };
     let found = unfinished(&site, m, &name).await?;

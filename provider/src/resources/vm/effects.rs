@@ -11,6 +11,8 @@ use super::model::Vm;
 enum How {
     Live,
     Reboot,
+    /// Somebody moved the VM there.
+    Moved,
     /// Creation-only: written down, without any effect.
     Recorded,
     Starts,
@@ -36,6 +38,7 @@ fn line(prior: &Vm, m: &Vm, replacing: &[Path], (path, old, new): (&Path, &Value
         match how {
             How::Silent => return None,
             How::Live => "live".to_owned(),
+            How::Moved => "the machine is there already".to_owned(),
             How::Starts => "starts the machine".to_owned(),
             How::Stops => "shuts the machine down".to_owned(),
             How::Recorded => "recorded; used at creation only".to_owned(),
@@ -72,7 +75,8 @@ fn how(path: &Path, new: &Value) -> How {
     let parts: Vec<String> = path.steps().iter().map(step).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
-        ["name" | "description" | "tags" | "on_boot" | "node", ..] => How::Live,
+        ["name" | "description" | "tags" | "on_boot", ..] => How::Live,
+        ["node"] => How::Moved,
         ["cores" | "sockets" | "cpu_type" | "memory_mib" | "guest_agent" | "serial_console", ..] => How::Reboot,
         ["started", ..] if *new == Value::Bool(true) => How::Starts,
         ["started", ..] => How::Stops,
@@ -115,6 +119,7 @@ fn plain(path: &Path) -> String {
 
 fn shown(old: &Value, new: &Value) -> String {
     match (text(old), text(new)) {
+        (_, Some(new)) if new.is_empty() => "is emptied".to_owned(),
         (Some(old), Some(new)) => format!("{old} -> {new}"),
         (None, Some(new)) => new,
         (Some(old), None) if new.is_null() => format!("{old} goes"),
@@ -174,6 +179,8 @@ mod tests {
         );
         check(|m| m.started.set(false), &["started: true -> false: shuts the machine down"]);
         check(|m| m.name.set("web"), &["name: web: live"]);
+        check(|m| m.description.set(""), &["description: is emptied: live"]);
+        check(|m| m.node.set("pve2"), &["node: pve2: the machine is there already"]);
         let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disks.get_mut().unwrap().values_mut().for_each(change);
         check(|m| disk(m, |disk| disk.size_gib.set(5)), &["disks.scsi0.size_gib: 4 -> 5: live"]);
         check(
@@ -189,9 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn what_replaces_says_so() {
+    fn what_replaces_says_so_and_a_new_image_does_not() {
         let mut m = vm();
-        m.image = tf::Attr::Known("local:import/x.qcow2".to_owned());
-        assert_eq!(lines(&vm(), &m, &["image".into()]), ["image: local:import/x.qcow2: replaces the machine"]);
+        m.agent = tf::Attr::Known(super::super::model::Agent::default());
+        assert_eq!(lines(&vm(), &m, &["agent".into()]), ["agent: is added: replaces the machine"]);
+        check(
+            |m| m.image.set("local:import/x.qcow2"),
+            &["image: local:import/x.qcow2: recorded; used at creation only"],
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pve::{Error, NodeName, Settings, Vm as Machine, Vmid};
-use tf::{Diagnostics, Path};
+use tf::{Diagnostic, Diagnostics, Path};
 
 use super::config::{self, Seen};
 use super::create::recorded_addresses;
@@ -15,7 +15,6 @@ use super::seeding;
 use super::site::Site;
 use super::{disks, probe};
 use crate::agents::{Endpoint, Error as AgentError};
-use crate::explain;
 
 /// When the creation was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +49,12 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
         site.cx.progress(&format!("VM {} starts; waiting for its agent at {address}", found.vmid));
         let progress = |line: &str| site.cx.progress(line);
         let ended = site.cx.agents.enrol(&address, &pending, &site.wait(&progress)).await;
-        keep(m, &ended.map_err(|error| explain::agent(&format!("enrol the agent of VM {}", found.vmid), &error))?);
+        keep(m, &ended.map_err(|error| site.not_enrolled(found.vmid, &error))?);
     }
     if m.endpoint.is_known()
         && let Some(attached) = attached
     {
-        seeding::remove(site, m, &place, &attached).await?;
+        seeding::remove(site, m, &place, (&attached, site.holds)).await?;
     }
     // A run that was cut off after it ejected the seed, or before it attached one, left an image behind.
     if m.endpoint.is_known() && begun == Begun::Earlier {
@@ -150,6 +149,9 @@ async fn addresses(site: &Site<'_>, m: &mut Vm, place: &Place, now: &Settings) -
     let mut all: Vec<String> = statics.iter().map(|(_, address)| address.to_string()).collect();
     if all.is_empty() && m.guest_agent.is_true() && m.started.is_true() {
         all = told(site, m, place, now).await?;
+        if all.is_empty() && m.agent.is_null() {
+            site.cx.warn(silent(m));
+        }
     }
     m.addresses.set(all);
     Ok(())
@@ -157,21 +159,33 @@ async fn addresses(site: &Site<'_>, m: &mut Vm, place: &Place, now: &Settings) -
 
 /// Addresses of the VM's own cards from its guest agent, once it has any. An image without the agent costs a warning.
 async fn told(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<Vec<String>, Diagnostics> {
-    let macs: Vec<String> = disks::card_slots(now)
-        .iter()
-        .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
-        .collect();
     let patience = tokio::time::Instant::now() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
     loop {
-        let said = machine(site, place).agent_interfaces().await.unwrap_or_default();
-        let own = said.iter().filter(|card| card.mac.as_deref().is_some_and(|mac| macs.contains(&mac.to_lowercase())));
-        let all: Vec<String> =
-            own.flat_map(pve::AgentInterface::addresses).filter(usable).map(|ip| ip.to_string()).collect();
+        let all = asked(&machine(site, place), now).await;
         if !all.is_empty() || tokio::time::Instant::now() > patience {
             return Ok(all);
         }
         site.pause(Duration::from_secs(2), "the guest agent's first answer").await?;
     }
+}
+
+/// What the guest agent says at this moment; nothing while it does not answer.
+pub(super) async fn asked(machine: &Machine<'_>, now: &Settings) -> Vec<String> {
+    let macs: Vec<String> = disks::card_slots(now)
+        .iter()
+        .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
+        .collect();
+    let said = machine.agent_interfaces().await.unwrap_or_default();
+    let own = said.iter().filter(|card| card.mac.as_deref().is_some_and(|mac| macs.contains(&mac.to_lowercase())));
+    own.flat_map(pve::AgentInterface::addresses).filter(usable).map(|ip| ip.to_string()).collect()
+}
+
+fn silent(m: &Vm) -> Diagnostic {
+    Diagnostic::warning(format!("VM {} has told no address", m.name.or("")))
+        .happened("Its guest agent did not answer in time, or knew no address of the VM's own cards.")
+        .holds("The VM runs; `addresses` is empty until a later refresh finds some.")
+        .next("See that the image carries qemu-guest-agent and gets an address, or set `guest_agent = false`.")
+        .at("guest_agent")
 }
 
 fn usable(address: &IpAddr) -> bool {

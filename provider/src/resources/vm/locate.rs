@@ -53,11 +53,13 @@ pub(super) async fn look_for(cx: &Cx, m: &Vm) -> Result<Look, Diagnostics> {
         }
         return Ok(Look::Gone);
     };
-    let other = |uuid: &String| Seen(&found.settings).uuid().is_some_and(|own| own != uuid.to_ascii_lowercase());
+    // Proxmox VE gives every VM a UUID: one without is not the one that we gave ours.
+    let other = |uuid: &String| Seen(&found.settings).uuid().is_none_or(|own| own != uuid.to_ascii_lowercase());
     if m.uuid.get().is_some_and(other) {
         cx.warn(
             Diagnostic::warning(format!("VM {vmid} is another machine now"))
                 .happened(format!("The VM that Terraform knows is gone, and one with another SMBIOS UUID has its number on node {}.", found.node))
+                .holds("That machine was not touched.")
                 .next("If that is your machine, import it; otherwise the next apply makes a new one, and `vmid` needs another number."),
         );
         return Ok(Look::Gone);

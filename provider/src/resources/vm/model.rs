@@ -97,13 +97,13 @@ fn identity<'a>(
 
 fn sources<'a>(image: &'a mut Attr<String>, clone: &'a mut Attr<Clone>) -> [Row<'a>; 2] {
     [
-        optional_computed("image", image, "Volume to copy the first disk from: a `groundwork_image`'s `volume_id`, or any volume with content `import`. The first disk is the lowest of `scsi`, then `virtio`, then `sata`.")
-            .replaces()
+        optional_computed("image", image, "Volume to copy the first disk from: a `groundwork_image`'s `volume_id`, or any volume with content `import`. The first disk is the lowest of `scsi`, then `virtio`, then `sata`. Used at creation only: a new image never replaces a machine.")
             .first_boot()
+            .keep()
             .check(checks::volume),
-        optional_computed("clone", clone, "VM or template to copy. Without `image` and `clone`, the VM starts with empty disks.")
-            .replaces()
-            .first_boot(),
+        optional_computed("clone", clone, "VM or template to copy. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
+            .first_boot()
+            .keep(),
     ]
 }
 

@@ -50,9 +50,15 @@ pub(super) async fn attach(
     let volume = VolumeId::new(storage.as_str(), format!("iso/{file_name}"));
     let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
     let storages = site.client.storages(&place.0);
-    let failed = |error: pve::Error| site.failed(m, &error, "The VM exists, without its seed image.");
+    let failed = |error: pve::Error| site.failed(m, &error, site.holds);
     let upid = storages.upload(&storage, &upload).await.map_err(failed)?;
-    site.client.wait(&upid).await.map_err(failed)?;
+    if let Err(error) = site.client.wait(&upid).await {
+        // What came in later would be found by nobody, and holds a secret.
+        if matches!(error, pve::Error::Deadline { .. }) {
+            site.calm().stop(&upid).await;
+        }
+        return Err(failed(error).into());
+    }
     let slot = before.as_ref().map_or_else(|| slot(m, now), |seed| seed.slot.clone());
     let params = Params::new().with(&slot, format!("{volume},media=cdrom"));
     // Two drives with the same label would confuse cloud-init.
@@ -66,9 +72,14 @@ pub(super) async fn attach(
     Ok((Attached { slot, volume }, pending))
 }
 
-/// Ejects the seed and deletes its image: it would keep the VM from moving, and it held a secret.
-pub(super) async fn remove(site: &Site<'_>, m: &Vm, place: &Place, seed: &Attached) -> Result<(), Diagnostics> {
-    let failed = |error: pve::Error| site.failed(m, &error, "The machine is ready; its seed image is still there.");
+/// Ejects the seed and deletes its image: it would keep the VM from moving, and it held a secret. `holds` is said if it fails.
+pub(super) async fn remove(
+    site: &Site<'_>,
+    m: &Vm,
+    place: &Place,
+    (seed, holds): (&Attached, &str),
+) -> Result<(), Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, holds);
     let machine = machine(site, place);
     let empty = Params::new().with(&seed.slot, "none,media=cdrom");
     machine.configure(&empty, &[], None).done().await.map_err(failed)?;
@@ -136,9 +147,13 @@ fn seed(
     Ok((seed, Some(pending)))
 }
 
-/// The cards that are named, with the hardware addresses they really have.
+/// The cards that are named, or else all, for DHCP; with the hardware addresses they really have. Names of interfaces
+/// would not do: not every renderer of cloud-init understands a pattern of them.
 fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
-    let named = cloud_init.network.get().into_iter().flatten();
+    let mut named = cloud_init.network.cloned().unwrap_or_default();
+    if named.is_empty() {
+        named = disks::card_slots(now).into_iter().map(|slot| (slot, Addresses::default())).collect();
+    }
     let card = |(slot, given): (&String, &Addresses)| {
         let mac = pve::Net::parse(now.written(slot)?).mac()?.to_owned();
         let present = |attrs: [&tf::Attr<String>; 2]| attrs.into_iter().filter_map(tf::Attr::cloned).collect();
@@ -151,7 +166,7 @@ fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
             search: given.search.or(Vec::new()),
         })
     };
-    let mut all: Vec<Interface> = named.filter_map(card).collect();
+    let mut all: Vec<Interface> = named.iter().filter_map(card).collect();
     all.sort_by_key(|interface| disks::number(&interface.name));
     all
 }
@@ -161,7 +176,7 @@ async fn storage(site: &Site<'_>, m: &Vm, (node, _): &Place) -> Result<String, D
     if let Some(named) = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text()) {
         return Ok(named.to_owned());
     }
-    let failed = |error: pve::Error| site.failed(m, &error, "The VM exists, without its seed image.");
+    let failed = |error: pve::Error| site.failed(m, &error, site.holds);
     let all = site.client.storages(node).list().await.map_err(failed)?;
     let usable = all.iter().filter(|storage| storage.active && storage.holds("iso"));
     let chosen = usable.min_by_key(|storage| (storage.storage != "local", storage.shared));
@@ -170,7 +185,7 @@ async fn storage(site: &Site<'_>, m: &Vm, (node, _): &Place) -> Result<String, D
             "Allow content `iso` on a storage of node {node}, and Datastore.AllocateTemplate on it to the API token."
         );
         let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
-        site.error(said).holds("The VM exists, without its seed image.").next(cure).at("cloud_init").into()
+        site.error(said).holds(site.holds).next(cure).at("cloud_init").into()
     })
 }
 
@@ -217,6 +232,18 @@ mod tests {
         assert_eq!((seed.slot.as_str(), generation(&seed.volume)), ("scsi30", 3));
         assert!(is_proxmox_seed(&now, "ide2") && !is_proxmox_seed(&now, "ide0"));
         assert_eq!(attached(&settings(&[("ide2", "none,media=cdrom")])), None);
+    }
+
+    #[test]
+    fn every_card_asks_for_an_address_unless_some_are_named() {
+        let now = settings(&[("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"), ("net1", "e1000=BC:24:11:00:00:02")]);
+        let names = |cloud_init: &CloudInit| interfaces(cloud_init, &now).into_iter().map(|card| (card.name, card.mac));
+        let both = [("net0", "BC:24:11:00:00:01"), ("net1", "BC:24:11:00:00:02")];
+        let both = both.map(|(name, mac)| (name.to_owned(), mac.to_owned()));
+        assert_eq!(names(&CloudInit::default()).collect::<Vec<_>>(), both);
+        let network = std::collections::BTreeMap::from([("net1".to_owned(), Addresses::default())]);
+        let one = CloudInit { network: network.into(), ..CloudInit::default() };
+        assert_eq!(names(&one).collect::<Vec<_>>(), both[1..]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::checks;
 use super::disks;
 use super::model::Vm;
-use crate::agents::Wait;
+use crate::agents::{Error as AgentError, Wait};
 use crate::context::Cx;
 use crate::explain;
 
@@ -21,14 +21,16 @@ pub(super) struct Site<'a> {
     pub(super) deadline: Instant,
     /// `create VM 120 on node pve1`
     act: String,
+    /// Which attribute gives the time.
+    limit: Limit,
     /// What holds if the operation fails half-way.
     pub(super) holds: &'static str,
 }
 
 impl<'a> Site<'a> {
-    pub(super) fn new(cx: &'a Cx, act: String, limit: Duration, holds: &'static str) -> Result<Self, Diagnostic> {
-        let deadline = cx.deadline(limit);
-        Ok(Self { cx, client: cx.pve()?.within(deadline, &cx.stop), deadline, act, holds })
+    pub(super) fn new(cx: &'a Cx, act: String, limit: Limit, holds: &'static str) -> Result<Self, Diagnostic> {
+        let deadline = cx.deadline(limit.time);
+        Ok(Self { cx, client: cx.pve()?.within(deadline, &cx.stop), deadline, act, limit, holds })
     }
 
     /// A client for cleaning up and looking around after a failure or a stop.
@@ -38,8 +40,19 @@ impl<'a> Site<'a> {
 
     /// The diagnostic of a failure, with what holds now and the attribute whose editing is the cure.
     pub(super) fn failed(&self, m: &Vm, error: &Error, holds: &str) -> Diagnostic {
-        let diagnostic = explain::pve_holding(&self.act, error, holds);
-        match blamed(m, error) {
+        let diagnostic = explain::pve_within(&self.act, error, holds, &self.limit.name());
+        let late = || self.limit.path().filter(|_| matches!(error, Error::Deadline { .. }));
+        match blamed(m, error).or_else(late) {
+            Some(path) => diagnostic.at(path),
+            None => diagnostic,
+        }
+    }
+
+    /// The diagnostic of an enrolment that failed.
+    pub(super) fn not_enrolled(&self, vmid: Vmid, error: &AgentError) -> Diagnostic {
+        let act = format!("enrol the agent of VM {vmid}");
+        let diagnostic = explain::enrolment(&act, error, self.holds, &self.limit.name());
+        match self.limit.path().filter(|_| matches!(error, AgentError::Deadline { .. })) {
             Some(path) => diagnostic.at(path),
             None => diagnostic,
         }
@@ -59,14 +72,14 @@ impl<'a> Site<'a> {
     pub(super) async fn pause(&self, pause: Duration, what: &str) -> Result<(), Diagnostics> {
         let wake = Instant::now() + pause;
         if wake > self.deadline {
-            return Err(self
-                .error(format!("The time for {what} is over."))
-                .next("Raise the limit in `timeouts`, and apply again.")
-                .into());
+            let late = Error::Deadline { what: what.to_owned() };
+            return Err(self.failed(&Vm::default(), &late, self.holds).into());
         }
         // Both arms are cancel-safe: a token and a timer.
         tokio::select! {
-            () = self.cx.stop.cancelled() => Err(self.error("It was stopped on request.").next("Apply again.").into()),
+            () = self.cx.stop.cancelled() => {
+                Err(self.error("It was stopped on request.").holds(self.holds).next("Apply again.").into())
+            }
             () = tokio::time::sleep_until(wake) => Ok(()),
         }
     }
@@ -91,9 +104,29 @@ impl<'a> Site<'a> {
     }
 }
 
-/// The time an attribute of `timeouts` gives.
-pub(super) fn limit(attr: Option<&Attr<String>>, default: Duration) -> Duration {
-    attr.and_then(|attr| attr.text()).and_then(checks::seconds).unwrap_or(default)
+/// The time for an operation, and the attribute of `timeouts` that gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    attribute: &'static str,
+    time: Duration,
+    /// Whether the configuration has it, so that its line can be shown.
+    given: bool,
+}
+
+impl Limit {
+    /// `attr` is the attribute of that name.
+    pub(super) fn of(attribute: &'static str, attr: Option<&Attr<String>>, default: Duration) -> Self {
+        let given = attr.and_then(|attr| attr.text()).and_then(checks::seconds);
+        Self { attribute, time: given.unwrap_or(default), given: given.is_some() }
+    }
+
+    fn name(self) -> String {
+        format!("timeouts.{}", self.attribute)
+    }
+
+    fn path(self) -> Option<Path> {
+        self.given.then(|| Path::from("timeouts").name(self.attribute))
+    }
 }
 
 /// The attribute that the server's words are about.

@@ -11,7 +11,7 @@ use super::finish::{self, Begun, Place, grown, is_running, machine, read};
 use super::locate;
 use super::marker;
 use super::model::Vm;
-use super::site::{Site, UPDATE, limit};
+use super::site::{Limit, Site, UPDATE};
 use crate::context::Cx;
 
 /// Makes the VM what the model says.
@@ -22,7 +22,7 @@ pub(super) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagno
             .next("Plan again.");
         return Err(gone.into());
     };
-    let limit = limit(m.timeouts.get().map(|timeouts| &timeouts.update), UPDATE);
+    let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), UPDATE);
     let site = Site::new(cx, format!("change VM {} on node {}", found.vmid, found.node), limit, PARTLY)?;
     if marker::is_in(found.settings.written("description").unwrap_or_default(), prior.name.text().unwrap_or_default()) {
         return finish::finish(&site, m, found, Begun::Earlier).await;
