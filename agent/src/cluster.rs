@@ -10,6 +10,7 @@ mod evidence;
 mod init;
 mod join;
 mod kube;
+mod kubelet;
 mod members;
 mod nodes;
 mod output;

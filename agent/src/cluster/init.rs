@@ -4,7 +4,7 @@ use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, Kube, failed, failure, refused};
 use super::output::are_leftovers;
-use super::{cleanup, nodes, output};
+use super::{cleanup, kubelet, nodes, output};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -78,9 +78,12 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
     let since = Instant::now();
     // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
     let work = ["init", "--config", FILE, "--skip-token-print"];
+    let began = kube.host().now();
     let said = kube.kubeadm("init", &work, INIT).await?;
     if said.code != Some(0) {
-        return Err(refused("init", &Command::new(super::kube::KUBEADM, work), &said));
+        let mut failure = refused("init", &Command::new(super::kube::KUBEADM, work), &said);
+        failure.message = kubelet::and_its_complaints(kube, failure.message, began).await;
+        return Err(failure);
     }
     kube.made("init", "kubeadm init", "this machine becomes the first control plane", since);
     Ok(())

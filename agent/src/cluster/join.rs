@@ -6,7 +6,7 @@
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{CA, KUBEADM, KUBELET, Kube, failed, failure, refused};
-use super::{cleanup, nodes, output, status};
+use super::{cleanup, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -62,7 +62,7 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
         return Ok(true);
     }
     if attempt.is_some() {
-        cleanup::undo(kube, "join", "the cluster no longer knows this node").await?;
+        cleanup::undo(kube, "join", "the cluster does not know this node").await?;
         return Ok(false);
     }
     Err(failure(
@@ -106,7 +106,7 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
     let until = Instant::now() + STILL_READY;
     loop {
         kube.may_go_on("join")?;
-        let since = Instant::now();
+        let (since, began) = (Instant::now(), kube.host().now());
         let said = kube.kubeadm("join", &work, JOIN).await?;
         if said.code == Some(0) {
             kube.made("join", "kubeadm join", "this machine becomes a worker", since);
@@ -114,7 +114,9 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
         }
         let waits = output::name_still_ready(&format!("{}{}", said.stdout, said.stderr));
         if !waits || Instant::now() > until {
-            return Err(refused("join", &Command::new(KUBEADM, work), &said));
+            let mut failure = refused("join", &Command::new(KUBEADM, work), &said);
+            failure.message = kubelet::and_its_complaints(kube, failure.message, began).await;
+            return Err(failure);
         }
         kube.cx
             .output("join", "the node of that name still counts as ready: waiting for the API server to see it gone");

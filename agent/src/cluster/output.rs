@@ -40,6 +40,8 @@ pub(super) fn reasons(stderr: &str) -> Vec<String> {
     if let Some(panic) = stderr.lines().find(|line| line.starts_with("panic: ")) {
         return vec![mask(panic)];
     }
+    // What stands before it are the phases and, after a time-out, general advice.
+    let stderr = stderr.find("\nerror execution phase").map_or(stderr, |at| stderr.get(at..).unwrap_or(stderr));
     let told = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
     let mut last: Vec<String> = told.map(mask).collect();
     let reasons = last.split_off(last.len().saturating_sub(3));

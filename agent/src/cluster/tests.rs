@@ -179,6 +179,18 @@ async fn failed_checks_are_told_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_control_plane_that_never_comes_up_is_told_with_the_kubelets_reason() {
+    let mut scene = Scene::new();
+    scene.machine.kubelet_says(include_str!("recorded/kubelet-no-resolv-conf.txt"));
+    let failure = scene.init().await.unwrap_err();
+    assert_eq!(
+        failure.message,
+        "kubeadm ended with exit code 1: error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster; \
+         the kubelet says: open /etc/resolv.conf: no such file or directory"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_leaves_a_clean_machine_and_the_rules_of_others() {
     let mut scene = Scene::new();
     scene.init().await.unwrap();

@@ -26,6 +26,8 @@ struct Inner {
     nodes: Vec<String>,
     api_down: bool,
     runtime_down: bool,
+    /// What the kubelet complains about; with a complaint the control plane never comes up.
+    journal: String,
     configuration: String,
     rules: String,
 }
@@ -83,6 +85,10 @@ impl Machine {
 
     pub(super) fn runtime_down(&self) {
         self.inner().runtime_down = true;
+    }
+
+    pub(super) fn kubelet_says(&self, journal: &str) {
+        self.inner().journal = journal.to_owned();
     }
 
     pub(super) fn forget_node(&self, name: &str) {
@@ -143,6 +149,7 @@ impl Machine {
                 said("")
             }
             ("systemctl", _) => said(""),
+            ("journalctl", _) => said(&self.inner().journal),
             _ => panic!("nobody imitates {command}"),
         }
     }
@@ -166,6 +173,9 @@ impl Machine {
 
     fn write(&self, files: &[&str], node: &str, printed: &str) -> Output {
         let mut inner = self.inner();
+        if !inner.journal.is_empty() {
+            return failed(include_str!("../recorded/init-control-plane-timeout.txt"));
+        }
         for (at, path) in files.iter().enumerate() {
             if inner.dies_after == Some(at) {
                 return Output { code: None, ..Output::default() };

@@ -1,0 +1,100 @@
+//! What the kubelet complains about, read from its journal.
+//!
+//! kubeadm waits for the kubelet and knows nothing of it: after minutes it says that it has waited. Why no pod was started stands in
+//! the kubelet's journal only, between hundreds of lines that are consequences. Source: journals of kubelet v1.22 and v1.28.
+
+use super::kube::Kube;
+use super::output::mask;
+use crate::host::Command;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Adds to `message` what the kubelet has complained about since `began`; as it was if the journal tells nothing.
+pub(super) async fn and_its_complaints(kube: &Kube<'_>, message: String, began: std::time::SystemTime) -> String {
+    let since = began.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = format!("--since=@{since}");
+    let arguments = ["--unit=kubelet.service", "--output=cat", "--no-pager", "--quiet", "--lines=5000", &since];
+    let ask = Command::new("/usr/bin/journalctl", arguments).timeout(Duration::from_secs(20));
+    // A journal that cannot be read must not hide what kubeadm said.
+    let Ok(said) = kube.host().run(&ask, &|_| {}).await else { return message };
+    let complaints = complaints(&said.stdout);
+    if complaints.is_empty() { message } else { format!("{message}; the kubelet says: {}", complaints.join("; ")) }
+}
+
+/// The two complaints made most often, or the last one; in the order they were first made.
+fn complaints(journal: &str) -> Vec<String> {
+    let mut counted: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (at, error) in journal.lines().filter_map(error).enumerate() {
+        counted.entry(error).or_insert((at, 0)).1 += 1;
+    }
+    let mut found: Vec<(String, (usize, usize))> = counted.into_iter().collect();
+    found.sort_by_key(|(_, (at, times))| (std::cmp::Reverse(*times), *at));
+    if found.first().is_some_and(|(_, (_, times))| *times > 1) {
+        found.retain(|(_, (_, times))| *times > 1);
+        found.truncate(2);
+        found.sort_by_key(|(_, (at, _))| *at);
+        return found.into_iter().map(|(error, _)| error).collect();
+    }
+    found.pop().map(|(error, _)| error).into_iter().collect()
+}
+
+/// The cause in one line of the journal: what stands quoted behind `err=`, or behind `Error:` where the kubelet gives up.
+fn error(line: &str) -> Option<String> {
+    let text = match line.split_once(" err=\"") {
+        Some((_, rest)) => quoted(rest),
+        None => line.strip_prefix("Error: ")?.to_owned(),
+    };
+    let text: String = mask(&text).chars().take(LONGEST).collect();
+    (!text.is_empty() && !CONSEQUENCES.iter().any(|words| line.contains(words))).then_some(text)
+}
+
+/// Up to the closing quotation mark; quotation marks inside carry backslashes.
+fn quoted(rest: &str) -> String {
+    let mut text = String::new();
+    let mut letters = rest.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => break,
+            '\\' => text.extend(letters.next().filter(|escaped| *escaped != '\\')),
+            letter => text.push(letter),
+        }
+    }
+    text
+}
+
+/// What follows from the API server's not being there yet, or says again what another line says with its cause.
+const CONSEQUENCES: [&str; 7] = [
+    "connection refused",
+    "not found",
+    "TLS handshake timeout",
+    "Client.Timeout",
+    "Error syncing pod",
+    "cni plugin not initialized",
+    "oom_score_adj",
+];
+/// Letters of one complaint.
+const LONGEST: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_found_between_its_consequences() {
+        let said = complaints(include_str!("recorded/kubelet-no-resolv-conf.txt"));
+        assert_eq!(said, ["open /etc/resolv.conf: no such file or directory"]);
+    }
+
+    #[test]
+    fn a_kubelet_that_ends_at_once_says_why() {
+        let said = complaints(include_str!("recorded/kubelet-unknown-flag.txt"));
+        assert_eq!(said, ["unknown flag: --nonsense"]);
+    }
+
+    #[test]
+    fn quotes_inside_are_read_and_a_healthy_journal_tells_nothing() {
+        let line = r#"E1121 a.go:1] "Failed" err="failed to \"StartContainer\" for \"etcd\"" pod="x""#;
+        assert_eq!(complaints(line), [r#"failed to "StartContainer" for "etcd""#]);
+        assert!(complaints("I1121 kubelet.go:1] \"Starting kubelet main sync loop\"\n").is_empty());
+    }
+}
