@@ -212,8 +212,16 @@ const FILES: [&str; 7] = [
     "/etc/kubernetes/super-admin.conf",
     "/etc/kubernetes/bootstrap-kubelet.conf",
 ];
-const FOLDERS: [&str; 6] =
-    ["/etc/kubernetes/tmp", "/var/lib/cni", "/run/flannel", "/var/lib/calico", "/run/calico", "/run/cilium"];
+const FOLDERS: [&str; 8] = [
+    "/etc/kubernetes/tmp",
+    "/var/lib/cni",
+    "/run/flannel",
+    "/var/lib/calico",
+    "/run/calico",
+    "/run/cilium",
+    "/var/log/containers",
+    "/var/log/pods",
+];
 /// Emptied: they belong to packages or may be mount points.
 const EMPTIED: [&str; 4] = ["/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet", "/var/lib/etcd"];
 const RESET: Duration = Duration::from_secs(600);
