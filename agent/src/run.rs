@@ -216,7 +216,9 @@ impl RunCx {
 
     /// A program printed a line.
     pub fn output(&self, step: &str, line: &str) {
-        tracing::info!(run_id = %self.tale.id, step, line, "program said");
+        if !line.trim().is_empty() {
+            tracing::info!(run_id = %self.tale.id, step, line, "program said");
+        }
         self.tale.tell(What::Output { step: step.to_owned(), line: line.to_owned() });
     }
 
