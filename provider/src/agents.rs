@@ -14,7 +14,7 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use call::{Kubeconfig, Node, Standing};
+pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;

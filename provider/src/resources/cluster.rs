@@ -81,8 +81,14 @@ impl Resource for ClusterResource {
         cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
-        crew.settle(&members).await?;
-        crew.join(&m.workers.or(std::collections::BTreeMap::new())).await?;
+        let built = async {
+            crew.settle(&members).await?;
+            crew.join(&m.workers.or(std::collections::BTreeMap::new())).await
+        };
+        if let Err(mut failures) = built.await {
+            failures.push(tainted(&name));
+            return Err(failures);
+        }
         remember(cx, m, &first).await
     }
 
@@ -101,6 +107,10 @@ impl Resource for ClusterResource {
         let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
         if status.standing == Standing::Clean {
             return Ok(Presence::Gone);
+        }
+        if status.standing == Standing::Partial {
+            cx.warn(unfinished(&name));
+            return Ok(Presence::Here);
         }
         if !status.api_ready {
             cx.warn(
@@ -160,6 +170,22 @@ impl Resource for ClusterResource {
             refusal("The agent there has no record of a cluster made by this provider.".to_owned()).into()
         })
     }
+}
+
+/// The warning for a control plane in the middle of an operation: nobody can say how the cluster does.
+fn unfinished(name: &str) -> Diagnostic {
+    Diagnostic::warning(format!("Cluster {name} is not finished"))
+        .happened("Something that was begun on its control plane did not come to its end.")
+        .holds("What the state says about its nodes was kept.")
+        .next("Begin it again: apply, or destroy.")
+}
+
+/// The warning for a cluster whose control plane stands while some of its nodes do not: what Terraform makes of that is a surprise.
+fn tainted(name: &str) -> Diagnostic {
+    Diagnostic::warning(format!("Terraform will make cluster {name} anew"))
+        .happened("The control plane is up, but because something after it failed Terraform marks the whole cluster as tainted.")
+        .holds("The next apply resets every machine of the cluster and begins at the beginning.")
+        .next("To keep the cluster and add only what is missing, run `terraform untaint` for this resource before the next apply.")
 }
 
 /// The one control plane, by node name.

@@ -2,7 +2,7 @@
 
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint};
-use crate::agents::{Endpoint, Error, Job, Join, Node, NodeSettings, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Error, Job, Join, Node, NodeSettings, Standing, Wait};
 use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
@@ -25,12 +25,23 @@ pub(super) struct Crew<'a> {
 impl Crew<'_> {
     /// Joins all workers at once; those that are in already lose a moment. Reports every failure.
     pub(super) async fn join(&self, workers: &Members) -> Result<(), Diagnostics> {
-        all(join_all(workers.iter().map(|(name, member)| self.join_one(name, member))).await)?;
+        // Whoever does not answer now is asked again, and named, when joining.
+        let cluster = self.status(self.first).await.unwrap_or_default();
+        let joins = workers.iter().map(|(name, member)| self.join_one(name, member, &cluster));
+        all(join_all(joins).await)?;
         self.settle(workers).await
     }
 
-    async fn join_one(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
+    async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
+        self.cx.agents.connect(machine, Role::Observer).await?.cluster_status().await
+    }
+
+    async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<(), Diagnostic> {
         let endpoint = endpoint(member)?;
+        // No token is minted for a node that needs none.
+        if self.status(&endpoint).await.is_ok_and(|machine| is_in(name, &machine, cluster)) {
+            return Ok(());
+        }
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
         let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
@@ -127,6 +138,13 @@ impl Crew<'_> {
     }
 }
 
+/// Whether a machine is the node of this name in the cluster, by what both say.
+fn is_in(name: &str, machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
+    let ClusterStatus { standing, cluster_id, node_name, .. } = machine;
+    let same = !cluster_id.is_empty() && *cluster_id == cluster.cluster_id && node_name == name;
+    *standing == Standing::Worker && same && cluster.nodes.iter().any(|node| node.name == name)
+}
+
 /// Brings the workers of the state to what the API server has: who is not there is dropped, so that the plan adds it again.
 pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
     let by_name: BTreeMap<_, _> = nodes.iter().map(|node| (node.name.as_str(), node)).collect();
@@ -143,17 +161,22 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
 
 /// One warning for each reason, with the nodes that have it: without a pod network all of them are not ready.
 fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    // The kubelet's own word for it, the same since 1.9. A node that has just joined says more in the same message.
+    let without_network = |reason: &str| reason.contains("NetworkPluginNotReady");
+    let mut reasons: BTreeMap<(bool, &str), Vec<&Node>> = BTreeMap::new();
     for node in nodes.iter().filter(|node| !node.ready) {
-        reasons.entry(&node.ready_message).or_default().push(&node.name);
+        let reason = node.ready_message.as_str();
+        let key = if without_network(reason) { (true, "") } else { (false, reason) };
+        reasons.entry(key).or_default().push(node);
     }
-    let warning = |(reason, names): (&str, Vec<&str>)| {
+    let warning = |((no_network, _), nodes): ((bool, &str), Vec<&Node>)| {
+        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let reason = nodes.first().map_or("", |node| node.ready_message.as_str());
         let (many, first) = (names.len() > 1, names.first().copied().unwrap_or_default());
         let (subject, names) = (if many { "Nodes" } else { "Node" }, names.join(", "));
         let verb = if many { "are" } else { "is" };
         let said = if reason.is_empty() { "The API server gives no reason." } else { reason };
-        // The kubelet's own word for it, the same since 1.9.
-        if reason.contains("NetworkPluginNotReady") {
+        if no_network {
             return Diagnostic::warning("The cluster has no pod network yet")
                 .happened(format!("{subject} {names} {verb} not ready: {said}"))
                 .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
@@ -226,12 +249,33 @@ mod tests {
             message:Network plugin returns error: cni plugin not initialized";
         let warnings = not_ready(&[
             node("cp-1", false, no_network),
-            node("worker-1", false, no_network),
+            node("worker-1", false, &format!("[{no_network}, CSINode is not yet initialized]")),
             node("worker-2", false, "Kubelet stopped posting node status."),
             node("worker-3", true, "kubelet is posting ready status"),
         ]);
         let summaries: Vec<_> = warnings.iter().map(Diagnostic::summary).collect();
         assert_eq!(summaries, ["Node worker-2 is not ready", "The cluster has no pod network yet"]);
+    }
+
+    #[test]
+    fn a_token_is_minted_only_for_a_machine_that_is_not_in() {
+        let machine = ClusterStatus {
+            standing: Standing::Worker,
+            cluster_id: "sha256:00".to_owned(),
+            node_name: "worker-1".to_owned(),
+            ..ClusterStatus::default()
+        };
+        let node = Node { name: "worker-1".to_owned(), ..Node::default() };
+        let cluster = ClusterStatus { nodes: vec![node], ..machine.clone() };
+        assert!(is_in("worker-1", &machine, &cluster));
+        assert!(!is_in("worker-2", &machine, &cluster), "another name");
+        let empty = ClusterStatus { nodes: Vec::new(), ..cluster.clone() };
+        assert!(!is_in("worker-1", &machine, &empty), "its node was deleted");
+        for standing in [Standing::Clean, Standing::Partial, Standing::ControlPlane] {
+            assert!(!is_in("worker-1", &ClusterStatus { standing, ..machine.clone() }, &cluster), "{standing:?}");
+        }
+        let other = ClusterStatus { cluster_id: "sha256:01".to_owned(), ..machine };
+        assert!(!is_in("worker-1", &other, &cluster), "another cluster");
     }
 
     #[test]
