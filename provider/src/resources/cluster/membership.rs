@@ -7,7 +7,9 @@ use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tf::{Diagnostic, Diagnostics};
+use tokio::time::Instant;
 use trust::Role;
 
 /// Nodes by name.
@@ -29,7 +31,28 @@ impl Crew<'_> {
         let cluster = self.status(self.first).await.unwrap_or_default();
         let joins = workers.iter().map(|(name, member)| self.join_one(name, member, &cluster));
         all(join_all(joins).await)?;
-        self.settle(workers).await
+        self.settle(workers).await?;
+        self.ready(workers, &cluster).await;
+        Ok(())
+    }
+
+    /// Gives new nodes a moment to become ready, if there is a pod network that lets them: the cluster had ready nodes `before`.
+    async fn ready(&self, workers: &Members, before: &ClusterStatus) {
+        if !before.nodes.iter().any(|node| node.ready) {
+            return;
+        }
+        let until = self.wait.deadline.min(Instant::now() + MOMENT);
+        loop {
+            // Who is still not ready then is told when the cluster is read back.
+            let Ok(now) = self.status(self.first).await else { return };
+            let waits = |node: &&Node| !node.ready && workers.contains_key(&node.name) && !was_in(before, &node.name);
+            let Some(node) = now.nodes.iter().find(waits) else { return };
+            if Instant::now() > until || self.wait.stop.is_cancelled() {
+                return;
+            }
+            (self.wait.progress)(&format!("waiting for node {} to become ready", node.name));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
@@ -142,8 +165,15 @@ impl Crew<'_> {
 fn is_in(name: &str, machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
     let ClusterStatus { standing, cluster_id, node_name, .. } = machine;
     let same = !cluster_id.is_empty() && *cluster_id == cluster.cluster_id && node_name == name;
-    *standing == Standing::Worker && same && cluster.nodes.iter().any(|node| node.name == name)
+    *standing == Standing::Worker && same && was_in(cluster, name)
 }
+
+fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
+    cluster.nodes.iter().any(|node| node.name == name)
+}
+
+/// What a node of a cluster with a pod network takes at most from joining to being ready, small images pulled.
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// Brings the workers of the state to what the API server has: who is not there is dropped, so that the plan adds it again.
 pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
