@@ -11,6 +11,7 @@ pub(crate) use lab::{Backend, Lab};
 pub(crate) use terraform::Terraform;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Root of the repository.
 pub(crate) fn repository() -> PathBuf {
@@ -48,4 +49,14 @@ pub(crate) fn ready() -> bool {
         eprintln!("skipped: this test needs {missing:?}");
     }
     missing.is_empty()
+}
+
+/// Looks again until it is so; a minute at most.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < patience, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

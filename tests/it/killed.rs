@@ -1,9 +1,8 @@
 //! The provider dies (SIGKILL) at ten different moments of an apply; applying again ends in the same state.
 
+use crate::harness::terraform::kill_provider;
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, lab_is_empty, nodes};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 /// Moments, as fractions of the time that an undisturbed apply takes.
@@ -40,25 +39,7 @@ fn an_apply_goes_on_after_the_provider_was_killed() {
 fn kill_provider_after(terraform: &Terraform, delay: Duration) -> String {
     let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "killed.log");
     std::thread::sleep(delay);
-    let providers = children_named(apply.id(), "terraform-provi");
-    for provider in &providers {
-        kill(Pid::from_raw(*provider), Signal::SIGKILL).ok();
-    }
+    let killed = kill_provider(&apply);
     let status = apply.wait().expect("terraform ends");
-    format!("{} providers killed, terraform {status}", providers.len())
-}
-
-/// Process ids of the children of `parent` whose name starts with `name`.
-fn children_named(parent: u32, name: &str) -> Vec<i32> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
-        let is_child = tail.split_whitespace().nth(1) == Some(parent.to_string().as_str());
-        if is_child && head.contains(&format!("({name}")) {
-            found.push(pid);
-        }
-    }
-    found
+    format!("{killed} providers killed, terraform {status}")
 }

@@ -6,12 +6,17 @@
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "a test says what is wrong by panicking")]
 
 mod bad_values;
+mod behind;
+mod changes;
+mod clones;
 mod examples;
 mod harness;
+mod images;
 mod killed;
 mod life;
 mod qemu;
 mod quickstart;
 mod refusals;
 mod secrets;
+mod stopped;
 mod tidy;

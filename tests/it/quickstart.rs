@@ -1,8 +1,7 @@
 //! `examples/quickstart` with the lab's values: what most tests apply.
 
-use crate::harness::{Lab, Terraform, repository};
+use crate::harness::{Lab, Terraform, repository, wait_until};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
 
 /// The client on a control plane.
 const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
@@ -86,16 +85,6 @@ fn names(lab: &Lab, only_ready: bool) -> Vec<String> {
     let mut names: Vec<_> = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
     names.sort();
     names
-}
-
-/// Looks again until it is so; a minute at most.
-#[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < patience, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }
 
 /// The lab as it is when nothing of ours is left in it.

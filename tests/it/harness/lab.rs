@@ -89,6 +89,28 @@ impl Lab {
         run(command(script()).args([word, "--dir"]).arg(self.folder.path()).args(arguments))
     }
 
+    /// An administrator's call, behind Terraform's back; its data when the task it began has ended.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &str, path: &str, values: &[&str]) -> Value {
+        let said = self.control("api", &[&[method, path], values].concat());
+        assert_eq!(said.code, 0, "{method} {path}\n{}", said.text);
+        serde_json::from_str(&said.text).unwrap_or_else(|error| panic!("lab api: {error}\n{}", said.text))
+    }
+
+    /// Configuration of a VM.
+    #[track_caller]
+    pub(crate) fn config(&self, node: &str, vmid: u64) -> Value {
+        self.admin("GET", &format!("/nodes/{node}/qemu/{vmid}/config"), &[])
+    }
+
+    /// How tasks of a kind on pve1 have ended, newest first; null for one that runs.
+    #[track_caller]
+    pub(crate) fn tasks(&self, kind: &str) -> Vec<Value> {
+        let all = self.admin("GET", "/nodes/pve1/tasks", &["source=all", "limit=50"]);
+        let rows = all.as_array().expect("tasks").iter().filter(|task| task["type"] == kind);
+        rows.map(|task| task["status"].clone()).collect()
+    }
+
     /// What the lab holds now (`scripts/lab.sh list`): VMs, volumes, files.
     #[track_caller]
     pub(crate) fn inventory(&self) -> Value {

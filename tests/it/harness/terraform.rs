@@ -1,10 +1,14 @@
 //! A Terraform working folder with our provider, as a user has it.
 
 use super::run::{Said, command, run};
-use super::{Lab, provider_binary, repository};
+use super::{Lab, provider_binary, repository, wait_until};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use serde_json::Value;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A working folder; gone when dropped.
 pub(crate) struct Terraform {
@@ -91,7 +95,39 @@ impl Terraform {
     pub(crate) fn spawn(&self, arguments: &[&str], log: &str) -> Child {
         let log = std::fs::File::create(self.path(log)).expect("log file");
         let errors = log.try_clone().expect("log file twice");
-        self.command(arguments).stdout(log).stderr(errors).spawn().expect("terraform starts")
+        // A group of its own, as a shell gives a command: Ctrl-C reaches the provider too.
+        self.command(arguments).process_group(0).stdout(log).stderr(errors).spawn().expect("terraform starts")
+    }
+
+    /// Starts an apply, presses Ctrl-C when it is `time`, and waits for its end: a few seconds at most.
+    #[track_caller]
+    pub(crate) fn interrupted(&self, time: impl FnMut() -> bool) -> Said {
+        let mut apply = self.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "interrupted.log");
+        wait_until("it is time to interrupt", time);
+        let began = Instant::now();
+        killpg(process(&apply), Signal::SIGINT).expect("terraform runs");
+        let status = apply.wait().expect("terraform ends");
+        let text = std::fs::read_to_string(self.path("interrupted.log")).expect("log");
+        assert!(began.elapsed() < Duration::from_secs(8), "ended after {:?}:\n{text}", began.elapsed());
+        Said { code: status.code().unwrap_or(-1), text }
+    }
+
+    /// Starts an apply and kills its provider, without a word, when it is `time`.
+    #[track_caller]
+    pub(crate) fn killed(&self, time: impl FnMut() -> bool) {
+        let mut apply = self.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "killed.log");
+        wait_until("it is time to kill", time);
+        assert_ne!(kill_provider(&apply), 0, "a provider runs");
+        apply.wait().expect("terraform ends");
+    }
+
+    /// `terraform apply`, which must fail with one diagnostic that says all `parts`.
+    #[track_caller]
+    pub(crate) fn fails(&self, parts: &[&str]) -> Said {
+        let said = self.run(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+        said.exits(1).says(parts);
+        assert_eq!(said.text.matches("Error: ").count(), 1, "one diagnostic:\n{}", said.text);
+        said
     }
 
     /// `terraform apply -auto-approve`, which must succeed.
@@ -138,6 +174,34 @@ impl Terraform {
         let found = resources.into_iter().find(|resource| resource["address"] == address);
         found.map_or(Value::Null, |resource| resource["values"].clone())
     }
+}
+
+/// Kills every provider of a running terraform; how many there were.
+pub(crate) fn kill_provider(terraform: &Child) -> usize {
+    let providers = children_named(terraform.id(), "terraform-provi");
+    for provider in &providers {
+        kill(Pid::from_raw(*provider), Signal::SIGKILL).ok();
+    }
+    providers.len()
+}
+
+/// Process ids of the children of `parent` whose name starts with `name`.
+fn children_named(parent: u32, name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((head, tail)) = stat.rsplit_once(')') else { continue };
+        let is_child = tail.split_whitespace().nth(1) == Some(parent.to_string().as_str());
+        if is_child && head.contains(&format!("({name}")) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn process(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
 }
 
 fn copy_configuration(from: &Path, to: &Path) {

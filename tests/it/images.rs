@@ -1,0 +1,121 @@
+//! Images: from a file that changes or is missing, from a URL that does not hold what it should, and what a new one means for VMs.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+
+const HEAD: &str = r#"
+terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+provider "groundwork" {
+  agent = { pki_dir = "./pki" }
+}
+"#;
+
+/// The image, with everything but node and resource left to the case.
+fn image(rest: &str) -> String {
+    format!("{HEAD}resource \"groundwork_image\" \"one\" {{\n  node = \"pve1\"\n{rest}\n}}\n")
+}
+
+const FILE: &str = "  storage = \"local\"\n  file_name = \"one.qcow2\"\n  source_file = \"./one.qcow2\"\n";
+
+const VM: &str = r#"
+resource "groundwork_vm" "one" {
+  node       = "pve1"
+  name       = "one"
+  image      = groundwork_image.one.volume_id
+  memory_mib = 512
+  disks      = { scsi0 = { storage = "local-lvm", size_gib = 2 } }
+}
+"#;
+
+#[test]
+fn an_image_that_cannot_come_names_its_cure_and_leaves_nothing() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("no-image", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    let check = |configuration: &str, parts: &[&str]| {
+        terraform.write("main.tf", configuration);
+        terraform.fails(&[&["Cannot create image", "nothing was recorded in the state"], parts].concat());
+        assert_eq!(lab.inventory()["volumes"], serde_json::json!([]), "{parts:?}");
+        assert_eq!(terraform.run(&["state", "list"]).text, "", "{parts:?}");
+    };
+    let url = lab.value("LAB_IMAGE_URL");
+    let download = |url: &str, sum: &str, storage: &str| {
+        image(&format!(
+            "  storage = \"{storage}\"\n  file_name = \"one.qcow2\"\n  url = \"{url}\"\n  checksum = \"sha256:{sum}\"\n"
+        ))
+    };
+    let (right, wrong) = (lab.value("LAB_IMAGE_SHA256"), "0".repeat(64));
+
+    check(&image(FILE), &["Cannot read ./one.qcow2", "Make the file readable"]);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    let summed = format!("{FILE}  checksum = \"sha256:{wrong}\"\n");
+    check(&image(&summed), &["checksum mismatch", "Correct `checksum`", "checksum = \"sha256:0"]);
+    check(&download(&url, &wrong, "local"), &["checksum mismatch", "Correct `checksum`"]);
+    check(&download(&url.replace("machine", "nothing"), &right, "local"), &["404", "Correct `url`"]);
+    for configuration in [image(&FILE.replace("\"local\"", "\"data\"")), download(&url, &right, "local-lvm")] {
+        check(&configuration, &["does not hold content `import`", "These do: local.", "Set `storage`"]);
+    }
+    lab.control("fault", &["full-storage", "local"]).exits(0);
+    for configuration in [image(FILE), download(&url, &right, "local")] {
+        check(&configuration, &["No space left on device", "Free space on the storage"]);
+    }
+    lab.control("fault", &["clear"]).exits(0);
+}
+
+#[test]
+fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("changed-image", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    let bytes = std::fs::read(lab.value("LAB_IMAGE")).expect("the image");
+    let write = |more: &[u8]| {
+        let all = [bytes.as_slice(), more].concat();
+        std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+        let mut file = std::fs::OpenOptions::new().append(true).open(terraform.path("one.qcow2")).expect("the copy");
+        std::io::Write::write_all(&mut file, more).expect("append");
+        all.len()
+    };
+    write(b"");
+    terraform.write("main.tf", &format!("{}{VM}", image(FILE)));
+    terraform.apply();
+    terraform.has_no_changes();
+    let before = terraform.resource("groundwork_vm.one");
+
+    let length = write(b"another content");
+    terraform.plan().exits(2).says(&[
+        "groundwork_image.one will be updated in-place",
+        "./one.qcow2 has changed since it was uploaded",
+        "0 to add, 1 to change, 0 to destroy",
+    ]);
+    terraform.apply();
+    assert_eq!(terraform.resource("groundwork_image.one")["size"], length);
+    terraform.has_no_changes();
+
+    std::fs::remove_file(terraform.path("one.qcow2")).expect("remove the file");
+    terraform.plan().exits(0).says(&["Warning: Cannot compare image local:import/one.qcow2", "Put the file back"]);
+
+    write(b"the next release");
+    let next = FILE.replace("  file_name = \"one.qcow2\"", "  file_name = \"two.qcow2\"");
+    terraform.write("main.tf", &format!("{}{VM}", image(&next)));
+    terraform.plan().exits(2).says(&[
+        "groundwork_image.one must be replaced",
+        "groundwork_vm.one will be updated in-place",
+        "recorded; used at creation only",
+        "1 to add, 1 to change, 1 to destroy",
+    ]);
+    terraform.apply();
+    terraform.has_no_changes();
+    let after = terraform.resource("groundwork_vm.one");
+    assert_eq!((&before["uuid"], &before["disks"]), (&after["uuid"], &after["disks"]), "the VM is the same");
+
+    // An image that is made anew under its old name is no change of a VM at all.
+    terraform.run(&["taint", "groundwork_image.one"]).exits(0);
+    terraform.plan().exits(2).says(&["groundwork_image.one is tainted", "1 to add, 0 to change, 1 to destroy"]);
+}
