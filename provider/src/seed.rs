@@ -124,7 +124,10 @@ impl Seed {
         account.insert("name".to_owned(), json!(self.user.as_deref().unwrap_or("admin")));
         account.insert("sudo".to_owned(), json!("ALL=(ALL) NOPASSWD:ALL"));
         account.insert("shell".to_owned(), json!("/bin/bash"));
-        account.insert("ssh_authorized_keys".to_owned(), json!(self.ssh_keys));
+        // cloud-init takes no empty list.
+        if !self.ssh_keys.is_empty() {
+            account.insert("ssh_authorized_keys".to_owned(), json!(self.ssh_keys));
+        }
         if let Some(password) = &self.password {
             let key = if password.starts_with('$') { "hashed_passwd" } else { "plain_text_passwd" };
             account.insert(key.to_owned(), json!(password));
@@ -208,6 +211,8 @@ mod tests {
         assert!(config(&seed()).get("users").is_none());
         let with_key = Seed { ssh_keys: vec!["ssh-ed25519 AAAA".to_owned()], ..seed() };
         assert_eq!(config(&with_key)["users"][0]["name"], "admin");
+        let by_name = Seed { user: Some("ops".to_owned()), ..seed() };
+        assert!(config(&by_name)["users"][0].get("ssh_authorized_keys").is_none(), "its schema wants one key at least");
     }
 
     #[test]

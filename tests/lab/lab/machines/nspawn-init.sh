@@ -4,13 +4,16 @@ set -eu
 uuid=$1
 real=/run/lab
 mount --make-rprivate /
-mkdir -p $real/sys $real/class $real/proc
+mkdir -p $real/class $real/proc
 
-# /sys/class/dmi/id/product_uuid: the VM's SMBIOS UUID. Everything else in /sys/class is the kernel's.
-mount --rbind /sys $real/sys
+# /sys/class/dmi/id/product_uuid: the VM's SMBIOS UUID. Everything else in /sys/class is the kernel's, bound and not
+# linked: udev takes no device whose path leaves /sys.
 mount -t tmpfs -o mode=0755 tmpfs $real/class
 for class in /sys/class/*; do
-    [ "${class##*/}" = dmi ] || ln -s "$real/sys/class/${class##*/}" "$real/class/"
+    name=${class##*/}
+    [ "$name" != dmi ] || continue
+    mkdir "$real/class/$name"
+    mount --bind "$class" "$real/class/$name"
 done
 mkdir -p $real/class/dmi/id
 echo "$uuid" >$real/class/dmi/id/product_uuid
