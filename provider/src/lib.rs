@@ -11,6 +11,7 @@ mod provider;
 mod record;
 mod resources;
 mod seed;
+mod timeouts;
 
 use std::process::ExitCode;
 

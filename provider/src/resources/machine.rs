@@ -10,7 +10,7 @@ mod spec;
 use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data};
 use crate::endpoint::EndpointModel;
-use crate::{explain, record};
+use crate::{explain, record, timeouts};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Machine;
@@ -76,7 +76,8 @@ impl Resource for MachineResource {
     }
 
     async fn create(&self, cx: &Cx, m: &mut Machine) -> Result<(), Diagnostics> {
-        apply(cx, m, "prepare").await
+        let time = timeouts::or(m.timeouts.get().map(|timeouts| &timeouts.create), APPLY);
+        apply(cx, m, "prepare", time).await
     }
 
     async fn read(&self, cx: &Cx, m: &mut Machine) -> Result<Presence, Diagnostics> {
@@ -94,7 +95,8 @@ impl Resource for MachineResource {
     }
 
     async fn update(&self, cx: &Cx, _prior: &Machine, m: &mut Machine) -> Result<(), Diagnostics> {
-        apply(cx, m, "change").await
+        let time = timeouts::or(m.timeouts.get().map(|timeouts| &timeouts.update), APPLY);
+        apply(cx, m, "change", time).await
     }
 
     async fn delete(&self, _cx: &Cx, _m: &Machine) -> Result<(), Diagnostics> {
@@ -117,22 +119,20 @@ impl Resource for MachineResource {
         let recorded = said.records.get(RECORD).and_then(|document| record::read::<Machine>(document));
         // A machine that was never applied to is imported empty: the first plan then shows everything as new.
         let mut m = recorded.unwrap_or_default();
-        m.timeout_s = m.timeout_s.or(1800).into();
         m.endpoint.set(model);
         Ok(m)
     }
 }
 
 /// Has the agent make what is missing, and keeps a record of it there.
-async fn apply(cx: &Cx, m: &mut Machine, verb: &str) -> Result<(), Diagnostics> {
+async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(), Diagnostics> {
     let endpoint = endpoint(m)?;
     let act = format!("{verb} machine {}", name(m));
     let explained = |error: Error| explain::agent(&act, &error);
     let spec = spec::of(m)?;
     m.id.set(endpoint.fingerprint.clone());
-    let seconds = u64::try_from(m.timeout_s.or(1800)).unwrap_or(1800);
     let progress = |line: &str| cx.progress(line);
-    let wait = Wait { deadline: cx.deadline(Duration::from_secs(seconds)), stop: &cx.stop, progress: &progress };
+    let wait = Wait { deadline: cx.deadline(time), stop: &cx.stop, progress: &progress };
     let report = cx.agents.run(&endpoint, &Job::Apply(Box::new(spec)), &wait).await.map_err(explained)?;
     if report.reboot_needed {
         cx.warn(
@@ -191,6 +191,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 
 /// Kind of the agent's record.
 const RECORD: &str = "machine";
+const APPLY: Duration = Duration::from_secs(1800);
 
 #[cfg(test)]
 mod tests {

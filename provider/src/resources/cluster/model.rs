@@ -1,8 +1,9 @@
 //! The attributes of `groundwork_cluster`.
 
 use crate::endpoint::EndpointModel;
+use crate::timeouts;
 use std::collections::BTreeMap;
-use tf::check::{between, keys, one_of};
+use tf::check::{keys, one_of};
 use tf::{Attr, Model, Row, computed, optional, required};
 
 /// A Kubernetes cluster over machines.
@@ -18,7 +19,7 @@ pub(crate) struct Cluster {
     pub(super) service_subnet: Attr<String>,
     pub(super) control_planes: Attr<BTreeMap<String, Member>>,
     pub(super) workers: Attr<BTreeMap<String, Member>>,
-    pub(super) timeout_s: Attr<i64>,
+    pub(super) timeouts: Attr<Timeouts>,
     pub(super) kubeconfig: Attr<String>,
     pub(super) ca_certificate: Attr<String>,
     pub(super) api_endpoint: Attr<String>,
@@ -29,7 +30,7 @@ impl Model for Cluster {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, control_planes, workers, timeout_s,
+            id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, control_planes, workers, timeouts,
             kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
@@ -59,9 +60,7 @@ impl Model for Cluster {
             required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(label)),
             optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
                 .check(keys(label)),
-            optional("timeout_s", timeout_s, "How long creating, changing or destroying may take, in seconds. Default 1800.")
-                .default(1800)
-                .check(between(60, 86_400)),
+            optional("timeouts", timeouts, "How long to wait."),
         ];
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
@@ -87,6 +86,26 @@ fn access<'a>(
         computed("api_endpoint", api_endpoint, "`host:port` of the API server.").keep(),
         computed("ca_fingerprint", ca_fingerprint, "SHA-256 of the cluster CA's public key: tells clusters apart.").keep(),
     ]
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Timeouts {
+    pub(super) create: Attr<String>,
+    pub(super) update: Attr<String>,
+    pub(super) delete: Attr<String>,
+}
+
+impl Model for Timeouts {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { create, update, delete } = self;
+        vec![
+            optional("create", create, "Until the cluster is made and all workers have joined. Default `30m`.")
+                .check(timeouts::check),
+            optional("update", update, "Until workers have joined or left. Default `30m`.").check(timeouts::check),
+            optional("delete", delete, "Until every machine is reset. Default `30m`.").check(timeouts::check),
+        ]
+    }
 }
 
 /// A machine's part in the cluster.

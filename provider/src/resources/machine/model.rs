@@ -1,8 +1,9 @@
 //! The attributes of `groundwork_machine`.
 
 use crate::endpoint::EndpointModel;
+use crate::timeouts;
 use std::collections::BTreeMap;
-use tf::check::{between, keys, one_of};
+use tf::check::{keys, one_of};
 use tf::{Attr, Model, Row, computed, optional, required};
 
 /// What a machine's operating system is to be. Only what is given is managed.
@@ -25,7 +26,7 @@ pub(crate) struct Machine {
     pub(super) container_runtime: Attr<ContainerRuntime>,
     pub(super) kubernetes: Attr<Kubernetes>,
     pub(super) commands: Attr<BTreeMap<String, Command>>,
-    pub(super) timeout_s: Attr<i64>,
+    pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
     pub(super) skipped: Attr<Vec<String>>,
     pub(super) facts: Attr<BTreeMap<String, String>>,
@@ -36,7 +37,7 @@ impl Model for Machine {
         #[rustfmt::skip]
         let Self {
             id, endpoint, hostname, hosts, time_sync, swap, kernel_modules, sysctls, repositories, packages, files, services, filesystems, mounts,
-            container_runtime, kubernetes, commands, timeout_s, drift, skipped, facts,
+            container_runtime, kubernetes, commands, timeouts, drift, skipped, facts,
         } = self;
         vec![
             computed("id", id, "Fingerprint of the machine's agent.").keep(),
@@ -62,9 +63,7 @@ impl Model for Machine {
                  this version, pinned and held.",
             ),
             optional("commands", commands, "Guarded commands by name, for what nothing else covers. They run last.").check(keys(word)),
-            optional("timeout_s", timeout_s, "How long an apply may take, in seconds. Default 1800.")
-                .default(1800)
-                .check(between(10, 86_400)),
+            optional("timeouts", timeouts, "How long to wait."),
             computed("drift", drift, "What differs inside the machine from what is declared, one line each; the next apply repairs it."),
             computed("skipped", skipped, "What this machine cannot do, such as swap in a container, with the reason.").keep(),
             computed("facts", facts, "Facts about the machine: `os`, `kernel`, `architecture`, `virtualization`, `cpus`, `memory_mib` …").keep(),
@@ -199,7 +198,15 @@ object! {
         required argv: Vec<String> = "Absolute path of the program, and its arguments. No shell reads them.";
         optional creates: String = "It is needed while this path does not exist.".check(absolute);
         optional unless: Vec<String> = "It is needed while this program fails.";
-        optional timeout_s: i64 = "How long it may take, in seconds. Default 600.".check(between(1, 86_400));
+        optional timeout: String = "How long it may take. Default `10m`.".check(timeouts::check);
+    }
+}
+
+object! {
+    /// How long to wait.
+    Timeouts {
+        optional create: String = "Until a new machine is prepared. Default `30m`.".check(timeouts::check);
+        optional update: String = "Until a change is made. Default `30m`.".check(timeouts::check);
     }
 }
 

@@ -5,6 +5,7 @@ use super::model::{
     Command, ContainerRuntime, File, Filesystem, Kubernetes, Machine, Mount, Package, Registry, Repository, Service,
 };
 use crate::agents::spec;
+use crate::timeouts;
 use std::collections::BTreeMap;
 use tf::{Attr, Diagnostic};
 
@@ -106,6 +107,6 @@ fn command(m: &Command) -> spec::Command {
         argv: m.argv.or(Vec::new()),
         unless: m.unless.or(Vec::new()),
         creates: m.creates.cloned(),
-        timeout_s: m.timeout_s.get().and_then(|seconds| u32::try_from(*seconds).ok()),
+        timeout_s: m.timeout.text().and_then(timeouts::parse).and_then(|time| u32::try_from(time.as_secs()).ok()),
     }
 }
