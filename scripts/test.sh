@@ -47,7 +47,7 @@ export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/debug/terraform-provider-groundwork
 stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 stage "lab: its own tests" scripts/lab.sh selftest
-stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 2 --skip qemu
+stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 --skip qemu
 [ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture
 if command -v cargo-deny >/dev/null; then
     stage "dependencies" cargo deny --locked check licenses bans sources
