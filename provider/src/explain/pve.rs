@@ -106,13 +106,16 @@ fn by_class(class: Class, message: &str) -> String {
         Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
         Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
         Class::NoAgent => "See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.".to_owned(),
-        Class::NoTask | Class::Other => about_files(message).to_owned(),
+        Class::NoTask | Class::Other => by_words(message).to_owned(),
     }
 }
 
-/// What a download or an upload ends with that has no class of its own.
-fn about_files(message: &str) -> &'static str {
+/// What has no class of its own, and a cure.
+fn by_words(message: &str) -> &'static str {
     let says = |part: &str| message.contains(part);
+    if says("Linked clone feature") {
+        return "Set `clone.full = true`, or make a template of the source, and apply again.";
+    }
     if says("checksum mismatch") {
         return "Correct `checksum`, or find out why the file is another one, and apply again.";
     }
@@ -169,6 +172,7 @@ mod tests {
         check(401, "authentication failure", "`api_token`");
         check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
         check(500, "download failed: 404", "Correct `url`");
+        check(500, "Linked clone feature is not supported for 'x' (scsi0)", "`clone.full = true`");
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn blamed(m: &Vm, error: &Error) -> Option<Path> {
     match error.class() {
         Class::NoStorage | Class::Full | Class::Rights => storage(m, &said),
         Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
+        _ if said.contains("Linked clone feature") => Some(Path::from("clone")),
         _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
         _ => None,
     }
