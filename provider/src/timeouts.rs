@@ -1,7 +1,7 @@
 //! How long operations may take: what the `timeouts` of all resources have in common.
 
 use std::time::Duration;
-use tf::Attr;
+use tf::{Attr, Path};
 
 /// Checks a time such as `90s`, `20m` or `1h30m`.
 ///
@@ -11,9 +11,31 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     if parse(text).is_some() { Ok(()) } else { Err("must be a time such as `90s`, `20m` or `1h30m`".to_owned()) }
 }
 
-/// What an attribute gives, or else the default.
-pub(crate) fn or(given: Option<&Attr<String>>, default: Duration) -> Duration {
-    given.and_then(|attr| attr.text()).and_then(parse).unwrap_or(default)
+/// The time for an operation, and the attribute of `timeouts` that gives it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    attribute: &'static str,
+    pub(crate) time: Duration,
+    /// Whether the configuration has it, so that its line can be shown.
+    given: bool,
+}
+
+impl Limit {
+    /// `attr` is the attribute of that name.
+    pub(crate) fn of(attribute: &'static str, attr: Option<&Attr<String>>, default: Duration) -> Self {
+        let given = attr.and_then(|attr| attr.text()).and_then(parse);
+        Self { attribute, time: given.unwrap_or(default), given: given.is_some() }
+    }
+
+    /// `timeouts.create`, for advice.
+    pub(crate) fn name(self) -> String {
+        format!("timeouts.{}", self.attribute)
+    }
+
+    /// Where the configuration gives it.
+    pub(crate) fn path(self) -> Option<Path> {
+        self.given.then(|| Path::from("timeouts").name(self.attribute))
+    }
 }
 
 /// `1h30m`, up to a week.
@@ -51,8 +73,10 @@ mod tests {
     #[test]
     fn what_is_not_given_takes_the_default() {
         let default = Duration::from_secs(60);
-        assert_eq!(or(None, default), default);
-        assert_eq!(or(Some(&Attr::Null), default), default);
-        assert_eq!(or(Some(&"2m".to_owned().into()), default), Duration::from_secs(120));
+        assert_eq!(Limit::of("create", None, default).time, default);
+        assert_eq!(Limit::of("create", Some(&Attr::Null), default).time, default);
+        let given = Limit::of("create", Some(&"2m".to_owned().into()), default);
+        assert_eq!((given.time, given.name().as_str()), (Duration::from_secs(120), "timeouts.create"));
+        assert!(given.path().is_some());
     }
 }

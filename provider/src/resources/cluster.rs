@@ -10,7 +10,8 @@ use self::membership::Crew;
 use crate::agents::{Endpoint, Init, Job, Standing, Wait};
 use crate::context::{Cx, Data};
 use crate::endpoint::EndpointModel;
-use crate::{explain, record, timeouts};
+use crate::timeouts::Limit;
+use crate::{explain, record};
 use model::{Cluster, Member};
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -76,7 +77,7 @@ impl Resource for ClusterResource {
         m.id.set(name.clone());
         let act = format!("create cluster {name}");
         let progress = |line: &str| cx.progress(line);
-        let wait = wait(cx, m.timeouts.get().map(|timeouts| &timeouts.create), &progress);
+        let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
         let init = Job::Init(Box::new(to_init(m, &node)?));
         cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
@@ -132,7 +133,7 @@ impl Resource for ClusterResource {
     async fn update(&self, cx: &Cx, prior: &Cluster, m: &mut Cluster) -> Result<(), Diagnostics> {
         let (_, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
-        let wait = wait(cx, m.timeouts.get().map(|timeouts| &timeouts.update), &progress);
+        let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
         let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
         let none = std::collections::BTreeMap::new;
         let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
@@ -146,7 +147,7 @@ impl Resource for ClusterResource {
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
         let (_, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
-        let wait = wait(cx, m.timeouts.get().map(|timeouts| &timeouts.delete), &progress);
+        let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
         let version = m.version.or("");
         let crew = Crew { cx, first: &first, version: &version, wait: &wait };
         crew.reset_all(m).await
@@ -224,8 +225,8 @@ fn to_init(m: &Cluster, node: &str) -> Result<Init, Diagnostic> {
     })
 }
 
-fn wait<'a>(cx: &'a Cx, given: Option<&Attr<String>>, progress: &'a (dyn Fn(&str) + Send + Sync)) -> Wait<'a> {
-    Wait { deadline: cx.deadline(timeouts::or(given, TIME)), stop: &cx.stop, progress }
+fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)) -> Wait<'a> {
+    Wait { deadline: cx.deadline(limit.time), stop: &cx.stop, progress }
 }
 
 /// Asks for the cluster's access data, and has the control plane's agent keep what an import will need.

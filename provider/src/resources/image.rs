@@ -8,7 +8,7 @@ mod source;
 use std::time::Duration;
 
 use pve::{Class, Client, Content, Download, Error, NodeName, Upload, VolumeId};
-use tf::check::{at_least, one_of};
+use tf::check::one_of;
 use tf::{
     Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, computed,
     optional, optional_computed, required,
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::context::{Cx, Data};
 use crate::explain;
+use crate::timeouts::{self, Limit};
 
 /// See [`Resource::DOC`].
 pub(crate) struct ImageResource;
@@ -33,7 +34,7 @@ pub(crate) struct Image {
     checksum: Attr<String>,
     source_file: Attr<String>,
     verify_certificates: Attr<bool>,
-    timeout_s: Attr<i64>,
+    timeouts: Attr<Timeouts>,
     volume_id: Attr<String>,
     size: Attr<i64>,
     drift: Attr<Vec<String>>,
@@ -43,7 +44,7 @@ impl Model for Image {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, node, storage, content, file_name, url, checksum, source_file, verify_certificates, timeout_s, volume_id, size, drift,
+            id, node, storage, content, file_name, url, checksum, source_file, verify_certificates, timeouts, volume_id, size, drift,
         } = self;
         vec![
             computed("id", id, "`<node>/<volume>`.").keep(),
@@ -63,10 +64,27 @@ impl Model for Image {
                 .replaces(),
             optional_computed("source_file", source_file, "File on this computer to upload, instead of `url`. When its content changes, the next apply uploads it again, over the file on the storage.").first_boot().replaces(),
             optional("verify_certificates", verify_certificates, "Whether the node checks the certificate of the `url`'s server. Default: `true`.").default(true),
-            optional("timeout_s", timeout_s, "Seconds to wait for the image. Default: 3600.").check(at_least(1)).default(3600),
+            optional("timeouts", timeouts, "How long to wait."),
             computed("volume_id", volume_id, "The image for `image` of a `groundwork_vm`, such as `local:import/debian-13.qcow2`.").keep(),
             computed("size", size, "Size of the file in bytes.").keep(),
             computed("drift", drift, "How `source_file` differs from what was uploaded. The next apply uploads it again.").keep(),
+        ]
+    }
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Timeouts {
+    create: Attr<String>,
+    update: Attr<String>,
+}
+
+impl Model for Timeouts {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { create, update } = self;
+        vec![
+            optional("create", create, "Until the image is on the storage. Default: `1h`.").check(timeouts::check),
+            optional("update", update, "Until a changed `source_file` is there. Default: `1h`.").check(timeouts::check),
         ]
     }
 }
@@ -129,7 +147,8 @@ impl Resource for ImageResource {
 
     async fn create(&self, cx: &Cx, m: &mut Image) -> Result<(), Diagnostics> {
         let (node, volume) = place(m)?;
-        let client = cx.pve()?.within(cx.deadline(limit(m)), &cx.stop);
+        let limit = Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME);
+        let client = cx.pve()?.within(cx.deadline(limit.time), &cx.stop);
         let act = format!("create image {volume} on node {node}");
         let failed = |error: Error| failed(&act, &volume, &error);
         may_hold(&client, &node, &volume, (content(m), &act)).await?;
@@ -144,11 +163,11 @@ impl Resource for ImageResource {
             // What was not there before is ours, whole or in part.
             Err(error) if there.is_none() && may_be_there(cx, (&node, &volume), m, &error).await => {
                 record(m, &node, &volume);
-                return Err(blamed(explain::pve_within(&act, &error, TAINTED, LIMIT), &volume, &error).into());
+                return Err(blamed(explain::pve_within(&act, &error, TAINTED, &limit.name()), &volume, &error).into());
             }
             Err(error) => {
                 let holds = if there.is_none() { NOTHING } else { UNTOUCHED };
-                return Err(blamed(explain::pve_within(&act, &error, holds, LIMIT), &volume, &error).into());
+                return Err(blamed(explain::pve_within(&act, &error, holds, &limit.name()), &volume, &error).into());
             }
         }
         Ok(())
@@ -170,10 +189,11 @@ impl Resource for ImageResource {
             return Ok(());
         }
         let (node, volume) = place(m)?;
-        let client = cx.pve()?.within(cx.deadline(limit(m)), &cx.stop);
+        let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME);
+        let client = cx.pve()?.within(cx.deadline(limit.time), &cx.stop);
         let act = format!("upload image {volume} to node {node} again");
         let sent = upload(cx, &client, &node, m).await;
-        sent.map_err(|error| blamed(explain::pve_within(&act, &error, EARLIER, LIMIT), &volume, &error).into())
+        sent.map_err(|error| blamed(explain::pve_within(&act, &error, EARLIER, &limit.name()), &volume, &error).into())
     }
 
     async fn delete(&self, cx: &Cx, m: &Image) -> Result<(), Diagnostics> {
@@ -208,7 +228,6 @@ impl Resource for ImageResource {
             checksum: Attr::imported(),
             source_file: Attr::imported(),
             verify_certificates: true.into(),
-            timeout_s: 3600.into(),
             ..Image::default()
         })
     }
@@ -222,10 +241,6 @@ fn place(m: &Image) -> Result<(NodeName, VolumeId), Diagnostic> {
     let bad = |_| wrong("This is no name of a node: letters, digits and `-`.", "node");
     let node = m.node.need()?.parse().map_err(bad)?;
     Ok((node, VolumeId::new(m.storage.need()?.as_str(), format!("{}/{}", content(m), m.file_name.need()?))))
-}
-
-fn limit(m: &Image) -> Duration {
-    Duration::from_secs(m.timeout_s.get().and_then(|seconds| u64::try_from(*seconds).ok()).unwrap_or(3600))
 }
 
 fn record(m: &mut Image, node: &NodeName, volume: &VolumeId) {
@@ -337,7 +352,7 @@ fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnosti
         _ if said.contains("download failed") => Some("url".into()),
         _ if said.contains("does not support") || said.contains("content-type") => Some("storage".into()),
         _ if matches!(error, Error::File { .. }) => Some("source_file".into()),
-        _ if matches!(error, Error::Deadline { .. }) => Some("timeout_s".into()),
+        _ if matches!(error, Error::Deadline { .. }) => Some("timeouts".into()),
         _ => None,
     };
     match at {
@@ -374,8 +389,7 @@ fn checksum_form(text: &str) -> Result<(), String> {
     }
 }
 
-/// The attribute that gives the time.
-const LIMIT: &str = "timeout_s";
+const TIME: Duration = Duration::from_secs(3_600);
 const DELETE: Duration = Duration::from_secs(300);
 const CALM: Duration = Duration::from_secs(20);
 const TAINTED: &str = "The file may be there in part or still be on its way. It is recorded in the state as tainted: the next apply replaces it.";

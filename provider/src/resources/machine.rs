@@ -10,7 +10,8 @@ mod spec;
 use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data};
 use crate::endpoint::EndpointModel;
-use crate::{explain, record, timeouts};
+use crate::timeouts::Limit;
+use crate::{explain, record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Machine;
@@ -76,7 +77,7 @@ impl Resource for MachineResource {
     }
 
     async fn create(&self, cx: &Cx, m: &mut Machine) -> Result<(), Diagnostics> {
-        let time = timeouts::or(m.timeouts.get().map(|timeouts| &timeouts.create), APPLY);
+        let time = Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), APPLY).time;
         apply(cx, m, "prepare", time).await
     }
 
@@ -95,7 +96,7 @@ impl Resource for MachineResource {
     }
 
     async fn update(&self, cx: &Cx, _prior: &Machine, m: &mut Machine) -> Result<(), Diagnostics> {
-        let time = timeouts::or(m.timeouts.get().map(|timeouts| &timeouts.update), APPLY);
+        let time = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), APPLY).time;
         apply(cx, m, "change", time).await
     }
 

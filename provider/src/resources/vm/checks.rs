@@ -1,7 +1,6 @@
 //! What values of `groundwork_vm` must be like. Each message completes "`attribute` …".
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use tf::check::Verdict;
 
@@ -145,29 +144,6 @@ pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
     Some((address.parse().ok()?, prefix.parse().ok()?))
 }
 
-pub(super) fn duration(text: &str) -> Verdict {
-    demand(seconds(text).is_some(), "a time such as `90s`, `20m` or `1h30m`")
-}
-
-/// `1h30m` in seconds.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = 0_u64;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0)?;
-        let number: u64 = rest.get(..end)?.parse().ok()?;
-        let unit = match rest.as_bytes().get(end)? {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(unit)?)?;
-        rest = rest.get(end + 1..)?;
-    }
-    (total > 0 && total <= 86_400 * 7).then(|| Duration::from_secs(total))
-}
-
 /// Where the seed image goes unless something else is said.
 pub(super) const SEED_SLOT: &str = "scsi30";
 /// The same without a VirtIO SCSI controller.
@@ -243,7 +219,5 @@ mod tests {
 
     #[test]
     fn a_time_has_units() {
-        assert_eq!(seconds("1h30m"), Some(Duration::from_secs(5400)));
-        check(duration, &["90s", "20m"], &["", "20", "m", "0s", "1d", "-5m"]);
     }
 }

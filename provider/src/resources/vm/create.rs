@@ -12,9 +12,10 @@ use super::config;
 use super::finish::{self, Begun};
 use super::locate::{self, Found};
 use super::model::{CloudInit, Vm};
-use super::site::{CREATE, Limit, Site};
+use super::site::{CREATE, Site};
 use super::{marker, probe};
 use crate::context::Cx;
+use crate::timeouts::Limit;
 
 /// Creates the VM of the model, or goes on with its creation.
 pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {

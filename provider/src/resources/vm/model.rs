@@ -9,6 +9,7 @@ use tf::check::{at_least, between, keys, one_of};
 use tf::{Attr, Model, Row, Secret, computed, optional, optional_computed, required};
 
 use super::checks;
+use crate::timeouts;
 
 /// A virtual machine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -387,9 +388,9 @@ impl Model for Timeouts {
         let Self { create, update, delete } = self;
         vec![
             optional("create", create, "Until the machine is created, booted and enrolled. Default: `20m`.")
-                .check(checks::duration),
-            optional("update", update, "Until a change is made. Default: `20m`.").check(checks::duration),
-            optional("delete", delete, "Until the machine is gone. Default: `10m`.").check(checks::duration),
+                .check(timeouts::check),
+            optional("update", update, "Until a change is made. Default: `20m`.").check(timeouts::check),
+            optional("delete", delete, "Until the machine is gone. Default: `10m`.").check(timeouts::check),
         ]
     }
 }

@@ -7,8 +7,9 @@ use super::finish::{Place, is_running, machine};
 use super::locate;
 use super::model::Vm;
 use super::seeding;
-use super::site::{DELETE, Limit, Site};
+use super::site::{DELETE, Site};
 use crate::context::Cx;
+use crate::timeouts::Limit;
 
 /// Removes the VM; content when it is not there. Of files, only its own seed images go.
 pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use pve::{Class, Client, Error, NodeName, Vmid};
-use tf::{Attr, CancellationToken, Diagnostic, Diagnostics, Path};
+use tf::{CancellationToken, Diagnostic, Diagnostics, Path};
 use tokio::time::Instant;
 
-use super::checks;
 use super::disks;
 use super::model::Vm;
 use crate::agents::{Error as AgentError, Wait};
 use crate::context::Cx;
 use crate::explain;
+use crate::timeouts::Limit;
 
 /// One operation.
 pub(super) struct Site<'a> {
@@ -101,31 +101,6 @@ impl<'a> Site<'a> {
             tokio::time::sleep_until(wake).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
-    }
-}
-
-/// The time for an operation, and the attribute of `timeouts` that gives it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limit {
-    attribute: &'static str,
-    time: Duration,
-    /// Whether the configuration has it, so that its line can be shown.
-    given: bool,
-}
-
-impl Limit {
-    /// `attr` is the attribute of that name.
-    pub(super) fn of(attribute: &'static str, attr: Option<&Attr<String>>, default: Duration) -> Self {
-        let given = attr.and_then(|attr| attr.text()).and_then(checks::seconds);
-        Self { attribute, time: given.unwrap_or(default), given: given.is_some() }
-    }
-
-    fn name(self) -> String {
-        format!("timeouts.{}", self.attribute)
-    }
-
-    fn path(self) -> Option<Path> {
-        self.given.then(|| Path::from("timeouts").name(self.attribute))
     }
 }
 

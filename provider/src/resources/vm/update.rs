@@ -11,8 +11,9 @@ use super::finish::{self, Begun, Place, grown, is_running, machine, read};
 use super::locate;
 use super::marker;
 use super::model::Vm;
-use super::site::{Limit, Site, UPDATE};
+use super::site::{Site, UPDATE};
 use crate::context::Cx;
+use crate::timeouts::Limit;
 
 /// Makes the VM what the model says.
 pub(super) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagnostics> {
