@@ -242,6 +242,19 @@ class Cluster(unittest.TestCase):
         self.assertEqual(ready["status"], "False")
         self.assertIn("NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error", ready["message"])
 
+    def test_a_new_node_is_not_ready_whatever_the_runtime_says(self):
+        runtime = Runtime()
+        self.assertEqual(node.conditions(runtime, new=True)[-1]["message"], "CSINode is not yet initialized")
+        runtime.network = (False, "NetworkPluginNotReady", "")
+        self.assertRegex(node.conditions(runtime, new=True)[-1]["message"], r"^\[container runtime network .*, CSINode is not yet initialized\]$")
+        self.assertEqual(node.conditions(Runtime())[-1]["status"], "True")
+
+    def test_a_token_can_be_withheld(self):
+        for skip in (False, True):
+            with mock.patch.object(self.plan.options, "skip_token_print", skip):
+                said = "\n".join(quietly(kubeadm_init.congratulate, self.plan, None)[1])
+            self.assertEqual((TOKEN in said, "<value withheld>" in said), (not skip, skip))
+
     def test_the_pods_of_a_network_plugin_bring_its_configuration(self):
         runtime = Runtime()
         runtime.network = (False, "NetworkPluginNotReady", "Network plugin returns error: cni plugin not initialized")

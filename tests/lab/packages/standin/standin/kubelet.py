@@ -21,6 +21,8 @@ FLAGS = set(
     " eviction-hard provider-id image-credential-provider-config image-credential-provider-bin-dir v cluster-dns"
     " cluster-domain read-only-port address anonymous-auth authorization-mode client-ca-file tls-min-version".split()
 )
+# Seconds for which a node that has just been registered is not ready; the real one took about ten.
+NEW = 4
 
 
 class Fatal(Exception):
@@ -153,15 +155,15 @@ class Kubelet:
 
     def _follow(self) -> None:
         """Registers once; after that only reports. A node object deleted meanwhile stays away until a restart."""
-        registered = False
+        registered = new = False
         beat = 0
         while True:
             try:
                 api = self._api()
                 if not registered:
-                    node.register(api, self.name, self.flags, self.config, self.endpoint)
+                    new = node.register(api, self.name, self.flags, self.config, self.endpoint)
                     registered = True
-                self._report(api, beat)
+                self._report(api, beat, new and beat < NEW)
                 beat += 1
             except (client.Unreachable, client.Refused, OSError, KeyError) as problem:
                 self._complain(problem)
@@ -175,11 +177,11 @@ class Kubelet:
             self.api = (changed, client.Api(kubeconfig.read(path)))
         return self.api[1]
 
-    def _report(self, api: client.Api, beat: int) -> None:
+    def _report(self, api: client.Api, beat: int, new: bool) -> None:
         """Every other second the runtime and the pods; the lease and the status when something changed or every ten."""
         if beat % 2:
             return
-        conditions = node.conditions(self.runtime)
+        conditions = node.conditions(self.runtime, new)
         state = json.dumps([(each["type"], each["status"], each["message"]) for each in conditions])
         if beat % 10 == 0 or state != self.reported.get("state"):
             node.renew_lease(api, self.name)

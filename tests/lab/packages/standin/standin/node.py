@@ -20,6 +20,7 @@ HEALTHY = [
     ("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 ]
+NEW = "CSINode is not yet initialized"
 CNI = "/etc/cni/net.d"
 CNI_FILES = {"flannel": "10-flannel.conflist", "calico": "10-calico.conflist", "cilium": "05-cilium.conflist"}
 
@@ -111,8 +112,8 @@ def _store(content: bytes) -> None:
 # --- the Node object
 
 
-def register(api: client.Api, name: str, flags: dict, config: dict, endpoint: str) -> None:
-    """Creates the object, or takes over the one that is there (cordon, labels and taints stay)."""
+def register(api: client.Api, name: str, flags: dict, config: dict, endpoint: str) -> bool:
+    """Creates the object, or takes over the one that is there (cordon, labels and taints stay); whether it is new."""
     labels = {
         "beta.kubernetes.io/arch": _arch(),
         "beta.kubernetes.io/os": "linux",
@@ -128,13 +129,16 @@ def register(api: client.Api, name: str, flags: dict, config: dict, endpoint: st
     if taints:
         body["spec"]["taints"] = taints
     words.warning("kubelet_node_status.go:70", f'"Attempting to register node" node="{name}"', "I")
+    new = True
     try:
         api.create("/api/v1/nodes", body)
     except client.Refused as refusal:
         if refusal.reason != "AlreadyExists":
             raise
+        new = False
         api.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": labels, "annotations": annotations}})
     words.warning("kubelet_node_status.go:73", f'"Successfully registered node" node="{name}"', "I")
+    return new
 
 
 def _taint(text: str) -> dict:
@@ -147,11 +151,13 @@ def is_there(api: client.Api, name: str) -> bool:
     return api.find(f"/api/v1/nodes/{name}") is not None
 
 
-def conditions(runtime: cri.Runtime) -> list[dict]:
-    """Ready is what the runtime says of itself and its network."""
+def conditions(runtime: cri.Runtime, new: bool = False) -> list[dict]:
+    """Ready is what the runtime says of itself and its network; a `new` node is not, whatever they say."""
     now = words.now()
     made = [{"type": kind, "status": "False", "reason": reason, "message": text} for kind, reason, text in HEALTHY]
     problem = _problem(runtime)
+    if new:
+        problem = f"[{problem}, {NEW}]" if problem else NEW
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     if problem:
         ready |= {"status": "False", "reason": "KubeletNotReady", "message": problem}
