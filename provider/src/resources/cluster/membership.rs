@@ -241,6 +241,7 @@ fn same_machine(one: &Member, other: &Member) -> bool {
 fn not_reset(name: &str, error: &Error) -> Diagnostic {
     Diagnostic::warning(format!("Node {name} was removed, but its machine was not reset"))
         .happened(format!("Its agent gives no answer: {}.", tf::chain(error)))
+        .holds("Its kubelet keeps the cluster's credentials: if it starts while the cluster lives, the node comes back by itself.")
         .next("If the machine comes back, run `kubeadm reset` on it or replace its VM.")
 }
 
