@@ -42,6 +42,49 @@ fn check(lab: &Lab, configuration: &str, change: Option<(&str, &str)>, parts: &[
     assert_eq!(said.text.matches("Error: ").count(), 1, "one diagnostic:\n{}", said.text);
 }
 
+/// Each value that Proxmox VE does not know is shown with its line, and nothing is left behind.
+#[test]
+fn every_place_that_does_not_fit_names_its_attribute() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("places", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    for (from, to, parts) in [
+        ("STORAGE", "local", ["storage = \"local\", size_gib = 1 } }", "does not support vm images", "Set `storage`"]),
+        ("pve1", "pve7", ["node = \"pve7\"", "hostname lookup 'pve7' failed", "Correct `node`"]),
+        ("cores      = 1", "pool = \"nix\"", ["pool = \"nix\"", "pool 'nix' does not exist", "Correct `pool`"]),
+        (
+            "cores      = 1",
+            "image = \"local:import/nix.qcow2\"",
+            ["image = \"local:import/nix.qcow2\"", "'local:import/nix.qcow2' does not exist", "volume's name"],
+        ),
+        (
+            "cores      = 1",
+            "clone = { name = \"nix\" }",
+            ["clone = { name = \"nix\" }", "No VM fits `clone`", "Name one source"],
+        ),
+        (
+            "cores      = 1",
+            "cloud_init = { storage = \"local-lvm\" }",
+            ["cloud_init = { storage", "no storage local-lvm with content `iso`", "Name one that has it"],
+        ),
+        (
+            "cores      = 1",
+            "firmware = \"ovmf\"\n  efi_storage = \"nix\"",
+            ["efi_storage = \"nix\"", "storage 'nix' does not exist", "Correct `storage`"],
+        ),
+    ] {
+        terraform.write("main.tf", &VM.replace(from, to).replace("STORAGE", "local-lvm"));
+        let said = terraform.fails(&[]);
+        let diagnostic = said.flat().rsplit("Error: ").next().unwrap_or_default().to_owned();
+        for part in [&parts[..], &["Cannot create VM 120", "Nothing was created"]].concat() {
+            assert!(diagnostic.contains(part), "expected {part:?} in:\n{diagnostic}");
+        }
+        assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "{to}");
+    }
+}
+
 #[test]
 fn every_failure_names_its_cure() {
     if !ready() {

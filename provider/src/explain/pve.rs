@@ -83,7 +83,8 @@ fn next(error: &Error) -> String {
         Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
         Error::Deadline { .. } => "See in Proxmox VE what takes so long, and apply again.".to_owned(),
         Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
-        Error::Refused(refused) => by_class(error.class(), &refused.message),
+        Error::Refused(refused) if refused.errors.is_empty() => by_class(error.class(), &refused.message),
+        Error::Refused(refused) => by_class(error.class(), &refused.to_string()),
         Error::Task(failed) => by_class(error.class(), &failed.status),
     }
 }
@@ -116,6 +117,12 @@ fn by_words(message: &str) -> &'static str {
     if says("Linked clone feature") {
         return "Set `clone.full = true`, or make a template of the source, and apply again.";
     }
+    if says("hostname lookup") || says("no such cluster node") {
+        return "Correct `node`: the cluster knows none of this name.";
+    }
+    if says("does not support") {
+        return "Set `storage` to one that may hold this, or add it to that storage's content types.";
+    }
     if says("checksum mismatch") {
         return "Correct `checksum`, or find out why the file is another one, and apply again.";
     }
@@ -127,6 +134,9 @@ fn by_words(message: &str) -> &'static str {
 
 /// `Permission check failed (/storage/fast, Datastore.AllocateSpace)` names what is missing where.
 fn rights(message: &str) -> String {
+    if message.contains("(pool '") && message.contains("does not exist") {
+        return "Correct `pool`, or make that pool first.".to_owned();
+    }
     let named = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')?.0.split_once(", "));
     match named {
         Some((path, privilege)) => {
@@ -170,6 +180,9 @@ mod tests {
             "VM.Config.Disk or VM.Config.CDROM on /vms/1",
         );
         check(401, "authentication failure", "`api_token`");
+        check(403, "Permission check failed (pool 'x' does not exist)", "Correct `pool`");
+        check(500, "hostname lookup 'pve7' failed", "Correct `node`");
+        check(400, "storage 'local' does not support vm images", "Set `storage`");
         check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
         check(500, "download failed: 404", "Correct `url`");
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", "`clone.full = true`");

@@ -13,7 +13,7 @@ use super::finish::{self, Begun};
 use super::locate::{self, Found};
 use super::model::{CloudInit, Vm};
 use super::site::{CREATE, Site};
-use super::{marker, probe};
+use super::{marker, probe, seeding};
 use crate::context::Cx;
 use crate::timeouts::Limit;
 
@@ -29,6 +29,9 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
         cx.progress(&format!("going on with the creation of VM {}", found.vmid));
         record(m, &node, found.vmid);
         return finish::finish(&site, m, found, Begun::Earlier).await;
+    }
+    if seeding::is_wanted(m) {
+        seeding::storage(&site, m, (&node, NOTHING)).await?;
     }
     probe::addresses_are_free(&site, m).await?;
     let found = if m.clone.is_known() { cloned(&site, m, &node).await? } else { made(&site, m, &node).await? };

@@ -23,6 +23,10 @@ pub(super) fn validate(m: &Vm) -> Diagnostics {
     if m.image.is_known() && m.disks.get().map_or(m.disks.is_null(), |disks| disks.is_empty()) {
         found.push(wrong("`image` needs a disk to be copied to.", "disks"));
     }
+    let diskless = m.disks.get().map_or(m.disks.is_null(), |disks| disks.is_empty());
+    if m.firmware.text() == Some("ovmf") && diskless && m.efi_storage.is_null() && m.clone.is_null() {
+        found.push(wrong("UEFI keeps its variables on a disk: say on which storage.", "efi_storage"));
+    }
     check_disks(m, &mut found);
     if let Some(cloud_init) = m.cloud_init.get() {
         check_network(m, cloud_init, &mut found);

@@ -1,7 +1,7 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
-use pve::{Drive, Params, Settings, Source, Upload, VolumeId};
-use tf::Diagnostics;
+use pve::{Drive, NodeName, Params, Settings, Source, Upload, VolumeId};
+use tf::{Diagnostics, Path};
 
 use super::config::Seen;
 use super::finish::{Place, machine};
@@ -44,7 +44,7 @@ pub(super) async fn attach(
     let before = attached(now);
     let uuid = Seen(now).uuid().unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
-    let storage = storage(site, m, place).await?;
+    let storage = storage(site, m, (&place.0, site.holds)).await?;
     let (seed, pending) = seed(&site.cx.agents, m, now, (&uuid, generation))?;
     let file_name = format!("groundwork-{}-{}-{generation}.iso", place.1, short(&uuid));
     let volume = VolumeId::new(storage.as_str(), format!("iso/{file_name}"));
@@ -171,13 +171,19 @@ fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
     all
 }
 
-/// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others.
-async fn storage(site: &Site<'_>, m: &Vm, (node, _): &Place) -> Result<String, Diagnostics> {
-    if let Some(named) = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text()) {
-        return Ok(named.to_owned());
-    }
-    let failed = |error: pve::Error| site.failed(m, &error, site.holds);
+/// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others. `holds` is
+/// said if there is none.
+pub(super) async fn storage(site: &Site<'_>, m: &Vm, (node, holds): (&NodeName, &str)) -> Result<String, Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, holds);
     let all = site.client.storages(node).list().await.map_err(failed)?;
+    if let Some(named) = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text()) {
+        if all.iter().any(|storage| storage.storage == named && storage.holds("iso")) {
+            return Ok(named.to_owned());
+        }
+        let said = format!("Node {node} has no storage {named} with content `iso` that the API token may see.");
+        let cure = "Name one that has it, or leave `storage` out to have one chosen.";
+        return Err(site.error(said).holds(holds).next(cure).at(Path::from("cloud_init").name("storage")).into());
+    }
     let usable = all.iter().filter(|storage| storage.active && storage.holds("iso"));
     let chosen = usable.min_by_key(|storage| (storage.storage != "local", storage.shared));
     chosen.map(|storage| storage.storage.clone()).ok_or_else(|| {
@@ -185,7 +191,7 @@ async fn storage(site: &Site<'_>, m: &Vm, (node, _): &Place) -> Result<String, D
             "Allow content `iso` on a storage of node {node}, and Datastore.AllocateTemplate on it to the API token."
         );
         let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
-        site.error(said).holds(site.holds).next(cure).at("cloud_init").into()
+        site.error(said).holds(holds).next(cure).at("cloud_init").into()
     })
 }
 

@@ -108,7 +108,11 @@ impl<'a> Site<'a> {
 fn blamed(m: &Vm, error: &Error) -> Option<Path> {
     let said = error.to_string();
     match error.class() {
-        Class::NoStorage | Class::Full | Class::Rights => storage(m, &said),
+        Class::NoStorage | Class::Full => storage(m, &said),
+        Class::Rights if said.contains("/storage/") => storage(m, &said),
+        _ if said.contains("does not support") => storage(m, &said),
+        _ if said.contains("hostname lookup") || said.contains("no such cluster node") => Some("node".into()),
+        _ if said.contains("pool '") && said.contains("does not exist") => Some("pool".into()),
         Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
         _ if said.contains("Linked clone feature") => Some(Path::from("clone")),
         _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
@@ -129,6 +133,9 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
     let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
     if named(seed) {
         return Some(Path::from("cloud_init").name("storage"));
+    }
+    if named(m.efi_storage.text()) {
+        return Some("efi_storage".into());
     }
     let image = m
         .image

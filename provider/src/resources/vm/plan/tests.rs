@@ -55,6 +55,14 @@ fn invalid(change: impl Fn(&mut Vm), at: &[&str]) {
 #[test]
 fn every_contradiction_names_its_attribute() {
     invalid(|_| {}, &[]);
+    invalid(
+        |m| {
+            m.image = Attr::Null;
+            m.disks = Attr::Null;
+            m.firmware.set("ovmf");
+        },
+        &["efi_storage"],
+    );
     invalid(|m| m.clone.set(Clone { vmid: 900.into(), ..Clone::default() }), &["clone"]);
     invalid(
         |m| {
