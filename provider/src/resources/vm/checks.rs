@@ -216,8 +216,4 @@ mod tests {
     fn names_are_dns_names() {
         check(dns_name, &["one", "web-1.example.org"], &["one two", "-a", "a_b", "a.", ""]);
     }
-
-    #[test]
-    fn a_time_has_units() {
-    }
 }
