@@ -7,6 +7,7 @@ use crate::host::{Command, Host, HostError, Output};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::server::chain;
 use crate::state::State;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -151,14 +152,18 @@ pub(super) fn failed<E: std::error::Error>(step: &str, change: &str) -> impl FnO
 pub(super) fn refused(step: &str, command: &Command, output: &Output) -> Failure {
     let said = format!("{}{}", output.stdout, output.stderr);
     let reasons = reasons(&said);
-    let tail: Vec<String> = said.lines().filter(|line| !line.trim().is_empty()).map(mask).collect();
+    // Programs that wait say the same again and again: of equal lines the last one is enough.
+    let mut seen = BTreeSet::new();
+    let told = said.lines().rev().filter(|line| !line.trim().is_empty() && seen.insert(*line));
+    let mut tail: Vec<String> = told.take(20).map(mask).collect();
+    tail.reverse();
     let name = command.program.rsplit('/').next().unwrap_or_default();
     let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
     Failure {
         step: step.to_owned(),
         change: mask(&command.to_string()),
         message: format!("{name} ended with {code}: {}", reasons.join("; ")),
-        output: tail.split_at(tail.len().saturating_sub(20)).1.to_vec(),
+        output: tail,
         cancelled: false,
     }
 }

@@ -91,8 +91,26 @@ async fn empty(kube: &Kube<'_>, node_name: &str, timeout: Duration) -> Result<()
         return Ok(());
     }
     let mut failure = refused("drain", &command, &said);
-    failure.message = format!("pods do not leave {node_name}: {}", reasons(&said.stderr).join("; "));
+    failure.message =
+        format!("pods do not leave {node_name}, which stays cordoned: {}", stuck(&said.stderr).join("; "));
     Err(failure)
+}
+
+/// Pods that could not be evicted, each with the last reason; what kubectl said if there are none.
+fn stuck(stderr: &str) -> Vec<String> {
+    let pods: BTreeMap<String, &str> = stderr.lines().filter_map(not_evicted).collect();
+    if pods.is_empty() {
+        return reasons(stderr);
+    }
+    pods.into_iter().map(|(pod, why)| format!("{pod}: {}", why.trim_end_matches('.'))).collect()
+}
+
+/// Pod and reason in a line of `kubectl drain`: `error when evicting pods/"POD" -n "NAMESPACE" (will retry after 5s): WHY`.
+fn not_evicted(line: &str) -> Option<(String, &str)> {
+    let (pod, rest) = line.strip_prefix("error when evicting pods/\"")?.split_once("\" -n \"")?;
+    let (namespace, rest) = rest.split_once('"')?;
+    let (_, why) = rest.split_once("(will retry")?.1.split_once("): ")?;
+    Some((format!("{namespace}/{pod}"), why))
 }
 
 async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {
@@ -120,6 +138,14 @@ fn taint_changes(wanted: &NodeSettings, node: &Node) -> Vec<String> {
 #[cfg(test)]
 mod change_tests {
     use super::*;
+
+    #[test]
+    fn pods_that_stay_are_told_with_the_reason() {
+        let budget = "Cannot evict pod as it would violate the pod's disruption budget";
+        let want = ["l98hs", "pkjwh"].map(|pod| format!("default/web-78f4d86c57-{pod}: {budget}"));
+        assert_eq!(stuck(include_str!("recorded/drain-budget.txt")), want);
+        assert_eq!(stuck("error: unable to drain node \"w\"\n"), ["error: unable to drain node \"w\""]);
+    }
 
     #[test]
     fn only_what_differs_is_asked_for() {
