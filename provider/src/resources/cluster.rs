@@ -80,7 +80,7 @@ impl Resource for ClusterResource {
         let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
         let init = Job::Init(Box::new(to_init(m, &node)?));
         cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
-        let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
+        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id: String::new(), wait: &wait };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
         let built = async {
             crew.settle(&members).await?;
@@ -134,7 +134,8 @@ impl Resource for ClusterResource {
         let (_, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
-        let crew = Crew { cx, first: &first, version: m.version.need()?, wait: &wait };
+        let cluster_id = prior.ca_fingerprint.or("");
+        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
         let none = std::collections::BTreeMap::new;
         let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
         crew.remove(&before, &after).await?;
@@ -149,7 +150,7 @@ impl Resource for ClusterResource {
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
         let version = m.version.or("");
-        let crew = Crew { cx, first: &first, version: &version, wait: &wait };
+        let crew = Crew { cx, first: &first, version: &version, cluster_id: m.ca_fingerprint.or(""), wait: &wait };
         crew.reset_all(m).await
     }
 
