@@ -9,23 +9,66 @@ use crate::state::State;
 /// Takes this machine out of its cluster and makes it clean. Changes nothing on a clean one.
 ///
 /// # Errors
-/// Also when it belongs to another cluster than `cluster_id` (if that is not empty), or when something cannot be removed.
+/// Also when what stands here is not known to be of `cluster_id`, nor a started attempt of ours: then at the step `ownership`.
 pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
-    let traces: Vec<Trace> = kube.traces()?.into_iter().map(|(_, trace)| trace).collect();
+    let found = kube.traces()?;
     let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
-    if !cluster_id.is_empty() && !here.is_empty() && here != cluster_id {
-        return Err(failure(
-            "look",
-            format!("this machine belongs to another cluster: its CA is {here}, not {cluster_id}"),
-        ));
+    let attempt = kube.attempt()?;
+    if attempt.is_none() && found.is_empty() {
+        return Ok(kube.done());
     }
-    let left = cleanup::left(&kube).await?;
-    if standing(&traces) == Standing::Clean && left.is_empty() {
+    if !is_ours(attempt.as_ref(), &here, &cluster_id) {
+        let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
+        let what = if here.is_empty() {
+            format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "))
+        } else {
+            format!("this machine belongs to another cluster, whose CA is {here}")
+        };
+        return Err(failure(OWNERSHIP, what));
+    }
+    let traces: Vec<Trace> = found.into_iter().map(|(_, trace)| trace).collect();
+    if standing(&traces) == Standing::Clean && cleanup::left(&kube).await?.is_empty() {
         Attempt::forget(kube.state).map_err(failed("look", "forget the last attempt"))?;
         return Ok(kube.done());
     }
     kube.note(&Attempt::new("reset", "", false))?;
     cleanup::undo(&kube, "reset", "this machine leaves its cluster").await?;
     Ok(kube.done())
+}
+
+/// Whether what stands here may be thrown away for the cluster `wanted`, which is empty while nobody knows its CA: a creation that
+/// was refused, because something stood here already, is followed by a reset too.
+fn is_ours(attempt: Option<&Attempt>, here: &str, wanted: &str) -> bool {
+    let Some(attempt) = attempt else { return !here.is_empty() && here == wanted };
+    attempt.may_be_undone() || here.is_empty() || here == wanted
+}
+
+/// The step at which a machine of somebody else is refused.
+const OWNERSHIP: &str = "ownership";
+
+#[cfg(test)]
+mod ownership_tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_as_ours_is_thrown_away() {
+        let begun = Attempt::new("join", "worker-1", false);
+        let done = begun.clone().finished();
+        let over_data = Attempt::new("init", "cp-1", true);
+        for (attempt, here, wanted, ours) in [
+            (None, "sha256:00", "sha256:00", true),
+            (None, "sha256:00", "sha256:01", false),
+            (None, "sha256:00", "", false),
+            (None, "", "", false),
+            (Some(&begun), "sha256:00", "", true),
+            (Some(&done), "sha256:00", "sha256:00", true),
+            (Some(&done), "sha256:00", "sha256:01", false),
+            (Some(&done), "sha256:00", "", false),
+            (Some(&done), "", "sha256:00", true),
+            (Some(&over_data), "sha256:00", "", false),
+        ] {
+            assert_eq!(is_ours(attempt, here, wanted), ours, "{attempt:?} {here} {wanted}");
+        }
+    }
 }

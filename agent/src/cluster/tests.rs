@@ -75,8 +75,13 @@ impl Scene {
     }
 
     async fn reset(&mut self) -> Result<Outcome, Failure> {
-        let state = self.state();
-        self.run(|cx| reset(cx, state, String::new())).await
+        let cluster_id = cluster_id_of(self.machine.authority.as_bytes()).unwrap();
+        self.reset_for(&cluster_id).await
+    }
+
+    async fn reset_for(&mut self, cluster_id: &str) -> Result<Outcome, Failure> {
+        let (state, cluster_id) = (self.state(), cluster_id.to_owned());
+        self.run(|cx| reset(cx, state, cluster_id)).await
     }
 
     async fn standing(&self) -> Standing {
@@ -100,6 +105,9 @@ async fn an_init_killed_at_any_moment_is_begun_anew() {
         scene.machine.dies_after(Some(moment));
         scene.init().await.unwrap_err();
         scene.machine.dies_after(None);
+        if moment % 2 == 0 {
+            scene.reset_for("").await.unwrap();
+        }
         scene.init().await.unwrap();
         assert_eq!(scene.standing().await, Standing::ControlPlane, "after {moment} files");
         assert_eq!(scene.init().await.unwrap().changes, 0);
@@ -136,6 +144,9 @@ async fn what_is_not_ours_is_named_and_left_alone() {
     for failure in [scene.init().await.unwrap_err(), scene.join().await.unwrap_err()] {
         assert!(failure.message.contains("/var/lib/etcd/member"), "{}", failure.message);
     }
+    // A refused creation is followed by a reset: Terraform takes it as tainted.
+    let refused = [scene.reset_for("").await.unwrap_err(), scene.reset().await.unwrap_err()];
+    assert_eq!(refused.map(|failure| failure.step), ["ownership", "ownership"]);
     assert_eq!(scene.machine.left(), ["/var/lib/etcd/member/snap/db"]);
 }
 
@@ -154,6 +165,9 @@ async fn a_control_plane_whose_api_is_down_is_never_reset_by_itself() {
 async fn a_worker_of_another_cluster_is_left_alone() {
     let mut scene = Scene::new();
     scene.join().await.unwrap();
+    for cluster_id in ["", "sha256:00"] {
+        assert_eq!(scene.reset_for(cluster_id).await.unwrap_err().step, "ownership");
+    }
     let failure = scene.join_with("sha256:00").await.unwrap_err();
     assert!(failure.message.contains("another cluster"), "{}", failure.message);
     assert_eq!(scene.standing().await, Standing::Worker);

@@ -80,7 +80,10 @@ impl Resource for ClusterResource {
         let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
         let init = Job::Init(Box::new(to_init(m, &node)?));
         cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
-        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id: String::new(), wait: &wait };
+        // Known before anything else can fail: what is taken back after a failure is only what has this CA.
+        let cluster_id = cluster_id(cx, &first, &act).await?;
+        m.ca_fingerprint.set(cluster_id.clone());
+        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
         let built = async {
             crew.settle(&members).await?;
@@ -188,6 +191,12 @@ fn tainted(name: &str) -> Diagnostic {
         .happened("The control plane is up, but because something after it failed Terraform marks the whole cluster as tainted.")
         .holds("The next apply resets every machine of the cluster and begins at the beginning.")
         .next("To keep the cluster and add only what is missing, run `terraform untaint` for this resource before the next apply.")
+}
+
+/// What tells the cluster of this control plane from others.
+async fn cluster_id(cx: &Cx, first: &Endpoint, act: &str) -> Result<String, Diagnostic> {
+    let ask = async { cx.agents.connect(first, Role::Observer).await?.cluster_status().await };
+    ask.await.map(|status| status.cluster_id).map_err(|error| explain::agent(act, &error))
 }
 
 /// The one control plane, by node name.

@@ -137,18 +137,17 @@ impl Crew<'_> {
         }
     }
 
-    /// Resets a machine, unless it has come to belong to another cluster.
+    /// Resets a machine, unless its agent says that what stands there is not of this cluster.
     async fn reset(&self, name: &str, machine: &Endpoint) -> Result<(), Diagnostic> {
-        let ours = self.cluster_id.as_str();
-        if let Ok(ClusterStatus { cluster_id, .. }) = self.status(machine).await
-            && is_of_another(&cluster_id, ours)
-        {
-            self.cx.warn(left_alone(name, &cluster_id));
-            return Ok(());
+        let job = Job::Reset { cluster_id: self.cluster_id.clone() };
+        match self.cx.agents.run(machine, &job, self.wait).await {
+            Ok(_) => Ok(()),
+            Err(Error::Run { failure, .. }) if failure.step == "ownership" => {
+                self.cx.warn(left_alone(name, &failure.message));
+                Ok(())
+            }
+            Err(error) => Err(explain::agent(&format!("reset node {name}"), &error)),
         }
-        let job = Job::Reset { cluster_id: ours.to_owned() };
-        let done = self.cx.agents.run(machine, &job, self.wait).await;
-        done.map(drop).map_err(|error| explain::agent(&format!("reset node {name}"), &error))
     }
 
     /// Resets every machine: workers at once, then the control plane.
@@ -176,11 +175,6 @@ fn is_in(name: &str, machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
     let ClusterStatus { standing, cluster_id, node_name, .. } = machine;
     let same = !cluster_id.is_empty() && *cluster_id == cluster.cluster_id && node_name == name;
     *standing == Standing::Worker && same && was_in(cluster, name)
-}
-
-/// Whether a machine stands in a cluster that is known to be another one.
-fn is_of_another(there: &str, ours: &str) -> bool {
-    !there.is_empty() && !ours.is_empty() && there != ours
 }
 
 fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
@@ -260,10 +254,11 @@ fn not_reset(name: &str, error: &Error) -> Diagnostic {
         .next("If the machine comes back, run `kubeadm reset` on it or replace its VM.")
 }
 
-fn left_alone(name: &str, cluster_id: &str) -> Diagnostic {
-    Diagnostic::warning(format!("Node {name} was removed, but its machine was not reset"))
-        .happened(format!("The machine is part of another cluster by now, whose CA is {cluster_id}."))
+fn left_alone(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::warning(format!("The machine of node {name} was not reset"))
+        .happened(format!("It is not a machine of this cluster: {why}."))
         .holds("Nothing was changed on it.")
+        .next("If it is to be used here, run `kubeadm reset` on it or replace its VM.")
 }
 
 /// All failures of work that was done side by side.
@@ -328,14 +323,6 @@ mod tests {
         }
         let other = ClusterStatus { cluster_id: "sha256:01".to_owned(), ..machine };
         assert!(!is_in("worker-1", &other, &cluster), "another cluster");
-    }
-
-    #[test]
-    fn only_a_machine_of_a_known_other_cluster_is_left_alone() {
-        assert!(is_of_another("sha256:01", "sha256:00"));
-        assert!(!is_of_another("sha256:00", "sha256:00"));
-        assert!(!is_of_another("", "sha256:00"), "clean or half done");
-        assert!(!is_of_another("sha256:01", ""), "a cluster that was never finished");
     }
 
     #[test]
