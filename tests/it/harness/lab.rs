@@ -103,7 +103,7 @@ impl Lab {
         self.admin("GET", &format!("/nodes/{node}/qemu/{vmid}/config"), &[])
     }
 
-    /// How tasks of a kind on pve1 have ended, newest first; null for one that runs.
+    /// How tasks of a kind on pve1 have ended, in no order; null for one that runs.
     #[track_caller]
     pub(crate) fn tasks(&self, kind: &str) -> Vec<Value> {
         let all = self.admin("GET", "/nodes/pve1/tasks", &["source=all", "limit=50"]);
