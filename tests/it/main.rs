@@ -14,6 +14,7 @@ mod harness;
 mod images;
 mod killed;
 mod life;
+mod ownership;
 mod qemu;
 mod quickstart;
 mod refusals;

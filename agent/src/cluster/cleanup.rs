@@ -6,7 +6,7 @@
 
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
-use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure};
+use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
 pub(super) fn not_ours(found: &[(&'static str, Trace)]) -> Failure {
     let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
     let message = format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "));
-    failure("look", message)
+    foreign(message)
 }
 
 /// What is left of a cluster: nothing, if the machine is clean.

@@ -80,19 +80,19 @@ pub(super) struct Attempt {
     pub(super) node_name: String,
     /// Whether etcd's folder had data before: then it is not ours to throw away.
     pub(super) etcd_before: bool,
-    /// Whether it came to its end.
-    pub(super) done: bool,
+    /// The CA of the cluster it made this machine a node of, once it came to its end.
+    pub(super) cluster_id: Option<String>,
 }
 
 impl Attempt {
     /// One that is about to begin.
     pub(super) fn new(kind: &str, node_name: &str, etcd_before: bool) -> Self {
-        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), etcd_before, done: false }
+        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), etcd_before, cluster_id: None }
     }
 
-    /// The same, done.
-    pub(super) fn finished(self) -> Self {
-        Self { done: true, ..self }
+    /// The same, done: this machine is a node of the cluster with this CA.
+    pub(super) fn finished(self, cluster_id: &str) -> Self {
+        Self { cluster_id: Some(cluster_id.to_owned()), ..self }
     }
 
     /// The last one, if there was any.
@@ -113,7 +113,12 @@ impl Attempt {
 
     /// Whether what stands here may be thrown away without asking: our own attempt, not finished, over nobody's data.
     pub(super) fn may_be_undone(&self) -> bool {
-        !self.done && !self.etcd_before
+        self.cluster_id.is_none() && !self.etcd_before
+    }
+
+    /// Whether the cluster with this CA may be what this attempt made: not, if somebody made another one after it.
+    pub(super) fn may_have_made(&self, here: &str) -> bool {
+        self.cluster_id.as_ref().is_none_or(|made| made == here)
     }
 }
 
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn only_an_unfinished_attempt_of_ours_may_be_undone() {
         assert!(Attempt::new("init", "cp-1", false).may_be_undone());
-        assert!(!Attempt::new("init", "cp-1", false).finished().may_be_undone());
+        assert!(!Attempt::new("init", "cp-1", false).finished("sha256:00").may_be_undone());
         assert!(!Attempt::new("init", "cp-1", true).may_be_undone());
     }
 

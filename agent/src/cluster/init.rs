@@ -2,9 +2,9 @@
 
 use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, Kube, failed, failure, refused};
+use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, refused};
 use super::output::are_leftovers;
-use super::{cleanup, kubelet, nodes, output};
+use super::{cleanup, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -33,7 +33,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     ran?;
     answering(&kube, &plan.node_name).await?;
     forget_token(&kube, &token).await;
-    kube.note(&attempt.finished())?;
+    kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())
 }
 
@@ -43,10 +43,16 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let attempt = kube.attempt()?;
     let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
+    let here = authority(kube)?;
     match standing(&traces) {
         Standing::Clean => Ok(false),
+        Standing::ControlPlane if !attempt.as_ref().is_some_and(|attempt| attempt.may_have_made(&here)) => {
+            let message =
+                format!("a control plane that this agent did not make stands on this machine: its CA is {here}");
+            Err(foreign(message))
+        }
         Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
-            kube.note(&Attempt::new("init", &plan.node_name, false).finished())?;
+            kube.note(&Attempt::new("init", &plan.node_name, false).finished(&here))?;
             Ok(true)
         }
         Standing::ControlPlane | Standing::Partial if ours => {
@@ -57,11 +63,14 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
             let message = "a control plane stands on this machine, and its API server does not answer as this node's";
             Err(failure("look", message))
         }
-        Standing::Worker => {
-            Err(failure("look", "this machine is a worker of a cluster: take it out of that one first"))
-        }
+        Standing::Worker => Err(foreign("this machine is a worker of a cluster: take it out of that one first")),
         Standing::Partial => Err(cleanup::not_ours(&found)),
     }
+}
+
+/// Pin of the CA that stands here; empty without one.
+fn authority(kube: &Kube<'_>) -> Result<String, Failure> {
+    status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))
 }
 
 /// Checks, then the work, each told by itself.

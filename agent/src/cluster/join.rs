@@ -5,7 +5,7 @@
 
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{CA, KUBEADM, KUBELET, Kube, failed, failure, refused};
+use super::kube::{CA, KUBEADM, KUBELET, Kube, failed, failure, foreign, refused};
 use super::{cleanup, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
@@ -32,7 +32,7 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
     kube.host().remove(FILE).map_err(failed("join", "remove kubeadm's configuration"))?;
     ran?;
     registered(&kube, &plan.node_name).await?;
-    kube.note(&attempt.finished())?;
+    kube.note(&attempt.finished(&plan.ca_hash))?;
     Ok(kube.done())
 }
 
@@ -44,7 +44,7 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
     match standing(&traces) {
         Standing::Clean => return Ok(false),
-        Standing::ControlPlane => return Err(failure("look", "this machine is a control plane")),
+        Standing::ControlPlane => return Err(foreign("this machine is a control plane")),
         Standing::Partial if ours => {
             cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
             return Ok(false);
@@ -54,11 +54,11 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     }
     let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
     if here != plan.ca_hash {
-        return Err(failure("look", format!("this machine is a worker of another cluster, whose CA is {here}")));
+        return Err(foreign(format!("this machine is a worker of another cluster, whose CA is {here}")));
     }
     if is_known(kube, &plan.node_name).await? {
         kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
-        kube.note(&Attempt::new("join", &plan.node_name, false).finished())?;
+        kube.note(&Attempt::new("join", &plan.node_name, false).finished(&here))?;
         return Ok(true);
     }
     if attempt.is_some() {

@@ -137,6 +137,11 @@ pub(super) fn traces(host: &dyn Host) -> Result<Vec<(&'static str, Trace)>, Host
     Ok(found)
 }
 
+/// A refusal to touch what was made by somebody else. The provider knows the step by this name.
+pub(super) fn foreign(message: impl Into<String>) -> Failure {
+    failure("ownership", message)
+}
+
 /// A failure in our own words.
 pub(super) fn failure(step: &str, message: impl Into<String>) -> Failure {
     Failure { step: step.to_owned(), message: message.into(), ..Failure::default() }

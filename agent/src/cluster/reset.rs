@@ -1,7 +1,7 @@
 //! Leaving a cluster: `kubeadm reset` and everything that it leaves behind.
 
 use super::evidence::{Attempt, Trace, standing};
-use super::kube::{CA, Kube, failed, failure};
+use super::kube::{CA, Kube, failed, foreign};
 use super::{Standing, cleanup, status};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -25,7 +25,7 @@ pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcom
         } else {
             format!("this machine belongs to another cluster, whose CA is {here}")
         };
-        return Err(failure(OWNERSHIP, what));
+        return Err(foreign(what));
     }
     let traces: Vec<Trace> = found.into_iter().map(|(_, trace)| trace).collect();
     if standing(&traces) == Standing::Clean && cleanup::left(&kube).await?.is_empty() {
@@ -40,12 +40,9 @@ pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcom
 /// Whether what stands here may be thrown away for the cluster `wanted`, which is empty while nobody knows its CA: a creation that
 /// was refused, because something stood here already, is followed by a reset too.
 fn is_ours(attempt: Option<&Attempt>, here: &str, wanted: &str) -> bool {
-    let Some(attempt) = attempt else { return !here.is_empty() && here == wanted };
-    attempt.may_be_undone() || here.is_empty() || here == wanted
+    let known = |attempt: &Attempt| here.is_empty() || (here == wanted && attempt.may_have_made(here));
+    attempt.is_some_and(|attempt| attempt.may_be_undone() || known(attempt))
 }
-
-/// The step at which a machine of somebody else is refused.
-const OWNERSHIP: &str = "ownership";
 
 #[cfg(test)]
 mod ownership_tests {
@@ -54,11 +51,10 @@ mod ownership_tests {
     #[test]
     fn only_what_is_known_as_ours_is_thrown_away() {
         let begun = Attempt::new("join", "worker-1", false);
-        let done = begun.clone().finished();
+        let done = begun.clone().finished("sha256:00");
         let over_data = Attempt::new("init", "cp-1", true);
         for (attempt, here, wanted, ours) in [
-            (None, "sha256:00", "sha256:00", true),
-            (None, "sha256:00", "sha256:01", false),
+            (None, "sha256:00", "sha256:00", false),
             (None, "sha256:00", "", false),
             (None, "", "", false),
             (Some(&begun), "sha256:00", "", true),
@@ -66,6 +62,7 @@ mod ownership_tests {
             (Some(&done), "sha256:00", "sha256:01", false),
             (Some(&done), "sha256:00", "", false),
             (Some(&done), "", "sha256:00", true),
+            (Some(&done), "sha256:01", "sha256:01", false),
             (Some(&over_data), "sha256:00", "", false),
         ] {
             assert_eq!(is_ours(attempt, here, wanted), ours, "{attempt:?} {here} {wanted}");

@@ -99,7 +99,7 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     let attempt = Attempt::last(state).map_err(ClusterError::State)?;
     // An attempt that did not come to its end is unfinished, however whole it looks.
     let standing = match (standing, &attempt) {
-        (Standing::ControlPlane | Standing::Worker, Some(attempt)) if !attempt.done => Standing::Partial,
+        (Standing::ControlPlane | Standing::Worker, Some(attempt)) if attempt.cluster_id.is_none() => Standing::Partial,
         (standing, _) => standing,
     };
     let node_name = attempt.map(|attempt| attempt.node_name).filter(|name| !name.is_empty());

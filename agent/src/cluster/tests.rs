@@ -84,6 +84,11 @@ impl Scene {
         self.run(|cx| reset(cx, state, cluster_id)).await
     }
 
+    /// Pin of the CA that stands here.
+    async fn cluster_id(&self) -> String {
+        status(&*self.machine, &self.state()).await.unwrap().evidence.cluster_id
+    }
+
     async fn standing(&self) -> Standing {
         status(&*self.machine, &self.state()).await.unwrap().evidence.standing
     }
@@ -148,6 +153,25 @@ async fn what_is_not_ours_is_named_and_left_alone() {
     let refused = [scene.reset_for("").await.unwrap_err(), scene.reset().await.unwrap_err()];
     assert_eq!(refused.map(|failure| failure.step), ["ownership", "ownership"]);
     assert_eq!(scene.machine.left(), ["/var/lib/etcd/member/snap/db"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_made_by_hand_is_neither_adopted_nor_reset() {
+    use super::evidence::Attempt;
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    let (before, here) = (scene.machine.left(), scene.cluster_id().await);
+    Attempt::forget(&scene.state()).unwrap();
+    // With no note at all, and with one of a cluster that stood here before.
+    for _ in 0..2 {
+        let failure = scene.init().await.unwrap_err();
+        assert!(failure.message.contains("this agent did not make"), "{}", failure.message);
+        for cluster_id in ["", here.as_str()] {
+            assert_eq!(scene.reset_for(cluster_id).await.unwrap_err().step, "ownership");
+        }
+        assert_eq!(scene.machine.left(), before);
+        Attempt::new("init", "cp-1", false).finished("sha256:00").note(&scene.state()).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -152,6 +152,13 @@ pub(crate) struct RunFailure {
     pub(crate) cancelled: bool,
 }
 
+impl RunFailure {
+    /// Whether the agent refused to touch what was made by somebody else.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.step == "ownership"
+    }
+}
+
 impl Error {
     /// Whether waiting may help: the machine may still be booting.
     pub(crate) fn may_pass(&self) -> bool {

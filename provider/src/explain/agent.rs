@@ -42,6 +42,14 @@ fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnosti
             .holds("What was done until then holds; nothing is half done.")
             .next("Apply again: only what is missing will be done.");
     }
+    if failure.is_foreign() {
+        return diagnostic
+            .happened(format!("Run {run_id} on {address} was refused: {}", sentence(message)))
+            .holds("Nothing was changed on the machine.")
+            .next(
+                "Give another machine. If what stands on this one may go, run `kubeadm reset` there and apply again.",
+            );
+    }
     let place = [step.as_str(), change.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
     let mut happened = format!("Run {run_id} on {address} failed at {}: {}", place.join(", "), sentence(message));
     if !output.is_empty() {

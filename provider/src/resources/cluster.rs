@@ -81,7 +81,7 @@ impl Resource for ClusterResource {
         let init = Job::Init(Box::new(to_init(m, &node)?));
         cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
-        let cluster_id = cluster_id(cx, &first, &act).await?;
+        let cluster_id = cluster_id_at(cx, &first, &act).await?;
         m.ca_fingerprint.set(cluster_id.clone());
         let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
@@ -112,8 +112,13 @@ impl Resource for ClusterResource {
         if status.standing == Standing::Clean {
             return Ok(Presence::Gone);
         }
-        if status.standing == Standing::Partial {
+        // Without a CA in the state the creation never came so far: whatever stands there is not taken for this cluster.
+        let Some(ours) = m.ca_fingerprint.cloned().filter(|_| status.standing != Standing::Partial) else {
             cx.warn(unfinished(&name));
+            return Ok(Presence::Here);
+        };
+        if status.cluster_id != ours {
+            cx.warn(another(&name, &status.cluster_id));
             return Ok(Presence::Here);
         }
         if !status.api_ready {
@@ -126,7 +131,6 @@ impl Resource for ClusterResource {
             return Ok(Presence::Here);
         }
         membership::compare(cx, m, &status.nodes);
-        m.ca_fingerprint.set(status.cluster_id);
         if m.kubeconfig.get().is_none() {
             fill_access(cx, m, &first).await?;
         }
@@ -138,6 +142,10 @@ impl Resource for ClusterResource {
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
         let cluster_id = prior.ca_fingerprint.or("");
+        let (name, now) = (m.name.or(""), cluster_id_at(cx, &first, "look at the cluster").await?);
+        if now != cluster_id {
+            return Err(not_this_one(&name, &now).into());
+        }
         let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
         let none = std::collections::BTreeMap::new;
         let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
@@ -180,9 +188,31 @@ impl Resource for ClusterResource {
 /// The warning for a control plane in the middle of an operation: nobody can say how the cluster does.
 fn unfinished(name: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cluster {name} is not finished"))
-        .happened("Something that was begun on its control plane did not come to its end.")
+        .happened("Its creation, or its end, was begun on its control plane and did not come to an end.")
         .holds("What the state says about its nodes was kept.")
         .next("Begin it again: apply, or destroy.")
+}
+
+/// The warning for a control plane that somebody has made anew.
+fn another(name: &str, cluster_id: &str) -> Diagnostic {
+    about_another(Diagnostic::warning(format!("Cannot look at cluster {name}")), cluster_id)
+        .holds("What the state says was kept. Destroying this cluster will not touch the other one.")
+}
+
+/// No change is made to a cluster that is not the one of the state.
+fn not_this_one(name: &str, cluster_id: &str) -> Diagnostic {
+    about_another(Diagnostic::error(format!("Cannot change cluster {name}")), cluster_id).holds("Nothing was changed.")
+}
+
+fn about_another(diagnostic: Diagnostic, cluster_id: &str) -> Diagnostic {
+    let now = if cluster_id.is_empty() {
+        "No cluster stands".to_owned()
+    } else {
+        format!("Another cluster, with the CA {cluster_id}, stands")
+    };
+    diagnostic
+        .happened(format!("{now} on its control plane now."))
+        .next("Take the lost cluster out of the state with `terraform state rm`, or `kubeadm reset` the machine and apply again.")
 }
 
 /// The warning for a cluster whose control plane stands while some of its nodes do not: what Terraform makes of that is a surprise.
@@ -194,7 +224,7 @@ fn tainted(name: &str) -> Diagnostic {
 }
 
 /// What tells the cluster of this control plane from others.
-async fn cluster_id(cx: &Cx, first: &Endpoint, act: &str) -> Result<String, Diagnostic> {
+async fn cluster_id_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<String, Diagnostic> {
     let ask = async { cx.agents.connect(first, Role::Observer).await?.cluster_status().await };
     ask.await.map(|status| status.cluster_id).map_err(|error| explain::agent(act, &error))
 }
@@ -243,13 +273,8 @@ fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)
 async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
     fill_access(cx, m, first).await?;
     let computed = Attr::<String>::default;
-    let document = Cluster {
-        kubeconfig: computed(),
-        ca_certificate: computed(),
-        api_endpoint: computed(),
-        ca_fingerprint: computed(),
-        ..m.clone()
-    };
+    let document =
+        Cluster { kubeconfig: computed(), ca_certificate: computed(), api_endpoint: computed(), ..m.clone() };
     let act = format!("record cluster {}", m.name.or(""));
     let mut agent = cx.agents.connect(first, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
     agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;

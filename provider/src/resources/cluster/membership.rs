@@ -142,7 +142,7 @@ impl Crew<'_> {
         let job = Job::Reset { cluster_id: self.cluster_id.clone() };
         match self.cx.agents.run(machine, &job, self.wait).await {
             Ok(_) => Ok(()),
-            Err(Error::Run { failure, .. }) if failure.step == "ownership" => {
+            Err(Error::Run { failure, .. }) if failure.is_foreign() => {
                 self.cx.warn(left_alone(name, &failure.message));
                 Ok(())
             }
