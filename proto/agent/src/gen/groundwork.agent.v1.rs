@@ -260,6 +260,7 @@ pub struct RunFinished {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunFailed {
+    /// "ownership": what stands on the machine was made by somebody else, and nothing was changed.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
