@@ -27,7 +27,8 @@ impl Resource for ClusterResource {
     const NAME: &'static str = "cluster";
     const DOC: &'static str = "A Kubernetes cluster made with kubeadm over machines that `groundwork_machine` prepared: one control \
         plane and any number of workers. Workers join in parallel. A worker that is taken out of the configuration is drained, deleted \
-        and reset; destroying the cluster resets every machine to what it was before.\n\nJoin tokens are minted per join, live for minutes \
+        and reset; destroying the cluster resets every machine to what it was before. A cluster that somebody else made on one of \
+        the machines is never adopted, changed or reset.\n\nJoin tokens are minted per join, live for minutes \
         and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.";
 
     fn validate(&self, m: &Cluster) -> Diagnostics {
