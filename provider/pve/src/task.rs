@@ -77,8 +77,14 @@ impl Client {
     /// [`Error::Task`] with the last lines of its log if it failed, [`Error::Deadline`] and [`Error::Stopped`] as said above.
     pub async fn wait(&self, upid: &Upid) -> Result<Finished, Error> {
         let mut pause = FIRST;
+        let mut looked_again = false;
         loop {
             match self.tasks(upid.node()).status(upid).await {
+                // A good task's last line may be written a moment after its process has ended.
+                Ok(status) if status.is_unclear() && !looked_again => {
+                    looked_again = true;
+                    pause = pause.max(AGAIN);
+                }
                 Ok(status) if status.is_stopped() => return self.judge(upid, status.exit_status()).await,
                 Ok(_) => {}
                 // The task goes on whether or not we can see it.
@@ -145,6 +151,7 @@ fn passing(error: &Error) -> bool {
     }
 }
 
+const AGAIN: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_millis(80);
 const SLOWEST: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);

@@ -41,15 +41,23 @@ impl TaskStatus {
         self.status == "stopped"
     }
 
+    /// Whether the task is over, and nobody wrote down how it ended.
+    pub(crate) fn is_unclear(&self) -> bool {
+        self.is_stopped() && self.exit_status() == UNCLEAR
+    }
+
     /// Empty while the task runs.
     pub(crate) fn exit_status(&self) -> &str {
         match &self.exitstatus {
             Some(status) => status,
-            None if self.is_stopped() => "unexpected status",
+            None if self.is_stopped() => UNCLEAR,
             None => "",
         }
     }
 }
+
+/// The server's own word for an end without a record.
+const UNCLEAR: &str = "unexpected status";
 
 #[derive(Deserialize)]
 struct Line {
