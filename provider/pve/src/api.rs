@@ -1,5 +1,6 @@
 //! The API's calls, in modules that mirror its paths. Only calls that somebody makes are here.
 
+pub(crate) mod access;
 pub(crate) mod cluster;
 pub(crate) mod nodes;
 pub(crate) mod qemu;

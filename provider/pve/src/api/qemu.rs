@@ -75,6 +75,14 @@ pub struct Status {
     /// Seconds since its start.
     #[serde(default, deserialize_with = "crate::quirks::bytes")]
     pub uptime: u64,
+    #[serde(default)]
+    ha: Ha,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Ha {
+    #[serde(default, deserialize_with = "crate::quirks::flag")]
+    managed: bool,
 }
 
 impl Status {
@@ -82,6 +90,12 @@ impl Status {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.status == "running"
+    }
+
+    /// Whether high availability starts and stops the VM: then a power task ends when that was asked for, not when it is done.
+    #[must_use]
+    pub const fn is_managed_by_ha(&self) -> bool {
+        self.ha.managed
     }
 }
 
