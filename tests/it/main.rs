@@ -21,3 +21,4 @@ mod refusals;
 mod secrets;
 mod stopped;
 mod tidy;
+mod unmanaged;

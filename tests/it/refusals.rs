@@ -83,6 +83,12 @@ fn every_place_that_does_not_fit_names_its_attribute() {
         }
         assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "{to}");
     }
+
+    // Known before the VM is made, not when it has booted and its seed cannot be taken away.
+    lab.control("fault", &["deny", "Datastore.Allocate", "/storage/local"]).exits(0);
+    terraform.write("main.tf", &vm("local-lvm").replace("cores      = 1", "cloud_init = { user = \"admin\" }"));
+    terraform.fails(&["Cannot create VM 120", "may not delete files of storage local", "Grant Datastore.Allocate on"]);
+    assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "nothing was made");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod probe;
 mod remove;
 mod seeding;
 mod site;
+mod slots;
 mod update;
 
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -135,7 +136,9 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
 async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let none = m.addresses.get().is_some_and(Vec::is_empty);
     if none && m.guest_agent.is_true() && m.started.is_true() {
-        m.addresses.set(finish::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await);
+        let asked = finish::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
+        // Its silence was told at the creation, and is no reason to fail every plan.
+        m.addresses.set(asked.unwrap_or_default());
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ impl<D> Cx<D> {
             req_id: self.req_id.clone(),
             started: Instant::now(),
             warnings: Arc::clone(&self.warnings),
-            private: Private(Arc::clone(&self.private.0)),
+            private: self.private.shared(),
         }
     }
 
@@ -124,6 +124,11 @@ impl Private {
     /// Forgets a value.
     pub fn remove(&self, key: &str) {
         lock(&self.0).remove(key);
+    }
+
+    /// The same values, not a copy of them.
+    pub(crate) fn shared(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 
     pub(crate) fn read(stored: &[u8]) -> Self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::Value as Json;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::{dump, load};
 use crate::path::Path;
@@ -45,7 +45,7 @@ pub(crate) trait ResourceObject<D>: Send + Sync {
     fn block(&self) -> Block;
     /// A generic test; see [`crate::testing::rows_match_fields`].
     fn rows_match_fields(&self);
-    fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics>;
+    fn plan(&self, request: Request<'_>) -> Result<Planned, Diagnostics>;
     fn validate(&self, config: &Value) -> Diagnostics;
     fn plan_destroy(&self, prior: &Value) -> Diagnostics;
     fn upgrade(&self, version: i64, stored: Json) -> Result<Json, Diagnostics>;
@@ -99,10 +99,11 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
         crate::testing::rows_match_fields::<R::Model>();
     }
 
-    fn plan(&self, block: &Block, prior: Option<&Value>, config: &Value) -> Result<Planned, Diagnostics> {
+    fn plan(&self, request: Request<'_>) -> Result<Planned, Diagnostics> {
+        let Request { prior, config, .. } = request;
         let configured: R::Model = load(config)?;
         let before = prior.map(load::<R::Model>).transpose()?;
-        plan::change(Request { block, prior, config }, |planned, notes| {
+        plan::change(request, |planned, notes| {
             let mut model: R::Model = load(&planned)?;
             let untouched = dump(&model);
             self.0.plan(before.as_ref(), &configured, &mut model, notes);
@@ -254,7 +255,11 @@ impl<S: DataSource> DataSourceObject<S::Data> for Wrapped<S> {
     fn read<'a>(&'a self, cx: &'a Cx<S::Data>, config: &'a Value) -> Work<'a, Result<Value, Diagnostics>> {
         Box::pin(async move {
             let block = Block::of::<S::Model>();
-            let planned = plan::change(Request { block: &block, prior: None, config }, |value, _| Ok(value))?.value;
+            let planned = plan::change(
+                Request { block: &block, prior: None, config, private: &Private::default() },
+                |value, _| Ok(value),
+            )?
+            .value;
             let mut model = load(&planned)?;
             guarded(self.0.read(cx, &mut model)).await?;
             Ok(recorded(&block, &planned, &dump(&model)))

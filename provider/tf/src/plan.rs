@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cx::Private;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::held::is_placeholder;
 use crate::path::{Path, PathStep};
@@ -20,6 +21,7 @@ pub(crate) struct Request<'a> {
     /// `None` to create.
     pub(crate) prior: Option<&'a Value>,
     pub(crate) config: &'a Value,
+    pub(crate) private: &'a Private,
 }
 
 /// The plan.
@@ -41,17 +43,17 @@ pub(crate) fn change(
     request: Request<'_>,
     adjust: impl Fn(Value, &mut PlanNotes) -> Result<Value, Diagnostics>,
 ) -> Result<Planned, Diagnostics> {
-    let Request { block, prior, config } = request;
+    let Request { block, prior, config, private } = request;
     let unchanged = object(block, config, prior, Fill::Prior);
     if prior == Some(&unchanged) {
-        let mut notes = PlanNotes::default();
+        let mut notes = PlanNotes { private: private.shared(), ..PlanNotes::default() };
         let value = adjust(unchanged, &mut notes)?;
         if prior == Some(&value) {
             let warnings = notes.diagnostics.or_errors()?;
             return Ok(Planned { value, replace: notes.replace, warnings });
         }
     }
-    let mut notes = PlanNotes { changed: true, ..PlanNotes::default() };
+    let mut notes = PlanNotes { changed: true, private: private.shared(), ..PlanNotes::default() };
     let value = adjust(object(block, config, prior, Fill::Unknown), &mut notes)?;
     let warnings = notes.diagnostics.or_errors()?;
     promise::keeps_the_rules(block, config, prior, &value)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::lifecycle::{DataSourceObject, ResourceObject};
 use crate::model::Model;
@@ -246,6 +246,7 @@ pub struct PlanNotes {
     pub(crate) replace: Vec<Path>,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) changed: bool,
+    pub(crate) private: Private,
 }
 
 impl PlanNotes {
@@ -268,6 +269,12 @@ impl PlanNotes {
     #[must_use]
     pub fn new(changed: bool) -> Self {
         Self { changed, ..Self::default() }
+    }
+
+    /// What the resource stored beside the state. What is set here comes with the apply, if there is one.
+    #[must_use]
+    pub const fn private(&self) -> &Private {
+        &self.private
     }
 
     /// The attributes that demand a new object.

@@ -18,11 +18,12 @@ use tracing::Instrument as _;
 
 use self::answer::{messages, metadata, path_message};
 use crate::check;
-use crate::cx::Cx;
+use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::lifecycle::Outcome;
 use crate::model::load;
 use crate::path::Path;
+use crate::plan;
 use crate::promise;
 use crate::resource::{AnyDataSource, AnyResource, Provider};
 use crate::schema::Block;
@@ -291,6 +292,7 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
             let block = resource.block();
             let own = block.own_type();
             let prior = decode(request.prior_state.as_ref(), &block)?;
+            let private = Private::read(&request.prior_private);
             let answer =
                 v6::plan_resource_change::Response { planned_private: request.prior_private, ..Default::default() };
             if decode(request.proposed_new_state.as_ref(), &block)?.is_null() {
@@ -299,10 +301,13 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
                 return Ok(v6::plan_resource_change::Response { planned_state, diagnostics, ..answer });
             }
             let config = decode(request.config.as_ref(), &block)?;
-            let planned = resource.0.plan(&block, Some(&prior).filter(|prior| !prior.is_null()), &config)?;
+            let prior = Some(&prior).filter(|prior| !prior.is_null());
+            let planned =
+                resource.0.plan(plan::Request { block: &block, prior, config: &config, private: &private })?;
             Ok(v6::plan_resource_change::Response {
                 planned_state: Some(encode_as(&planned.value, &own)?),
                 requires_replace: planned.replace.iter().map(path_message).collect(),
+                planned_private: private.write(),
                 diagnostics: messages(planned.warnings),
                 ..answer
             })

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use pve::{Class, Client, CloneVm, CreateVm, Error, Guest, GuestKind, NodeName, Params, Upid, Vmid};
-use tf::{Attr, Diagnostic, Diagnostics};
+use pve::{Class, Client, CloneVm, CreateVm, Drive, Error, Guest, GuestKind, NodeName, Params, Upid, Vmid};
+use tf::{Attr, Diagnostic, Diagnostics, Path};
 
 use super::claims::{self, Claim};
 use super::config;
@@ -13,7 +13,7 @@ use super::finish::{self, Begun};
 use super::locate::{self, Found};
 use super::model::{CloudInit, Vm};
 use super::site::{CREATE, Site};
-use super::{marker, probe, seeding};
+use super::{disks, marker, probe, seeding, slots};
 use crate::context::Cx;
 use crate::timeouts::Limit;
 
@@ -23,6 +23,7 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
     let what = m.vmid.get().map_or_else(|| name.clone(), i64::to_string);
     let limit = Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), CREATE);
     let site = Site::new(cx, format!("create VM {what} on node {node}"), limit, UNFINISHED)?;
+    slots::begun(cx.private());
     let Some(_claim) = Claim::take(&name) else { return Err(exists(&site, &name, None).into()) };
     let found = unfinished(&site, m, &name).await?;
     if let Some(found) = found {
@@ -31,7 +32,8 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
         return finish::finish(&site, m, found, Begun::Earlier).await;
     }
     if seeding::is_wanted(m) {
-        seeding::storage(&site, m, (&node, NOTHING)).await?;
+        let storage = seeding::storage(&site, m, (&node, NOTHING)).await?;
+        seeding::may_be_deleted(&site, &storage, NOTHING).await?;
     }
     probe::addresses_are_free(&site, m).await?;
     let found = if m.clone.is_known() { cloned(&site, m, &node).await? } else { made(&site, m, &node).await? };
@@ -63,9 +65,13 @@ async fn unfinished(site: &Site<'_>, m: &Vm, name: &str) -> Result<Option<Found>
     let failed = |error: Error| site.failed(m, &error, NOTHING);
     let guests = site.client.cluster().guests_since(RECENT).await.map_err(failed)?;
     let wanted = m.vmid.get().and_then(|number| Vmid::new(*number));
+    let mut down = std::collections::BTreeSet::new();
     for guest in guests.iter().filter(|guest| may_be(guest, name, wanted)) {
         if guest.kind == GuestKind::Lxc {
             return Err(exists(site, name, Some(guest)).into());
+        }
+        if down.contains(&guest.node) {
+            continue;
         }
         let place = (&guest.node, guest.vmid);
         if guest.lock.is_some() && !site.unlocked(&site.client, place).await.map_err(failed)? {
@@ -73,6 +79,11 @@ async fn unfinished(site: &Site<'_>, m: &Vm, name: &str) -> Result<Option<Found>
         }
         let found = match locate::look(&site.client, guest).await {
             Err(error) if error.is(Class::NoGuest) => continue,
+            // The guests of a node that is down for minutes have no name either, and ours was made a moment ago or long before.
+            Err(error) if error.never_sent() && guest.name.is_none() && wanted != Some(guest.vmid) => {
+                down.insert(&guest.node);
+                continue;
+            }
             found => found.map_err(failed)?,
         };
         let has_name = found.settings.written("name") == Some(name);
@@ -204,6 +215,7 @@ async fn there(site: &Site<'_>, m: &Vm, vmid: Vmid) -> Result<Found, Diagnostics
 /// A copy of another VM.
 async fn cloned(site: &Site<'_>, m: &mut Vm, node: &NodeName) -> Result<Found, Diagnostics> {
     let source = source(site, m, node).await?;
+    storages_fit(site, m, &source).await?;
     let wanted = m.vmid.get().and_then(|number| Vmid::new(*number));
     loop {
         let (vmid, answer) = start_clone(site, m, &source, (node, wanted)).await?;
@@ -218,7 +230,11 @@ async fn cloned(site: &Site<'_>, m: &mut Vm, node: &NodeName) -> Result<Found, D
         };
         match found {
             Some(found) if error.outcome_unknown() => return Ok(found),
-            Some(_) => return Err(site.failed(m, &error, UNFINISHED).into()),
+            Some(found) => {
+                // The server may still be taking it back: whoever gets its number then is told apart by the UUID.
+                m.uuid.put(config::Seen(&found.settings).uuid());
+                return Err(site.failed(m, &error, UNFINISHED).into());
+            }
             None => forget(m, vmid, wanted.is_none()),
         }
         let again = error.is(Class::Busy) || (wanted.is_none() && error.is(Class::Exists));
@@ -260,6 +276,35 @@ async fn start_clone(
     };
     record(m, node, newid);
     Ok((newid, site.client.vm(&source.node, source.vmid).clone_to(&copy).begin().await))
+}
+
+/// Refuses what a clone cannot do: its disks stay where their originals are, or all go to one storage.
+async fn storages_fit(site: &Site<'_>, m: &Vm, source: &Guest) -> Result<(), Diagnostics> {
+    let clone = m.clone.need()?;
+    let full = clone.full.or(!source.template);
+    if !full && clone.storage.is_known() {
+        let said = "A linked clone shares the disks of its template, and stays on their storage.";
+        let cure = "Leave `clone.storage` out, or set `clone.full = true`.";
+        return Err(site.error(said).holds(NOTHING).next(cure).at(Path::from("clone").name("storage")).into());
+    }
+    let original = site.client.vm(&source.node, source.vmid).pending().await;
+    let original = original.map_err(|error| site.failed(m, &error, NOTHING))?;
+    for (slot, disk) in disks::of(m) {
+        let Some(present) = original.written(&slot).map(Drive::parse) else { continue };
+        let there = clone.storage.text().filter(|_| full).or_else(|| present.storage());
+        if disk.storage.text().is_some_and(|wanted| there != Some(wanted)) {
+            let there = there.unwrap_or_default();
+            let cure = if full {
+                "Say the same storage in `clone.storage`, which is for all disks, or leave this one out."
+            } else {
+                "Leave it out, or make a full clone: `clone = { full = true, storage = … }`."
+            };
+            let said = format!("Disk {slot} of the clone would be on storage {there}.");
+            let at = Path::from("disks").key(&slot).name("storage");
+            return Err(site.error(said).holds(NOTHING).next(cure).at(at).into());
+        }
+    }
+    Ok(())
 }
 
 /// The VM to copy.

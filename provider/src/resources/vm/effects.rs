@@ -21,15 +21,42 @@ enum How {
     Silent,
 }
 
-/// One line per attribute that changes; `replacing` are the attributes that need a new machine.
-pub(super) fn lines(prior: &Vm, m: &Vm, replacing: &[Path]) -> Vec<String> {
-    let (before, after) = (tf::dump(prior), tf::dump(m));
-    let mut found = Vec::new();
-    differences(&before, &after, &Path::root(), &mut found);
-    found.into_iter().filter_map(|(path, old, new)| line(prior, m, replacing, (&path, &old, &new))).collect()
+/// Whether the configuration has values that are not known before the apply and have an effect.
+pub(super) fn are_open(config: &Vm) -> bool {
+    fn any(value: &Value, at: &Path) -> bool {
+        match value {
+            Value::Map(entries) => entries
+                .iter()
+                .any(|(key, value)| any(value, &if at.steps().is_empty() { at.name(key) } else { at.key(key) })),
+            Value::List(items) => items.iter().any(|value| any(value, at)),
+            value => value.is_unknown() && how(at, value) != How::Silent,
+        }
+    }
+    any(&tf::dump(config), &Path::root())
 }
 
-fn line(prior: &Vm, m: &Vm, replacing: &[Path], (path, old, new): (&Path, &Value, &Value)) -> Option<String> {
+/// One line per attribute that changes; `replacing` are the attributes that need a new machine. `owned` is the prior machine
+/// with only those disks and cards that were in the configuration.
+pub(super) fn lines((prior, owned): (&Vm, &Vm), m: &Vm, replacing: &[Path]) -> Vec<String> {
+    let (before, after, owned) = (tf::dump(prior), tf::dump(m), tf::dump(owned));
+    let mut found = Vec::new();
+    differences(&before, &after, &Path::root(), &mut found);
+    found.into_iter().filter_map(|(path, old, new)| line((prior, &owned), m, replacing, (&path, &old, &new))).collect()
+}
+
+fn line(
+    (prior, owned): (&Vm, &Value),
+    m: &Vm,
+    replacing: &[Path],
+    (path, old, new): (&Path, &Value, &Value),
+) -> Option<String> {
+    if let [first, slot] = path.steps()
+        && ["disks", "networks"].contains(&step(first).as_str())
+        && new.is_null()
+        && owned.attribute(&step(first)).attribute(&step(slot)).is_null()
+    {
+        return Some(format!("{}: was never in the configuration: stays as it is", plain(path)));
+    }
     let how = how(path, new);
     let whole = |replaced: &Path| path.steps().starts_with(replaced.steps());
     let effect = if replacing.iter().any(whole) || ALWAYS_REPLACES.contains(&root(path)) {
@@ -163,7 +190,7 @@ mod tests {
     fn check(change: impl Fn(&mut Vm), expected: &[&str]) {
         let mut m = vm();
         change(&mut m);
-        assert_eq!(lines(&vm(), &m, &[]), expected);
+        assert_eq!(lines((&vm(), &vm()), &m, &[]), expected);
     }
 
     #[test]
@@ -199,7 +226,7 @@ mod tests {
     fn what_replaces_says_so_and_a_new_image_does_not() {
         let mut m = vm();
         m.agent = tf::Attr::Known(super::super::model::Agent::default());
-        assert_eq!(lines(&vm(), &m, &["agent".into()]), ["agent: is added: replaces the machine"]);
+        assert_eq!(lines((&vm(), &vm()), &m, &["agent".into()]), ["agent: is added: replaces the machine"]);
         check(
             |m| m.image.set("local:import/x.qcow2"),
             &["image: local:import/x.qcow2: recorded; used at creation only"],

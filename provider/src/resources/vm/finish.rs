@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pve::{Error, NodeName, Settings, Vm as Machine, Vmid};
+use pve::{Class, Error, NodeName, Settings, Vm as Machine, Vmid};
 use tf::{Diagnostic, Diagnostics, Path};
 
 use super::config::{self, Seen};
@@ -32,7 +32,7 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
     grown(site, m, &place, &settings).await?;
     let running = begun == Begun::Earlier && is_running(site, m, &place).await?;
     let enrolled = if running { already_enrolled(site, m, &place).await? } else { None };
-    let mut attached = seeding::attached(&settings);
+    let mut attached = seeding::attached(place.1, &settings);
     let mut pending = None;
     if enrolled.is_none() && seeding::is_wanted(m) {
         let (seed, enrolment) = seeding::attach(site, m, &place, &settings).await?;
@@ -66,19 +66,45 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
 
 /// Writes what the create call could not say: everything for a clone, little otherwise.
 async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Result<Settings, Diagnostics> {
-    let mut delta = config::delta(None, m, &now);
-    for (key, value) in recorded_addresses(m.cloud_init.get()).iter() {
-        if now.written(key) != Some(value) {
-            delta.set.insert(key.to_owned(), value.to_owned());
+    let delta = |now: &Settings| {
+        let mut delta = config::delta(None, m, now);
+        for (key, value) in recorded_addresses(m.cloud_init.get()).iter() {
+            if now.written(key) != Some(value) {
+                delta.set.insert(key.to_owned(), value.to_owned());
+            }
         }
-    }
-    if delta.is_empty() {
+        delta
+    };
+    if delta(&now).is_empty() {
         return Ok(now);
     }
-    let (params, machine) = (delta.params(), machine(site, place));
-    let written = machine.configure(&params, &delta.delete, None).done().await;
-    written.map_err(|error| site.failed(m, &error, site.holds))?;
+    write(site, m, (place, site.holds), now, delta).await?;
     read(site, m, place).await
+}
+
+/// Writes what `delta` finds missing. Bound to what was read, so that a call which is repeated makes no disk twice, and nobody
+/// else's change is lost: then it looks again and decides anew. Returns what was read last, before the write.
+pub(super) async fn write(
+    site: &Site<'_>,
+    m: &Vm,
+    (place, holds): (&Place, &str),
+    mut now: Settings,
+    delta: impl Fn(&Settings) -> config::Delta,
+) -> Result<Settings, Diagnostics> {
+    let mut attempt = 1;
+    loop {
+        let delta = delta(&now);
+        if delta.is_empty() {
+            return Ok(now);
+        }
+        let (params, machine) = (delta.params(), machine(site, place));
+        match machine.configure(&params, &delta.delete, now.digest()).done().await {
+            Ok(_) => return Ok(now),
+            Err(error) if error.is(Class::Conflict) && attempt < 4 => now = read(site, m, place).await?,
+            Err(error) => return Err(site.failed(m, &error, holds).into()),
+        }
+        attempt += 1;
+    }
 }
 
 /// Grows disks to the size the model gives.
@@ -138,8 +164,10 @@ async fn start(site: &Site<'_>, m: &Vm, place: &Place, again: bool) -> Result<()
     }
     if running {
         machine.stop().done().await.map_err(failed)?;
+        site.power(place, false).await.map_err(failed)?;
     }
     machine.start().done().await.map_err(failed)?;
+    site.power(place, true).await.map_err(failed)?;
     Ok(())
 }
 
@@ -159,25 +187,36 @@ async fn addresses(site: &Site<'_>, m: &mut Vm, place: &Place, now: &Settings) -
 
 /// Addresses of the VM's own cards from its guest agent, once it has any. An image without the agent costs a warning.
 async fn told(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<Vec<String>, Diagnostics> {
-    let patience = tokio::time::Instant::now() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
+    let now_is = tokio::time::Instant::now;
+    let patience = now_is() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
+    let mut settled = None;
     loop {
-        let all = asked(&machine(site, place), now).await;
-        if !all.is_empty() || tokio::time::Instant::now() > patience {
+        let asked = asked(&machine(site, place), now).await;
+        let all = match asked {
+            Err(error) if error.is(Class::Rights) => return Err(site.failed(m, &error, site.holds).into()),
+            asked => asked.unwrap_or_default(),
+        };
+        let has_v4 = all.iter().any(|address| !address.contains(':'));
+        // IPv6 configures itself before a DHCP server has answered.
+        let waits = !all.is_empty() && now_is() < *settled.get_or_insert(now_is() + DHCP_PATIENCE);
+        if has_v4 || (!all.is_empty() && !waits) || now_is() > patience {
             return Ok(all);
         }
         site.pause(Duration::from_secs(2), "the guest agent's first answer").await?;
     }
 }
 
-/// What the guest agent says at this moment; nothing while it does not answer.
-pub(super) async fn asked(machine: &Machine<'_>, now: &Settings) -> Vec<String> {
+/// What the guest agent says at this moment, IPv4 first: that is what most networks route.
+pub(super) async fn asked(machine: &Machine<'_>, now: &Settings) -> Result<Vec<String>, Error> {
     let macs: Vec<String> = disks::card_slots(now)
         .iter()
         .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
         .collect();
-    let said = machine.agent_interfaces().await.unwrap_or_default();
+    let said = machine.agent_interfaces().await?;
     let own = said.iter().filter(|card| card.mac.as_deref().is_some_and(|mac| macs.contains(&mac.to_lowercase())));
-    own.flat_map(pve::AgentInterface::addresses).filter(usable).map(|ip| ip.to_string()).collect()
+    let mut all: Vec<IpAddr> = own.flat_map(pve::AgentInterface::addresses).filter(usable).collect();
+    all.sort_by_key(IpAddr::is_ipv6);
+    Ok(all.iter().map(IpAddr::to_string).collect())
 }
 
 fn silent(m: &Vm) -> Diagnostic {
@@ -248,3 +287,4 @@ pub(super) fn machine<'s>(site: &'s Site<'_>, (node, vmid): &'s Place) -> Machin
 pub(super) type Place = (NodeName, Vmid);
 
 const AGENT_PATIENCE: Duration = Duration::from_secs(60);
+const DHCP_PATIENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
 
 use super::config::{self, DEFAULT_CPU};
 use super::model::{CloudInit, Vm};
-use super::{checks, disks, effects, fill};
+use super::{checks, disks, effects, fill, slots};
 
 /// Rules across attributes. Unknown means "ask again later".
 pub(super) fn validate(m: &Vm) -> Diagnostics {
@@ -101,9 +101,10 @@ fn wrong(problem: &str, at: impl Into<Path>) -> Diagnostic {
 
 /// Adjusts a plan and says what it does.
 pub(super) fn plan(prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+    slots::plan(notes.private(), config);
     match prior {
         None => creation(config, m, notes),
-        Some(prior) => change(prior, m, notes),
+        Some(prior) => change((prior, config), m, notes),
     }
 }
 
@@ -184,7 +185,7 @@ fn same_meaning(prior: &Vm, m: &mut Vm) {
     }
 }
 
-fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
+fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     same_meaning(prior, m);
     let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
     let waits = config::ours(prior, prior.waiting.get().into_iter().flatten().map(String::as_str));
@@ -204,7 +205,14 @@ fn change(prior: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
         fill::card_defaults(card);
     }
     replacements(prior, m, notes);
-    let lines = effects::lines(prior, m, notes.replacing());
+    if effects::are_open(config) {
+        // What is not known yet may add a line when it is, and Terraform holds us to what we plan now.
+        m.effects = Attr::Unknown;
+        m.waiting = Attr::Unknown;
+        return;
+    }
+    let owned = slots::owned(prior, notes.private());
+    let lines = effects::lines((prior, &owned), m, notes.replacing());
     if lines.is_empty() && !applies {
         m.effects = prior.effects.clone();
         m.waiting = prior.waiting.clone();

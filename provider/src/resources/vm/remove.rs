@@ -1,10 +1,10 @@
 //! Destroying a VM: off, gone with its own volumes, and its seed image too.
 
-use pve::Class;
+use pve::{Class, Error};
 use tf::{Diagnostic, Diagnostics};
 
-use super::finish::{Place, is_running, machine};
-use super::locate;
+use super::finish::{Place, machine};
+use super::locate::{self, Found};
 use super::model::Vm;
 use super::seeding;
 use super::site::{DELETE, Site};
@@ -13,43 +13,59 @@ use crate::timeouts::Limit;
 
 /// Removes the VM; content when it is not there. Of files, only its own seed images go.
 pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
-    let found = locate::find(cx, m).await?;
+    let mut found = locate::find(cx, m).await?;
     let limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DELETE);
     let site = Site::new(cx, format!("destroy VM {}", m.id.or("")), limit, KEPT)?;
-    let place = match &found {
-        Some(found) => Some((found.node.clone(), found.vmid)),
-        None => m.node.text().and_then(|node| node.parse().ok()).zip(locate::vmid(m)),
-    };
-    let Some(place) = place else { return Ok(()) };
-    if let Some(found) = &found {
-        if found.settings.written("protection") == Some("1") {
-            return Err(protected(&site).into());
+    let place = m.node.text().and_then(|node| node.parse().ok()).zip(locate::vmid(m));
+    let Some(mut place) = place else { return Ok(()) };
+    while let Some(here) = found {
+        place = (here.node.clone(), here.vmid);
+        if removed(&site, m, &here).await? {
+            super::claims::unmade(place.1);
+            return Ok(());
         }
-        if is_running(&site, m, &place).await? {
-            let machine = machine(&site, &place);
-            let stopped = machine.stop().done().await;
-            stopped.map_err(|error| site.failed(m, &error, KEPT))?;
-        }
-        // While the VM is there, a failure leaves its record in the state, and the seed with it is found again.
-        if let Some(seed) = seeding::attached(&found.settings) {
-            seeding::remove(&site, m, &place, (&seed, KEPT)).await?;
-        }
-        seeds(&site, m, &place, KEPT).await?;
-        let machine = machine(&site, &place);
-        match machine.delete().done().await {
-            Ok(finished) if !finished.warnings.is_empty() => cx.warn(
-                Diagnostic::warning(format!("VM {} left something behind", place.1))
-                    .happened(finished.warnings.join("\n"))
-                    .next("Remove the volumes that Proxmox VE names."),
-            ),
-            Ok(_) => {}
-            Err(error) if error.is(Class::NoGuest) => {}
-            Err(error) => return Err(site.failed(m, &error, KEPT).into()),
-        }
-        super::claims::unmade(place.1);
-        return Ok(());
+        // It was on its way to another node.
+        found = locate::find(cx, m).await?;
     }
     seeds(&site, m, &place, SEED_LEFT).await
+}
+
+/// Removes the VM from the node it was found on; false if it is not there any more.
+async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnostics> {
+    let place = (found.node.clone(), found.vmid);
+    if found.settings.written("protection") == Some("1") {
+        return Err(protected(site).into());
+    }
+    let ended = async {
+        let machine = machine(site, &place);
+        if machine.status().await?.is_running() {
+            machine.stop().done().await?;
+            site.power(&place, false).await?;
+        }
+        Ok(())
+    };
+    match ended.await {
+        Ok(()) => {}
+        Err(error) if Error::is(&error, Class::NoGuest) => return Ok(false),
+        Err(error) => return Err(site.failed(m, &error, KEPT).into()),
+    }
+    // While the VM is there, a failure leaves its record in the state, and the seed with it is found again.
+    if let Some(seed) = seeding::attached(found.vmid, &found.settings) {
+        seeding::remove(site, m, &place, (&seed, KEPT)).await?;
+    }
+    seeds(site, m, &place, KEPT).await?;
+    let deleted = machine(site, &place).delete().done().await;
+    match deleted {
+        Ok(finished) if !finished.warnings.is_empty() => site.cx.warn(
+            Diagnostic::warning(format!("VM {} left something behind", place.1))
+                .happened(finished.warnings.join("\n"))
+                .next("Remove the volumes that Proxmox VE names."),
+        ),
+        Ok(_) => {}
+        Err(error) if error.is(Class::NoGuest) => return Ok(false),
+        Err(error) => return Err(site.failed(m, &error, KEPT).into()),
+    }
+    Ok(true)
 }
 
 /// Deletes what there is of the VM's seed images, attached or left by an upload that was cut off.

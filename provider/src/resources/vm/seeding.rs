@@ -1,6 +1,6 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
-use pve::{Drive, NodeName, Params, Settings, Source, Upload, VolumeId};
+use pve::{Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
 use tf::{Diagnostics, Path};
 
 use super::config::Seen;
@@ -24,14 +24,24 @@ pub(super) fn is_wanted(m: &Vm) -> bool {
     m.cloud_init.is_known() || m.agent.is_known()
 }
 
-/// The seed that is attached now.
-pub(super) fn attached(now: &Settings) -> Option<Attached> {
+/// The seed of this VM that is attached now. A clone carries its source's, which is not this VM's to delete.
+pub(super) fn attached(vmid: Vmid, now: &Settings) -> Option<Attached> {
+    let own = file_start(vmid, &Seen(now).uuid().unwrap_or_default());
     now.keys().find_map(|slot| {
-        let drive = Drive::parse(now.written(slot)?);
-        let volume: VolumeId = drive.volume().parse().ok()?;
-        let ours = drive.is_cdrom() && volume.name().starts_with("iso/groundwork-");
-        ours.then(|| Attached { slot: slot.to_owned(), volume })
+        let volume = cd(now, slot)?;
+        volume.name().starts_with(&own).then(|| Attached { slot: slot.to_owned(), volume })
     })
+}
+
+/// The file in a CD drive.
+fn cd(now: &Settings, slot: &str) -> Option<VolumeId> {
+    let drive = Drive::parse(now.written(slot)?);
+    drive.is_cdrom().then(|| drive.volume().parse().ok())?
+}
+
+/// What the names of a VM's seed images begin with: numbers are used again, UUIDs are not.
+fn file_start(vmid: Vmid, uuid: &str) -> String {
+    format!("iso/groundwork-{vmid}-{}-", uuid.get(..8).unwrap_or("00000000"))
 }
 
 /// Makes a seed with a new secret and puts it in its drive, in place of an older one.
@@ -41,13 +51,14 @@ pub(super) async fn attach(
     place: &Place,
     now: &Settings,
 ) -> Result<(Attached, Option<PendingEnrolment>), Diagnostics> {
-    let before = attached(now);
+    let before = attached(place.1, now);
     let uuid = Seen(now).uuid().unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
     let storage = storage(site, m, (&place.0, site.holds)).await?;
     let (seed, pending) = seed(&site.cx.agents, m, now, (&uuid, generation))?;
-    let file_name = format!("groundwork-{}-{}-{generation}.iso", place.1, short(&uuid));
-    let volume = VolumeId::new(storage.as_str(), format!("iso/{file_name}"));
+    let name = format!("{}{generation}.iso", file_start(place.1, &uuid));
+    let file_name = name.trim_start_matches("iso/").to_owned();
+    let volume = VolumeId::new(storage.as_str(), name);
     let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
     let storages = site.client.storages(&place.0);
     let failed = |error: pve::Error| site.failed(m, &error, site.holds);
@@ -63,7 +74,7 @@ pub(super) async fn attach(
     let params = Params::new().with(&slot, format!("{volume},media=cdrom"));
     // Two drives with the same label would confuse cloud-init.
     let others: Vec<String> =
-        now.keys().filter(|key| **key != *slot && is_proxmox_seed(now, key)).map(str::to_owned).collect();
+        now.keys().filter(|key| **key != *slot && is_other_seed(now, key)).map(str::to_owned).collect();
     let machine = machine(site, place);
     machine.configure(&params, &others, None).done().await.map_err(failed)?;
     if let Some(before) = before.filter(|before| before.volume != volume) {
@@ -102,7 +113,7 @@ pub(super) async fn remove_all(
     place: &Place,
     (uuid, holds): (&str, &str),
 ) -> Result<(), Diagnostics> {
-    let start = format!("iso/groundwork-{}-{}-", place.1, short(uuid));
+    let start = file_start(place.1, uuid);
     let failed = |error: pve::Error| site.failed(m, &error, holds);
     let storages = site.client.storages(&place.0);
     let all = storages.list().await.map_err(failed)?;
@@ -195,6 +206,22 @@ pub(super) async fn storage(site: &Site<'_>, m: &Vm, (node, holds): (&NodeName, 
     })
 }
 
+/// Refuses a storage from which the image could not be deleted afterwards: it may hold a secret, and keeps the VM from moving.
+pub(super) async fn may_be_deleted(site: &Site<'_>, storage: &str, holds: &str) -> Result<(), Diagnostics> {
+    const NEEDED: &str = "Datastore.Allocate";
+    let path = format!("/storage/{storage}");
+    // Who may not ask will hear of it at the deletion.
+    let Ok(privileges) = site.client.privileges(&path).await else { return Ok(()) };
+    if privileges.contains(NEEDED) {
+        return Ok(());
+    }
+    let said = format!(
+        "The API token may not delete files of storage {storage}, as the seed image must be after the first boot."
+    );
+    let cure = format!("Grant {NEEDED} on {path} to the API token, or give another `cloud_init.storage`.");
+    Err(site.error(said).holds(holds).next(cure).at("cloud_init").into())
+}
+
 /// The drive for the image.
 fn slot(m: &Vm, now: &Settings) -> String {
     let named = m.cloud_init.get().and_then(|cloud_init| cloud_init.slot.cloned());
@@ -202,19 +229,25 @@ fn slot(m: &Vm, now: &Settings) -> String {
     named.unwrap_or_else(|| if virtio { checks::SEED_SLOT } else { checks::SEED_SLOT_IDE }.to_owned())
 }
 
-fn is_proxmox_seed(now: &Settings, key: &str) -> bool {
+/// Proxmox VE's own seed, or ours of the VM that this one was cloned from.
+fn is_other_seed(now: &Settings, key: &str) -> bool {
     let drive = now.written(key).map(Drive::parse);
-    drive.is_some_and(|drive| drive.is_cdrom() && drive.volume().contains("-cloudinit"))
+    let is_proxmox = drive.is_some_and(|drive| drive.is_cdrom() && drive.volume().contains("-cloudinit"));
+    is_proxmox || cd(now, key).is_some_and(|volume| is_file_of_ours(volume.name()))
+}
+
+/// `iso/groundwork-100-0b5e0000-3.iso`
+fn is_file_of_ours(name: &str) -> bool {
+    let parts = name.strip_prefix("iso/groundwork-").and_then(|name| name.strip_suffix(".iso"));
+    let parts: Vec<&str> = parts.unwrap_or_default().split('-').collect();
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let hex = |part: &str| part.len() == 8 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts.as_slice(), [vmid, uuid, generation] if number(vmid) && hex(uuid) && number(generation))
 }
 
 fn generation(volume: &VolumeId) -> u64 {
     let number = volume.name().strip_suffix(".iso").and_then(|name| name.rsplit_once('-')?.1.parse().ok());
     number.unwrap_or_default()
-}
-
-/// Tells the images of VMs apart that had the same number one after another.
-fn short(uuid: &str) -> &str {
-    uuid.get(..8).unwrap_or("00000000")
 }
 
 #[cfg(test)]
@@ -232,12 +265,18 @@ mod tests {
             ("ide0", "local:iso/debian.iso,media=cdrom"),
             ("ide2", "local-lvm:vm-100-cloudinit,media=cdrom"),
             ("scsi0", "local-lvm:vm-100-disk-0,size=4G"),
+            ("scsi29", "local:iso/groundwork-90-0a5e0000-1.iso,media=cdrom,size=12M"),
             ("scsi30", "local:iso/groundwork-100-0b5e0000-3.iso,media=cdrom,size=12M"),
+            ("smbios1", "uuid=0B5E0000-0000-4000-8000-000000000000"),
         ]);
-        let seed = attached(&now).unwrap();
+        let (vmid, other) = (Vmid::new(100).unwrap(), Vmid::new(101).unwrap());
+        let seed = attached(vmid, &now).unwrap();
         assert_eq!((seed.slot.as_str(), generation(&seed.volume)), ("scsi30", 3));
-        assert!(is_proxmox_seed(&now, "ide2") && !is_proxmox_seed(&now, "ide0"));
-        assert_eq!(attached(&settings(&[("ide2", "none,media=cdrom")])), None);
+        assert_eq!(attached(other, &now), None, "a clone's source needs it still");
+        assert_eq!(attached(vmid, &settings(&[("ide2", "none,media=cdrom")])), None);
+        assert!(["ide2", "scsi29"].iter().all(|slot| is_other_seed(&now, slot)));
+        assert!(["ide0", "scsi0"].iter().all(|slot| !is_other_seed(&now, slot)));
+        assert!(!is_file_of_ours("iso/groundwork-installer.iso"));
     }
 
     #[test]

@@ -84,6 +84,24 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Waits until the VM runs, or is off, where HA manages it: there a power task only asks for that.
+    pub(super) async fn power(&self, (node, vmid): &(NodeName, Vmid), on: bool) -> Result<(), Error> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let status = self.client.vm(node, *vmid).status().await?;
+            if !status.is_managed_by_ha() || status.is_running() == on {
+                return Ok(());
+            }
+            let wake = Instant::now() + pause;
+            if wake > self.deadline || self.cx.stop.is_cancelled() {
+                let state = if on { "running" } else { "off" };
+                return Err(Error::Deadline { what: format!("VM {vmid} to be {state}") });
+            }
+            tokio::time::sleep_until(wake).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
     /// Waits until nobody holds the VM's lock any more; false if the VM is gone then.
     pub(super) async fn unlocked(&self, client: &Client, (node, vmid): (&NodeName, Vmid)) -> Result<bool, Error> {
         let mut pause = Duration::from_millis(200);

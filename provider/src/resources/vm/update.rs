@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pve::{Class, Settings};
+use pve::Settings;
 use tf::{Diagnostic, Diagnostics, Path};
 
 use super::config;
@@ -12,6 +12,7 @@ use super::locate;
 use super::marker;
 use super::model::Vm;
 use super::site::{Site, UPDATE};
+use super::slots;
 use crate::context::Cx;
 use crate::timeouts::Limit;
 
@@ -29,20 +30,21 @@ pub(super) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagno
         return finish::finish(&site, m, found, Begun::Earlier).await;
     }
     let place = (found.node, found.vmid);
+    let prior = slots::owned(prior, cx.private());
+    slots::begun(cx.private());
     let mut running = is_running(&site, m, &place).await?;
     if running && m.started.get() == Some(&false) {
         shut_down(&site, m, &place).await?;
         running = false;
     }
-    let settings = written(&site, (prior, m), &place, found.settings).await?;
+    let settings = written(&site, (&prior, m), &place, found.settings).await?;
     grown(&site, m, &place, &settings).await?;
     if m.started.is_true() && !running {
-        let machine = machine(&site, &place);
-        let started = machine.start().done().await;
-        started.map_err(|error| site.failed(m, &error, CHANGED))?;
+        started(&site, m, &place).await?;
     } else if running {
         reboot_if_needed(&site, m, &place).await?;
     }
+    slots::done(cx.private());
     Ok(())
 }
 
@@ -51,26 +53,14 @@ async fn written(
     site: &Site<'_>,
     (prior, m): (&Vm, &Vm),
     place: &Place,
-    mut now: Settings,
+    now: Settings,
 ) -> Result<Settings, Diagnostics> {
-    let failed = |error: pve::Error| site.failed(m, &error, PARTLY);
-    let machine = machine(site, place);
-    for attempt in 1.. {
-        let mut delta = config::delta(Some(prior), m, &now);
-        describe(m, &now, &mut delta);
-        if delta.is_empty() {
-            break;
-        }
-        let params = delta.params();
-        let digest = now.digest().map(str::to_owned);
-        let ended = machine.configure(&params, &delta.delete, digest.as_deref()).done().await;
-        match ended {
-            Ok(_) => break,
-            // Somebody else wrote meanwhile: look again and decide anew.
-            Err(error) if error.is(Class::Conflict) && attempt < 4 => now = read(site, m, place).await?,
-            Err(error) => return Err(failed(error).into()),
-        }
-    }
+    let delta = |now: &Settings| {
+        let mut delta = config::delta(Some(prior), m, now);
+        describe(m, now, &mut delta);
+        delta
+    };
+    let now = finish::write(site, m, (place, PARTLY), now, delta).await?;
     discard(site, (prior, m), place, &now).await?;
     read(site, m, place).await
 }
@@ -111,9 +101,19 @@ fn describe(m: &Vm, now: &Settings, delta: &mut config::Delta) {
 }
 
 async fn shut_down(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, PARTLY);
     let machine = machine(site, place);
-    let ended = machine.shutdown(SHUTDOWN).done().await;
-    ended.map(|_| ()).map_err(|error| site.failed(m, &error, PARTLY).into())
+    machine.shutdown(SHUTDOWN).done().await.map_err(failed)?;
+    site.power(place, false).await.map_err(failed)?;
+    Ok(())
+}
+
+async fn started(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
+    let failed = |error: pve::Error| site.failed(m, &error, CHANGED);
+    let machine = machine(site, place);
+    machine.start().done().await.map_err(failed)?;
+    site.power(place, true).await.map_err(failed)?;
+    Ok(())
 }
 
 /// A power cycle by the API applies what waits. A guest that does not react is cut off.
@@ -136,8 +136,7 @@ async fn reboot_if_needed(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), 
         Ok(_) => back(site, m, place).await?,
         Err(pve::Error::Task(_)) => {
             shut_down(site, m, place).await?;
-            let started = machine.start().done().await;
-            started.map_err(|error| site.failed(m, &error, CHANGED))?;
+            started(site, m, place).await?;
         }
         Err(error) => return Err(site.failed(m, &error, CHANGED).into()),
     }

@@ -108,7 +108,7 @@ fn plan(
 ) -> Result<Planned, Diagnostics> {
     let (block, config) = (Block::of::<Vm>(), object(&config));
     let prior = prior.map(|prior| object(&prior));
-    change(Request { block: &block, prior: prior.as_ref(), config: &config }, adjust)
+    change(Request { block: &block, prior: prior.as_ref(), config: &config, private: &Private::default() }, adjust)
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn configs(block: &Block, unknowns: bool) -> BoxedStrategy<Value> {
 
 fn planned(prior: Option<&Value>, config: &Value) -> Value {
     let block = Block::of::<Vm>();
-    change(Request { block: &block, prior, config }, |value, _| Ok(value)).unwrap().value
+    change(Request { block: &block, prior, config, private: &Private::default() }, |value, _| Ok(value)).unwrap().value
 }
 
 /// What an apply makes of a plan: everything unknown gets some value.

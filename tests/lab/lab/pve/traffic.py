@@ -35,6 +35,15 @@ class Traffic:
             return False
         return super().allowed(user, path, priv)
 
+    async def _permissions(self, v, user):
+        held = await super()._permissions(v, user)
+        path = v.get("path")
+        if path is None or user.split("!")[0] == "root@pam":
+            return held
+        # As Proxmox VE answers: the path itself, with what is inherited.
+        granted = {privilege for privileges in held.values() for privilege in privileges}
+        return {path: {privilege: 1 for privilege in sorted(granted) if (privilege, path) not in self.denied}}
+
     async def as_root(self, method: str, path: str, values: dict):
         """A call over the wire with every right; its data."""
         headers = {"Authorization": f"PVEAPIToken={ROOT_TOKEN}={self.apitokens[ROOT_TOKEN]}"}

@@ -172,3 +172,14 @@ fn a_new_machine_is_known_beforehand_as_far_as_can_be() {
     assert_eq!((m.cores.get(), m.memory_mib.get()), (Some(&3), Some(&512)));
     assert!(m.image.is_null() && m.endpoint.is_null());
 }
+
+#[test]
+fn what_is_not_known_yet_leaves_the_effects_open() {
+    let config = Vm { description: Attr::Unknown, ..Vm::default() };
+    let mut m = Vm { description: Attr::Unknown, ..vm() };
+    plan(Some(&vm()), &config, &mut m, &mut PlanNotes::new(true));
+    assert!(m.effects.is_unknown() && m.waiting.is_unknown());
+    let mut m = Vm { cores: 3.into(), ..vm() };
+    plan(Some(&vm()), &Vm { cores: 3.into(), ..Vm::default() }, &mut m, &mut PlanNotes::new(true));
+    assert!(m.effects.is_known());
+}
