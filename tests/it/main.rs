@@ -15,6 +15,7 @@ mod images;
 mod killed;
 mod life;
 mod ownership;
+mod privileges;
 mod qemu;
 mod quickstart;
 mod refusals;

@@ -145,7 +145,9 @@ fn rights(message: &str) -> String {
                 privilege.replace('|', " or ")
             )
         }
-        None => "Grant the missing privilege to the user and, if it is separate, to the API token.".to_owned(),
+        None => "Grant the missing privilege to the user and, if it is separate, to the API token. The guide \
+            \"What the Proxmox VE API token needs\" has them all."
+            .to_owned(),
     }
 }
 

@@ -194,6 +194,14 @@ class Control:
         self.pve.denied.add((privilege, path))
         self.pve.faults.on_clear(self.pve.denied.clear)
 
+    async def _fault_only(self, *privileges: str) -> None:
+        self.pve.grant(self.pve.token.split("=")[0], "/", *privileges)
+
+        def everything() -> None:
+            self.pve.acl = None
+
+        self.pve.faults.on_clear(everything)
+
     async def _fault_lock(self, vm: str, lock: str = "backup") -> None:
         found = self._vm(vm)
         self.pve.snapshot_lock(found.vmid, lock)

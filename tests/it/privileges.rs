@@ -1,0 +1,83 @@
+//! The role of the documentation is enough for everything the provider does.
+
+use crate::harness::{Backend, Lab, Terraform, ready, repository};
+use crate::quickstart::lab_is_empty;
+
+const CONFIGURATION: &str = r#"
+terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+provider "groundwork" {
+  agent = { pki_dir = "./pki" }
+}
+data "groundwork_version" "it" {}
+data "groundwork_nodes" "all" {}
+data "groundwork_storages" "all" {
+  node = "pve1"
+}
+data "groundwork_vms" "all" {}
+resource "groundwork_image" "downloaded" {
+  node      = "pve1"
+  storage   = "local"
+  file_name = "downloaded.qcow2"
+  url       = "URL"
+  checksum  = "sha256:SUM"
+}
+resource "groundwork_image" "uploaded" {
+  node        = "pve1"
+  storage     = "local"
+  file_name   = "uploaded.qcow2"
+  source_file = "FILE"
+}
+resource "groundwork_vm" "one" {
+  node       = "pve1"
+  name       = "one"
+  image      = groundwork_image.downloaded.volume_id
+  cores      = CORES
+  disks      = { scsi0 = { storage = "local-lvm", size_gib = 5 } }
+  networks   = { net0 = { bridge = "vmbr0" } }
+  cloud_init = { user = "admin", network = { net0 = { address = "ADDRESS/24" } } }
+}
+resource "groundwork_vm" "copy" {
+  node    = "pve1"
+  name    = "copy"
+  clone   = { vmid = groundwork_vm.one.vmid, full = true }
+  started = false
+}
+"#;
+
+#[test]
+fn the_documented_privileges_are_enough() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("privileges", Backend::None, &[]);
+    let guide = std::fs::read_to_string(repository().join("docs/guides/privileges.md")).expect("the guide");
+    let privileges = guide.split("--privs \"").nth(1).and_then(|rest| rest.split('"').next()).expect("the role");
+    let only: Vec<&str> = ["only"].into_iter().chain(privileges.split(' ')).collect();
+    lab.control("fault", &only).exits(0);
+    let terraform = Terraform::for_lab(&lab);
+    let configuration = CONFIGURATION
+        .replace("URL", &lab.value("LAB_IMAGE_URL"))
+        .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
+        .replace("FILE", &lab.value("LAB_IMAGE"))
+        .replace("ADDRESS", &lab.address(31));
+    for cores in ["1", "2"] {
+        terraform.write("main.tf", &configuration.replace("CORES", cores));
+        terraform.apply();
+        terraform.has_no_changes();
+    }
+    terraform.destroy();
+    lab_is_empty(&lab);
+
+    // The lab really holds the token to it.
+    let without: Vec<&str> = only.iter().copied().filter(|privilege| *privilege != "VM.Allocate").collect();
+    lab.control("fault", &["clear"]).exits(0);
+    lab.control("fault", &without).exits(0);
+    terraform.fails(&["Permission check failed", "What the Proxmox VE API token needs"]);
+    lab.control("fault", &["clear"]).exits(0);
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
