@@ -315,6 +315,33 @@ async fn an_address_where_nobody_is_is_unreachable() {
     assert!(TcpStream::connect(&address).await.is_err());
 }
 
+#[tokio::test]
+async fn a_machine_that_restarts_is_reached_and_one_that_is_gone_is_given_up() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+    let wait = Wait { deadline: Instant::now() + Duration::from_secs(20), stop: &stop, progress: &progress };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let away = Endpoint { address: address.clone(), ..endpoint };
+    let reach = |seconds| operator.agents.reach(&away, Role::Observer, &wait, Duration::from_secs(seconds));
+    assert!(reach(0).await.err().unwrap().is_unreachable());
+    let comes_back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let listener = TcpListener::bind(&address).await.unwrap();
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(&agent.address).await.unwrap();
+        drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+    };
+    tokio::select! {
+        reached = reach(10) => drop(reached.unwrap()),
+        () = comes_back => panic!("hung up"),
+    }
+    stop.cancel();
+    assert!(matches!(reach(10).await, Err(Error::Stopped)));
+}
+
 async fn run(operator: &Operator, endpoint: &Endpoint, job: &Job) -> Result<Report, Error> {
     let (stop, progress) = (CancellationToken::new(), |_: &str| {});
     let deadline = Instant::now() + Duration::from_secs(20);
