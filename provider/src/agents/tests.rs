@@ -5,6 +5,7 @@ mod bare;
 use self::bare::Bare;
 use super::dial::dial;
 use super::run::Report;
+use super::spec::{Command, MachineSpec};
 use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
@@ -303,6 +304,26 @@ async fn roles_are_held_to_the_table() {
         assert_eq!(called.describe().await.is_ok(), may_look, "{role:?}");
         assert_eq!(called.record("machine", "{}").await.is_ok(), may_record, "{role:?}");
     }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_no_record_and_runs_no_program() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let guarded =
+        Command { unless: vec!["/usr/bin/true".into()], argv: vec!["/usr/bin/true".into()], ..Command::default() };
+    let guarded = MachineSpec { commands: [("x".to_owned(), guarded)].into(), ..MachineSpec::default() };
+    let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
+    called.record("machine", "{}").await.unwrap();
+    assert_eq!(called.describe().await.unwrap().records.len(), 1);
+    called.plan(&guarded).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Observer).await.unwrap();
+    assert_eq!(called.describe().await.unwrap().records.len(), 0);
+    let denied = called.plan(&guarded).await.unwrap_err();
+    assert!(denied.to_string().contains("needs an operator"), "{denied}");
+    let open = MachineSpec::default();
+    called.plan(&open).await.unwrap();
+    assert_eq!([guarded, open].map(|spec| spec.role_to_plan()), [Role::Operator, Role::Observer]);
 }
 
 #[tokio::test]
