@@ -201,6 +201,18 @@ async fn an_empty_specification_takes_back_what_was_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_comes_back_when_its_file_is_no_longer_declared() {
+    let host = Arc::new(Fake::template());
+    host.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+    let spec =
+        NodeSpec::from_json(r#"{"files": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
+    run(&host, &spec).await.0.unwrap();
+    assert_eq!(host.text("/etc/resolv.conf").as_deref(), Some("nameserver 192.0.2.1\n"));
+    run(&host, &NodeSpec::default()).await.0.unwrap();
+    assert_eq!(host.picture()["/etc/resolv.conf"], "-> ../run/systemd/resolve/stub-resolv.conf");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_leaves_out_what_is_its_hosts() {
     let host = Arc::new(Fake::container());
     let (end, story) = run(&host, &full()).await;
