@@ -52,6 +52,12 @@ pub trait Host: Send + Sync {
     /// When it cannot be written; the old file then still stands.
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError>;
 
+    /// Makes a symbolic link, in the place of a file or link that stands there.
+    ///
+    /// # Errors
+    /// When it cannot be made; the old file then still stands.
+    fn link(&self, path: &str, to: &str) -> Result<(), HostError>;
+
     /// Removes a file; content if there is none.
     ///
     /// # Errors
@@ -89,6 +95,15 @@ impl dyn Host + '_ {
     /// When it is there and cannot be read.
     pub fn text(&self, path: &str) -> Result<Option<String>, HostError> {
         Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Mode and owner for what replaces the file at a path: those that it has. A link has none of its own, and 0777 is no mode to take.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn access(&self, path: &str) -> Result<Access, HostError> {
+        let stat = self.stat(path)?.filter(|stat| !matches!(stat.kind, Kind::Link(_)));
+        Ok(stat.map_or(Access::OPEN, |stat| stat.access))
     }
 
     /// Whether anything stands at a path.

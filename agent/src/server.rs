@@ -34,6 +34,8 @@ pub async fn serve(
         .map_err(ServeError::Tls)?;
     let (out, connections) = mpsc::channel(8);
     let accepting = tokio::spawn(tls::accept(listener, config, out));
+    let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
+    let watching = tokio::spawn(async move { clock.watch(&*host).await });
     let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
     let served = Server::builder()
         .layer(Gate(Arc::clone(&trust)))
@@ -42,6 +44,7 @@ pub async fn serve(
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), bounded(stop, &accepting))
         .await;
     accepting.abort();
+    watching.abort();
     served.map_err(ServeError::Transport)
 }
 

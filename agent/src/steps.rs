@@ -3,6 +3,7 @@
 //! Order matters: the first boot's end and the clock before anything that checks a certificate, modules before their sysctls,
 //! packages before their configuration, configuration before services. A new step is a file here and a line in [`steps`].
 
+mod block;
 mod commands;
 mod container_runtime;
 mod files;

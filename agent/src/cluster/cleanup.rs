@@ -7,17 +7,25 @@
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
 use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
+use super::status;
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
 
-/// Makes this machine clean.
+/// Makes this machine clean. Noted first: a machine that was left half clean is still ours.
 pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), Failure> {
     let since = Instant::now();
     let authority = kube.host().read(CA).map_err(failed(step, &format!("read {CA}")))?;
+    let here = status::cluster_id(kube.host()).map_err(failed(step, &format!("read {CA}")))?;
+    kube.note(&Attempt::new("reset", "").under(&here))?;
     if kube.host().exists(KUBEADM).map_err(failed(step, "look for kubeadm"))? {
         // It ends well nearly always, also where it did less: what counts is the look at the end.
-        kube.kubeadm(step, &["reset", "--force", "--cri-socket", CRI_SOCKET], RESET).await?;
+        let mut reset = vec!["reset", "--force", "--cri-socket", CRI_SOCKET];
+        if has_other_data(kube, step)? {
+            // It empties the whole folder, on a worker too. Seen: kubeadm v1.28, reset of a worker.
+            reset.push("--skip-phases=remove-etcd-member");
+        }
+        kube.kubeadm(step, &reset, RESET).await?;
     }
     kube.run(step, &Command::new(SYSTEMCTL, ["stop", "kubelet.service"]).timeout(STOP)).await?;
     unmount(kube, step).await?;
@@ -39,6 +47,18 @@ pub(super) fn not_ours(found: &[(&'static str, Trace)]) -> Failure {
     let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
     let message = format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "));
     foreign(message)
+}
+
+/// Refuses a machine that runs K3s or RKE2: they have kubelets, interfaces and rules in the same places.
+pub(super) fn no_stranger(found: &[(&'static str, Trace)]) -> Result<(), Failure> {
+    let strange: Vec<_> = found.iter().filter(|(_, trace)| *trace == Trace::Stranger).copied().collect();
+    if strange.is_empty() { Ok(()) } else { Err(not_ours(&strange)) }
+}
+
+/// Whether etcd's folder holds what kubeadm did not put there: Debian's own etcd has its data beside kubeadm's.
+fn has_other_data(kube: &Kube<'_>, step: &str) -> Result<bool, Failure> {
+    let names = kube.host().list("/var/lib/etcd").map_err(failed(step, "list /var/lib/etcd"))?;
+    Ok(names.iter().any(|name| !["member", "lost+found"].contains(&name.as_str())))
 }
 
 /// What is left of a cluster: nothing, if the machine is clean.
@@ -212,8 +232,9 @@ const FILES: [&str; 7] = [
     "/etc/kubernetes/super-admin.conf",
     "/etc/kubernetes/bootstrap-kubelet.conf",
 ];
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "/etc/kubernetes/tmp",
+    "/var/lib/etcd/member",
     "/var/lib/cni",
     "/run/flannel",
     "/var/lib/calico",
@@ -223,7 +244,7 @@ const FOLDERS: [&str; 8] = [
     "/var/log/pods",
 ];
 /// Emptied: they belong to packages or may be mount points.
-const EMPTIED: [&str; 4] = ["/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet", "/var/lib/etcd"];
+const EMPTIED: [&str; 3] = ["/etc/kubernetes/manifests", "/etc/kubernetes/pki", "/var/lib/kubelet"];
 const RESET: Duration = Duration::from_secs(600);
 const STOP: Duration = Duration::from_secs(120);
 const REMOVE: Duration = Duration::from_secs(300);

@@ -1,14 +1,15 @@
 //! What stands on this machine of a cluster, judged from files alone.
 //!
-//! kubeadm writes nothing as a whole: killed at any moment it leaves a part. So an attempt of ours is noted before it begins and
-//! crossed out when it is done; what stands here without such a note is somebody else's, and is never reset by itself.
+//! kubeadm writes nothing as a whole: killed at any moment it leaves a part. So an attempt of ours is noted, with the CA of what it
+//! makes, before it begins, and crossed out when it is done. What stands here without such a note, or with another CA, is somebody
+//! else's, and is never reset by itself.
 //! Source: recordings of kubeadm v1.28 killed at several moments; node preparation reference, 2.6.
 
 use crate::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 
 /// Files whose presence tells something, with what they tell.
-pub(super) const TRACES: [(&str, Trace); 10] = [
+pub(super) const TRACES: [(&str, Trace); 14] = [
     ("/etc/kubernetes/manifests/kube-apiserver.yaml", Trace::Manifest),
     ("/etc/kubernetes/manifests/etcd.yaml", Trace::Manifest),
     ("/etc/kubernetes/admin.conf", Trace::Admin),
@@ -16,9 +17,13 @@ pub(super) const TRACES: [(&str, Trace); 10] = [
     ("/etc/kubernetes/bootstrap-kubelet.conf", Trace::Bootstrap),
     ("/var/lib/kubelet/pki/kubelet-client-current.pem", Trace::Credential),
     ("/etc/kubernetes/pki/ca.crt", Trace::Authority),
-    ("/etc/kubernetes/pki/ca.key", Trace::Other),
+    ("/etc/kubernetes/pki/ca.key", Trace::AuthorityKey),
     ("/var/lib/kubelet/config.yaml", Trace::Other),
     ("/var/lib/etcd/member", Trace::Etcd),
+    ("/etc/rancher/k3s", Trace::Stranger),
+    ("/var/lib/rancher/k3s", Trace::Stranger),
+    ("/etc/rancher/rke2", Trace::Stranger),
+    ("/var/lib/rancher/rke2", Trace::Stranger),
 ];
 
 /// What a file tells.
@@ -36,8 +41,12 @@ pub(super) enum Trace {
     Credential,
     /// The cluster's CA.
     Authority,
+    /// Its key.
+    AuthorityKey,
     /// etcd has data: nobody else's may be thrown away.
     Etcd,
+    /// A distribution that kubeadm did not make: never ours.
+    Stranger,
     /// Part of one of these.
     Other,
 }
@@ -78,16 +87,21 @@ pub(super) struct Attempt {
     pub(super) kind: String,
     /// Name of the node.
     pub(super) node_name: String,
-    /// Whether etcd's folder had data before: then it is not ours to throw away.
-    pub(super) etcd_before: bool,
+    /// The CA of what it makes; `None` until there is one.
+    pub(super) authority: Option<String>,
     /// The CA of the cluster it made this machine a node of, once it came to its end.
     pub(super) cluster_id: Option<String>,
 }
 
 impl Attempt {
     /// One that is about to begin.
-    pub(super) fn new(kind: &str, node_name: &str, etcd_before: bool) -> Self {
-        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), etcd_before, cluster_id: None }
+    pub(super) fn new(kind: &str, node_name: &str) -> Self {
+        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), authority: None, cluster_id: None }
+    }
+
+    /// The same, whose work has this CA.
+    pub(super) fn under(self, authority: &str) -> Self {
+        Self { authority: Some(authority.to_owned()), ..self }
     }
 
     /// The same, done: this machine is a node of the cluster with this CA.
@@ -111,14 +125,21 @@ impl Attempt {
         state.burn(FILE)
     }
 
-    /// Whether what stands here may be thrown away without asking: our own attempt, not finished, over nobody's data.
-    pub(super) fn may_be_undone(&self) -> bool {
-        self.cluster_id.is_none() && !self.etcd_before
+    /// Whether what was `found`, with the CA `here`, may be thrown away without asking: it is of our own attempt, not finished.
+    pub(super) fn may_be_undone(&self, here: &str, found: &[Trace]) -> bool {
+        let is_authority = |trace: &Trace| matches!(trace, Trace::Authority | Trace::AuthorityKey);
+        match (&self.cluster_id, &self.authority) {
+            (Some(_), _) => false,
+            // A killed reset takes the CA away first.
+            (None, Some(made)) => here.is_empty() || made == here,
+            // It was killed before it knew its CA, and it makes nothing else before.
+            (None, None) => found.iter().all(is_authority),
+        }
     }
 
-    /// Whether the cluster with this CA may be what this attempt made: not, if somebody made another one after it.
-    pub(super) fn may_have_made(&self, here: &str) -> bool {
-        self.cluster_id.as_ref().is_none_or(|made| made == here)
+    /// Whether the cluster with this CA is what this attempt made: not, if somebody made another one after it.
+    pub(super) fn has_made(&self, here: &str) -> bool {
+        self.cluster_id.as_ref().or(self.authority.as_ref()).is_some_and(|made| made == here)
     }
 }
 
@@ -127,7 +148,7 @@ const FILE: &str = "cluster/attempt.json";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Trace::{Admin, Authority, Bootstrap, Credential, Etcd, Kubelet, Manifest, Other};
+    use Trace::{Admin, Authority, AuthorityKey, Bootstrap, Credential, Etcd, Kubelet, Manifest, Other, Stranger};
 
     #[track_caller]
     fn check(found: &[Trace], want: Standing) {
@@ -148,13 +169,26 @@ mod tests {
         check(&[Manifest, Authority], Standing::Partial);
         check(&[Admin, Kubelet, Authority], Standing::Partial);
         check(&[Etcd], Standing::Partial);
+        check(&[Stranger], Standing::Partial);
     }
 
     #[test]
     fn only_an_unfinished_attempt_of_ours_may_be_undone() {
-        assert!(Attempt::new("init", "cp-1", false).may_be_undone());
-        assert!(!Attempt::new("init", "cp-1", false).finished("sha256:00").may_be_undone());
-        assert!(!Attempt::new("init", "cp-1", true).may_be_undone());
+        let begun = Attempt::new("init", "cp-1");
+        let known = begun.clone().under("sha256:00");
+        let done = known.clone().finished("sha256:00");
+        for (attempt, here, found, may) in [
+            (&begun, "", vec![], true),
+            (&begun, "sha256:00", vec![Authority, AuthorityKey], true),
+            (&begun, "sha256:00", vec![Authority, Manifest], false),
+            (&begun, "", vec![Etcd], false),
+            (&known, "sha256:00", vec![Authority, Manifest, Etcd], true),
+            (&known, "", vec![Kubelet, Etcd], true),
+            (&known, "sha256:01", vec![Authority], false),
+            (&done, "sha256:00", vec![Authority], false),
+        ] {
+            assert_eq!(attempt.may_be_undone(here, &found), may, "{attempt:?} {here} {found:?}");
+        }
     }
 
     #[test]
@@ -162,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
         assert_eq!(Attempt::last(&state).unwrap(), None);
-        let attempt = Attempt::new("join", "worker-1", false);
+        let attempt = Attempt::new("join", "worker-1").under("sha256:00");
         attempt.note(&state).unwrap();
         assert_eq!(Attempt::last(&state).unwrap(), Some(attempt));
         Attempt::forget(&state).unwrap();

@@ -20,17 +20,14 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
-    let etcd_before = kube.traces()?.iter().any(|(_, trace)| *trace == Trace::Etcd);
-    let attempt = Attempt::new("init", &plan.node_name, etcd_before);
-    kube.note(&attempt)?;
     let token = token()?;
     let text = config::init(&plan, own, &token);
     kube.host()
         .write(FILE, text.as_bytes(), Access::PRIVATE)
         .map_err(failed("init", "write kubeadm's configuration"))?;
-    let ran = run(&kube).await;
+    let ran = run(&kube, &plan.node_name).await;
     kube.host().remove(FILE).map_err(failed("init", "remove kubeadm's configuration"))?;
-    ran?;
+    let attempt = ran?;
     answering(&kube, &plan.node_name).await?;
     forget_token(&kube, &token).await;
     kube.note(&attempt.finished(&authority(&kube)?))?;
@@ -40,19 +37,20 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
 /// Whether this machine is the control plane already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
     let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let attempt = kube.attempt()?;
-    let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
     let here = authority(kube)?;
+    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
     match standing(&traces) {
         Standing::Clean => Ok(false),
-        Standing::ControlPlane if !attempt.as_ref().is_some_and(|attempt| attempt.may_have_made(&here)) => {
+        Standing::ControlPlane if !attempt.as_ref().is_some_and(|attempt| attempt.has_made(&here)) => {
             let message =
                 format!("a control plane that this agent did not make stands on this machine: its CA is {here}");
             Err(foreign(message))
         }
         Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
-            kube.note(&Attempt::new("init", &plan.node_name, false).finished(&here))?;
+            kube.note(&Attempt::new("init", &plan.node_name).finished(&here))?;
             Ok(true)
         }
         Standing::ControlPlane | Standing::Partial if ours => {
@@ -73,8 +71,8 @@ fn authority(kube: &Kube<'_>) -> Result<String, Failure> {
     status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))
 }
 
-/// Checks, then the work, each told by itself.
-async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
+/// Checks, then the work, each told by itself. The checks change nothing but pulled images: only the work is an attempt.
+async fn run(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
     kube.may_go_on("preflight")?;
     kube.cx.step_began("preflight", 1);
     let checks = ["init", "phase", "preflight", "--config", FILE];
@@ -85,6 +83,7 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
     let since = Instant::now();
+    let attempt = begin(kube, node_name).await?;
     // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
     let work = ["init", "--config", FILE, "--skip-token-print"];
     let began = kube.host().now();
@@ -95,7 +94,21 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
         return Err(failure);
     }
     kube.made("init", "kubeadm init", "this machine becomes the first control plane", since);
-    Ok(())
+    Ok(attempt)
+}
+
+/// Notes the attempt with its CA, by which it is told from a cluster that somebody makes here later. kubeadm uses the CA it finds.
+async fn begin(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
+    let attempt = Attempt::new("init", node_name);
+    kube.note(&attempt)?;
+    let make = ["init", "phase", "certs", "ca", "--config", FILE];
+    let said = kube.kubeadm("init", &make, CERTIFICATES).await?;
+    if said.code != Some(0) {
+        return Err(refused("init", &Command::new(super::kube::KUBEADM, make), &said));
+    }
+    let attempt = attempt.under(&authority(kube)?);
+    kube.note(&attempt)?;
+    Ok(attempt)
 }
 
 /// Failed checks, by name.
@@ -173,6 +186,8 @@ fn token() -> Result<String, Failure> {
 const FILE: &str = "/run/groundwork/kubeadm-init.yaml";
 /// Images are pulled among the checks.
 const PREFLIGHT: Duration = Duration::from_secs(1_200);
+/// Emulated machines take a second or more for each key.
+const CERTIFICATES: Duration = Duration::from_secs(300);
 const INIT: Duration = Duration::from_secs(1_200);
 const READY: Duration = Duration::from_secs(180);
 

@@ -22,13 +22,12 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
-    let attempt = Attempt::new("join", &plan.node_name, false);
-    kube.note(&attempt)?;
+    let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
     let text = config::join(&plan, own);
     kube.host()
         .write(FILE, text.as_bytes(), Access::PRIVATE)
         .map_err(failed("join", "write kubeadm's configuration"))?;
-    let ran = run(&kube).await;
+    let ran = run(&kube, &attempt).await;
     kube.host().remove(FILE).map_err(failed("join", "remove kubeadm's configuration"))?;
     ran?;
     registered(&kube, &plan.node_name).await?;
@@ -39,9 +38,11 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
 /// Whether this machine is a worker of that cluster already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let attempt = kube.attempt()?;
-    let ours = attempt.as_ref().is_some_and(Attempt::may_be_undone);
+    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
     match standing(&traces) {
         Standing::Clean => return Ok(false),
         Standing::ControlPlane => return Err(foreign("this machine is a control plane")),
@@ -52,16 +53,15 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
         Standing::Partial => return Err(cleanup::not_ours(&found)),
         Standing::Worker => {}
     }
-    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
     if here != plan.ca_hash {
         return Err(foreign(format!("this machine is a worker of another cluster, whose CA is {here}")));
     }
     if is_known(kube, &plan.node_name).await? {
         kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
-        kube.note(&Attempt::new("join", &plan.node_name, false).finished(&here))?;
+        kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
         return Ok(true);
     }
-    if attempt.is_some() {
+    if attempt.is_some_and(|attempt| attempt.has_made(&here)) {
         cleanup::undo(kube, "join", "the cluster does not know this node").await?;
         return Ok(false);
     }
@@ -92,8 +92,8 @@ async fn is_known(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
     Err(failure("look", format!("the cluster's node {node_name} is another machine ({other}), this is {own}")))
 }
 
-/// Checks, then the work. The name of a node that was reset a moment ago is refused until the API server sees it gone.
-async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
+/// Checks, which change nothing, then the work, which is noted. The name of a node that was reset a moment ago is refused until the API server sees it gone.
+async fn run(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
     kube.may_go_on("preflight")?;
     kube.cx.step_began("preflight", 1);
     let checks = ["join", "phase", "preflight", "--config", FILE];
@@ -106,6 +106,7 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
     let until = Instant::now() + STILL_READY;
     loop {
         kube.may_go_on("join")?;
+        kube.note(attempt)?;
         let (since, began) = (Instant::now(), kube.host().now());
         let said = kube.kubeadm("join", &work, JOIN).await?;
         if said.code == Some(0) {
@@ -122,7 +123,6 @@ async fn run(kube: &Kube<'_>) -> Result<(), Failure> {
             .output("join", "the node of that name still counts as ready: waiting for the API server to see it gone");
         kube.pause("join", Duration::from_secs(5)).await?;
         cleanup::undo(kube, "join", "a refused join leaves parts").await?;
-        kube.note(&Attempt::new("join", "", false))?;
     }
 }
 

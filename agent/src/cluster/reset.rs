@@ -13,12 +13,14 @@ use crate::state::State;
 pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
     let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
     let attempt = kube.attempt()?;
     if attempt.is_none() && found.is_empty() {
         return Ok(kube.done());
     }
-    if !is_ours(attempt.as_ref(), &here, &cluster_id) {
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    if !is_ours(attempt.as_ref(), &traces, &here, &cluster_id) {
         let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
         let what = if here.is_empty() {
             format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "))
@@ -27,21 +29,20 @@ pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcom
         };
         return Err(foreign(what));
     }
-    let traces: Vec<Trace> = found.into_iter().map(|(_, trace)| trace).collect();
     if standing(&traces) == Standing::Clean && cleanup::left(&kube).await?.is_empty() {
         Attempt::forget(kube.state).map_err(failed("look", "forget the last attempt"))?;
         return Ok(kube.done());
     }
-    kube.note(&Attempt::new("reset", "", false))?;
     cleanup::undo(&kube, "reset", "this machine leaves its cluster").await?;
     Ok(kube.done())
 }
 
 /// Whether what stands here may be thrown away for the cluster `wanted`, which is empty while nobody knows its CA: a creation that
 /// was refused, because something stood here already, is followed by a reset too.
-fn is_ours(attempt: Option<&Attempt>, here: &str, wanted: &str) -> bool {
-    let known = |attempt: &Attempt| here.is_empty() || (here == wanted && attempt.may_have_made(here));
-    attempt.is_some_and(|attempt| attempt.may_be_undone() || known(attempt))
+fn is_ours(attempt: Option<&Attempt>, found: &[Trace], here: &str, wanted: &str) -> bool {
+    let known = |attempt: &Attempt| here == wanted && attempt.has_made(here);
+    let lost = |attempt: &Attempt| here.is_empty() && attempt.cluster_id.is_some();
+    attempt.is_some_and(|attempt| attempt.may_be_undone(here, found) || known(attempt) || lost(attempt))
 }
 
 #[cfg(test)]
@@ -50,22 +51,26 @@ mod ownership_tests {
 
     #[test]
     fn only_what_is_known_as_ours_is_thrown_away() {
-        let begun = Attempt::new("join", "worker-1", false);
+        let begun = Attempt::new("join", "worker-1").under("sha256:00");
         let done = begun.clone().finished("sha256:00");
-        let over_data = Attempt::new("init", "cp-1", true);
+        let unknown = Attempt::new("init", "cp-1");
         for (attempt, here, wanted, ours) in [
             (None, "sha256:00", "sha256:00", false),
             (None, "sha256:00", "", false),
             (None, "", "", false),
             (Some(&begun), "sha256:00", "", true),
+            (Some(&begun), "", "", true),
+            (Some(&begun), "sha256:01", "", false),
+            (Some(&begun), "sha256:01", "sha256:01", false),
             (Some(&done), "sha256:00", "sha256:00", true),
             (Some(&done), "sha256:00", "sha256:01", false),
             (Some(&done), "sha256:00", "", false),
             (Some(&done), "", "sha256:00", true),
             (Some(&done), "sha256:01", "sha256:01", false),
-            (Some(&over_data), "sha256:00", "", false),
+            (Some(&unknown), "sha256:00", "", false),
+            (Some(&unknown), "", "", false),
         ] {
-            assert_eq!(is_ours(attempt, here, wanted), ours, "{attempt:?} {here} {wanted}");
+            assert_eq!(is_ours(attempt, &[Trace::Manifest], here, wanted), ours, "{attempt:?} {here} {wanted}");
         }
     }
 }

@@ -140,7 +140,9 @@ pub fn kubeconfig(host: &dyn Host) -> Result<Kubeconfig, ClusterError> {
 
 /// The pin of the cluster CA's key, in the form of kubeadm's CA hashes; empty without one.
 pub(super) fn cluster_id(host: &dyn Host) -> Result<String, ClusterError> {
-    let Some(pem) = host.read(CA).map_err(ClusterError::Host)? else { return Ok(String::new()) };
+    // kubeadm does not wait for the disk: after a power cut the file may be there and empty.
+    let pem = host.read(CA).map_err(ClusterError::Host)?.filter(|pem| !pem.is_empty());
+    let Some(pem) = pem else { return Ok(String::new()) };
     cluster_id_of(&pem)
 }
 

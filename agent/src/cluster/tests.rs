@@ -136,7 +136,8 @@ async fn a_join_killed_at_any_moment_is_begun_anew() {
 async fn an_init_that_ended_behind_a_dead_agents_back_is_taken_as_done() {
     let mut scene = Scene::new();
     scene.init().await.unwrap();
-    super::evidence::Attempt::new("init", "cp-1", false).note(&scene.state()).unwrap();
+    let here = scene.cluster_id().await;
+    super::evidence::Attempt::new("init", "cp-1").under(&here).note(&scene.state()).unwrap();
     assert_eq!(scene.standing().await, Standing::Partial, "not known to be whole");
     assert_eq!(scene.init().await.unwrap().changes, 0);
     assert_eq!(scene.standing().await, Standing::ControlPlane);
@@ -170,8 +171,80 @@ async fn a_control_plane_made_by_hand_is_neither_adopted_nor_reset() {
             assert_eq!(scene.reset_for(cluster_id).await.unwrap_err().step, "ownership");
         }
         assert_eq!(scene.machine.left(), before);
-        Attempt::new("init", "cp-1", false).finished("sha256:00").note(&scene.state()).unwrap();
+        Attempt::new("init", "cp-1").finished("sha256:00").note(&scene.state()).unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn k3s_is_refused_by_name_and_left_alone() {
+    let mut scene = Scene::new();
+    let left = ["/var/lib/kubelet/pods/a/volume", "/var/lib/rancher/k3s/server/token"];
+    left.iter().for_each(|path| scene.machine.put(path, "theirs"));
+    super::evidence::Attempt::new("join", "worker-1").under("sha256:00").note(&scene.state()).unwrap();
+    let failures =
+        [scene.init().await.unwrap_err(), scene.join().await.unwrap_err(), scene.reset_for("").await.unwrap_err()];
+    for failure in failures {
+        assert_eq!(failure.step, "ownership");
+        assert!(failure.message.contains("/var/lib/rancher/k3s"), "{}", failure.message);
+    }
+    assert_eq!(scene.machine.left(), left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_made_by_hand_after_our_failure_is_not_ours() {
+    for moment in [None, Some(0), Some(1), Some(5)] {
+        let mut scene = Scene::new();
+        // At the checks, or later.
+        scene.machine.runtime_down(moment.is_none());
+        scene.machine.dies_after(moment);
+        scene.init().await.unwrap_err();
+        scene.machine.runtime_down(false);
+        scene.machine.init_by_hand();
+        let (before, here) = (scene.machine.left(), scene.cluster_id().await);
+        for cluster_id in ["", here.as_str()] {
+            assert_eq!(scene.reset_for(cluster_id).await.unwrap_err().step, "ownership", "{moment:?}");
+        }
+        for failure in [scene.init().await.unwrap_err(), scene.join().await.unwrap_err()] {
+            assert_eq!(failure.step, "ownership", "{moment:?}");
+        }
+        assert_eq!(scene.machine.left(), before, "{moment:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_check_leaves_no_claim_on_the_machine() {
+    let mut scene = Scene::new();
+    scene.machine.runtime_down(true);
+    scene.init().await.unwrap_err();
+    scene.join().await.unwrap_err();
+    assert_eq!(super::evidence::Attempt::last(&scene.state()).unwrap(), None);
+    scene.machine.put("/var/lib/kubelet/pods/a/volume", "theirs");
+    scene.reset_for("").await.unwrap();
+    assert_eq!(scene.machine.left(), ["/var/lib/kubelet/pods/a/volume"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_by_hand_to_another_cluster_is_not_ours() {
+    let mut scene = Scene::new();
+    scene.machine.dies_after(Some(3));
+    scene.join().await.unwrap_err();
+    let other = Machine::new().authority;
+    scene.machine.put("/etc/kubernetes/pki/ca.crt", &other);
+    let before = scene.machine.left();
+    for failure in [scene.join().await.unwrap_err(), scene.reset_for("").await.unwrap_err()] {
+        assert_eq!(failure.step, "ownership");
+    }
+    assert_eq!(scene.machine.left(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_of_another_etcd_stays_beside_ours() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.put("/var/lib/etcd/default/member/snap/db", "years of data");
+    scene.reset().await.unwrap();
+    assert_eq!(scene.machine.left(), ["/var/lib/etcd/default/member/snap/db"]);
+    assert_eq!(scene.standing().await, Standing::Clean);
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +282,7 @@ async fn a_worker_whose_node_was_deleted_joins_again() {
 #[tokio::test(start_paused = true)]
 async fn failed_checks_are_told_by_name() {
     let mut scene = Scene::new();
-    scene.machine.runtime_down();
+    scene.machine.runtime_down(true);
     let failure = scene.init().await.unwrap_err();
     assert_eq!(failure.step, "preflight");
     assert!(failure.message.contains("CRI: container runtime is not running"), "{}", failure.message);

@@ -197,7 +197,7 @@ impl Host for Fake {
         let stat = |kind, access, modified| Some(Stat { kind, access, modified });
         Ok(match state.nodes.get(path) {
             Some(Node::File { access, modified, .. }) => stat(Kind::File, *access, *modified),
-            Some(Node::Link(to)) => stat(Kind::Link(to.clone()), Access::OPEN, BOOT),
+            Some(Node::Link(to)) => stat(Kind::Link(to.clone()), Access { mode: 0o777, uid: 0, gid: 0 }, BOOT),
             Some(Node::Device(_)) => stat(Kind::Other, Access::PRIVATE, BOOT),
             None if !state.names(path).is_empty() => stat(Kind::Folder, Access { mode: 0o755, uid: 0, gid: 0 }, BOOT),
             None => None,
@@ -212,6 +212,11 @@ impl Host for Fake {
         let mut state = self.change(path)?;
         let modified = state.now;
         state.nodes.insert(path.to_owned(), Node::File { content: content.to_owned(), access, modified });
+        Ok(())
+    }
+
+    fn link(&self, path: &str, to: &str) -> Result<(), HostError> {
+        self.change(path)?.nodes.insert(path.to_owned(), Node::Link(to.to_owned()));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The machine this process runs on.
@@ -57,6 +57,10 @@ impl Host for Linux {
         replace(Path::new(path), content, access).map_err(failed("write", path))
     }
 
+    fn link(&self, path: &str, to: &str) -> Result<(), HostError> {
+        replace_by_link(Path::new(path), to).map_err(failed("link", path))
+    }
+
     fn remove(&self, path: &str) -> Result<(), HostError> {
         some(fs::remove_file(path)).and_then(|_| sync_folder(Path::new(path))).map_err(failed("remove", path))
     }
@@ -90,11 +94,7 @@ impl Host for Linux {
 
 /// Temporary file beside it, mode and owner, fsync, rename, fsync of the folder.
 fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.groundwork"));
-    some(fs::remove_file(&temporary))?;
+    let temporary = beside(path)?;
     // The link is replaced, not what it leads to: a write must not end up in a vendor's file.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = (|| {
@@ -111,6 +111,24 @@ fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     }
     written?;
     sync_folder(path)
+}
+
+/// As [`replace`], by a link.
+fn replace_by_link(path: &Path, to: &str) -> io::Result<()> {
+    let temporary = beside(path)?;
+    std::os::unix::fs::symlink(to, &temporary)?;
+    fs::rename(&temporary, path)?;
+    sync_folder(path)
+}
+
+/// A free name in the same folder, which is made.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.groundwork"));
+    some(fs::remove_file(&temporary))?;
+    Ok(temporary)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -192,5 +210,7 @@ mod tests {
         let mine = fs::metadata(folder.path()).unwrap();
         Linux.write(link, b"x", Access { mode: 0o600, uid: mine.uid(), gid: mine.gid() }).unwrap();
         assert_eq!(Linux.stat(link).unwrap().unwrap().kind, Kind::File);
+        Linux.link(link, "/dev/null").unwrap();
+        assert_eq!(Linux.stat(link).unwrap().unwrap().kind, Kind::Link("/dev/null".into()));
     }
 }

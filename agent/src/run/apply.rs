@@ -18,18 +18,20 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
 }
 
-/// A change and the step that wants it. `Display` is the line of a drift list.
+/// A change and the step that wants it, or that refuses to make it. `Display` is the line of a drift list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedChange {
     /// Which step.
     pub step: &'static str,
-    /// What it found and wants.
-    pub change: Change,
+    /// What it found.
+    pub finding: String,
+    /// Why it matters.
+    pub why: String,
 }
 
 impl std::fmt::Display for PlannedChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.step, self.change)
+        write!(f, "{}: {}", self.step, self.finding)
     }
 }
 
@@ -52,15 +54,28 @@ pub struct PlanError {
     pub source: StepError,
 }
 
-/// What `spec` still needs. Nothing is done.
+/// What `spec` still needs. Nothing is done. A step that refuses is a difference like any other: it fails when it is applied, and
+/// until then does not hide what the others find.
 ///
 /// # Errors
-/// The first step that cannot be planned.
+/// The first step that cannot look at the machine.
 pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     for step in steps::steps(spec) {
         let name = step.name();
-        let todo = step.missing(host).await.map_err(|source| PlanError { step: name, source })?;
+        let todo = match step.missing(host).await {
+            Ok(todo) => todo,
+            Err(refusal @ (StepError::Refused { .. } | StepError::Unsupported { .. })) => {
+                let finding = format!("cannot be as declared: {refusal}");
+                plan.changes.push(PlannedChange {
+                    step: name,
+                    finding,
+                    why: "applying fails until this is solved".into(),
+                });
+                continue;
+            }
+            Err(source) => return Err(PlanError { step: name, source }),
+        };
         // To wait is no difference, unless waiting is all that a step can do about one.
         let only = todo.changes.len() == 1;
         let differs = |change: &Change| match &change.verb {
@@ -69,7 +84,7 @@ pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
             _ => true,
         };
         let changes = todo.changes.into_iter().filter(differs);
-        plan.changes.extend(changes.map(|change| PlannedChange { step: name, change }));
+        plan.changes.extend(changes.map(|Change { finding, why, .. }| PlannedChange { step: name, finding, why }));
         plan.skipped.extend(todo.skipped.into_iter().map(|reason| Skipped { step: name, reason }));
     }
     Ok(plan)

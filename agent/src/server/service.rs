@@ -11,12 +11,15 @@ use crate::server::chain;
 use crate::spec::NodeSpec;
 use crate::state::State;
 use crate::steps;
+use crate::tls::Peer;
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Request, Response, Status};
+use trust::Role;
 
 /// What the calls work with.
 pub struct AgentService {
@@ -65,12 +68,14 @@ impl Agent for AgentService {
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
 
-    async fn describe(&self, _: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
+    async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
+        // A machine's record holds the contents of its files.
+        let records = if operates(&request) { self.records.all().map_err(internal)? } else { BTreeMap::new() };
         Ok(Response::new(proto::Description {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             steps: steps::NAMES.map(str::to_owned).to_vec(),
             facts: Some(wire::facts(facts::read(self.host()).await)),
-            records: self.records.all().map_err(internal)?,
+            records,
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
             distributions: vec![wire::KUBEADM.to_owned()],
@@ -78,7 +83,13 @@ impl Agent for AgentService {
     }
 
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanReply> {
+        let operates = operates(&request);
         let spec = spec(request.into_inner().spec)?;
+        if !operates && spec.commands.values().any(|command| !command.unless.is_empty()) {
+            return Err(Status::permission_denied(
+                "a plan of commands with `unless` runs programs: it needs an operator",
+            ));
+        }
         let began = Instant::now();
         let plan = run::plan(self.host(), &spec).await.map_err(|error| Status::failed_precondition(chain(&error)))?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -174,6 +185,11 @@ impl Agent for AgentService {
             cluster::kubeconfig(self.host()).map_err(refused)?;
         Ok(Response::new(proto::KubeconfigReply { kubeconfig: text, ca_certificate, endpoint }))
     }
+}
+
+/// Whether the caller may change the machine, and so may see and run all that a change may.
+fn operates<T>(request: &Request<T>) -> bool {
+    request.extensions().get::<Peer>().is_some_and(|peer| peer.role.includes(Role::Operator))
 }
 
 fn spec(message: Option<proto::NodeSpec>) -> Result<NodeSpec, Status> {

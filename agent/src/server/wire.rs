@@ -37,8 +37,8 @@ pub(super) fn facts(facts: Facts) -> proto::Facts {
 pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
     let change = |planned: run::PlannedChange| proto::PlannedChange {
         step: planned.step.to_owned(),
-        summary: planned.change.to_string(),
-        why: planned.change.why,
+        summary: planned.finding,
+        why: planned.why,
     };
     let skip = |skipped: run::Skipped| proto::SkippedStep { step: skipped.step.to_owned(), reason: skipped.reason };
     proto::PlanReply {

@@ -1,7 +1,7 @@
 //! What stood at a path before our first write, kept so that it can be put back.
 
 use super::{StepError, Todo, Verb};
-use crate::host::{Access, Host, HostError};
+use crate::host::{Access, Host, HostError, Kind};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,11 @@ use std::io;
 #[derive(Serialize, Deserialize)]
 struct Original {
     path: String,
-    /// `None`: there was nothing.
+    /// `None`: there was no file.
     content: Option<String>,
+    /// Where the link led that was there.
+    #[serde(default)]
+    link: Option<String>,
     mode: u32,
     uid: u32,
     gid: u32,
@@ -24,10 +27,14 @@ pub(super) fn keep(host: &dyn Host, path: &str) -> Result<(), StepError> {
     if host.exists(&store)? {
         return Ok(());
     }
-    let access = host.stat(path)?.map_or(Access::OPEN, |stat| stat.access);
-    let content = host.read(path)?.map(|bytes| STANDARD.encode(bytes));
-    let Access { mode, uid, gid } = access;
-    let original = Original { path: path.to_owned(), content, mode, uid, gid };
+    let link = match host.stat(path)?.map(|stat| stat.kind) {
+        Some(Kind::Link(to)) => Some(to),
+        _ => None,
+    };
+    // What a link leads to is not touched: it need not be kept.
+    let content = if link.is_none() { host.read(path)?.map(|bytes| STANDARD.encode(bytes)) } else { None };
+    let Access { mode, uid, gid } = host.access(path)?;
+    let original = Original { path: path.to_owned(), content, link, mode, uid, gid };
     let text = serde_json::to_vec(&original).map_err(|error| unreadable(&store, error))?;
     Ok(host.write(&store, &text, Access::PRIVATE)?)
 }
@@ -37,9 +44,10 @@ pub(super) fn restore(host: &dyn Host, path: &str) -> Result<(), StepError> {
     let store = store(path);
     let Some(text) = host.read(&store)? else { return Ok(()) };
     let original: Original = serde_json::from_slice(&text).map_err(|error| unreadable(&store, error))?;
-    match original.content {
-        None => host.remove(path)?,
-        Some(content) => {
+    match (original.link, original.content) {
+        (Some(to), _) => host.link(path, &to)?,
+        (None, None) => host.remove(path)?,
+        (None, Some(content)) => {
             let content = STANDARD.decode(content).map_err(|error| unreadable(&store, error))?;
             host.write(path, &content, Access { mode: original.mode, uid: original.uid, gid: original.gid })?;
         }

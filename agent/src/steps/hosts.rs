@@ -2,7 +2,8 @@
 //!
 //! Source: hosts(5); cloud-init, module `update_etc_hosts`, which rewrites the file at every boot if it is told to manage it.
 
-use crate::host::{Access, Host};
+use super::block::{self, BEGIN, END};
+use crate::host::Host;
 use crate::spec::HostNames;
 use crate::step::{File, Step, StepError, Todo, Verb};
 use std::collections::BTreeMap;
@@ -21,11 +22,10 @@ impl Step for Hosts {
             todo.push(format!("{CLOUD} is not as wanted"), file, "cloud-init may write the file at every boot");
         }
         let text = host.text(FILE)?.unwrap_or_default();
-        let (rest, present) = split(&text);
+        let (rest, present) = block::split(FILE, &text)?;
         let want = self.block();
         if present != want {
-            let access = host.stat(FILE)?.map_or(Access::OPEN, |stat| stat.access);
-            let file = File { access, ..File::ours(FILE, rest + &want) };
+            let file = File { access: host.access(FILE)?, ..File::ours(FILE, rest + &want) };
             let finding = if present.is_empty() { "lacks our names" } else { "does not have our names as declared" };
             todo.push(format!("{FILE} {finding}"), Verb::Write(file), "names without a name server");
         }
@@ -47,34 +47,22 @@ impl Hosts {
     }
 }
 
-/// What is not ours, and our block with its marks.
-fn split(text: &str) -> (String, String) {
-    let (mut rest, mut block, mut inside) = (String::new(), String::new(), false);
-    for line in text.lines() {
-        inside |= line == BEGIN;
-        let to = if inside { &mut block } else { &mut rest };
-        to.push_str(line);
-        to.push('\n');
-        inside &= line != END;
-    }
-    (rest, block)
-}
-
 const FILE: &str = "/etc/hosts";
-const BEGIN: &str = "# BEGIN groundwork";
-const END: &str = "# END groundwork";
 const CLOUD: &str = "/etc/cloud/cloud.cfg.d/99-zz-groundwork-hosts.cfg";
 const KEEP: &str = "# Groundwork keeps a block of names in /etc/hosts.\nmanage_etc_hosts: false\n";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::Fake;
 
-    #[test]
-    fn only_what_is_between_the_marks_is_ours() {
-        let text = format!("127.0.0.1 localhost\n{BEGIN}\n10.0.0.1\ta\n{END}\n::1 localhost\n");
-        let (rest, block) = split(&text);
-        assert_eq!(rest, "127.0.0.1 localhost\n::1 localhost\n");
-        assert_eq!(block, format!("{BEGIN}\n10.0.0.1\ta\n{END}\n"));
+    #[tokio::test]
+    async fn a_link_is_replaced_by_a_file_that_others_cannot_write() {
+        let host = Fake::template();
+        host.link(FILE, "/run/hosts");
+        let hosts = Hosts([("10.0.0.1".to_owned(), HostNames { names: vec!["a".to_owned()] })].into());
+        let changes = hosts.missing(&host).await.unwrap().changes;
+        let Some(Verb::Write(file)) = changes.last().map(|change| &change.verb) else { panic!("{changes:?}") };
+        assert_eq!((file.path.as_str(), file.access.mode), (FILE, 0o644));
     }
 }

@@ -1,11 +1,14 @@
 //! Mounts: a block of our own in `/etc/fstab`, mounted through PID 1 so that everybody sees them.
 //!
 //! Source: fstab(5), systemd.mount(5), systemd-escape(1). Somebody else's line for the same place is commented out, as is done for
-//! swap. A mounted filesystem is never unmounted: changed options hold from the next mount on.
+//! swap, and comes back when the mount is no longer declared. A mounted filesystem is never unmounted: changed options hold from the
+//! next mount on.
 
+use super::block::{self, BEGIN, END};
+use super::swap;
 use crate::facts;
 use crate::host::fstab::{self, Mounted};
-use crate::host::{Access, Host, HostError, disk};
+use crate::host::{Host, HostError, disk};
 use crate::spec::{Filesystem, Mount};
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use std::collections::BTreeMap;
@@ -26,14 +29,13 @@ impl Step for Mounts {
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
         let present = host.text(FSTAB)?.unwrap_or_default();
-        if self.wanted.is_empty() && !present.contains(BEGIN) {
+        if self.wanted.is_empty() && !present.lines().any(|line| line == BEGIN || rival(line).is_some()) {
             return Ok(todo);
         }
         let lines = self.lines(host)?;
-        let text = with_block(&present, &lines, |target| self.wanted.contains_key(target));
+        let text = with_block(&present, &lines, |target| self.wanted.contains_key(target))?;
         if text != present {
-            let access = host.stat(FSTAB)?.map_or(Access::OPEN, |stat| stat.access);
-            let file = File { access, ..File::ours(FSTAB, text) };
+            let file = File { access: host.access(FSTAB)?, ..File::ours(FSTAB, text) };
             todo.push(
                 format!("{FSTAB} does not list the mounts as declared"),
                 Verb::Write(file),
@@ -103,23 +105,28 @@ fn device(source: &str) -> Option<String> {
     tagged.or_else(|| source.starts_with("/dev/").then(|| source.to_owned()))
 }
 
-/// The text with our block replaced, and with the lines of others for the same targets commented out.
-fn with_block(present: &str, lines: &[String], is_ours: impl Fn(&str) -> bool) -> String {
-    let (mut text, mut inside) = (String::new(), false);
-    for line in present.lines() {
-        inside |= line == BEGIN;
-        if !inside {
-            let taken = fstab::entry(line).is_some_and(|entry| is_ours(&entry.target));
-            text.push_str(if taken { "# groundwork: " } else { "" });
-            text.push_str(line);
-            text.push('\n');
-        }
-        inside &= line != END;
+/// The text with our block replaced, with the lines of others for the same targets commented out, and those for targets that are
+/// ours no more put back.
+fn with_block(present: &str, lines: &[String], is_ours: impl Fn(&str) -> bool) -> Result<String, StepError> {
+    let (rest, _) = block::split(FSTAB, present)?;
+    let is_taken = |line: &str| fstab::entry(line).is_some_and(|entry| is_ours(&entry.target));
+    let mut text = String::new();
+    for line in rest.lines() {
+        let freed = rival(line).filter(|rival| !is_taken(rival));
+        text.push_str(if is_taken(line) { MARK } else { "" });
+        text.push_str(freed.unwrap_or(line));
+        text.push('\n');
     }
     if !lines.is_empty() {
         text.push_str(&format!("{BEGIN}\n{}\n{END}\n", lines.join("\n")));
     }
-    text
+    Ok(text)
+}
+
+/// The line of somebody else that we have commented out for a mount of ours.
+fn rival(line: &str) -> Option<&str> {
+    let rival = line.strip_prefix(MARK).filter(|_| !line.starts_with(swap::MARK))?;
+    fstab::entry(rival).filter(|entry| entry.target.starts_with('/')).map(|_| rival)
 }
 
 /// The mount unit of a path, as `systemd-escape --path --suffix=mount` prints it.
@@ -137,8 +144,7 @@ fn unit(path: &str) -> String {
 }
 
 const FSTAB: &str = "/etc/fstab";
-const BEGIN: &str = "# BEGIN groundwork";
-const END: &str = "# END groundwork";
+const MARK: &str = "# groundwork: ";
 const DEFAULTS: &str = "defaults,noatime,nofail,x-systemd.device-timeout=30s";
 
 #[cfg(test)]
@@ -149,12 +155,30 @@ mod tests {
     fn the_block_is_replaced_and_a_rival_commented_out() {
         let before = "UUID=1 / ext4 defaults 0 1\n/dev/sdb /data ext4 defaults 0 2\n";
         let lines = ["UUID=2 /data ext4 noatime 0 2".to_owned()];
-        let after = with_block(before, &lines, |target| target == "/data");
+        let with = |present: &str| with_block(present, &lines, |target| target == "/data").unwrap();
+        let after = with(before);
         let expected = "UUID=1 / ext4 defaults 0 1\n# groundwork: /dev/sdb /data ext4 defaults 0 2\n\
                         # BEGIN groundwork\nUUID=2 /data ext4 noatime 0 2\n# END groundwork\n";
         assert_eq!(after, expected);
-        assert_eq!(with_block(&after, &lines, |target| target == "/data"), expected, "twice is once");
-        assert!(!with_block(&after, &[], |_| false).contains("BEGIN"));
+        assert_eq!(with(&after), expected, "twice is once");
+        assert_eq!(with_block(&after, &[], |_| false).unwrap(), before, "and back");
+    }
+
+    #[test]
+    fn only_lines_that_a_mount_commented_out_come_back() {
+        let others = format!("{}/swap.img none swap sw 0 0\n# groundwork: see the wiki\n", swap::MARK);
+        assert_eq!(with_block(&others, &[], |_| false).unwrap(), others);
+        assert!(with_block(&format!("{BEGIN}\nUUID=1 / ext4\n"), &[], |_| false).is_err(), "no end");
+    }
+
+    #[tokio::test]
+    async fn a_link_is_replaced_by_a_file_that_others_cannot_write() {
+        let host = crate::host::fake::Fake::template();
+        host.link(FSTAB, "/run/fstab");
+        let wanted = [("/data".to_owned(), Mount { source: "UUID=1".to_owned(), ..Mount::default() })].into();
+        let todo = Mounts { wanted, filesystems: BTreeMap::new() }.missing(&host).await.unwrap();
+        let Some(Verb::Write(file)) = todo.changes.first().map(|change| &change.verb) else { panic!("{todo:?}") };
+        assert_eq!(file.access.mode, 0o644);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! a plan starts no program. In a container swap belongs to the host.
 
 use crate::facts;
-use crate::host::{Access, Host, HostError, Kind, fstab};
+use crate::host::{Host, HostError, Kind, fstab};
 use crate::spec::Swap as Wanted;
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use std::collections::BTreeSet;
@@ -44,8 +44,7 @@ fn in_fstab(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
     if !names.is_empty() {
         let lines =
             text.lines().map(|line| if is_swap(line) { format!("{MARK}{line}\n") } else { format!("{line}\n") });
-        let access = host.stat(FSTAB)?.map_or(Access::OPEN, |stat| stat.access);
-        let file = File { access, ..File::ours(FSTAB, lines.collect::<String>()) };
+        let file = File { access: host.access(FSTAB)?, ..File::ours(FSTAB, lines.collect::<String>()) };
         todo.push(format!("{FSTAB} lists {}", names.join(", ")), Verb::Write(file), "it comes back at the next boot");
     }
     // systemd still has the unit that it made from the line.
@@ -162,7 +161,7 @@ fn unescape(device: &str) -> String {
 }
 
 const FSTAB: &str = "/etc/fstab";
-const MARK: &str = "# groundwork: swap is off: ";
+pub(super) const MARK: &str = "# groundwork: swap is off: ";
 const UNITS: &str = "/etc/systemd/system";
 const UNIT_FOLDERS: [&str; 3] = [UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 const SERVICES: [&str; 3] = ["zramswap.service", "zram-config.service", "dphys-swapfile.service"];

@@ -201,6 +201,18 @@ async fn an_empty_specification_takes_back_what_was_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_link_comes_back_when_its_file_is_no_longer_declared() {
+    let host = Arc::new(Fake::template());
+    host.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+    let spec =
+        NodeSpec::from_json(r#"{"files": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
+    run(&host, &spec).await.0.unwrap();
+    assert_eq!(host.text("/etc/resolv.conf").as_deref(), Some("nameserver 192.0.2.1\n"));
+    run(&host, &NodeSpec::default()).await.0.unwrap();
+    assert_eq!(host.picture()["/etc/resolv.conf"], "-> ../run/systemd/resolve/stub-resolv.conf");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_leaves_out_what_is_its_hosts() {
     let host = Arc::new(Fake::container());
     let (end, story) = run(&host, &full()).await;
@@ -244,19 +256,22 @@ async fn a_changed_file_restarts_what_depends_on_it_once() {
 async fn what_would_do_harm_is_refused_by_name() {
     let host = Fake::template();
     host.put("/etc/kubernetes/kubelet.conf", "");
-    let error = plan(&host, &full()).await.unwrap_err();
-    assert_eq!(error.step, "hostname");
+    let host = Arc::new(host);
+    let found = lines(&host, &full()).await;
+    assert!(found[0].starts_with("hostname: cannot be as declared: the name \"cp-1\" is refused"), "{found:?}");
+    assert!(found.iter().any(|line| line.starts_with("commands: ")), "the others go on: {found:?}");
+    assert_eq!(run(&host, &full()).await.0.unwrap_err().step, "hostname");
 
     let host = Fake::template();
     host.device("/dev/sdb", crate::host::Probe { size: 1 << 30, zeros: false, busy: false });
-    let error = plan(&host, &full()).await.unwrap_err();
-    assert_eq!(error.step, "filesystems");
-    assert!(error.source.to_string().contains("not blank"), "{}", error.source);
+    let found = lines(&host, &full()).await;
+    assert!(found.iter().any(|line| line.starts_with("filesystems: ") && line.contains("not blank")), "{found:?}");
 
     let host = Fake::template();
     host.put("/proc/meminfo", "MemAvailable: 10 kB\n");
     host.put("/proc/swaps", "Filename\n/swap.img file 100 50 -2\n");
-    assert_eq!(plan(&host, &full()).await.unwrap_err().step, "swap");
+    let found = lines(&host, &full()).await;
+    assert!(found.iter().any(|line| line.starts_with("swap: cannot be as declared: ")), "{found:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,13 @@
 //! Roles: what stands in a client certificate, and the one table of who may call what.
 //!
 //! A role is a URI name (`groundwork:role:operator`) in the client's certificate. A call that is not in the table is denied,
-//! and a test compares the table with the contract.
+//! and a test compares the table with the contract. Of two calls an observer gets a part only: `Plan` without guards, which are
+//! programs, and `Describe` without records. The agent's service sees to that.
 
 /// What a client may do. The role stands in its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Looks: facts, plans, status. Enough for `terraform plan`.
+    /// Looks: facts, plans, status. Runs nothing of its own choice and reads no record.
     Observer,
     /// Changes machines and clusters, too.
     Operator,
@@ -47,13 +48,19 @@ impl Role {
     /// Whether this role may make the call with this gRPC path (`/package.Service/Method`).
     #[must_use]
     pub fn may(self, path: &str) -> bool {
+        needs(path).is_some_and(|need| self.includes(need.role))
+    }
+
+    /// Whether this role may do all that `other` may.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
         let rank = |role| match role {
             Self::Backup => 0,
             Self::Observer => 1,
             Self::Operator => 2,
             Self::Admin => 3,
         };
-        needs(path).is_some_and(|need| rank(self) >= rank(need.role))
+        rank(self) >= rank(other)
     }
 }
 
@@ -135,6 +142,7 @@ mod tests {
         assert_eq!(may("Plan"), [Role::Observer, Role::Operator, Role::Admin]);
         assert_eq!(may("Apply"), [Role::Operator, Role::Admin]);
         assert_eq!(may("Kubeconfig"), [Role::Admin]);
+        assert!(Role::Admin.includes(Role::Operator) && !Role::Observer.includes(Role::Operator));
     }
 
     #[test]

@@ -4,11 +4,12 @@
 
 use super::dial::{chain, dial_pinned};
 use super::spec::MachineSpec;
-use super::{Agents, Endpoint, Error};
+use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::v1::agent_client::AgentClient;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 use trust::Role;
@@ -106,6 +107,29 @@ impl Agents {
         let dialled = dial_pinned(self.authority()?, role, address, pin).await?;
         let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST);
         Ok(Agent { client: client.max_encoding_message_size(LARGEST), address: address.clone() })
+    }
+
+    /// As [`Self::connect`], and asks again for `patience` while the machine gives no answer at all: it may be restarting.
+    pub(crate) async fn reach(
+        &self,
+        endpoint: &Endpoint,
+        role: Role,
+        wait: &Wait<'_>,
+        patience: Duration,
+    ) -> Result<Agent, Error> {
+        let wait = Wait { deadline: wait.deadline.min(Instant::now() + patience), ..*wait };
+        let mut told = false;
+        loop {
+            let error = match self.connect(endpoint, role).await {
+                Err(error) if error.is_unreachable() => error,
+                other => return other,
+            };
+            if !told {
+                (wait.progress)(&format!("{}: no answer; asking again for {} s", endpoint.address, patience.as_secs()));
+                told = true;
+            }
+            wait.pause(PAUSE, "the agent to answer", error).await?;
+        }
     }
 }
 
@@ -230,6 +254,7 @@ fn facts(wire: wire::Facts) -> BTreeMap<String, String> {
 }
 
 const ANSWER: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_secs(1);
 const JOIN_TOKEN_S: u32 = 1_800;
 /// A specification carries files.
 const LARGEST: usize = 64 << 20;

@@ -2,6 +2,7 @@
 
 use agent_proto::v1 as wire;
 use std::collections::BTreeMap;
+use trust::Role;
 
 /// What a machine is to be. What is absent is not managed. Its `Debug` prints nothing: files may hold secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -123,6 +124,12 @@ impl std::fmt::Debug for MachineSpec {
 }
 
 impl MachineSpec {
+    /// The least role that may plan it: an `unless` is a program that the agent runs to find out.
+    pub(crate) fn role_to_plan(&self) -> Role {
+        let has_guard = self.commands.values().any(|command| !command.unless.is_empty());
+        if has_guard { Role::Operator } else { Role::Observer }
+    }
+
     pub(super) fn to_wire(&self) -> wire::NodeSpec {
         let own = self.clone();
         let hosts = own.hosts.into_iter().map(|(address, names)| (address, wire::HostNames { names }));

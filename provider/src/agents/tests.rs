@@ -5,6 +5,7 @@ mod bare;
 use self::bare::Bare;
 use super::dial::dial;
 use super::run::Report;
+use super::spec::{Command, MachineSpec};
 use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
@@ -306,6 +307,26 @@ async fn roles_are_held_to_the_table() {
 }
 
 #[tokio::test]
+async fn an_observer_is_told_no_record_and_runs_no_program() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let guarded =
+        Command { unless: vec!["/usr/bin/true".into()], argv: vec!["/usr/bin/true".into()], ..Command::default() };
+    let guarded = MachineSpec { commands: [("x".to_owned(), guarded)].into(), ..MachineSpec::default() };
+    let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
+    called.record("machine", "{}").await.unwrap();
+    assert_eq!(called.describe().await.unwrap().records.len(), 1);
+    called.plan(&guarded).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Observer).await.unwrap();
+    assert_eq!(called.describe().await.unwrap().records.len(), 0);
+    let denied = called.plan(&guarded).await.unwrap_err();
+    assert!(denied.to_string().contains("needs an operator"), "{denied}");
+    let open = MachineSpec::default();
+    called.plan(&open).await.unwrap();
+    assert_eq!([guarded, open].map(|spec| spec.role_to_plan()), [Role::Operator, Role::Observer]);
+}
+
+#[tokio::test]
 async fn an_address_where_nobody_is_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -313,6 +334,33 @@ async fn an_address_where_nobody_is_is_unreachable() {
     let said = Operator::new().agents.identify(&address, UUID).await.unwrap_err();
     assert!(said.is_unreachable(), "{said}");
     assert!(TcpStream::connect(&address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_machine_that_restarts_is_reached_and_one_that_is_gone_is_given_up() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
+    let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+    let wait = Wait { deadline: Instant::now() + Duration::from_secs(20), stop: &stop, progress: &progress };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let away = Endpoint { address: address.clone(), ..endpoint };
+    let reach = |seconds| operator.agents.reach(&away, Role::Observer, &wait, Duration::from_secs(seconds));
+    assert!(reach(0).await.err().unwrap().is_unreachable());
+    let comes_back = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let listener = TcpListener::bind(&address).await.unwrap();
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(&agent.address).await.unwrap();
+        drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+    };
+    tokio::select! {
+        reached = reach(10) => drop(reached.unwrap()),
+        () = comes_back => panic!("hung up"),
+    }
+    stop.cancel();
+    assert!(matches!(reach(10).await, Err(Error::Stopped)));
 }
 
 async fn run(operator: &Operator, endpoint: &Endpoint, job: &Job) -> Result<Report, Error> {

@@ -176,8 +176,9 @@ impl Resource for ClusterResource {
         let endpoint = EndpointModel::from_id(id).and_then(|model| model.to_endpoint());
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
         let act = format!("import cluster {id}");
+        // Only operators are told records.
         let mut agent =
-            cx.agents.connect(&endpoint, Role::Observer).await.map_err(|error| explain::agent(&act, &error))?;
+            cx.agents.connect(&endpoint, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
         let said = agent.describe().await.map_err(|error| explain::agent(&act, &error))?;
         let model = said.records.get(RECORD).and_then(|document| record::read::<Cluster>(document));
         model.ok_or_else(|| {

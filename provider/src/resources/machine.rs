@@ -115,7 +115,8 @@ impl Resource for MachineResource {
         let endpoint = model.to_endpoint().ok_or_else(|| refusal("This is no id of a machine."))?;
         let act = format!("import machine {id}");
         let explained = |error: Error| explain::agent(&act, &error);
-        let mut agent = cx.agents.connect(&endpoint, Role::Observer).await.map_err(explained)?;
+        // Only operators are told records.
+        let mut agent = cx.agents.connect(&endpoint, Role::Operator).await.map_err(explained)?;
         let said = agent.describe().await.map_err(explained)?;
         let recorded = said.records.get(RECORD).and_then(|document| record::read::<Machine>(document));
         // A machine that was never applied to is imported empty: the first plan then shows everything as new.
@@ -151,7 +152,7 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
 /// Facts, and what is missing.
 async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error> {
     let Ok(spec) = spec::of(m) else { return Ok(()) };
-    let mut agent = cx.agents.connect(endpoint, Role::Observer).await?;
+    let mut agent = cx.agents.connect(endpoint, spec.role_to_plan()).await?;
     let said = agent.describe().await?;
     let missing = agent.plan(&spec).await?;
     m.id.set(endpoint.fingerprint.clone());

@@ -83,8 +83,16 @@ impl Machine {
         self.inner().api_down = down;
     }
 
-    pub(super) fn runtime_down(&self) {
-        self.inner().runtime_down = true;
+    pub(super) fn runtime_down(&self, down: bool) {
+        self.inner().runtime_down = down;
+    }
+
+    /// Makes a whole control plane by hand, with a CA of its own.
+    pub(super) fn init_by_hand(&self) {
+        let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
+        INIT.iter().for_each(|path| self.put(path, ADMIN));
+        self.put("/etc/kubernetes/pki/ca.crt", &authority);
+        self.inner().nodes = vec!["cp-1".to_owned()];
     }
 
     pub(super) fn kubelet_says(&self, journal: &str) {
@@ -111,7 +119,7 @@ impl Machine {
     /// Files of a cluster.
     pub(super) fn left(&self) -> Vec<String> {
         let ours = |path: &&String| {
-            ["/etc/kubernetes/", "/var/lib/kubelet/", "/var/lib/etcd/", "/run/groundwork/"]
+            ["/etc/kubernetes/", "/var/lib/kubelet/", "/var/lib/etcd/", "/var/lib/rancher/", "/run/groundwork/"]
                 .iter()
                 .any(|at| path.starts_with(at))
         };
@@ -128,12 +136,15 @@ impl Machine {
         match (name, args.as_slice()) {
             ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
             ("kubeadm", ["init" | "join", "phase", "preflight", "--config", file]) => self.preflight(file),
+            ("kubeadm", ["init", "phase", "certs", "ca", "--config", _]) => self.certify(),
             ("kubeadm", ["init", "--config", _, "--skip-token-print"]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
             ("kubeadm", ["join", "--config", _]) => self.write(&JOIN, "worker-1", ""),
-            ("kubeadm", ["reset", ..]) => {
-                self.inner().files.retain(|path, _| !path.starts_with("/etc/kubernetes/") || path.contains("/tmp/"));
+            ("kubeadm", ["reset", .., last]) => {
+                let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
+                let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
+                self.inner().files.retain(|path, _| !goes(path) && !etcd(path));
                 said("")
             }
             ("kubeadm", ["token", "create", ..]) => said("abcdef.0123456789abcdef\n"),
@@ -169,6 +180,18 @@ impl Machine {
             return failed(include_str!("../recorded/init-again.txt"));
         }
         said("[preflight] Running pre-flight checks\n")
+    }
+
+    /// The CA and nothing else.
+    fn certify(&self) -> Output {
+        let mut inner = self.inner();
+        for (at, path) in INIT.iter().take(2).enumerate() {
+            if inner.dies_after == Some(at) {
+                return Output { code: None, ..Output::default() };
+            }
+            inner.files.insert((*path).to_owned(), self.authority.clone());
+        }
+        said("")
     }
 
     fn write(&self, files: &[&str], node: &str, printed: &str) -> Output {
@@ -252,6 +275,10 @@ impl Host for Machine {
         assert_eq!(access.mode, 0o600, "{path} may hold a token");
         self.put(path, &String::from_utf8_lossy(content));
         Ok(())
+    }
+
+    fn link(&self, path: &str, _: &str) -> Result<(), HostError> {
+        panic!("{path} is nobody's business here")
     }
 
     fn remove(&self, path: &str) -> Result<(), HostError> {

@@ -82,7 +82,7 @@ pub struct Description {
     pub steps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "3")]
     pub facts: ::core::option::Option<Facts>,
-    /// Documents stored by Record, by kind.
+    /// Documents stored by Record, by kind; for operators only, as they hold the contents of files.
     #[prost(btree_map = "string, string", tag = "4")]
     pub records: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1171,7 +1171,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Describe"));
             self.inner.unary(req, path, codec).await
         }
-        /// The changes that a specification still needs. Nothing is done.
+        /// The changes that a specification still needs. Nothing is done, but the guards of commands run: a specification with an `unless`
+        /// needs an operator.
         pub async fn plan(
             &mut self,
             request: impl tonic::IntoRequest<super::PlanRequest>,
@@ -1529,7 +1530,8 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::DescribeRequest>,
         ) -> std::result::Result<tonic::Response<super::Description>, tonic::Status>;
-        /// The changes that a specification still needs. Nothing is done.
+        /// The changes that a specification still needs. Nothing is done, but the guards of commands run: a specification with an `unless`
+        /// needs an operator.
         async fn plan(
             &self,
             request: tonic::Request<super::PlanRequest>,

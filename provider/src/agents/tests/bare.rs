@@ -34,6 +34,10 @@ impl Host for Bare {
         Ok(())
     }
 
+    fn link(&self, _: &str, _: &str) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn remove(&self, _: &str) -> Result<(), HostError> {
         Ok(())
     }

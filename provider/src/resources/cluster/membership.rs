@@ -124,9 +124,10 @@ impl Crew<'_> {
 
     async fn remove_one(&self, name: &str, member: &Member) -> Result<(), Diagnostics> {
         let machine = endpoint(member)?;
-        let gone = self.cx.agents.connect(&machine, Role::Observer).await.err();
-        let job = Job::NodeRemove { node_name: name.to_owned(), unreachable: gone.is_some() };
         let act = format!("remove node {name}");
+        let reached = self.cx.agents.reach(&machine, Role::Observer, self.wait, PATIENCE).await;
+        let gone = gone(reached).map_err(|error| explain::agent(&act, &error))?;
+        let job = Job::NodeRemove { node_name: name.to_owned(), unreachable: gone.is_some() };
         self.cx.agents.run(self.first, &job, self.wait).await.map_err(|error| explain::agent(&act, &error))?;
         match gone {
             None => self.reset(name, &machine).await.map_err(Into::into),
@@ -160,13 +161,25 @@ impl Crew<'_> {
 
     async fn reset_reachable(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
         let machine = endpoint(member)?;
-        match self.cx.agents.connect(&machine, Role::Observer).await {
+        match self.cx.agents.reach(&machine, Role::Observer, self.wait, PATIENCE).await {
+            Err(Error::Stopped) => Err(explain::agent(&format!("reset node {name}"), &Error::Stopped)),
             Err(error) if error.is_unreachable() => {
                 self.cx.warn(not_reset(name, &error));
                 Ok(())
             }
             Ok(_) | Err(_) => self.reset(name, &machine).await,
         }
+    }
+}
+
+/// Why a machine cannot take part in its removal any more. Any other failure may leave a kubelet at work, whose node is not to be
+/// deleted under it.
+fn gone<T>(reached: Result<T, Error>) -> Result<Option<Error>, Error> {
+    match reached {
+        Ok(_) => Ok(None),
+        // Another machine at its address: the one before it was replaced.
+        Err(error) if error.is_unreachable() || matches!(error, Error::OtherKey { .. }) => Ok(Some(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -183,6 +196,8 @@ fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
 
 /// What a node of a cluster with a pod network takes at most from joining to being ready, small images pulled.
 const MOMENT: Duration = Duration::from_secs(60);
+/// How long a machine may give no answer before it counts as gone: its agent, or the network, may be restarting.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Brings the workers of the state to what the API server has: who is not there is dropped, so that the plan adds it again.
 pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
@@ -302,6 +317,22 @@ mod tests {
         ]);
         let summaries: Vec<_> = warnings.iter().map(Diagnostic::summary).collect();
         assert_eq!(summaries, ["Node worker-2 is not ready", "The cluster has no pod network yet"]);
+    }
+
+    #[test]
+    fn only_a_machine_without_an_answer_or_in_whose_place_another_stands_is_gone() {
+        let address = || "192.0.2.11:7443".to_owned();
+        let key = || trust::Pin::of(b"");
+        let no_answer = Error::Unreachable { address: address(), why: String::new() };
+        let replaced = Error::OtherKey { address: address(), expected: key(), found: key() };
+        for error in [no_answer, replaced] {
+            assert!(matches!(gone::<()>(Err(error)), Ok(Some(_))));
+        }
+        let busy = Error::Busy { address: address(), run_id: String::new() };
+        for error in [Error::NoAuthority, Error::Clock { address: address() }, busy, Error::Stopped] {
+            assert!(gone::<()>(Err(error)).is_err());
+        }
+        assert!(matches!(gone(Ok(())), Ok(None)));
     }
 
     #[test]
