@@ -54,7 +54,7 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
         Box::new(kernel_modules::KernelModules(spec.kernel_modules)),
         Box::new(sysctls::Sysctls(spec.sysctls)),
         Box::new(repositories::Repositories(spec.repositories)),
-        Box::new(packages::Packages(spec.packages)),
+        Box::new(packages::Packages { wanted: spec.packages, runtime: spec.container_runtime.clone() }),
         Box::new(filesystems::Filesystems(spec.filesystems.clone())),
         Box::new(mounts::Mounts { wanted: spec.mounts, filesystems: spec.filesystems }),
         Box::new(files::Files { wanted: spec.files, claimed }),

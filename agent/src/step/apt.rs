@@ -5,6 +5,7 @@
 use super::{StepError, Transaction};
 use crate::host::units::SYSTEMCTL;
 use crate::host::{Access, Command, Host, HostError, Lines};
+use std::iter;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -27,21 +28,61 @@ async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Re
         let repair = Command::new("/usr/bin/dpkg", ["--configure", "-a", "--force-confdef", "--force-confold"]);
         host.run_ok(&quiet(repair).unit("dpkg-configure"), lines).await?;
     }
-    let mut words: Vec<_> = transaction
-        .install
-        .iter()
-        .map(|(name, version)| version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}={version}")))
-        .collect();
-    words.extend(transaction.remove.iter().map(|name| format!("{name}-")));
-    if words.is_empty() {
+    // First and by itself: only what is declared absent makes room, never what apt thinks is in the way.
+    if !transaction.remove.is_empty() {
+        let words = transaction.remove.iter().map(|name| format!("{name}-"));
+        host.run_ok(&install(words).unit("apt-remove"), lines).await?;
+    }
+    if transaction.install.is_empty() {
         return Ok(());
     }
-    if !transaction.install.is_empty() {
-        update(host, lines).await?;
+    update(host, lines).await?;
+    let words = transaction
+        .install
+        .iter()
+        .map(|(name, version)| version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}={version}")));
+    let what = format!(
+        "installing {}",
+        transaction.install.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    );
+    without_loss(host, words, &what, lines).await
+}
+
+fn install(words: impl IntoIterator<Item = String>) -> Command {
+    quiet(Command::new(APT, INSTALL.iter().map(|arg| (*arg).to_owned()).chain(words)))
+}
+
+/// Has apt install something, and take nothing away for it.
+async fn without_loss(
+    host: &dyn Host,
+    words: impl Iterator<Item = String>,
+    what: &str,
+    lines: Lines<'_>,
+) -> Result<(), StepError> {
+    let command = install(iter::once("--no-remove".to_owned()).chain(words)).unit("apt-install");
+    let output = host.run(&command, lines).await?;
+    if output.code == Some(0) {
+        return Ok(());
     }
-    let args = INSTALL.iter().map(|arg| (*arg).to_owned()).chain(words);
-    host.run_ok(&quiet(Command::new(APT, args)).unit("apt-install"), lines).await?;
-    Ok(())
+    let Some(names) = in_the_way(&output.stdout, &output.stderr) else {
+        return Err(HostError::failed(&command, &output).into());
+    };
+    let why = format!(
+        "apt would remove {names} for it, and nothing was done. If {names} may go, say so with `absent = true` in \
+         `packages`; if not, take out of the configuration what cannot stand beside it"
+    );
+    Err(StepError::refused(what, why))
+}
+
+/// What apt would have to remove, if that is what it refused.
+fn in_the_way(stdout: &str, stderr: &str) -> Option<String> {
+    if ![stdout, stderr].iter().any(|text| text.contains("Packages need to be removed but remove is disabled")) {
+        return None;
+    }
+    let listed = stdout.lines().skip_while(|line| !line.starts_with("The following packages will be REMOVED")).skip(1);
+    let names = listed.take_while(|line| line.starts_with(' ')).flat_map(str::split_whitespace);
+    // A star stands for: with its configuration.
+    Some(names.map(|name| name.trim_end_matches('*')).collect::<Vec<_>>().join(", "))
 }
 
 /// The lists' lock has no timeout of its own: somebody else's update is waited out here.
@@ -143,3 +184,6 @@ const POLICY_TEXT: &str = "#!/bin/sh\n\
     exit 0\n";
 const LOCK_TRIES: u32 = 120;
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,9 @@ impl Step for Containerd {
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
         let Some(wanted) = &self.0 else { return Ok(todo) };
-        let installed = dpkg::Packages::read(host)?.get(wanted.package()).map(|package| package.version.clone());
+        let installed = dpkg::Packages::read(host)?;
+        let package = package(wanted, &installed);
+        let installed = installed.get(package).map(|package| package.version.clone());
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
         let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
@@ -39,7 +41,7 @@ impl Step for Containerd {
             file(&mut todo, host, File::ours(&path, text), "images are pulled from the mirrors")?;
         }
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
-        let newer = newer(host, &unit, wanted.package())?;
+        let newer = newer(host, &unit, package)?;
         service(&mut todo, &unit, newer);
         if todo.changes.is_empty() {
             answers(&mut todo, host, &unit).await;
@@ -49,6 +51,13 @@ impl Step for Containerd {
         }
         Ok(todo)
     }
+}
+
+/// The package it comes in on this machine. Docker's own will do where none is asked for by name or version: Debian's would take it
+/// away, and Docker with it.
+pub(super) fn package<'a>(wanted: &'a ContainerRuntime, installed: &dpkg::Packages) -> &'a str {
+    let any = wanted.package.is_none() && wanted.version.is_none();
+    if any && installed.get(DOCKERS).is_some() { DOCKERS } else { wanted.package() }
 }
 
 fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), HostError> {
@@ -110,6 +119,7 @@ fn wait(todo: &mut Todo, finding: String) {
 }
 
 const UNIT: &str = "containerd.service";
+const DOCKERS: &str = "containerd.io";
 /// Its configuration.
 pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
 /// A healthy containerd answers within a second or two, also on a busy machine.

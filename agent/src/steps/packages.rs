@@ -3,13 +3,20 @@
 //! Source: apt_preferences(5), dpkg(1). Versions are pinned in a file of ours, so that whoever upgrades the machine gets the same;
 //! it also tells which holds are ours. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
 
+use super::container_runtime;
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
-use crate::spec::Package;
+use crate::spec::{ContainerRuntime, Package};
 use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_policy};
 use std::collections::BTreeMap;
 
-pub(super) struct Packages(pub(super) BTreeMap<String, Package>);
+/// Packages by name.
+pub(super) struct Packages {
+    /// As they are declared or implied.
+    pub(super) wanted: BTreeMap<String, Package>,
+    /// Whose package may be another one on this machine.
+    pub(super) runtime: Option<ContainerRuntime>,
+}
 
 impl Step for Packages {
     fn name(&self) -> &'static str {
@@ -19,7 +26,7 @@ impl Step for Packages {
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
         if !host.exists(dpkg::STATUS)? {
-            return match self.0.is_empty() {
+            return match self.wanted.is_empty() {
                 true => Ok(todo),
                 false => Err(StepError::unsupported(
                     "installing packages",
@@ -28,11 +35,12 @@ impl Step for Packages {
             };
         }
         let installed = dpkg::Packages::read(host)?;
-        self.let_go(host, &installed, &mut todo)?;
-        self.pins(host, &mut todo)?;
-        if !self.0.is_empty() {
-            let transacted = self.transaction(&installed, &mut todo);
-            self.holds(&installed, &transacted, &mut todo);
+        let wanted = Wanted(self.on(&installed));
+        wanted.let_go(host, &installed, &mut todo)?;
+        wanted.pins(host, &mut todo)?;
+        if !self.wanted.is_empty() {
+            let transacted = wanted.transaction(&installed, &mut todo);
+            wanted.holds(&installed, &transacted, &mut todo);
             // A transaction takes it away by itself.
             let transacts = todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_)));
             if let Some(policy) = left_policy(host)?.filter(|_| !transacts) {
@@ -45,6 +53,25 @@ impl Step for Packages {
 }
 
 impl Packages {
+    /// With the container runtime's package as it is called on this machine.
+    fn on(&self, installed: &dpkg::Packages) -> BTreeMap<String, Package> {
+        let mut wanted = self.wanted.clone();
+        let Some(runtime) = &self.runtime else { return wanted };
+        let (usual, here) = (runtime.package(), container_runtime::package(runtime, installed));
+        let any = wanted.get(usual).is_some_and(|package| package.version.is_none());
+        let may_stay = wanted.get(here).is_none_or(|package| !package.absent);
+        if usual != here && any && may_stay {
+            let implied = wanted.remove(usual).unwrap_or_default();
+            wanted.entry(here.to_owned()).or_insert(implied);
+        }
+        wanted
+    }
+}
+
+/// Packages as they are wanted on this very machine.
+struct Wanted(BTreeMap<String, Package>);
+
+impl Wanted {
     /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
     fn let_go(&self, host: &dyn Host, installed: &dpkg::Packages, todo: &mut Todo) -> Result<(), HostError> {
         let pins = host.text(PINS)?.unwrap_or_default();

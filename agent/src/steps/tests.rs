@@ -270,3 +270,32 @@ async fn an_interrupted_installation_is_finished_first() {
     run(&host, &full()).await.0.unwrap();
     assert!(host.log().iter().any(|line| line.starts_with("/usr/bin/dpkg --configure -a")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_with_dockers_containerd_keeps_it() {
+    let host = Arc::new(Fake::template());
+    let status = host.text("/var/lib/dpkg/status").unwrap();
+    host.put(
+        "/var/lib/dpkg/status",
+        &format!("Package: containerd.io\nStatus: install ok installed\nVersion: 1.7.24-1\n\n{status}"),
+    );
+    host.put("/usr/lib/systemd/system/containerd.service", "[Service]\n");
+    run(&host, &full()).await.0.unwrap();
+    let status = host.text("/var/lib/dpkg/status").unwrap();
+    assert!(status.contains("Package: containerd.io\nStatus: hold ok installed"), "{status}");
+    assert!(!status.contains("Package: containerd\n"), "{status}");
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+
+    // Asked for by name it would be put in its place: that is refused, and said.
+    let mut spec = full();
+    spec.container_runtime =
+        Some(crate::spec::ContainerRuntime { package: Some("containerd".into()), ..Default::default() });
+    let Err(failure) = run(&host, &spec).await.0 else { panic!("containerd.io was removed") };
+    assert!(failure.message.contains("apt would remove containerd.io for it"), "{}", failure.message);
+
+    // Declared absent it goes, and the usual one comes.
+    spec = full();
+    spec.packages.insert("containerd.io".into(), crate::spec::Package { absent: true, ..Default::default() });
+    run(&host, &spec).await.0.unwrap();
+    assert!(host.text("/var/lib/dpkg/status").unwrap().contains("Package: containerd\nStatus: hold ok installed"));
+}

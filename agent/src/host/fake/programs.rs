@@ -33,20 +33,32 @@ pub(super) fn run(state: &mut State, command: &Command) -> Output {
         }
         "/usr/bin/timedatectl" => Ok("no\n".to_owned()),
         "/usr/bin/udevadm" => Ok(String::new()),
-        "/usr/bin/test" => Err(1),
+        "/usr/bin/test" => Err(1.into()),
         "/usr/bin/touch" => {
             state.set(args[0], "");
             Ok(String::new())
         }
-        _ => Err(127),
+        _ => Err(127.into()),
     };
     match done {
         Ok(stdout) => Output { code: Some(0), stdout, stderr: String::new() },
-        Err(code) => Output { code: Some(code), stdout: String::new(), stderr: format!("{command}: no") },
+        Err(No { code, stdout }) => Output { code: Some(code), stdout, stderr: format!("{command}: no") },
     }
 }
 
-type Done = Result<String, i32>;
+type Done = Result<String, No>;
+
+/// A program that ended badly: its exit code, and what it printed.
+struct No {
+    code: i32,
+    stdout: String,
+}
+
+impl From<i32> for No {
+    fn from(code: i32) -> Self {
+        Self { code, stdout: String::new() }
+    }
+}
 
 fn systemctl(state: &mut State, args: &[&str]) -> Done {
     let mut units = args.iter().filter(|arg| !arg.starts_with("--")).skip(1).copied();
@@ -142,7 +154,7 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
         return Ok("Reading package lists...\n".to_owned());
     }
     let words = args.iter().skip_while(|arg| **arg != "DPkg::Lock::Timeout=600").skip(1);
-    for word in words {
+    for word in words.filter(|word| !word.starts_with('-')) {
         if let Some(name) = word.strip_suffix('-') {
             write_package(state, name, None);
             continue;
@@ -150,6 +162,10 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
         let (name, wanted) = word.split_once('=').unwrap_or((word, "*"));
         let (_, versions, unit) = AVAILABLE.iter().find(|(known, _, _)| *known == name).ok_or(100)?;
         let version = versions.iter().find(|version| version_matches(version, wanted)).ok_or(100)?;
+        let rival = CONFLICTS.iter().find(|(one, other)| *one == name && has_package(state, other));
+        if let Some((_, rival)) = rival.filter(|_| args.contains(&"--no-remove")) {
+            return Err(No { code: 100, stdout: format!("{REMOVED}:\n  {rival}\n{DISABLED}\n") });
+        }
         write_package(state, name, Some(("install", version)));
         if let Some(unit) = unit {
             state.set(&format!("/usr/lib/systemd/system/{unit}"), "[Service]\n");
@@ -192,6 +208,10 @@ fn write_package(state: &mut State, name: &str, to: Option<(&str, &str)>) {
     state.set(STATUS, &format!("{}\n", paragraphs.join("\n\n")));
 }
 
+fn has_package(state: &State, name: &str) -> bool {
+    state.text(STATUS).unwrap_or_default().contains(&format!("Package: {name}\n"))
+}
+
 fn modprobe(state: &mut State, args: &[&str]) -> Done {
     let name = *args.last().ok_or(1)?;
     state.set(&format!("/sys/module/{name}/refcnt"), "0\n");
@@ -214,7 +234,7 @@ fn swapoff(state: &mut State, device: &str) -> Done {
 
 fn mkfs(state: &mut State, args: &[&str]) -> Done {
     let uuid = args.iter().skip_while(|arg| **arg != "-U").nth(1).ok_or(1)?;
-    let Some(Node::Link(to)) = state.nodes.get(*args.last().ok_or(1)?).cloned() else { return Err(1) };
+    let Some(Node::Link(to)) = state.nodes.get(*args.last().ok_or(1)?).cloned() else { return Err(1.into()) };
     state.nodes.insert(format!("/dev/disk/by-uuid/{uuid}"), Node::Link(to.clone()));
     if let Some(Node::Device(probe)) = state.nodes.get_mut(&format!("/dev/{}", to.rsplit('/').next().unwrap())) {
         probe.zeros = false;
@@ -223,8 +243,12 @@ fn mkfs(state: &mut State, args: &[&str]) -> Done {
 }
 
 const STATUS: &str = "/var/lib/dpkg/status";
+const REMOVED: &str = "The following packages will be REMOVED";
+const DISABLED: &str = "E: Packages need to be removed but remove is disabled.";
+const CONFLICTS: &[(&str, &str)] = &[("containerd", "containerd.io"), ("containerd.io", "containerd")];
 const AVAILABLE: &[(&str, &[&str], Option<&str>)] = &[
     ("containerd", &["1.6.20~ds1-1+deb12u1"], Some("containerd.service")),
+    ("containerd.io", &["1.7.24-1"], Some("containerd.service")),
     ("kubeadm", &["1.28.7-1.1", "1.28.4-1.1"], None),
     ("kubectl", &["1.28.7-1.1", "1.28.4-1.1"], None),
     ("kubelet", &["1.28.7-1.1", "1.28.4-1.1"], Some("kubelet.service")),
