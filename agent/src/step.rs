@@ -12,7 +12,7 @@ use crate::host::{Access, BoxFuture, Host, HostError};
 use std::fmt;
 
 pub use apply::make;
-pub(crate) use apt::left_policy;
+pub(crate) use apt::left_over;
 pub use original::{originals, restores};
 pub(crate) use waiting::still_missing;
 

@@ -22,11 +22,7 @@ pub async fn make(host: &dyn Host, change: &Change, lines: Lines<'_>) -> Result<
             program(host, swapoff, lines).await
         }
         Verb::Packages(transaction) => apt::run(host, transaction, lines).await,
-        Verb::Hold { package, held } => {
-            let state = if *held { "hold" } else { "install" };
-            let select = Command::new("/usr/bin/dpkg", ["--set-selections"]).stdin(format!("{package} {state}\n"));
-            program(host, select, lines).await
-        }
+        Verb::Hold { package, held } => apt::hold(host, package, *held, lines).await,
         Verb::Unit { unit, act } => program(host, systemctl(*act, unit), lines).await,
         Verb::Reload => program(host, Command::new(SYSTEMCTL, ["daemon-reload"]), lines).await,
         Verb::Format { device, kind, uuid, label } => {

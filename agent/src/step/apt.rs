@@ -2,31 +2,37 @@
 //!
 //! apt runs as a transient unit, so that a restarted agent does not cut it. What a cut leaves half done is finished first.
 
+mod locks;
+mod silence;
+
 use super::{StepError, Transaction};
-use crate::host::units::SYSTEMCTL;
-use crate::host::{Access, Command, Host, HostError, Lines};
+use crate::host::{Command, Host, HostError, Lines, dpkg};
+use silence::Silence;
 use std::iter;
 use std::time::Duration;
-use tokio::time::sleep;
+
+pub(crate) use silence::left_over;
 
 pub(super) async fn run(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Result<(), StepError> {
     if !host.exists(APT)? {
         return Err(StepError::unsupported("installing packages", format!("there is no {APT}")));
     }
-    let timers = Timers::stop(host, lines).await?;
-    let policy = keep_services_down(host)?;
+    let silence = Silence::begin(host, lines).await?;
     let done = all(host, transaction, lines).await;
-    if policy {
-        host.remove(POLICY)?;
-    }
-    timers.start(host, lines).await?;
+    silence.end(host, lines).await?;
     done
+}
+
+/// Holds a package at its version, or lets go of it.
+pub(super) async fn hold(host: &dyn Host, package: &str, held: bool, lines: Lines<'_>) -> Result<(), StepError> {
+    let state = if held { "hold" } else { "install" };
+    let select = Command::new(DPKG, ["--set-selections"]).stdin(format!("{package} {state}\n"));
+    Ok(locks::run_ok(host, &select, lines).await?)
 }
 
 async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Result<(), StepError> {
     if transaction.repair {
-        let repair = Command::new("/usr/bin/dpkg", ["--configure", "-a", "--force-confdef", "--force-confold"]);
-        host.run_ok(&quiet(repair).unit("dpkg-configure"), lines).await?;
+        repair(host, lines).await?;
     }
     // First and by itself: only what is declared absent makes room, never what apt thinks is in the way.
     if !transaction.remove.is_empty() {
@@ -46,6 +52,30 @@ async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Re
         transaction.install.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     );
     without_loss(host, words, &what, lines).await
+}
+
+/// Finishes what was interrupted. dpkg configures what is unpacked; what that still needs is for apt to bring.
+async fn repair(host: &dyn Host, lines: Lines<'_>) -> Result<(), StepError> {
+    let configure = Command::new(DPKG, ["--configure", "-a", "--force-confdef", "--force-confold"]);
+    let configure = quiet(configure).unit("dpkg-configure");
+    let output = locks::run(host, &configure, lines).await?;
+    let failed = output.code != Some(0);
+    let lacking = [&output.stdout, &output.stderr].iter().any(|text| text.contains("dependency problems"));
+    if failed && !lacking {
+        return Err(HostError::failed(&configure, &output).into());
+    }
+    if !failed && !half_done(host)? {
+        return Ok(());
+    }
+    let words = iter::once("--fix-broken".to_owned());
+    match without_loss(host, words, "finishing an interrupted installation", lines).await {
+        Err(error) if half_done(host)? => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn half_done(host: &dyn Host) -> Result<bool, HostError> {
+    Ok(!dpkg::Packages::read(host)?.broken.is_empty())
 }
 
 fn install(words: impl IntoIterator<Item = String>) -> Command {
@@ -85,19 +115,9 @@ fn in_the_way(stdout: &str, stderr: &str) -> Option<String> {
     Some(names.map(|name| name.trim_end_matches('*')).collect::<Vec<_>>().join(", "))
 }
 
-/// The lists' lock has no timeout of its own: somebody else's update is waited out here.
 async fn update(host: &dyn Host, lines: Lines<'_>) -> Result<(), StepError> {
     let update = quiet(Command::new(APT, ["-q", "-o", "APT::Update::Error-Mode=any", "update"])).unit("apt-update");
-    for _ in 0..LOCK_TRIES {
-        match host.run_ok(&update, lines).await {
-            Err(HostError::Failed { tail, .. }) if tail.iter().any(|line| line.contains("Could not get lock")) => {
-                lines("another package manager is at work");
-                sleep(LOCK_PAUSE).await;
-            }
-            done => return Ok(done.map(drop)?),
-        }
-    }
-    Ok(host.run_ok(&update, lines).await.map(drop)?)
+    Ok(locks::run_ok(host, &update, lines).await?)
 }
 
 fn quiet(command: Command) -> Command {
@@ -105,52 +125,8 @@ fn quiet(command: Command) -> Command {
     silent.timeout(Duration::from_secs(1800))
 }
 
-/// Debian's own way to say that a package must not start its service.
-fn keep_services_down(host: &dyn Host) -> Result<bool, HostError> {
-    let ours = match host.text(POLICY)? {
-        None => true,
-        Some(text) => text == POLICY_TEXT,
-    };
-    if ours {
-        host.write(POLICY, POLICY_TEXT.as_bytes(), Access { mode: 0o755, ..Access::OPEN })?;
-    }
-    Ok(ours)
-}
-
-/// The policy that a cut transaction has left behind.
-pub(crate) fn left_policy(host: &dyn Host) -> Result<Option<String>, HostError> {
-    Ok((host.text(POLICY)?.as_deref() == Some(POLICY_TEXT)).then(|| POLICY.to_owned()))
-}
-
-/// The daily timers of apt, which take its locks when a machine boots. Stopped until we are done or the machine restarts.
-struct Timers(bool);
-
-impl Timers {
-    async fn stop(host: &dyn Host, lines: Lines<'_>) -> Result<Self, StepError> {
-        let mut present = false;
-        for folder in ["/usr/lib/systemd/system", "/lib/systemd/system"] {
-            present |= host.exists(&format!("{folder}/apt-daily.timer"))?;
-        }
-        if present {
-            host.run_ok(&Command::new(SYSTEMCTL, ["mask", "--runtime", "--now"].iter().chain(&TIMERS).copied()), lines)
-                .await?;
-        }
-        Ok(Self(present))
-    }
-
-    async fn start(self, host: &dyn Host, lines: Lines<'_>) -> Result<(), StepError> {
-        if self.0 {
-            host.run_ok(&Command::new(SYSTEMCTL, ["unmask", "--runtime"].iter().chain(&TIMERS).copied()), lines)
-                .await?;
-            // Not every machine has them enabled: `try` would not start what we stopped, and this starts only what is enabled.
-            host.run_ok(&Command::new(SYSTEMCTL, ["start", "timers.target"]), lines).await?;
-        }
-        Ok(())
-    }
-}
-
 const APT: &str = "/usr/bin/apt-get";
-const TIMERS: [&str; 2] = ["apt-daily.timer", "apt-daily-upgrade.timer"];
+const DPKG: &str = "/usr/bin/dpkg";
 const INSTALL: [&str; 14] = [
     "install",
     "-q",
@@ -175,15 +151,6 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("NEEDRESTART_MODE", "l"),
     ("NEEDRESTART_SUSPEND", "1"),
 ];
-const POLICY: &str = "/usr/sbin/policy-rc.d";
-const POLICY_TEXT: &str = "#!/bin/sh\n\
-    # Groundwork: these are configured before they are started. This file goes away when the packages are installed.\n\
-    case \"$1\" in\n\
-    containerd | containerd.service | kubelet | kubelet.service) exit 101 ;;\n\
-    esac\n\
-    exit 0\n";
-const LOCK_TRIES: u32 = 120;
-const LOCK_PAUSE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

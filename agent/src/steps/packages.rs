@@ -7,7 +7,7 @@ use super::container_runtime;
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
 use crate::spec::{ContainerRuntime, Package};
-use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_policy};
+use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over};
 use std::collections::BTreeMap;
 
 /// Packages by name.
@@ -41,12 +41,10 @@ impl Step for Packages {
         if !self.wanted.is_empty() {
             let transacted = wanted.transaction(&installed, &mut todo);
             wanted.holds(&installed, &transacted, &mut todo);
-            // A transaction takes it away by itself.
-            let transacts = todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_)));
-            if let Some(policy) = left_policy(host)?.filter(|_| !transacts) {
-                let finding = "an interrupted installation keeps services from starting";
-                todo.push(finding, Verb::Remove(policy), "its policy was left behind");
-            }
+        }
+        // A transaction takes it away by itself.
+        if !todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_))) {
+            left_over(host, &mut todo)?;
         }
         Ok(todo)
     }

@@ -299,3 +299,30 @@ async fn a_machine_with_dockers_containerd_keeps_it() {
     run(&host, &spec).await.0.unwrap();
     assert!(host.text("/var/lib/dpkg/status").unwrap().contains("Package: containerd\nStatus: hold ok installed"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_agent_left_of_an_installation_is_taken_away() {
+    let host = converged().await;
+    for timer in ["apt-daily.timer", "apt-daily-upgrade.timer"] {
+        host.link(&format!("/run/systemd/system/{timer}"), "/dev/null");
+    }
+    assert_eq!(lines(&host, &full()).await, [""; 0], "somebody else's masks");
+    host.put("/run/groundwork-apt-timers", "");
+    check(
+        &host,
+        &full(),
+        expect![[r#"
+            packages: an interrupted installation keeps apt-daily.timer from running
+            packages: an interrupted installation keeps apt-daily-upgrade.timer from running
+            packages: systemd has not read that apt's timers may run
+            packages: apt's timers were stopped for an installation
+            packages: /run/groundwork-apt-timers is left
+        "#]],
+    )
+    .await;
+    host.log();
+    run(&host, &full()).await.0.unwrap();
+    assert_eq!(host.log(), ["/usr/bin/systemctl daemon-reload", "/usr/bin/systemctl start -- timers.target"]);
+    assert!(!host.has("/run/systemd/system/apt-daily.timer"));
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+}

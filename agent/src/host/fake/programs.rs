@@ -65,10 +65,20 @@ fn systemctl(state: &mut State, args: &[&str]) -> Done {
     match args[0] {
         "show" => return Ok(units.map(|unit| show(state, unit)).collect::<Vec<_>>().join("\n\n")),
         "daemon-reload" => reload(state),
-        "mask" | "unmask" if args.contains(&"--runtime") => (),
+        "mask" | "unmask" if args.contains(&"--runtime") => {
+            units.for_each(|unit| mask_until_boot(state, args[0], unit))
+        }
         verb => units.try_for_each(|unit| act(state, verb, unit))?,
     }
     Ok(String::new())
+}
+
+fn mask_until_boot(state: &mut State, verb: &str, unit: &str) {
+    let place = format!("/run/systemd/system/{unit}");
+    match verb {
+        "mask" => drop(state.nodes.insert(place, Node::Link("/dev/null".to_owned()))),
+        _ => drop(state.nodes.remove(&place)),
+    }
 }
 
 fn act(state: &mut State, verb: &str, unit: &str) -> Result<(), i32> {
@@ -153,6 +163,10 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
     if args.contains(&"update") {
         return Ok("Reading package lists...\n".to_owned());
     }
+    if args.contains(&"--fix-broken") {
+        let status = state.text(STATUS).unwrap_or_default();
+        state.set(STATUS, &status.replace("ok unpacked", "ok installed"));
+    }
     let words = args.iter().skip_while(|arg| **arg != "DPkg::Lock::Timeout=600").skip(1);
     for word in words.filter(|word| !word.starts_with('-')) {
         if let Some(name) = word.strip_suffix('-') {
@@ -179,10 +193,20 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
 }
 
 fn dpkg(state: &mut State, args: &[&str], stdin: &str) -> Done {
+    let left = state.text(LOCK).and_then(|left| left.parse::<u32>().ok()).unwrap_or_default();
+    if left > 0 {
+        state.set(LOCK, &(left - 1).to_string());
+        let stdout = "dpkg: error: dpkg frontend lock was locked by another process with pid 7\n".to_owned();
+        return Err(No { code: 2, stdout });
+    }
     let status = state.text(STATUS).unwrap_or_default();
     if args[0] == "--configure" {
         state.set(STATUS, &status.replace("ok half-configured", "ok installed"));
-        return Ok(String::new());
+        // Unpacked: it waits for a package that is not there yet.
+        return match status.contains("ok unpacked") {
+            true => Err(No { code: 1, stdout: "dpkg: dependency problems prevent configuration of x:\n".to_owned() }),
+            false => Ok(String::new()),
+        };
     }
     let (name, want) = stdin.trim().split_once(' ').ok_or(2)?;
     let version = status.split("\n\n").find_map(|paragraph| {
@@ -243,6 +267,8 @@ fn mkfs(state: &mut State, args: &[&str]) -> Done {
 }
 
 const STATUS: &str = "/var/lib/dpkg/status";
+/// Somebody else holds it; says for how many calls.
+const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 const REMOVED: &str = "The following packages will be REMOVED";
 const DISABLED: &str = "E: Packages need to be removed but remove is disabled.";
 const CONFLICTS: &[(&str, &str)] = &[("containerd", "containerd.io"), ("containerd.io", "containerd")];

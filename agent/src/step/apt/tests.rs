@@ -37,3 +37,35 @@ async fn what_is_declared_absent_makes_room_first() {
     run(&host, &transaction, &|_| ()).await.unwrap();
     assert!(installed(&host, "containerd") && !installed(&host, "containerd.io"));
 }
+
+fn half_done_as(state: &str) -> Fake {
+    let host = Fake::template();
+    host.put(STATUS, &format!("Package: nginx\nStatus: install ok {state}\nVersion: 1\n"));
+    host
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dpkg_cannot_finish_apt_does() {
+    let host = half_done_as("unpacked");
+    run(&host, &Transaction { repair: true, ..Transaction::default() }, &|_| ()).await.unwrap();
+    assert!(installed(&host, "nginx"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn apt_is_not_asked_to_repair_what_dpkg_finishes() {
+    let host = half_done_as("half-configured");
+    run(&host, &Transaction { repair: true, ..Transaction::default() }, &|_| ()).await.unwrap();
+    assert!(installed(&host, "nginx"));
+    assert!(!host.log().iter().any(|line| line.contains("--fix-broken")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_package_manager_is_waited_for() {
+    let host = half_done_as("half-configured");
+    host.put("/var/lib/dpkg/lock-frontend", "3");
+    run(&host, &Transaction { repair: true, ..Transaction::default() }, &|_| ()).await.unwrap();
+    assert!(installed(&host, "nginx"));
+    host.put("/var/lib/dpkg/lock-frontend", "3");
+    hold(&host, "nginx", true, &|_| ()).await.unwrap();
+    assert!(Packages::read(&host).unwrap().get("nginx").unwrap().held);
+}
