@@ -67,7 +67,8 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
 /// Beginnings of paths that other steps than `files` have written over and still need.
 fn claimed(spec: &NodeSpec) -> Vec<&'static str> {
     let containerd = spec.container_runtime.as_ref().map(|_| container_runtime::CONFIG);
-    containerd.into_iter().chain(spec.swap.map(|_| swap::ZRAM)).collect()
+    let sources = (!spec.repositories.is_empty()).then_some(repositories::SOURCES);
+    containerd.into_iter().chain(spec.swap.map(|_| swap::ZRAM)).chain(sources).collect()
 }
 
 #[cfg(test)]

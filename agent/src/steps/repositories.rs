@@ -3,11 +3,14 @@
 //! Source: sources.list(5). Package lists are fetched when something is installed (`packages`), not here: a plan must not depend on
 //! the network. A key that is not given inline is fetched once, by apt's own means.
 
+mod rivals;
+
 use crate::host::Host;
 use crate::spec::Repository;
 use crate::step::{File, Step, StepError, Todo, Verb};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Repositories by name. A source of somebody else's that is in the way comes back by the step `files`.
 pub(super) struct Repositories(pub(super) BTreeMap<String, Repository>);
 
 impl Step for Repositories {
@@ -23,6 +26,7 @@ impl Step for Repositories {
                 "only apt (Debian, Ubuntu) is known to this agent",
             ));
         }
+        rivals::switch_off(host, &self.0, &mut todo)?;
         let mut wanted = BTreeSet::new();
         for (name, repository) in &self.0 {
             // The key first: a list whose key is missing breaks every update.
@@ -91,6 +95,8 @@ fn key_path(name: &str) -> String {
     format!("{KEYS}/{PREFIX}{name}.asc")
 }
 
+/// Where the sources of others begin.
+pub(super) const SOURCES: &str = "/etc/apt/sources.list";
 const LISTS: &str = "/etc/apt/sources.list.d";
 const KEYS: &str = "/etc/apt/keyrings";
 const PREFIX: &str = "groundwork-";

@@ -326,3 +326,15 @@ async fn what_a_killed_agent_left_of_an_installation_is_taken_away() {
     assert!(!host.has("/run/systemd/system/apt-daily.timer"));
     assert_eq!(lines(&host, &full()).await, [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_in_the_way_is_switched_off_and_comes_back() {
+    let host = Arc::new(Fake::template());
+    let (path, theirs) = ("/etc/apt/sources.list.d/k8s.list", "deb [signed-by=/k.gpg] http://lab/k8s /\n");
+    host.put(path, theirs);
+    run(&host, &full()).await.0.unwrap();
+    assert!(host.text(path).unwrap().starts_with('#'));
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+    run(&host, &NodeSpec::default()).await.0.unwrap();
+    assert_eq!(host.text(path).as_deref(), Some(theirs));
+}
