@@ -9,6 +9,7 @@ use crate::host::{Host, HostError};
 use crate::spec::{ContainerRuntime, Package};
 use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over};
 use std::collections::BTreeMap;
+use std::iter;
 
 /// Packages by name.
 pub(super) struct Packages {
@@ -73,7 +74,7 @@ impl Wanted {
     /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
     fn let_go(&self, host: &dyn Host, installed: &dpkg::Packages, todo: &mut Todo) -> Result<(), HostError> {
         let pins = host.text(PINS)?.unwrap_or_default();
-        for name in pins.lines().filter_map(|line| line.strip_prefix("Package: ")) {
+        for name in pins.lines().filter_map(|line| line.strip_prefix(HELD)) {
             let wanted = self.0.get(name).is_some_and(|package| package.hold == Some(true));
             if !wanted && installed.get(name).is_some_and(|package| package.held) {
                 let verb = Verb::Hold { package: name.to_owned(), held: false };
@@ -83,18 +84,15 @@ impl Wanted {
         Ok(())
     }
 
-    /// One paragraph for each package that is held or has a version.
+    /// A paragraph for each package that has a version, and a comment for each that we hold. A pin of a held one without a version
+    /// would give apt candidates that its release wants left alone, such as backports.
     fn pins(&self, host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
-        let paragraphs: Vec<_> = self
-            .0
-            .iter()
-            .filter(|(_, package)| package.hold == Some(true) || package.version.is_some())
-            .map(|(name, package)| match &package.version {
-                Some(version) => format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"),
-                // No version: any will do, this only marks the hold as ours.
-                None => format!("Package: {name}\nPin: version *\nPin-Priority: 500\n"),
-            })
-            .collect();
+        let held = self.0.iter().filter(|(_, package)| package.hold == Some(true));
+        let pinned = self.0.iter().filter_map(|(name, package)| Some((name, package.version.as_ref()?)));
+        let held: String = held.map(|(name, _)| format!("{HELD}{name}\n")).collect();
+        let pinned =
+            pinned.map(|(name, version)| format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"));
+        let paragraphs: Vec<_> = iter::once(held).filter(|held| !held.is_empty()).chain(pinned).collect();
         let present = host.text(PINS)?;
         if paragraphs.is_empty() {
             if present.is_some() {
@@ -167,4 +165,6 @@ impl Wanted {
 }
 
 const PINS: &str = "/etc/apt/preferences.d/groundwork";
+/// Begins a comment that says which hold is ours.
+const HELD: &str = "# Held: ";
 const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n\n";

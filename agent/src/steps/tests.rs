@@ -338,3 +338,29 @@ async fn a_source_in_the_way_is_switched_off_and_comes_back() {
     run(&host, &NodeSpec::default()).await.0.unwrap();
     assert_eq!(host.text(path).as_deref(), Some(theirs));
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_a_declared_version_is_pinned() {
+    let host = converged().await;
+    expect![[r#"
+        # Written by Groundwork; changes made here are taken back.
+
+        # Held: containerd
+        # Held: kubeadm
+        # Held: kubectl
+        # Held: kubelet
+
+        Package: kubeadm
+        Pin: version 1.28.4-*
+        Pin-Priority: 1001
+
+        Package: kubectl
+        Pin: version 1.28.4-*
+        Pin-Priority: 1001
+
+        Package: kubelet
+        Pin: version 1.28.4-*
+        Pin-Priority: 1001
+    "#]]
+    .assert_eq(&host.text("/etc/apt/preferences.d/groundwork").unwrap());
+}
