@@ -3,6 +3,7 @@
 //! apt runs as a transient unit, so that a restarted agent does not cut it. What a cut leaves half done is finished first.
 
 mod locks;
+mod minor;
 mod silence;
 
 use super::{StepError, Transaction};
@@ -17,6 +18,7 @@ pub(super) async fn run(host: &dyn Host, transaction: &Transaction, lines: Lines
     if !host.exists(APT)? {
         return Err(StepError::unsupported("installing packages", format!("there is no {APT}")));
     }
+    minor::stays(host, transaction)?;
     let silence = Silence::begin(host, lines).await?;
     let done = all(host, transaction, lines).await;
     silence.end(host, lines).await?;

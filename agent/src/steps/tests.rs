@@ -364,3 +364,42 @@ async fn only_a_declared_version_is_pinned() {
     "#]]
     .assert_eq(&host.text("/etc/apt/preferences.d/groundwork").unwrap());
 }
+
+/// One that runs pods: kubeadm has started its kubelet.
+async fn member() -> Arc<Fake> {
+    let host = converged().await;
+    host.put("/etc/kubernetes/kubelet.conf", "");
+    host.start("kubelet.service");
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+    host
+}
+
+fn version(version: &str) -> NodeSpec {
+    NodeSpec::from_json(&FULL.replace("1.28.4", version)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_kubelet_replaces_the_one_that_runs() {
+    let host = member().await;
+    host.log();
+    run(&host, &version("1.28.7")).await.0.unwrap();
+    assert!(host.log().contains(&"/usr/bin/systemctl restart -- kubelet.service".to_owned()));
+    assert_eq!(lines(&host, &version("1.28.7")).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_keeps_its_minor_version() {
+    let host = member().await;
+    let want = version("1.29.0");
+    assert!(lines(&host, &want).await.iter().any(|line| line.contains("kubelet is 1.28.4-1.1, not 1.29.0-*")));
+    let Err(failure) = run(&host, &want).await.0 else { panic!("another minor version was installed") };
+    assert_eq!(
+        failure.message,
+        "changing kubeadm from 1.28 to 1.29 is refused: this machine is a node of a cluster (/etc/kubernetes/kubelet.conf), where \
+         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. Set \
+         `kubernetes.version` to one of 1.28"
+    );
+    host.take("/etc/kubernetes/kubelet.conf");
+    let Err(failure) = run(&host, &want).await.0 else { panic!("there is no 1.29") };
+    assert!(failure.message.contains("ended with exit code 100"), "{}", failure.message);
+}

@@ -181,6 +181,7 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
             return Err(No { code: 100, stdout: format!("{REMOVED}:\n  {rival}\n{DISABLED}\n") });
         }
         write_package(state, name, Some(("install", version)));
+        state.set(&format!("/var/lib/dpkg/info/{name}.list"), "/.\n");
         if let Some(unit) = unit {
             state.set(&format!("/usr/lib/systemd/system/{unit}"), "[Service]\n");
             if state.text("/usr/sbin/policy-rc.d").is_none() {
