@@ -65,10 +65,11 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
 }
 
 /// Beginnings of paths that other steps than `files` have written over and still need.
-fn claimed(spec: &NodeSpec) -> Vec<&'static str> {
-    let containerd = spec.container_runtime.as_ref().map(|_| container_runtime::CONFIG);
-    let sources = (!spec.repositories.is_empty()).then_some(repositories::SOURCES);
-    containerd.into_iter().chain(spec.swap.map(|_| swap::ZRAM)).chain(sources).collect()
+fn claimed(spec: &NodeSpec) -> Vec<String> {
+    let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();
+    let swap = spec.swap.map(|_| swap::ZRAM.to_owned());
+    let sources = (!spec.repositories.is_empty()).then(|| repositories::SOURCES.to_owned());
+    containerd.into_iter().chain(swap).chain(sources).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::facts;
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, dpkg};
 use crate::spec::ContainerRuntime;
-use crate::step::{Act, File, Step, StepError, Todo, Verb, Wait};
+use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
+use std::iter;
 use std::time::Duration;
 
 /// containerd, if it is declared. What its configuration was before comes back by the step `files`.
@@ -38,8 +39,9 @@ impl Step for Containerd {
         )?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
         for (path, text) in config::registries(&wanted.registries) {
-            file(&mut todo, host, File::ours(&path, text), "images are pulled from the mirrors")?;
+            file(&mut todo, host, File::theirs(&path, text), "images are pulled from the mirrors")?;
         }
+        undeclared(&mut todo, host, wanted)?;
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
         let newer = newer(host, &unit, package)?;
         service(&mut todo, &unit, newer);
@@ -65,6 +67,29 @@ fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), H
         todo.push(format!("{} differs", file.path), Verb::Write(file), why);
     }
     Ok(())
+}
+
+/// Mirrors that we once wrote without keeping what stood there. Those with an original are the step `files`' concern.
+fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntime) -> Result<(), HostError> {
+    let (declared, kept) = (paths(wanted), step::originals(host)?);
+    for registry in host.list(config::REGISTRIES)? {
+        let path = format!("{}/{registry}/hosts.toml", config::REGISTRIES);
+        let ours = host.text(&path)?.is_some_and(|text| text.starts_with(config::HEADER));
+        if ours && !declared.contains(&path) && !kept.contains(&path) {
+            todo.push(
+                format!("{path} is no longer declared"),
+                Verb::Remove(path),
+                "images still come from its mirrors",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Files that may have been an administrator's before.
+pub(super) fn paths(wanted: &ContainerRuntime) -> Vec<String> {
+    let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
+    iter::once(CONFIG.to_owned()).chain(registries).collect()
 }
 
 /// What has changed since containerd was started: its configuration, or the program itself (dpkg rewrites the list of a package's
@@ -121,7 +146,7 @@ fn wait(todo: &mut Todo, finding: String) {
 const UNIT: &str = "containerd.service";
 const DOCKERS: &str = "containerd.io";
 /// Its configuration.
-pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
+const CONFIG: &str = "/etc/containerd/config.toml";
 /// A healthy containerd answers within a second or two, also on a busy machine.
 const STARTING: Duration = Duration::from_secs(30);
 const SOCKET: &str = "/run/containerd/containerd.sock";

@@ -403,3 +403,48 @@ async fn a_node_keeps_its_minor_version() {
     let Err(failure) = run(&host, &want).await.0 else { panic!("there is no 1.29") };
     assert!(failure.message.contains("ended with exit code 100"), "{}", failure.message);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
+    let host = converged().await;
+    let path = |registry: &str| format!("/etc/containerd/certs.d/{registry}/hosts.toml");
+    host.put(&path("quay.io"), "server = \"https://quay.io\"\n");
+    let mirrored = |registries: &str| {
+        let runtime = format!("{{\"container_runtime\": {{\"registries\": {registries}}}, ");
+        NodeSpec::from_json(&FULL.replacen('{', &runtime, 1)).unwrap()
+    };
+    let both = r#"{"docker.io": {"mirrors": ["http://m"], "ca_pem": "CA"}, "quay.io": {"mirrors": ["http://m"]}}"#;
+    run(&host, &mirrored(both)).await.0.unwrap();
+    assert!(host.text(&path("quay.io")).unwrap().contains("http://m"));
+    assert_eq!(lines(&host, &mirrored(both)).await, [""; 0]);
+
+    check(
+        &host,
+        &mirrored(r#"{"docker.io": {"mirrors": ["http://m"]}}"#),
+        expect![[r#"
+            files: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
+            files: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
+            container_runtime: /etc/containerd/certs.d/docker.io/hosts.toml differs
+        "#]],
+    )
+    .await;
+    host.put(
+        &path("ghcr.io"),
+        "# Written by groundwork-agent; changes are overwritten.\nserver = \"https://ghcr.io\"\n",
+    );
+    check(
+        &host,
+        &full(),
+        expect![[r#"
+            files: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
+            files: /etc/containerd/certs.d/docker.io/hosts.toml is no longer declared
+            files: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
+            container_runtime: /etc/containerd/certs.d/ghcr.io/hosts.toml is no longer declared
+        "#]],
+    )
+    .await;
+    run(&host, &full()).await.0.unwrap();
+    assert_eq!(host.text(&path("quay.io")).as_deref(), Some("server = \"https://quay.io\"\n"));
+    let left: Vec<_> = host.picture().into_keys().filter(|path| path.contains("certs.d")).collect();
+    assert_eq!(left, [path("quay.io")]);
+}
