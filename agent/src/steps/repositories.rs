@@ -67,7 +67,10 @@ fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(S
             let want = format!("{}\n", key.trim());
             (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
         }
-        (None, Some(url)) => present.is_none().then(|| Verb::Fetch { url: url.clone(), path: path.clone() }),
+        (None, Some(url)) => {
+            let ours = present.is_some() && host.text(&list_path(name))?.is_some_and(|text| text.contains(&from(url)));
+            (!ours).then(|| Verb::Fetch { url: url.clone(), path: path.clone() })
+        }
         (None, None) => None,
     };
     Ok(verb.map(|verb| (path, verb)))
@@ -75,7 +78,9 @@ fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(S
 
 fn text(name: &str, repository: &Repository) -> String {
     let suites = if repository.suites.is_empty() { "/".to_owned() } else { repository.suites.join(" ") };
-    let mut text = format!("{HEAD}Types: deb\nURIs: {}\nSuites: {suites}\n", repository.url);
+    // Which key it was: another address means to fetch again.
+    let from = repository.key_url.as_deref().filter(|_| repository.key_pem.is_none()).map(from).unwrap_or_default();
+    let mut text = format!("{HEAD}{from}Types: deb\nURIs: {}\nSuites: {suites}\n", repository.url);
     if !repository.components.is_empty() {
         text.push_str(&format!("Components: {}\n", repository.components.join(" ")));
     }
@@ -85,6 +90,11 @@ fn text(name: &str, repository: &Repository) -> String {
         text.push_str(&format!("Signed-By: {}\n", key_path(name)));
     }
     text
+}
+
+/// A line of a source that says where its key was fetched.
+fn from(url: &str) -> String {
+    format!("# Key: {url}\n")
 }
 
 fn list_path(name: &str) -> String {

@@ -448,3 +448,21 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
     let left: Vec<_> = host.picture().into_keys().filter(|path| path.contains("certs.d")).collect();
     assert_eq!(left, [path("quay.io")]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_fetched_again_from_another_address_and_must_be_one() {
+    let host = converged().await;
+    let at = |url: &str| NodeSpec::from_json(&FULL.replace("https://example.org/key.asc", url)).unwrap();
+    run(&host, &at("https://example.org/new.asc")).await.0.unwrap();
+    let key = || host.text("/etc/apt/keyrings/groundwork-extra.asc").unwrap();
+    assert!(key().ends_with("fetched from https://example.org/new.asc\n"), "{}", key());
+    assert_eq!(lines(&host, &at("https://example.org/new.asc")).await, [""; 0]);
+
+    let Err(failure) = run(&host, &at("https://example.org/login.html")).await.0 else { panic!("a page is no key") };
+    assert_eq!(
+        failure.message,
+        "the key from https://example.org/login.html is refused: what was fetched is no OpenPGP key, perhaps the page of a proxy or \
+         of a login; nothing was written. Correct `key_url`, or give the key as `key_pem`"
+    );
+    assert!(key().ends_with("new.asc\n"));
+}

@@ -28,7 +28,9 @@ pub(super) fn run(state: &mut State, command: &Command) -> Output {
         "/usr/sbin/mkfs.ext4" => mkfs(state, &args),
         "/usr/sbin/dumpe2fs" => Ok("Block count: 2621440\nBlock size: 4096\n".to_owned()),
         "/usr/lib/apt/apt-helper" => {
-            state.set(args[2], &format!("fetched from {}", args[1]));
+            let page = args[1].ends_with(".html");
+            let head = if page { "<html>" } else { "-----BEGIN PGP PUBLIC KEY BLOCK-----" };
+            state.set(args[2], &format!("{head}\nfetched from {}\n", args[1]));
             Ok(String::new())
         }
         "/usr/bin/timedatectl" => Ok("no\n".to_owned()),
