@@ -100,7 +100,7 @@ async fn without_loss(
         return Err(HostError::failed(&command, &output).into());
     };
     let why = format!(
-        "apt would remove {names} for it, and nothing was done. If {names} may go, say so with `absent = true` in \
+        "apt would remove {names} for it, and nothing was installed. If {names} may go, say so with `absent = true` in \
          `packages`; if not, take out of the configuration what cannot stand beside it"
     );
     Err(StepError::refused(what, why))

@@ -24,7 +24,7 @@ async fn nothing_is_removed_to_make_room() {
     let error = run(&host, &install("containerd"), &|_| ()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "installing containerd is refused: apt would remove containerd.io for it, and nothing was done. If containerd.io may go, \
+        "installing containerd is refused: apt would remove containerd.io for it, and nothing was installed. If containerd.io may go, \
          say so with `absent = true` in `packages`; if not, take out of the configuration what cannot stand beside it"
     );
     assert!(installed(&host, "containerd.io"));
