@@ -316,7 +316,7 @@ pub enum HostError {
 }
 
 impl HostError {
-    fn failed(command: &Command, output: &Output) -> Self {
+    pub(crate) fn failed(command: &Command, output: &Output) -> Self {
         let status = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
         let mut tail: Vec<_> = output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect();
         tail.retain(|line| !line.trim().is_empty());

@@ -5,6 +5,7 @@
 
 mod apply;
 mod apt;
+mod key;
 mod original;
 mod waiting;
 
@@ -12,7 +13,7 @@ use crate::host::{Access, BoxFuture, Host, HostError};
 use std::fmt;
 
 pub use apply::make;
-pub(crate) use apt::left_policy;
+pub(crate) use apt::left_over;
 pub use original::{originals, restores};
 pub(crate) use waiting::still_missing;
 
@@ -93,7 +94,7 @@ pub enum Verb {
     Remove(String),
     /// Put back what stood at a path before our first write.
     Restore(String),
-    /// Download a file by the package manager's own means.
+    /// Download an OpenPGP key by the package manager's own means.
     Fetch {
         /// From where.
         url: String,

@@ -55,7 +55,7 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
         Box::new(kernel_modules::KernelModules(spec.kernel_modules)),
         Box::new(sysctls::Sysctls(spec.sysctls)),
         Box::new(repositories::Repositories(spec.repositories)),
-        Box::new(packages::Packages(spec.packages)),
+        Box::new(packages::Packages { wanted: spec.packages, runtime: spec.container_runtime.clone() }),
         Box::new(filesystems::Filesystems(spec.filesystems.clone())),
         Box::new(mounts::Mounts { wanted: spec.mounts, filesystems: spec.filesystems }),
         Box::new(files::Files { wanted: spec.files, claimed }),
@@ -66,9 +66,11 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
 }
 
 /// Beginnings of paths that other steps than `files` have written over and still need.
-fn claimed(spec: &NodeSpec) -> Vec<&'static str> {
-    let containerd = spec.container_runtime.as_ref().map(|_| container_runtime::CONFIG);
-    containerd.into_iter().chain(spec.swap.map(|_| swap::ZRAM)).collect()
+fn claimed(spec: &NodeSpec) -> Vec<String> {
+    let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();
+    let swap = spec.swap.map(|_| swap::ZRAM.to_owned());
+    let sources = (!spec.repositories.is_empty()).then(|| repositories::SOURCES.to_owned());
+    containerd.into_iter().chain(swap).chain(sources).collect()
 }
 
 #[cfg(test)]

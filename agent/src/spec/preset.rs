@@ -33,6 +33,8 @@ fn kubeadm(spec: &mut NodeSpec, kubernetes: &Kubernetes) {
     // Not `running`: until kubeadm has configured it, the kubelet restarts every ten seconds, by design.
     let kubelet = spec.services.entry("kubelet".to_owned()).or_default();
     kubelet.enabled.get_or_insert(true);
+    // dpkg rewrites it when it unpacks the package: until it is restarted, the old program runs on.
+    kubelet.restart_on.push("/var/lib/dpkg/info/kubelet.list".to_owned());
 }
 
 fn repository(kubernetes: &Kubernetes) -> Repository {
@@ -62,6 +64,7 @@ mod tests {
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "1");
         assert_eq!(spec.packages["kubelet"].version.as_deref(), Some("1.28.4-*"));
         assert_eq!(spec.packages["containerd"].hold, Some(true));
+        assert_eq!(spec.services["kubelet"].restart_on, ["/var/lib/dpkg/info/kubelet.list"]);
         let repository = &spec.repositories["kubernetes"];
         assert_eq!(repository.url, "https://pkgs.k8s.io/core:/stable:/v1.28/deb/");
         assert_eq!(repository.key_url.as_deref(), Some("https://pkgs.k8s.io/core:/stable:/v1.28/deb/Release.key"));

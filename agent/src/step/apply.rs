@@ -1,6 +1,6 @@
 //! How each verb is carried out. No decisions: what is to be done was decided in `missing`.
 
-use super::{Act, Change, File, StepError, Verb, apt, original, waiting};
+use super::{Act, Change, File, StepError, Verb, apt, key, original, waiting};
 use crate::host::units::SYSTEMCTL;
 use crate::host::{Access, Command, Host, Lines};
 use std::time::Duration;
@@ -22,11 +22,7 @@ pub async fn make(host: &dyn Host, change: &Change, lines: Lines<'_>) -> Result<
             program(host, swapoff, lines).await
         }
         Verb::Packages(transaction) => apt::run(host, transaction, lines).await,
-        Verb::Hold { package, held } => {
-            let state = if *held { "hold" } else { "install" };
-            let select = Command::new("/usr/bin/dpkg", ["--set-selections"]).stdin(format!("{package} {state}\n"));
-            program(host, select, lines).await
-        }
+        Verb::Hold { package, held } => apt::hold(host, package, *held, lines).await,
         Verb::Unit { unit, act } => program(host, systemctl(*act, unit), lines).await,
         Verb::Reload => program(host, Command::new(SYSTEMCTL, ["daemon-reload"]), lines).await,
         Verb::Format { device, kind, uuid, label } => {
@@ -70,8 +66,13 @@ async fn fetch(host: &dyn Host, url: &str, path: &str, lines: Lines<'_>) -> Resu
     let download = Command::new("/usr/lib/apt/apt-helper", ["download-file", url, DOWNLOAD]);
     host.run_ok(&download.timeout(Duration::from_secs(120)), lines).await?;
     let content = host.read(DOWNLOAD)?.unwrap_or_default();
-    host.write(path, &content, Access::OPEN)?;
-    Ok(host.remove(DOWNLOAD)?)
+    host.remove(DOWNLOAD)?;
+    let Some(key) = key::armoured(&content) else {
+        let why = "what was fetched is no OpenPGP key, perhaps the page of a proxy or of a login; nothing was written. \
+                   Correct `key_url`, or give the key as `key_pem`";
+        return Err(StepError::refused(format!("the key from {url}"), why));
+    };
+    Ok(host.write(path, &key, Access::OPEN)?)
 }
 
 fn systemctl(act: Act, unit: &str) -> Command {

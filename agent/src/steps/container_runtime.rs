@@ -9,7 +9,8 @@ use crate::facts;
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, dpkg};
 use crate::spec::ContainerRuntime;
-use crate::step::{Act, File, Step, StepError, Todo, Verb, Wait};
+use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
+use std::iter;
 use std::time::Duration;
 
 /// containerd, if it is declared. What its configuration was before comes back by the step `files`.
@@ -23,7 +24,9 @@ impl Step for Containerd {
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
         let Some(wanted) = &self.0 else { return Ok(todo) };
-        let installed = dpkg::Packages::read(host)?.get(wanted.package()).map(|package| package.version.clone());
+        let installed = dpkg::Packages::read(host)?;
+        let package = package(wanted, &installed);
+        let installed = installed.get(package).map(|package| package.version.clone());
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
         let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
@@ -36,10 +39,11 @@ impl Step for Containerd {
         )?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
         for (path, text) in config::registries(&wanted.registries) {
-            file(&mut todo, host, File::ours(&path, text), "images are pulled from the mirrors")?;
+            file(&mut todo, host, File::theirs(&path, text), "images are pulled from the mirrors")?;
         }
+        undeclared(&mut todo, host, wanted)?;
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
-        let newer = newer(host, &unit, wanted.package())?;
+        let newer = newer(host, &unit, package)?;
         service(&mut todo, &unit, newer);
         if todo.changes.is_empty() {
             answers(&mut todo, host, &unit).await;
@@ -51,11 +55,41 @@ impl Step for Containerd {
     }
 }
 
+/// The package it comes in on this machine. Docker's own will do where none is asked for by name or version: Debian's would take it
+/// away, and Docker with it.
+pub(super) fn package<'a>(wanted: &'a ContainerRuntime, installed: &dpkg::Packages) -> &'a str {
+    let any = wanted.package.is_none() && wanted.version.is_none();
+    if any && installed.get(DOCKERS).is_some() { DOCKERS } else { wanted.package() }
+}
+
 fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), HostError> {
     if host.read(&file.path)?.as_ref() != Some(&file.content) {
         todo.push(format!("{} differs", file.path), Verb::Write(file), why);
     }
     Ok(())
+}
+
+/// Mirrors that we once wrote without keeping what stood there. Those with an original are the step `files`' concern.
+fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntime) -> Result<(), HostError> {
+    let (declared, kept) = (paths(wanted), step::originals(host)?);
+    for registry in host.list(config::REGISTRIES)? {
+        let path = format!("{}/{registry}/hosts.toml", config::REGISTRIES);
+        let ours = host.text(&path)?.is_some_and(|text| text.starts_with(config::HEADER));
+        if ours && !declared.contains(&path) && !kept.contains(&path) {
+            todo.push(
+                format!("{path} is no longer declared"),
+                Verb::Remove(path),
+                "images still come from its mirrors",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Files that may have been an administrator's before.
+pub(super) fn paths(wanted: &ContainerRuntime) -> Vec<String> {
+    let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
+    iter::once(CONFIG.to_owned()).chain(registries).collect()
 }
 
 /// What has changed since containerd was started: its configuration, or the program itself (dpkg rewrites the list of a package's
@@ -110,8 +144,9 @@ fn wait(todo: &mut Todo, finding: String) {
 }
 
 const UNIT: &str = "containerd.service";
+const DOCKERS: &str = "containerd.io";
 /// Its configuration.
-pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
+const CONFIG: &str = "/etc/containerd/config.toml";
 /// A healthy containerd answers within a second or two, also on a busy machine.
 const STARTING: Duration = Duration::from_secs(30);
 const SOCKET: &str = "/run/containerd/containerd.sock";

@@ -10,7 +10,7 @@ pub(super) struct Files {
     /// As they are declared.
     pub(super) wanted: BTreeMap<String, FileSpec>,
     /// Beginnings of paths that other steps have written over and still need.
-    pub(super) claimed: Vec<&'static str>,
+    pub(super) claimed: Vec<String>,
 }
 
 impl Step for Files {
@@ -34,7 +34,7 @@ impl Step for Files {
 impl Files {
     fn claimed(&self, host: &dyn Host) -> Result<BTreeSet<String>, HostError> {
         let originals = step::originals(host)?.into_iter();
-        let others = originals.filter(|path| self.claimed.iter().any(|begin| path.starts_with(begin)));
+        let others = originals.filter(|path| self.claimed.iter().any(|begin| path.starts_with(begin.as_str())));
         Ok(others.chain(self.wanted.keys().cloned()).collect())
     }
 }

@@ -3,13 +3,21 @@
 //! Source: apt_preferences(5), dpkg(1). Versions are pinned in a file of ours, so that whoever upgrades the machine gets the same;
 //! it also tells which holds are ours. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
 
+use super::container_runtime;
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
-use crate::spec::Package;
-use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_policy};
+use crate::spec::{ContainerRuntime, Package};
+use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over};
 use std::collections::BTreeMap;
+use std::iter;
 
-pub(super) struct Packages(pub(super) BTreeMap<String, Package>);
+/// Packages by name.
+pub(super) struct Packages {
+    /// As they are declared or implied.
+    pub(super) wanted: BTreeMap<String, Package>,
+    /// Whose package may be another one on this machine.
+    pub(super) runtime: Option<ContainerRuntime>,
+}
 
 impl Step for Packages {
     fn name(&self) -> &'static str {
@@ -19,7 +27,7 @@ impl Step for Packages {
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
         if !host.exists(dpkg::STATUS)? {
-            return match self.0.is_empty() {
+            return match self.wanted.is_empty() {
                 true => Ok(todo),
                 false => Err(StepError::unsupported(
                     "installing packages",
@@ -28,27 +36,45 @@ impl Step for Packages {
             };
         }
         let installed = dpkg::Packages::read(host)?;
-        self.let_go(host, &installed, &mut todo)?;
-        self.pins(host, &mut todo)?;
-        if !self.0.is_empty() {
-            let transacted = self.transaction(&installed, &mut todo);
-            self.holds(&installed, &transacted, &mut todo);
-            // A transaction takes it away by itself.
-            let transacts = todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_)));
-            if let Some(policy) = left_policy(host)?.filter(|_| !transacts) {
-                let finding = "an interrupted installation keeps services from starting";
-                todo.push(finding, Verb::Remove(policy), "its policy was left behind");
-            }
+        let wanted = Wanted(self.on(&installed));
+        wanted.let_go(host, &installed, &mut todo)?;
+        wanted.pins(host, &mut todo)?;
+        if !self.wanted.is_empty() {
+            let transacted = wanted.transaction(&installed, &mut todo);
+            wanted.holds(&installed, &transacted, &mut todo);
+        }
+        // A transaction takes it away by itself.
+        if !todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_))) {
+            left_over(host, &mut todo)?;
         }
         Ok(todo)
     }
 }
 
 impl Packages {
+    /// With the container runtime's package as it is called on this machine.
+    fn on(&self, installed: &dpkg::Packages) -> BTreeMap<String, Package> {
+        let mut wanted = self.wanted.clone();
+        let Some(runtime) = &self.runtime else { return wanted };
+        let (usual, here) = (runtime.package(), container_runtime::package(runtime, installed));
+        let any = wanted.get(usual).is_some_and(|package| package.version.is_none());
+        let may_stay = wanted.get(here).is_none_or(|package| !package.absent);
+        if usual != here && any && may_stay {
+            let implied = wanted.remove(usual).unwrap_or_default();
+            wanted.entry(here.to_owned()).or_insert(implied);
+        }
+        wanted
+    }
+}
+
+/// Packages as they are wanted on this very machine.
+struct Wanted(BTreeMap<String, Package>);
+
+impl Wanted {
     /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
     fn let_go(&self, host: &dyn Host, installed: &dpkg::Packages, todo: &mut Todo) -> Result<(), HostError> {
         let pins = host.text(PINS)?.unwrap_or_default();
-        for name in pins.lines().filter_map(|line| line.strip_prefix("Package: ")) {
+        for name in pins.lines().filter_map(|line| line.strip_prefix(HELD)) {
             let wanted = self.0.get(name).is_some_and(|package| package.hold == Some(true));
             if !wanted && installed.get(name).is_some_and(|package| package.held) {
                 let verb = Verb::Hold { package: name.to_owned(), held: false };
@@ -58,18 +84,15 @@ impl Packages {
         Ok(())
     }
 
-    /// One paragraph for each package that is held or has a version.
+    /// A paragraph for each package that has a version, and a comment for each that we hold. A pin of a held one without a version
+    /// would give apt candidates that its release wants left alone, such as backports.
     fn pins(&self, host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
-        let paragraphs: Vec<_> = self
-            .0
-            .iter()
-            .filter(|(_, package)| package.hold == Some(true) || package.version.is_some())
-            .map(|(name, package)| match &package.version {
-                Some(version) => format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"),
-                // No version: any will do, this only marks the hold as ours.
-                None => format!("Package: {name}\nPin: version *\nPin-Priority: 500\n"),
-            })
-            .collect();
+        let held = self.0.iter().filter(|(_, package)| package.hold == Some(true));
+        let pinned = self.0.iter().filter_map(|(name, package)| Some((name, package.version.as_ref()?)));
+        let held: String = held.map(|(name, _)| format!("{HELD}{name}\n")).collect();
+        let pinned =
+            pinned.map(|(name, version)| format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"));
+        let paragraphs: Vec<_> = iter::once(held).filter(|held| !held.is_empty()).chain(pinned).collect();
         let present = host.text(PINS)?;
         if paragraphs.is_empty() {
             if present.is_some() {
@@ -142,4 +165,6 @@ impl Packages {
 }
 
 const PINS: &str = "/etc/apt/preferences.d/groundwork";
+/// Begins a comment that says which hold is ours.
+const HELD: &str = "# Held: ";
 const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n\n";

@@ -3,11 +3,14 @@
 //! Source: sources.list(5). Package lists are fetched when something is installed (`packages`), not here: a plan must not depend on
 //! the network. A key that is not given inline is fetched once, by apt's own means.
 
+mod rivals;
+
 use crate::host::Host;
 use crate::spec::Repository;
 use crate::step::{File, Step, StepError, Todo, Verb};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Repositories by name. A source of somebody else's that is in the way comes back by the step `files`.
 pub(super) struct Repositories(pub(super) BTreeMap<String, Repository>);
 
 impl Step for Repositories {
@@ -23,6 +26,7 @@ impl Step for Repositories {
                 "only apt (Debian, Ubuntu) is known to this agent",
             ));
         }
+        rivals::switch_off(host, &self.0, &mut todo)?;
         let mut wanted = BTreeSet::new();
         for (name, repository) in &self.0 {
             // The key first: a list whose key is missing breaks every update.
@@ -63,7 +67,10 @@ fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(S
             let want = format!("{}\n", key.trim());
             (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
         }
-        (None, Some(url)) => present.is_none().then(|| Verb::Fetch { url: url.clone(), path: path.clone() }),
+        (None, Some(url)) => {
+            let ours = present.is_some() && host.text(&list_path(name))?.is_some_and(|text| text.contains(&from(url)));
+            (!ours).then(|| Verb::Fetch { url: url.clone(), path: path.clone() })
+        }
         (None, None) => None,
     };
     Ok(verb.map(|verb| (path, verb)))
@@ -71,7 +78,9 @@ fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(S
 
 fn text(name: &str, repository: &Repository) -> String {
     let suites = if repository.suites.is_empty() { "/".to_owned() } else { repository.suites.join(" ") };
-    let mut text = format!("{HEAD}Types: deb\nURIs: {}\nSuites: {suites}\n", repository.url);
+    // Which key it was: another address means to fetch again.
+    let from = repository.key_url.as_deref().filter(|_| repository.key_pem.is_none()).map(from).unwrap_or_default();
+    let mut text = format!("{HEAD}{from}Types: deb\nURIs: {}\nSuites: {suites}\n", repository.url);
     if !repository.components.is_empty() {
         text.push_str(&format!("Components: {}\n", repository.components.join(" ")));
     }
@@ -83,6 +92,11 @@ fn text(name: &str, repository: &Repository) -> String {
     text
 }
 
+/// A line of a source that says where its key was fetched.
+fn from(url: &str) -> String {
+    format!("# Key: {url}\n")
+}
+
 fn list_path(name: &str) -> String {
     format!("{LISTS}/{PREFIX}{name}.sources")
 }
@@ -91,6 +105,8 @@ fn key_path(name: &str) -> String {
     format!("{KEYS}/{PREFIX}{name}.asc")
 }
 
+/// Where the sources of others begin.
+pub(super) const SOURCES: &str = "/etc/apt/sources.list";
 const LISTS: &str = "/etc/apt/sources.list.d";
 const KEYS: &str = "/etc/apt/keyrings";
 const PREFIX: &str = "groundwork-";

@@ -1,6 +1,8 @@
 //! Over all steps at once: a machine from a template converges, a second look finds nothing, a cut anywhere is repaired by running
 //! again, and an empty specification takes back what was ours.
 
+mod packages;
+
 use super::*;
 use crate::host::fake::Fake;
 use crate::run::{Failure, Outcome, Runner, What, apply, plan};

@@ -28,35 +28,59 @@ pub(super) fn run(state: &mut State, command: &Command) -> Output {
         "/usr/sbin/mkfs.ext4" => mkfs(state, &args),
         "/usr/sbin/dumpe2fs" => Ok("Block count: 2621440\nBlock size: 4096\n".to_owned()),
         "/usr/lib/apt/apt-helper" => {
-            state.set(args[2], &format!("fetched from {}", args[1]));
+            let page = args[1].ends_with(".html");
+            let head = if page { "<html>" } else { "-----BEGIN PGP PUBLIC KEY BLOCK-----" };
+            state.set(args[2], &format!("{head}\nfetched from {}\n", args[1]));
             Ok(String::new())
         }
         "/usr/bin/timedatectl" => Ok("no\n".to_owned()),
         "/usr/bin/udevadm" => Ok(String::new()),
-        "/usr/bin/test" => Err(1),
+        "/usr/bin/test" => Err(1.into()),
         "/usr/bin/touch" => {
             state.set(args[0], "");
             Ok(String::new())
         }
-        _ => Err(127),
+        _ => Err(127.into()),
     };
     match done {
         Ok(stdout) => Output { code: Some(0), stdout, stderr: String::new() },
-        Err(code) => Output { code: Some(code), stdout: String::new(), stderr: format!("{command}: no") },
+        Err(No { code, stdout }) => Output { code: Some(code), stdout, stderr: format!("{command}: no") },
     }
 }
 
-type Done = Result<String, i32>;
+type Done = Result<String, No>;
+
+/// A program that ended badly: its exit code, and what it printed.
+struct No {
+    code: i32,
+    stdout: String,
+}
+
+impl From<i32> for No {
+    fn from(code: i32) -> Self {
+        Self { code, stdout: String::new() }
+    }
+}
 
 fn systemctl(state: &mut State, args: &[&str]) -> Done {
     let mut units = args.iter().filter(|arg| !arg.starts_with("--")).skip(1).copied();
     match args[0] {
         "show" => return Ok(units.map(|unit| show(state, unit)).collect::<Vec<_>>().join("\n\n")),
         "daemon-reload" => reload(state),
-        "mask" | "unmask" if args.contains(&"--runtime") => (),
+        "mask" | "unmask" if args.contains(&"--runtime") => {
+            units.for_each(|unit| mask_until_boot(state, args[0], unit))
+        }
         verb => units.try_for_each(|unit| act(state, verb, unit))?,
     }
     Ok(String::new())
+}
+
+fn mask_until_boot(state: &mut State, verb: &str, unit: &str) {
+    let place = format!("/run/systemd/system/{unit}");
+    match verb {
+        "mask" => drop(state.nodes.insert(place, Node::Link("/dev/null".to_owned()))),
+        _ => drop(state.nodes.remove(&place)),
+    }
 }
 
 fn act(state: &mut State, verb: &str, unit: &str) -> Result<(), i32> {
@@ -141,8 +165,12 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
     if args.contains(&"update") {
         return Ok("Reading package lists...\n".to_owned());
     }
+    if args.contains(&"--fix-broken") {
+        let status = state.text(STATUS).unwrap_or_default();
+        state.set(STATUS, &status.replace("ok unpacked", "ok installed"));
+    }
     let words = args.iter().skip_while(|arg| **arg != "DPkg::Lock::Timeout=600").skip(1);
-    for word in words {
+    for word in words.filter(|word| !word.starts_with('-')) {
         if let Some(name) = word.strip_suffix('-') {
             write_package(state, name, None);
             continue;
@@ -150,7 +178,12 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
         let (name, wanted) = word.split_once('=').unwrap_or((word, "*"));
         let (_, versions, unit) = AVAILABLE.iter().find(|(known, _, _)| *known == name).ok_or(100)?;
         let version = versions.iter().find(|version| version_matches(version, wanted)).ok_or(100)?;
+        let rival = CONFLICTS.iter().find(|(one, other)| *one == name && has_package(state, other));
+        if let Some((_, rival)) = rival.filter(|_| args.contains(&"--no-remove")) {
+            return Err(No { code: 100, stdout: format!("{REMOVED}:\n  {rival}\n{DISABLED}\n") });
+        }
         write_package(state, name, Some(("install", version)));
+        state.set(&format!("/var/lib/dpkg/info/{name}.list"), "/.\n");
         if let Some(unit) = unit {
             state.set(&format!("/usr/lib/systemd/system/{unit}"), "[Service]\n");
             if state.text("/usr/sbin/policy-rc.d").is_none() {
@@ -163,10 +196,20 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
 }
 
 fn dpkg(state: &mut State, args: &[&str], stdin: &str) -> Done {
+    let left = state.text(LOCK).and_then(|left| left.parse::<u32>().ok()).unwrap_or_default();
+    if left > 0 {
+        state.set(LOCK, &(left - 1).to_string());
+        let stdout = "dpkg: error: dpkg frontend lock was locked by another process with pid 7\n".to_owned();
+        return Err(No { code: 2, stdout });
+    }
     let status = state.text(STATUS).unwrap_or_default();
     if args[0] == "--configure" {
         state.set(STATUS, &status.replace("ok half-configured", "ok installed"));
-        return Ok(String::new());
+        // Unpacked: it waits for a package that is not there yet.
+        return match status.contains("ok unpacked") {
+            true => Err(No { code: 1, stdout: "dpkg: dependency problems prevent configuration of x:\n".to_owned() }),
+            false => Ok(String::new()),
+        };
     }
     let (name, want) = stdin.trim().split_once(' ').ok_or(2)?;
     let version = status.split("\n\n").find_map(|paragraph| {
@@ -192,6 +235,10 @@ fn write_package(state: &mut State, name: &str, to: Option<(&str, &str)>) {
     state.set(STATUS, &format!("{}\n", paragraphs.join("\n\n")));
 }
 
+fn has_package(state: &State, name: &str) -> bool {
+    state.text(STATUS).unwrap_or_default().contains(&format!("Package: {name}\n"))
+}
+
 fn modprobe(state: &mut State, args: &[&str]) -> Done {
     let name = *args.last().ok_or(1)?;
     state.set(&format!("/sys/module/{name}/refcnt"), "0\n");
@@ -214,7 +261,7 @@ fn swapoff(state: &mut State, device: &str) -> Done {
 
 fn mkfs(state: &mut State, args: &[&str]) -> Done {
     let uuid = args.iter().skip_while(|arg| **arg != "-U").nth(1).ok_or(1)?;
-    let Some(Node::Link(to)) = state.nodes.get(*args.last().ok_or(1)?).cloned() else { return Err(1) };
+    let Some(Node::Link(to)) = state.nodes.get(*args.last().ok_or(1)?).cloned() else { return Err(1.into()) };
     state.nodes.insert(format!("/dev/disk/by-uuid/{uuid}"), Node::Link(to.clone()));
     if let Some(Node::Device(probe)) = state.nodes.get_mut(&format!("/dev/{}", to.rsplit('/').next().unwrap())) {
         probe.zeros = false;
@@ -223,8 +270,14 @@ fn mkfs(state: &mut State, args: &[&str]) -> Done {
 }
 
 const STATUS: &str = "/var/lib/dpkg/status";
+/// Somebody else holds it; says for how many calls.
+const LOCK: &str = "/var/lib/dpkg/lock-frontend";
+const REMOVED: &str = "The following packages will be REMOVED";
+const DISABLED: &str = "E: Packages need to be removed but remove is disabled.";
+const CONFLICTS: &[(&str, &str)] = &[("containerd", "containerd.io"), ("containerd.io", "containerd")];
 const AVAILABLE: &[(&str, &[&str], Option<&str>)] = &[
     ("containerd", &["1.6.20~ds1-1+deb12u1"], Some("containerd.service")),
+    ("containerd.io", &["1.7.24-1"], Some("containerd.service")),
     ("kubeadm", &["1.28.7-1.1", "1.28.4-1.1"], None),
     ("kubectl", &["1.28.7-1.1", "1.28.4-1.1"], None),
     ("kubelet", &["1.28.7-1.1", "1.28.4-1.1"], Some("kubelet.service")),

@@ -82,7 +82,7 @@ impl Settings<'_> {
 pub(super) fn registries(registries: &BTreeMap<String, Registry>) -> Vec<(String, String)> {
     let mut files = Vec::new();
     for (name, registry) in registries {
-        let folder = format!("/etc/containerd/certs.d/{name}");
+        let folder = format!("{REGISTRIES}/{name}");
         if let Some(ca) = &registry.ca_pem {
             files.push((format!("{folder}/ca.crt"), ca.clone()));
         }
@@ -113,7 +113,10 @@ fn hosts(folder: &str, name: &str, registry: &Registry) -> String {
     text
 }
 
-const HEADER: &str = "# Written by groundwork-agent; changes are overwritten.\n";
+/// A folder for each registry.
+pub(super) const REGISTRIES: &str = "/etc/containerd/certs.d";
+/// Begins every file of ours.
+pub(super) const HEADER: &str = "# Written by groundwork-agent; changes are overwritten.\n";
 
 #[cfg(test)]
 mod tests {
