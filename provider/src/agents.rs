@@ -56,6 +56,12 @@ impl Agents {
         Self { authority: authority.map(Arc::new) }
     }
 
+    /// Whether a seed can be made at all, to be asked before there is a VM for it.
+    pub(crate) fn can_install(&self) -> Result<(), Error> {
+        self.authority()?;
+        install::has_binary()
+    }
+
     /// The agent's part of a new seed, with a fresh secret, and the enrolment it leads to.
     pub(crate) fn seed(&self, wanted: &SeedFor<'_>) -> Result<(AgentPart, PendingEnrolment), Error> {
         install::seed(self.authority()?, wanted)

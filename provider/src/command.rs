@@ -26,7 +26,9 @@ pub fn credential(address: &str, fingerprint: &str) -> ExitCode {
     let asked = || -> Result<String, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::BadAuthority(error.to_string()))?;
-        runtime.block_on(kubeconfig::credential(authority()?, &endpoint)).map(|credential| credential.to_string())
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let authority = Authority::from_environment(set)?.ok_or(Error::NoAuthority)?;
+        runtime.block_on(kubeconfig::credential(authority, &endpoint)).map(|credential| credential.to_string())
     };
     match asked() {
         Ok(credential) => {
@@ -49,23 +51,12 @@ pub fn version() -> ExitCode {
 pub fn usage() -> ExitCode {
     eprintln!(
         "usage: terraform-provider-groundwork pki init DIR             make the agents' CA\n       \
-         terraform-provider-groundwork credential ADDRESS FINGERPRINT   credential for kubectl (GROUNDWORK_AGENT_PKI_DIR)\n       \
+         terraform-provider-groundwork credential ADDRESS FINGERPRINT   credential for kubectl (GROUNDWORK_AGENT_*)\n       \
          terraform-provider-groundwork -debug                           serve, and print how to attach Terraform\n       \
          terraform-provider-groundwork version\n\n\
          Terraform starts it without arguments."
     );
     ExitCode::FAILURE
-}
-
-fn authority() -> Result<Authority, Error> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if let Some(dir) = set("GROUNDWORK_AGENT_PKI_DIR") {
-        return Authority::from_dir(Path::new(&dir));
-    }
-    match (set("GROUNDWORK_AGENT_CA_CERT_PEM"), set("GROUNDWORK_AGENT_CA_KEY_PEM")) {
-        (Some(certificate), Some(key)) => Authority::from_pem(&certificate, &key),
-        _ => Err(Error::NoAuthority),
-    }
 }
 
 fn fail(why: &str) -> ExitCode {

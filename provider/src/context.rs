@@ -20,9 +20,11 @@ pub(crate) struct Data {
 /// What the provider block and the environment say about Proxmox VE.
 #[derive(Debug, Default)]
 pub(crate) enum Proxmox {
-    /// Nothing.
+    /// Not where it is.
     #[default]
-    Missing,
+    NoEndpoint,
+    /// Where it is, and not who we are there.
+    NoCredentials,
     /// Something that is known only after the apply of something else.
     Unknown,
     /// Where and how.
@@ -37,7 +39,8 @@ impl Data {
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.
     pub(crate) fn pve(&self) -> Result<&pve::Client, Diagnostic> {
         let config = match &self.proxmox {
-            Proxmox::Missing => return Err(explain::no_proxmox()),
+            Proxmox::NoEndpoint => return Err(explain::no_endpoint()),
+            Proxmox::NoCredentials => return Err(explain::no_credentials()),
             Proxmox::Unknown => return Err(explain::unknown_proxmox()),
             Proxmox::Config(config) => config,
         };

@@ -1,4 +1,5 @@
-//! Turns errors of the Proxmox client and of agents into diagnostics. The only place where advice is written.
+//! Turns errors of the Proxmox client and of agents into diagnostics: the only place where advice for them is written. What a
+//! resource finds wrong itself, it says itself.
 //!
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
 
@@ -6,7 +7,7 @@ mod agent;
 mod pve;
 
 pub(crate) use agent::{agent, enrolment, unreachable};
-pub(crate) use pve::{bad_proxmox_settings, no_proxmox, pve, pve_within, unknown_proxmox};
+pub(crate) use pve::{bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox};
 
 /// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
 fn sentence(text: &str) -> String {

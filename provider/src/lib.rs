@@ -7,6 +7,7 @@ mod data_sources;
 mod endpoint;
 mod explain;
 mod kubeconfig;
+mod names;
 mod provider;
 mod record;
 mod resources;

@@ -126,7 +126,7 @@ impl Seed {
         account.insert("shell".to_owned(), json!("/bin/bash"));
         // cloud-init takes no empty list.
         if !self.ssh_keys.is_empty() {
-            account.insert("ssh_authorized_keys".to_owned(), json!(self.ssh_keys));
+            account.insert("ssh_authorized_keys".to_owned(), self.ssh_keys.iter().map(|key| key.trim()).collect());
         }
         if let Some(password) = &self.password {
             let key = if password.starts_with('$') { "hashed_passwd" } else { "plain_text_passwd" };

@@ -45,6 +45,11 @@ impl fmt::Debug for PendingEnrolment {
     }
 }
 
+/// Whether this build carries an agent at all.
+pub(super) const fn has_binary() -> Result<(), Error> {
+    if AGENTS.is_empty() { Err(Error::NoBinary) } else { Ok(()) }
+}
+
 /// The agent's part of a seed, and the enrolment it leads to.
 pub(super) fn seed(authority: &Authority, wanted: &SeedFor<'_>) -> Result<(AgentPart, PendingEnrolment), Error> {
     seed_of(AGENTS, authority, wanted)

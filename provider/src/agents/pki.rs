@@ -59,6 +59,26 @@ impl Authority {
         Self::from_pem(&read(CERTIFICATE)?, &read(KEY)?)
     }
 
+    /// What GROUNDWORK_AGENT_* give: both PEM texts, or else the folder. `variable` reads one that is set to something.
+    pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
+        let pem = |name: &str| -> Result<Option<String>, Error> {
+            let Some(text) = variable(name) else { return Ok(None) };
+            if text.contains("-----BEGIN ") {
+                return Ok(Some(text));
+            }
+            // A CI variable of type "file" holds a path.
+            Err(bad(&format!("{name} holds no PEM text; for files set GROUNDWORK_AGENT_PKI_DIR to their folder")))
+        };
+        let (certificate, key) = ("GROUNDWORK_AGENT_CA_CERT_PEM", "GROUNDWORK_AGENT_CA_KEY_PEM");
+        match (pem(certificate)?, pem(key)?, variable("GROUNDWORK_AGENT_PKI_DIR")) {
+            (Some(certificate), Some(key), _) => Self::from_pem(&certificate, &key).map(Some),
+            (Some(_), None, _) => Err(bad(&format!("{certificate} is set, and {key} is not"))),
+            (None, Some(_), _) => Err(bad(&format!("{key} is set, and {certificate} is not"))),
+            (None, None, Some(dir)) => Self::from_dir(Path::new(&dir)).map(Some),
+            (None, None, None) => Ok(None),
+        }
+    }
+
     /// The public part, as it goes into seeds.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
@@ -234,6 +254,32 @@ mod tests {
         assert!(said("x", &key).contains("certificate is not PEM"));
         assert!(said(&certificate, "x").contains("key is not"));
         assert!(said(&other, &key).contains("does not belong"));
+    }
+
+    #[test]
+    fn the_environment_gives_both_texts_or_a_folder() {
+        let (certificate, key) = make().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path()).unwrap();
+        let folder = dir.path().display().to_string();
+        let made = |cert: Option<&str>, key: Option<&str>, dir: Option<&str>| {
+            Authority::from_environment(|name| {
+                let value = match name {
+                    "GROUNDWORK_AGENT_CA_CERT_PEM" => cert,
+                    "GROUNDWORK_AGENT_CA_KEY_PEM" => key,
+                    _ => dir,
+                };
+                value.map(str::to_owned)
+            })
+        };
+        let pem = made(Some(&certificate), Some(&key), Some(&folder)).unwrap().unwrap();
+        assert_eq!(pem.pem(), certificate, "the texts come before the folder");
+        assert_ne!(made(None, None, Some(&folder)).unwrap().unwrap().pem(), certificate);
+        assert!(made(None, None, None).unwrap().is_none());
+        let said = |cert, key| made(cert, key, None).unwrap_err().to_string();
+        assert!(said(Some(&certificate), None).contains("CA_KEY_PEM is not"));
+        assert!(said(None, Some(&key)).contains("CA_CERT_PEM is not"));
+        assert!(said(Some("/builds/ca.pem"), Some(&key)).contains("CA_CERT_PEM holds no PEM text"));
     }
 
     #[test]

@@ -19,8 +19,10 @@ pub(crate) fn agent(act: &str, error: &Error) -> Diagnostic {
 pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
     let next = match error {
         Error::Deadline { .. } => format!("Look at the machine's console, raise `{limit}`, and apply again."),
-        Error::Stopped => "Apply again.".to_owned(),
-        Error::NotEnrolled { .. } => "Apply again: the machine gets a new secret.".to_owned(),
+        Error::Stopped | Error::NotEnrolled { .. } => "Apply again.".to_owned(),
+        Error::NotProven { .. } => {
+            "Apply again. If it happens again, something between here and the machine answers in its place.".to_owned()
+        }
         other => next(other),
     };
     Diagnostic::error(format!("Cannot {act}")).happened(sentence(&chain(error))).holds(holds).next(next)
@@ -31,7 +33,7 @@ pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnost
     Diagnostic::warning(format!("Cannot look at {kind} {identity}"))
         .happened(sentence(&chain(error)))
         .holds("What the state says about it was kept, and no difference inside the machine can be shown.")
-        .next("Start the machine, or see why TCP port 7443 does not answer, and plan again.")
+        .next("Start the machine, or see why nothing answers at that address, and plan again.")
 }
 
 fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnostic {
@@ -64,14 +66,12 @@ fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnosti
 
 fn holds(error: &Error) -> &'static str {
     match error {
-        Error::NoAuthority
-        | Error::BadAuthority(_)
-        | Error::PkiFile { .. }
-        | Error::NoBinary
-        | Error::BadEndpoint(_)
-        | Error::TooOld { .. }
-        | Error::Refused { .. }
-        | Error::Busy { .. } => "Nothing was changed on the machine.",
+        Error::NoAuthority | Error::BadAuthority(_) | Error::PkiFile { .. } | Error::NoBinary => {
+            "Nothing was asked and nothing was changed."
+        }
+        Error::BadEndpoint(_) | Error::TooOld { .. } | Error::Refused { .. } | Error::Busy { .. } => {
+            "Nothing was changed on the machine."
+        }
         Error::OtherKey { .. } | Error::OtherAuthority { .. } | Error::OtherMachine { .. } => {
             "Nothing was asked of the machine at that address."
         }
@@ -92,12 +92,13 @@ fn next(error: &Error) -> String {
              `terraform-provider-groundwork pki init DIR` makes the CA."
         }
         Error::BadAuthority(_) | Error::PkiFile { .. } => {
-            "Check `agent.ca_cert_pem` and `agent.ca_key_pem`, or the folder `agent.pki_dir`, of the provider block."
+            "Check `agent.ca_cert_pem` and `agent.ca_key_pem`, or the folder `agent.pki_dir`, of the provider block, or \
+             their environment variables."
         }
-        Error::NoBinary => "Use a released provider, or build it with GROUNDWORK_AGENT_X86_64 set to the agent's path.",
+        Error::NoBinary => "Build the provider with `scripts/install.sh`: a plain `cargo build` leaves the agent out.",
         Error::BadEndpoint(_) => "Give `endpoint` the value of a `groundwork_vm`'s `endpoint`.",
         Error::Unreachable { .. } => {
-            "See that the machine runs and that TCP port 7443 is open between here and there, and apply again."
+            "See that the machine runs and that this TCP port is open between here and there, and apply again."
         }
         Error::OtherKey { .. } => {
             "If the machine was rebuilt, replace its VM: `terraform apply -replace=…`. If it was not, another machine \
@@ -105,14 +106,15 @@ fn next(error: &Error) -> String {
         }
         Error::OtherAuthority { .. } => "Give the provider the CA that the machine was installed with.",
         Error::Clock { .. } => "Correct the machine's clock, or this computer's, and apply again.",
-        Error::NotEnrolled { .. } => "Apply again: the VM's creation goes on with a new secret.",
-        Error::AlreadyEnrolled { .. } => "Replace the VM, or import it with the CA that enrolled it.",
-        Error::OtherMachine { .. } => "Give each machine an address of its own.",
-        Error::NotProven { .. } => {
-            "Apply again: the machine gets a new secret. If it happens again, something between here and the machine \
-             answers in its place."
+        Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } => {
+            "Replace the VM, `terraform apply -replace=…`, or give the provider the CA that enrolled it."
         }
-        Error::TooOld { .. } => "Upgrade the agent: replace the VM, or install the agent of this provider's version.",
+        Error::OtherMachine { .. } => "Give each machine an address of its own.",
+        Error::NotProven { .. } => "See what answers at this address in place of the machine.",
+        Error::TooOld { .. } => {
+            "Leave out what it does not know, or replace the VM, `terraform apply -replace=…`: a new machine gets this \
+             provider's agent."
+        }
         Error::Busy { .. } => "Wait for the other run to end, and apply again.",
         Error::Refused { .. } => "Correct what the agent names, and apply again.",
         Error::Run { .. } | Error::Stopped => "Apply again: only what is missing will be done.",
@@ -160,6 +162,6 @@ mod tests {
     #[test]
     fn every_paragraph_is_a_sentence() {
         let said = agent("reach machine cp-1", &Error::NoAuthority).to_string();
-        assert!(said.contains("The provider has no CA for its agents.\n\nNothing was changed"), "{said}");
+        assert!(said.contains("The provider has no CA for its agents.\n\nNothing was asked"), "{said}");
     }
 }

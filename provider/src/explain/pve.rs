@@ -21,12 +21,20 @@ pub(crate) fn pve_within(act: &str, error: &Error, holds: &str, limit: &str) -> 
     Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds).next(next)
 }
 
-/// For resources that need Proxmox VE when the provider block has none.
-pub(crate) fn no_proxmox() -> Diagnostic {
+/// For resources that need Proxmox VE when nobody says where it is.
+pub(crate) fn no_endpoint() -> Diagnostic {
     Diagnostic::error("Cannot reach Proxmox VE without an endpoint")
         .happened("Neither the provider block nor the environment says where Proxmox VE is.")
         .holds("Nothing was asked and nothing was changed.")
         .next("Set `proxmox.endpoints` and `proxmox.api_token` in the provider block, or GROUNDWORK_PROXMOX_ENDPOINTS and GROUNDWORK_PROXMOX_API_TOKEN.")
+}
+
+/// The same when nobody says who we are there.
+pub(crate) fn no_credentials() -> Diagnostic {
+    Diagnostic::error("Cannot log in to Proxmox VE without credentials")
+        .happened("Neither the provider block nor the environment gives an API token, or a user and a password.")
+        .holds("Nothing was asked and nothing was changed.")
+        .next("Set `proxmox.api_token` in the provider block, or GROUNDWORK_PROXMOX_API_TOKEN.")
 }
 
 /// For reads during a plan in which the provider block is not known yet.
@@ -63,8 +71,9 @@ fn happened(error: &Error) -> String {
     }
 }
 
-const fn holds(error: &Error) -> &'static str {
+fn holds(error: &Error) -> &'static str {
     match error {
+        Error::Unreadable { call, .. } if is_read(call) => "Nothing was changed by this.",
         Error::Connect { .. } => "Nothing was sent, so nothing was changed by this.",
         Error::Lost { .. } => "Whether it was done is not known. The next run looks before it repeats anything.",
         Error::Refused(_) => "Nothing was changed by this.",
@@ -80,6 +89,9 @@ fn next(error: &Error) -> String {
     match error {
         Error::Connect { .. } => connect(&chain(error)),
         Error::Lost { .. } | Error::Stopped { .. } => "Apply again.".to_owned(),
+        Error::Unreadable { call, .. } if is_read(call) => {
+            "See that Proxmox VE itself answers at `endpoints` of the provider block's `proxmox`, and no login page or other program in front of it. If it does, report this with the log of `TF_LOG_PROVIDER=trace`.".to_owned()
+        }
         Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
         Error::Deadline { .. } => "See in Proxmox VE what takes so long, and apply again.".to_owned(),
         Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
@@ -87,6 +99,10 @@ fn next(error: &Error) -> String {
         Error::Refused(refused) => by_class(error.class(), &refused.to_string()),
         Error::Task(failed) => by_class(error.class(), &failed.status),
     }
+}
+
+fn is_read(call: &str) -> bool {
+    call.starts_with("GET ")
 }
 
 fn connect(said: &str) -> String {
@@ -188,6 +204,13 @@ mod tests {
         check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
         check(500, "download failed: 404", "Correct `url`");
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", "`clone.full = true`");
+    }
+
+    #[test]
+    fn a_page_in_place_of_an_answer_points_to_the_endpoint() {
+        let source = serde_json::from_str::<u8>("<html>").unwrap_err();
+        let text = pve("read the nodes", &Error::Unreadable { call: "GET /nodes".to_owned(), source }).to_string();
+        assert!(text.contains("Nothing was changed by this.") && text.contains("`endpoints`"), "{text}");
     }
 
     #[test]

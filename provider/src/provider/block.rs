@@ -61,8 +61,8 @@ impl Model for ProxmoxBlock {
             optional(
                 "api_token",
                 api_token,
-                "API token, `user@realm!name=uuid`. \
-                 Environment: `GROUNDWORK_PROXMOX_API_TOKEN` or `PROXMOX_VE_API_TOKEN`.",
+                "API token, `user@realm!name=uuid`. From an ordinary input variable it stands in saved plans: take the \
+                 environment, or an ephemeral variable. Environment: `GROUNDWORK_PROXMOX_API_TOKEN` or `PROXMOX_VE_API_TOKEN`.",
             )
             .check(token_form),
             optional(
@@ -93,9 +93,10 @@ impl Model for ProxmoxBlock {
             optional(
                 "tls_fingerprint",
                 tls_fingerprint,
-                "SHA-256 fingerprint of the node's certificate, in place of a CA. \
+                "SHA-256 fingerprint of the node's certificate, in place of a CA; 64 hex digits, with or without colons. \
                  Environment: `GROUNDWORK_PROXMOX_TLS_FINGERPRINT`.",
-            ),
+            )
+            .check(fingerprint_form),
             optional(
                 "insecure",
                 insecure,
@@ -127,8 +128,8 @@ impl Model for AgentBlock {
             optional(
                 "ca_key_pem",
                 ca_key_pem,
-                "Key of the CA, PKCS #8 in PEM; may come from an ephemeral resource, and is never stored. \
-                 Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
+                "Key of the CA, PKCS #8 in PEM; may come from an ephemeral resource or variable. From an ordinary input \
+                 variable it stands in saved plans. Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
             )
             .check(pem_form),
         ]
@@ -212,6 +213,12 @@ fn token_form(text: &str) -> Result<(), String> {
 fn username_form(text: &str) -> Result<(), String> {
     let good = text.rsplit_once('@').is_some_and(|(user, realm)| !user.is_empty() && !realm.is_empty());
     if good { Ok(()) } else { Err("must name the realm: `user@realm`".to_owned()) }
+}
+
+fn fingerprint_form(text: &str) -> Result<(), String> {
+    let digits = text.bytes().filter(|byte| *byte != b':');
+    let good = digits.clone().count() == 64 && digits.clone().all(|byte| byte.is_ascii_hexdigit());
+    if good { Ok(()) } else { Err("must be a SHA-256 fingerprint: 64 hex digits".to_owned()) }
 }
 
 fn pem_form(text: &str) -> Result<(), String> {

@@ -28,12 +28,11 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
             listed.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect()
         });
         let per_node = block.parallelism.get().and_then(|number| usize::try_from(*number).ok()).unwrap_or(0);
-        match self.auth(&block) {
-            Some(auth) if !endpoints.is_empty() => {
-                Proxmox::Config(Box::new(Config { endpoints, auth, trust: self.trust(&block), per_node }))
-            }
-            _ => Proxmox::Missing,
+        if endpoints.is_empty() {
+            return Proxmox::NoEndpoint;
         }
+        let Some(auth) = self.auth(&block) else { return Proxmox::NoCredentials };
+        Proxmox::Config(Box::new(Config { endpoints, auth, trust: self.trust(&block), per_node }))
     }
 
     /// The block's credentials; only if it has none, those of the environment.
@@ -57,7 +56,8 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
     fn trust(&self, block: &ProxmoxBlock) -> Trust {
         let chosen = trust(block.insecure.cloned(), block.tls_fingerprint.cloned(), block.ca_cert_pem.cloned());
         chosen.unwrap_or_else(|| {
-            let insecure = self.either("INSECURE").map(|text| matches!(text.as_str(), "1" | "true" | "yes"));
+            let yes = |text: String| matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes");
+            let insecure = self.either("INSECURE").map(yes);
             let variable = |name: &str| self.first(&[&format!("GROUNDWORK_PROXMOX_{name}")]);
             let chosen =
                 trust(insecure.filter(|insecure| *insecure), variable("TLS_FINGERPRINT"), variable("CA_CERT_PEM"));
@@ -68,21 +68,16 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
     /// The agents' CA.
     pub(super) fn agents(&self) -> Result<Agents, Diagnostic> {
         let block = self.block.agent.or(AgentBlock::default());
-        let variable = |name: &str| self.first(&[&format!("GROUNDWORK_AGENT_{name}")]);
         let nothing = block.pki_dir.is_null() && block.ca_cert_pem.is_null() && block.ca_key_pem.is_null();
-        let (certificate, key, dir) = if nothing {
-            (variable("CA_CERT_PEM"), variable("CA_KEY_PEM"), variable("PKI_DIR"))
-        } else {
-            (block.ca_cert_pem.cloned(), exposed(&block.ca_key_pem), block.pki_dir.cloned())
-        };
-        let authority = match (certificate, key, dir) {
-            (Some(certificate), Some(key), _) => Authority::from_pem(&certificate, &key),
-            (.., Some(dir)) => Authority::from_dir(FilePath::new(&dir)),
-            // None, or one that is known only after the apply of something else.
-            _ => return Ok(Agents::new(None)),
+        let authority = match (block.ca_cert_pem.text(), exposed(&block.ca_key_pem), block.pki_dir.text()) {
+            _ if nothing => Authority::from_environment(|name| self.first(&[name])),
+            (Some(certificate), Some(key), _) => Authority::from_pem(certificate, &key).map(Some),
+            (.., Some(dir)) => Authority::from_dir(FilePath::new(dir)).map(Some),
+            // One that is known only after the apply of something else.
+            _ => Ok(None),
         };
         let unusable = |error| explain::agent("use the agents' CA", &error).at(Path::from("agent"));
-        Ok(Agents::new(Some(authority.map_err(unusable)?)))
+        authority.map(Agents::new).map_err(unusable)
     }
 
     /// Our own variable, or the one that users of other providers have.

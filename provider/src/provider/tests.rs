@@ -13,7 +13,8 @@ fn check(block: ProxmoxBlock, environment: &[(&str, &str)], wanted: &str) {
     let variable = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let settings = Settings { block: Block { proxmox: block.into(), ..Block::default() }, variable };
     let got = match settings.proxmox() {
-        Proxmox::Missing => "missing".to_owned(),
+        Proxmox::NoEndpoint => "no endpoint".to_owned(),
+        Proxmox::NoCredentials => "no credentials".to_owned(),
         Proxmox::Unknown => "unknown".to_owned(),
         Proxmox::Config(config) => format!("{:?} {:?} {:?}", config.endpoints, config.auth, config.trust),
     };
@@ -25,11 +26,12 @@ const ENDPOINTS: (&str, &str) = ("GROUNDWORK_PROXMOX_ENDPOINTS", "https://a:8006
 
 #[test]
 fn the_environment_fills_what_the_block_leaves_out() {
-    check(ProxmoxBlock::default(), &[], "missing");
-    check(ProxmoxBlock::default(), &[TOKEN], "missing");
+    check(ProxmoxBlock::default(), &[], "no endpoint");
+    check(ProxmoxBlock::default(), &[TOKEN], "no endpoint");
+    check(ProxmoxBlock::default(), &[ENDPOINTS], "no credentials");
     check(
         ProxmoxBlock::default(),
-        &[TOKEN, ENDPOINTS, ("PROXMOX_VE_INSECURE", "true")],
+        &[TOKEN, ENDPOINTS, ("PROXMOX_VE_INSECURE", "True")],
         r#"["https://a:8006", "https://b:8006"] Token(a@pam!env) Nobody"#,
     );
 }

@@ -16,8 +16,8 @@ use tf::{
 use tokio::time::Instant;
 
 use crate::context::{Cx, Data};
-use crate::explain;
 use crate::timeouts::{self, Limit};
+use crate::{explain, names};
 
 /// See [`Resource::DOC`].
 pub(crate) struct ImageResource;
@@ -48,8 +48,8 @@ impl Model for Image {
         } = self;
         vec![
             computed("id", id, "`<node>/<volume>`.").keep(),
-            required("node", node, "Node that has the storage.").replaces(),
-            required("storage", storage, "Storage for the image. Its content types must name `content`.").replaces(),
+            required("node", node, "Node that has the storage.").check(names::node).replaces(),
+            required("storage", storage, "Storage for the image. Its content types must name `content`.").check(names::storage).replaces(),
             optional("content", content, "`import` for disk images, `iso` for CDs. Default: `import`.")
                 .check(one_of(&["import", "iso"]))
                 .default("import")
@@ -101,14 +101,14 @@ impl Resource for ImageResource {
     fn validate(&self, m: &Image) -> Diagnostics {
         let mut found = Diagnostics::new();
         if m.url.is_null() && m.source_file.is_null() {
-            found.push(wrong("The image comes from `url` or from `source_file`: give one.", "url"));
+            found.push(missing("The image comes from `url` or from `source_file`: give one.", "url"));
         }
         if m.url.is_known() && m.source_file.is_known() {
             found.push(wrong("The image comes from `url` or from `source_file`, not from both.", "source_file"));
         }
         if m.url.is_known() && m.checksum.is_null() {
             let why = "A download needs a `checksum`: without one, nobody can tell the right file from another or from half of one.";
-            found.push(wrong(why, "checksum"));
+            found.push(missing(why, "checksum"));
         }
         if let (Some(name), Some(content)) = (m.file_name.text(), m.content.text().or(Some("import"))) {
             let ends: &[&str] = if content == "iso" { &[".iso", ".img"] } else { &[".qcow2", ".raw", ".vmdk", ".ova"] };
@@ -363,6 +363,10 @@ fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnosti
 
 fn wrong(problem: &str, at: &str) -> Diagnostic {
     Diagnostic::error(format!("Cannot use this value of {at}")).happened(problem).at(at)
+}
+
+fn missing(problem: &str, at: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot do without {at}")).happened(problem).at(at)
 }
 
 fn plain_name(text: &str) -> Result<(), String> {

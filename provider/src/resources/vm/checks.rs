@@ -21,17 +21,46 @@ pub(super) fn dns_name(text: &str) -> Verdict {
     demand(text.len() <= 253 && text.split('.').all(label), "a DNS name: letters, digits and `-`")
 }
 
-pub(super) fn node(text: &str) -> Verdict {
-    demand(text.parse::<pve::NodeName>().is_ok(), "the name of a node: letters, digits and `-`")
-}
-
-pub(super) fn storage(text: &str) -> Verdict {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    demand(text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(inner), "the name of a storage")
-}
-
 pub(super) fn volume(text: &str) -> Verdict {
+    if text.contains("://") {
+        return Err("must not be a URL: bring it in with a `groundwork_image`, and give its `volume_id`".to_owned());
+    }
     demand(text.parse::<pve::VolumeId>().is_ok(), "a volume such as `local:import/debian-13.qcow2`")
+}
+
+pub(super) fn memory(mib: i64) -> Verdict {
+    if mib >= 16 { Ok(()) } else { Err("must be at least 16; it is in MiB".to_owned()) }
+}
+
+/// Bridges, bonds of them and SDN networks.
+pub(super) fn bridge(text: &str) -> Verdict {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    demand(!text.is_empty() && text.bytes().all(inner), "the name of a bridge or SDN network, such as `vmbr0`")
+}
+
+/// What Linux takes for the name of an account.
+pub(super) fn user(text: &str) -> Verdict {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let good = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.len() <= 32;
+    demand(good && text.bytes().all(inner), "the name of an account: a letter, then letters, digits and `-_.`")
+}
+
+/// A line of `authorized_keys`: options may stand before the type.
+pub(super) fn ssh_key(text: &str) -> Verdict {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let kind = |word: &str| ["ssh-", "ecdsa-", "sk-"].iter().any(|start| word.starts_with(start));
+    let good = words.windows(2).any(|pair| matches!(pair, [one, key] if kind(one) && key.starts_with("AAAA")));
+    let one_line = text.trim_end().lines().count() == 1;
+    demand(
+        good && one_line,
+        "one public key, such as `ssh-ed25519 AAAA… me`; `file(\"~/.ssh/id_ed25519.pub\")` reads one",
+    )
+}
+
+/// cloud-init tells kinds of user-data by how they begin, and takes what it does not know for nothing.
+pub(super) fn user_data(text: &str) -> Verdict {
+    let good = ["#", "Content-Type:", "MIME-Version:"].iter().any(|start| text.starts_with(start));
+    demand(good, "user-data that says its kind in the first line, such as `#cloud-config` or `#!/bin/sh`")
 }
 
 pub(super) fn description(text: &str) -> Verdict {
@@ -77,6 +106,9 @@ pub(super) fn cpu(text: &str) -> Verdict {
     demand(!model.is_empty() && model.bytes().all(inner), "a CPU model such as `host` or `x86-64-v2-AES`")?;
     for (key, value) in property.iter() {
         match key {
+            None if Some(value) != property.bare() => {
+                return Err(format!("has `{value}` after the model; flags are written `{model},flags=+aes;-pcid`"));
+            }
             None | Some("cputype" | "hidden" | "hv-vendor-id" | "phys-bits" | "guest-phys-bits" | "level") => {}
             Some("flags") => flags(value)?,
             Some(other) => return Err(format!("has the unknown option `{other}`")),
@@ -144,6 +176,23 @@ pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
     Some((address.parse().ok()?, prefix.parse().ok()?))
 }
 
+/// Whether a gateway can be reached from an address with prefix length. One with a single address in its network is meant for
+/// routes that say more than we know, and an IPv6 gateway may be link-local.
+pub(super) fn reaches(own: &str, gateway: &str) -> bool {
+    let (Some((own, prefix)), Ok(gateway)) = (cidr(own), gateway.parse::<IpAddr>()) else { return true };
+    match (own, gateway) {
+        (IpAddr::V4(own), IpAddr::V4(gateway)) => {
+            let beyond = (own.to_bits() ^ gateway.to_bits()).leading_zeros();
+            prefix >= 32 || beyond >= u32::from(prefix)
+        }
+        (IpAddr::V6(own), IpAddr::V6(gateway)) => {
+            let beyond = (own.to_bits() ^ gateway.to_bits()).leading_zeros();
+            prefix >= 128 || gateway.is_unicast_link_local() || beyond >= u32::from(prefix)
+        }
+        _ => true,
+    }
+}
+
 /// Where the seed image goes unless something else is said.
 pub(super) const SEED_SLOT: &str = "scsi30";
 /// The same without a VirtIO SCSI controller.
@@ -197,7 +246,7 @@ mod tests {
         check(
             cpu,
             &["host", "x86-64-v2-AES", "kvm64,flags=+aes;-pcid", "cputype=host,hidden=1"],
-            &["", "host,flags=+nonsense", "host,flags=aes", "host,x=1", "a b"],
+            &["", "host,flags=+nonsense", "host,flags=aes", "host,+aes", "host,aes", "host,x=1", "a b"],
         );
     }
 
@@ -210,6 +259,29 @@ mod tests {
             &["BC:24:11:00:00:01", "bc:24:11:00:00:0f"],
             &["BC:24:11:00:00", "01:24:11:00:00:01", "BC-24-11-00-00-01", "BC:24:11:0:00:01"],
         );
+    }
+
+    #[test]
+    fn what_a_first_boot_would_not_take_is_refused() {
+        let keys = ["ssh-ed25519 AAAAC3 me@here\n", "from=\"10.0.0.1\" ecdsa-sha2-nistp256 AAAAE2"];
+        check(ssh_key, &keys, &["~/.ssh/id.pub", "ssh-ed25519", "", "ssh-rsa AAAAB3 a\nssh-rsa AAAAB3 b"]);
+        check(user, &["admin", "_ci"], &["", "my user", "1a", "root;"]);
+        check(user_data, &["#cloud-config\n{}", "#!/bin/sh", "MIME-Version: 1.0"], &["packages: [x]", ""]);
+        check(volume, &["local:import/a.qcow2"], &["https://example.org/a.qcow2", "a.qcow2"]);
+        check(bridge, &["vmbr0", "vmbr0v10"], &["", "vmbr 0"]);
+    }
+
+    #[test]
+    fn a_gateway_is_in_the_network() {
+        for (own, gateway) in [
+            ("10.7.0.11/24", "10.7.0.1"),
+            ("10.7.0.11/32", "10.9.0.1"),
+            ("fd00::2/64", "fe80::1"),
+            ("fd00::2/64", "fd00::1"),
+        ] {
+            assert!(reaches(own, gateway), "{own} {gateway}");
+        }
+        assert!(!reaches("10.7.0.11/24", "10.7.1.1") && !reaches("fd00::2/64", "fd01::1"));
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
         return finish::finish(&site, m, found, Begun::Earlier).await;
     }
     if seeding::is_wanted(m) {
+        seeding::can_be_made(&site, m)?;
         let storage = seeding::storage(&site, m, (&node, NOTHING)).await?;
         seeding::may_be_deleted(&site, &storage, NOTHING).await?;
     }

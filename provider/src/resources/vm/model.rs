@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tf::check::{at_least, between, keys, one_of};
+use tf::check::{between, keys, one_of};
 use tf::{Attr, Model, Row, Secret, computed, optional, optional_computed, required};
 
 use super::checks;
-use crate::timeouts;
+use crate::{names, timeouts};
 
 /// A virtual machine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,9 +57,13 @@ impl Model for Vm {
         } = self;
         let mut rows = identity(id, vmid, node, name);
         rows.extend([
-            optional_computed("description", description, "Free text, shown by Proxmox VE beside the VM.")
-                .check(checks::description)
-                .keep(),
+            optional_computed(
+                "description",
+                description,
+                "Free text, shown by Proxmox VE beside the VM; at most 8000 bytes.",
+            )
+            .check(checks::description)
+            .keep(),
             optional_computed("tags", tags, "Tags. Proxmox VE keeps them in lower case.").check(checks::tag).keep(),
             optional_computed("pool", pool, "Resource pool to create the VM in.").first_boot().keep(),
         ]);
@@ -67,9 +71,9 @@ impl Model for Vm {
         rows.extend(hardware(cores, sockets, cpu_type, memory_mib));
         rows.extend(devices([firmware, efi_storage], [guest_agent, serial_console], disks, networks));
         rows.extend([
-            optional_computed("on_boot", on_boot, "Whether the node starts the VM when it boots.").keep(),
+            optional_computed("on_boot", on_boot, "Whether the node starts the VM when it boots. Default for new VMs: `false`.").keep(),
             optional_computed("cloud_init", cloud_init, "What the machine is told on its first boot, on a CD-ROM of its own. Used at creation only: a later change does nothing to a machine that lives.").first_boot().keep(),
-            optional_computed("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `{}` takes every default. Without this, the machine is not prepared any further. Used at creation only.").first_boot().keep(),
+            optional_computed("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `{}` takes every default. Without this, the machine is not prepared any further. Giving it to a VM that has none, such as an imported one, makes a new machine; other changes do nothing.").first_boot().keep(),
             optional("started", started, "Whether the VM runs. Default: `true`.").default(true),
             optional("reboot", reboot, "Whether a change that needs a power cycle gets one. Default: `true`. Otherwise such a change waits, and stands in `waiting`.").default(true),
             optional("timeouts", timeouts, "How long to wait."),
@@ -90,9 +94,9 @@ fn identity<'a>(
         optional_computed("vmid", vmid, "Number of the VM, unique in the cluster. Default: the next free one.")
             .replaces()
             .check(between(100, 999_999_999)),
-        required("node", node, "Node to create the VM on. A VM that was moved since is no difference.")
-            .check(checks::node),
-        required("name", name, "Name, unique in the cluster, and hostname on first boot.").check(checks::dns_name),
+        required("node", node, "Node to create the VM on. Another one makes a new machine, unless the VM was moved there already. A VM that was moved since is no difference.")
+            .check(names::node),
+        required("name", name, "Name, unique in the cluster, and hostname on first boot. A change renames the VM, and nothing inside it.").check(checks::dns_name),
     ]
 }
 
@@ -115,12 +119,12 @@ fn hardware<'a>(
     memory_mib: &'a mut Attr<i64>,
 ) -> [Row<'a>; 4] {
     [
-        optional_computed("cores", cores, "Cores per socket. A change needs a reboot.").check(between(1, 1024)).keep(),
-        optional_computed("sockets", sockets, "CPU sockets. A change needs a reboot.").check(between(1, 16)).keep(),
+        optional_computed("cores", cores, "Cores per socket. Default for new VMs: 1. A change needs a reboot.").check(between(1, 1024)).keep(),
+        optional_computed("sockets", sockets, "CPU sockets. Default for new VMs: 1. A change needs a reboot.").check(between(1, 16)).keep(),
         optional_computed("cpu_type", cpu_type, "CPU model and flags, such as `host` or `x86-64-v2-AES,flags=+aes`. Default for new VMs: `x86-64-v2-AES`. A change needs a reboot.")
             .check(checks::cpu)
             .keep(),
-        optional_computed("memory_mib", memory_mib, "Memory in MiB. A change needs a reboot.").check(at_least(16)).keep(),
+        optional_computed("memory_mib", memory_mib, "Memory in MiB. Default for new VMs: 512. A change needs a reboot.").check(checks::memory).keep(),
     ]
 }
 
@@ -131,18 +135,19 @@ fn devices<'a>(
     networks: &'a mut Attr<BTreeMap<String, Network>>,
 ) -> Vec<Row<'a>> {
     vec![
-        optional_computed("firmware", firmware, "`seabios` or `ovmf` (UEFI). Another one needs a new machine.")
+        optional_computed("firmware", firmware, "`seabios` or `ovmf` (UEFI). Default for new VMs: `seabios`. Another one needs a new machine.")
             .check(one_of(&["seabios", "ovmf"]))
             .replaces(),
         optional_computed("efi_storage", efi_storage, "Storage of the UEFI variables, for `ovmf`. Default: the first disk's.")
+            .check(names::storage)
             .first_boot()
             .keep(),
-        optional_computed("guest_agent", guest_agent, "Whether the VM has a channel for QEMU's guest agent, which the image must carry. A change needs a reboot.").keep(),
+        optional_computed("guest_agent", guest_agent, "Whether the VM has a channel for QEMU's guest agent, which the image must carry. Default for new VMs: `false`. A change needs a reboot.").keep(),
         optional_computed("serial_console", serial_console, "Whether the VM has a serial console, `serial0`. Default for new VMs: `true`. A change needs a reboot.").keep(),
         optional_computed("disks", disks, "Disks by slot: `scsi0` to `scsi29`, `virtio0` to `virtio15`, `sata0` to `sata5`. One that is taken away is destroyed.")
             .check(keys(checks::disk_slot))
             .keep(),
-        optional_computed("networks", networks, "Network cards by slot: `net0` to `net31`.").check(keys(checks::network_slot)).keep(),
+        optional_computed("networks", networks, "Network cards by slot: `net0` to `net31`. One that is taken away is unplugged.").check(keys(checks::network_slot)).keep(),
     ]
 }
 
@@ -187,7 +192,7 @@ impl Model for Clone {
                 full,
                 "Whether disks are copied in full. Default: `false`, they build on the template's, if the source is a template.",
             ),
-            optional("storage", storage, "Storage of full copies. Default: the source's."),
+            optional("storage", storage, "Storage of full copies. Default: the source's.").check(names::storage),
         ]
     }
 }
@@ -211,19 +216,19 @@ impl Model for Disk {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { storage, size_gib, format, discard, ssd, iothread, backup, cache, serial, volume } = self;
         vec![
-            required("storage", storage, "Storage of the disk. Another one needs a new machine.").check(checks::storage),
-            optional_computed("size_gib", size_gib, "Size in GiB. It can grow, while the machine runs, and never shrink. Default: the image's or the template's.")
+            required("storage", storage, "Storage of the disk. Another one needs a new machine.").check(names::storage),
+            optional_computed("size_gib", size_gib, "Size in GiB. It can grow, while the machine runs, and never shrink. Default: the image's or the template's, and 8 for an empty disk.")
                 .check(between(1, 131_072))
                 .keep(),
-            optional_computed("format", format, "`raw` or `qcow2`, on storages that have files. Used at creation only.")
+            optional_computed("format", format, "`raw`, `qcow2` or `vmdk`, on storages that have files. Default: the storage's. Used at creation only.")
                 .check(one_of(&["raw", "qcow2", "vmdk"]))
                 .first_boot()
                 .keep(),
-            optional_computed("discard", discard, "Whether the guest's discards free space. A change needs a reboot.").keep(),
-            optional_computed("ssd", ssd, "Whether the guest sees an SSD; not on `virtio`. A change needs a reboot.").keep(),
-            optional_computed("iothread", iothread, "Whether the disk has a thread of its own; not on `sata`. A change needs a reboot.").keep(),
+            optional_computed("discard", discard, "Whether the guest's discards free space. Default: `false`. A change needs a reboot.").keep(),
+            optional_computed("ssd", ssd, "Whether the guest sees an SSD; not on `virtio`. Default: `false`. A change needs a reboot.").keep(),
+            optional_computed("iothread", iothread, "Whether the disk has a thread of its own; not on `sata`. Default: `false`. A change needs a reboot.").keep(),
             optional_computed("backup", backup, "Whether backups contain the disk. Default: `true`.").keep(),
-            optional_computed("cache", cache, "Cache mode. A change needs a reboot.")
+            optional_computed("cache", cache, "Cache mode: `none`, `writethrough`, `writeback`, `unsafe` or `directsync`. Default: Proxmox VE's, which is `none`. A change needs a reboot.")
                 .check(one_of(&["none", "writethrough", "writeback", "unsafe", "directsync"]))
                 .keep(),
             optional_computed("serial", serial, "Serial number the guest sees, as in `/dev/disk/by-id/`; at most 20 letters, digits, `-` and `_`. A change needs a reboot.")
@@ -249,13 +254,18 @@ impl Model for Network {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { bridge, model, mac, vlan, firewall, mtu } = self;
         vec![
-            required("bridge", bridge, "Bridge or SDN network to attach to."),
+            required("bridge", bridge, "Bridge or SDN network to attach to.").check(checks::bridge),
             optional_computed("model", model, "Model of the card. Default: `virtio`.").check(checks::card).keep(),
             optional_computed("mac", mac, "Hardware address. Default: one that Proxmox VE makes.")
                 .check(checks::mac)
                 .keep(),
             optional_computed("vlan", vlan, "VLAN tag.").check(between(1, 4094)).keep(),
-            optional_computed("firewall", firewall, "Whether Proxmox VE's firewall filters the card.").keep(),
+            optional_computed(
+                "firewall",
+                firewall,
+                "Whether Proxmox VE's firewall filters the card. Default: `false`.",
+            )
+            .keep(),
             optional_computed("mtu", mtu, "MTU of a `virtio` card; 1 takes the bridge's.")
                 .check(between(1, 65_520))
                 .keep(),
@@ -283,8 +293,9 @@ impl Model for CloudInit {
                 "user",
                 user,
                 "Account to create. Default: `admin` if there are keys or a password, otherwise none.",
-            ),
-            optional("ssh_keys", ssh_keys, "Public SSH keys of the account."),
+            )
+            .check(checks::user),
+            optional("ssh_keys", ssh_keys, "Public SSH keys of the account.").check(checks::ssh_key),
             optional("password", password, "Password of the account, plain or as a crypt(3) hash.")
                 .sensitive()
                 .write_only(),
@@ -297,9 +308,11 @@ impl Model for CloudInit {
             optional(
                 "user_data",
                 user_data,
-                "Your own user-data beside Groundwork's: cloud-config, a script, anything cloud-init takes.",
-            ),
-            optional("storage", storage, "Storage for the seed image, with content `iso`. Default: one the node has."),
+                "Your own user-data beside Groundwork's: cloud-config, a script, anything cloud-init takes. It stands in the state and in saved plans.",
+            )
+            .check(checks::user_data),
+            optional("storage", storage, "Storage for the seed image, with content `iso`. Default: one the node has.")
+                .check(names::storage),
             optional(
                 "slot",
                 slot,

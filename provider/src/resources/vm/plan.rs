@@ -28,6 +28,13 @@ pub(super) fn validate(m: &Vm) -> Diagnostics {
         found.push(wrong("UEFI keeps its variables on a disk: say on which storage.", "efi_storage"));
     }
     check_disks(m, &mut found);
+    for (slot, card) in m.networks.get().into_iter().flatten() {
+        let other = card.model.text().filter(|model| *model != "virtio");
+        if let (Some(model), true) = (other, card.mtu.is_known()) {
+            let why = format!("Proxmox VE sets the MTU of `virtio` cards only, and this one is `{model}`.");
+            found.push(wrong(&why, Path::from("networks").key(slot).name("mtu")));
+        }
+    }
     if let Some(cloud_init) = m.cloud_init.get() {
         check_network(m, cloud_init, &mut found);
     }
@@ -68,6 +75,16 @@ fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
         }
         if interface.gateway6.is_known() && interface.address6.is_null() {
             found.push(wrong("A gateway needs a static `address6`.", at.name("gateway6")));
+        }
+        for (name, gateway, address) in [
+            ("gateway", &interface.gateway, &interface.address),
+            ("gateway6", &interface.gateway6, &interface.address6),
+        ] {
+            if let (Some(gateway), Some(own)) = (gateway.text(), address.text())
+                && !checks::reaches(own, gateway)
+            {
+                found.push(wrong(&format!("{gateway} is not in the network of {own}."), at.name(name)));
+            }
         }
         for (name, address) in [("address", &interface.address), ("address6", &interface.address6)] {
             let own = address.text().and_then(checks::cidr).map(|(address, _)| address);

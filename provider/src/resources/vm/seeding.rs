@@ -1,7 +1,7 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
 use pve::{Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
-use tf::{Diagnostics, Path};
+use tf::{Diagnostic, Diagnostics, Path};
 
 use super::config::Seen;
 use super::finish::{Place, machine};
@@ -129,6 +129,15 @@ pub(super) async fn remove_all(
         }
     }
     Ok(())
+}
+
+/// Refuses an agent that this provider cannot install, before there is a VM.
+pub(super) fn can_be_made(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostic> {
+    if m.agent.is_null() {
+        return Ok(());
+    }
+    let refused = |error| explain::agent(&format!("install the agent of VM {}", m.name.or("")), &error).at("agent");
+    site.cx.agents.can_install().map_err(refused)
 }
 
 /// The seed, with a fresh secret for the agent.

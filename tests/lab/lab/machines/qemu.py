@@ -236,9 +236,15 @@ def machine_type(config: dict) -> str:
 
 def boot_arguments(plan) -> list[str]:
     boot = plan.boot_disk()
-    if boot is not None and boot.image is not None:
-        line = KERNEL_LINE.format(console=SERIAL[platform.machine()])
-        return ["-kernel", str(boot.image.kernel), "-initrd", str(boot.image.initrd), "-append", line]
+    if boot is None or boot.image is None:
+        return firmware_arguments(plan)
+    line = KERNEL_LINE.format(console=SERIAL[platform.machine()])
+    kernel = ["-kernel", str(boot.image.kernel), "-initrd", str(boot.image.initrd), "-append", line]
+    return [*(firmware_arguments(plan) if plan.config.get("bios") == "ovmf" else []), *kernel]
+
+
+def firmware_arguments(plan) -> list[str]:
+    """QEMU's own SeaBIOS needs none."""
     if plan.config.get("bios") != "ovmf" and platform.machine() == "x86_64":
         return []
     firmware = next((path for path in FIRMWARE if os.path.exists(path)), None)
