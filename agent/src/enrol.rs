@@ -178,6 +178,7 @@ impl Enrolment for EnrolmentService {
         let pending = self.0.pending(&hello)?;
         let (replies, out) = mpsc::channel(2);
         let trust = Arc::clone(&self.0);
+        #[expect(clippy::disallowed_methods, reason = "it ends with the stream it answers on")]
         tokio::spawn(async move {
             let told = dialogue(&trust, &pending, (&peer, &hello), &mut requests, &replies).await;
             if let Err(status) = told {

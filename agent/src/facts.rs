@@ -63,7 +63,7 @@ pub async fn read(host: &dyn Host) -> Facts {
         memory_bytes: kibibytes(&file(host, "/proc/meminfo"), "MemTotal") * 1024,
         machine_uuid: file(host, "/sys/class/dmi/id/product_uuid").to_lowercase(),
         machine_id: file(host, "/etc/machine-id"),
-        boot_id: file(host, "/proc/sys/kernel/random/boot_id"),
+        boot_id: file(host, crate::reboot::BOOT_ID),
         reboot_required: reboot_required(host),
         clock_synchronised: clock_synchronised(host).await.unwrap_or(false),
         cgroup_version: if exists(host, "/sys/fs/cgroup/cgroup.controllers") { 2 } else { 1 },

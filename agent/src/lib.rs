@@ -11,6 +11,7 @@ pub mod identity;
 pub mod life;
 pub mod log;
 pub mod notify;
+pub mod reboot;
 pub mod records;
 pub mod run;
 pub mod server;

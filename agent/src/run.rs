@@ -109,12 +109,13 @@ impl Runner {
         tale.arm(cancel);
         let job = job(RunCx { tale: Arc::clone(&tale), host: Arc::clone(&self.host), cancelled });
         let runner = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "a run goes on when whoever asked for it is gone")]
         tokio::spawn(async move { runner.see_through(tale, Box::pin(job)).await });
         Ok(id)
     }
 
     async fn see_through(self, tale: Arc<Tale>, job: BoxFuture<'static, Result<Outcome, Failure>>) {
-        // A task of its own, so that a panic ends the run and not the runner.
+        #[expect(clippy::disallowed_methods, reason = "a task of its own: a panic ends the run and not the runner")]
         let end = match tokio::spawn(job).await {
             Ok(end) => end,
             Err(error) => {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
@@ -33,23 +34,23 @@ pub async fn serve(
     let config = tls::config(trust.ca(), Arc::clone(&trust.presented), Arc::clone(&trust.clock), is_enrolled)
         .map_err(ServeError::Tls)?;
     let (out, connections) = mpsc::channel(8);
-    let accepting = tokio::spawn(tls::accept(listener, config, out));
+    // Both end with this function.
+    let mut background = JoinSet::new();
+    let accepting = background.spawn(tls::accept(listener, config, out));
     let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
-    let watching = tokio::spawn(async move { clock.watch(&*host).await });
+    background.spawn(async move { clock.watch(&*host).await });
     let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
     let served = Server::builder()
         .layer(Gate(Arc::clone(&trust)))
         .add_service(EnrolmentServer::new(EnrolmentService(trust)))
         .add_service(agent)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), bounded(stop, &accepting))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), bounded(stop, accepting))
         .await;
-    accepting.abort();
-    watching.abort();
     served.map_err(ServeError::Transport)
 }
 
 /// Stops accepting as soon as `stop` comes true.
-async fn bounded(stop: impl Future<Output = ()>, accepting: &tokio::task::JoinHandle<()>) {
+async fn bounded(stop: impl Future<Output = ()>, accepting: AbortHandle) {
     stop.await;
     accepting.abort();
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -207,7 +208,9 @@ impl Connected for Connection {
 pub async fn accept(listener: TcpListener, config: ServerConfig, out: mpsc::Sender<io::Result<Connection>>) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut handshakes = JoinSet::new();
     loop {
+        while handshakes.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         // Both arms are cancel-safe.
         let tcp = tokio::select! {
@@ -223,7 +226,7 @@ pub async fn accept(listener: TcpListener, config: ServerConfig, out: mpsc::Send
             }
         };
         let (acceptor, out) = (acceptor.clone(), out.clone());
-        tokio::spawn(async move {
+        handshakes.spawn(async move {
             match tokio::time::timeout(HANDSHAKE, handshake(&acceptor, tcp)).await {
                 Ok(Ok(connection)) => drop(out.send(Ok(connection)).await),
                 Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),

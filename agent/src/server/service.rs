@@ -5,6 +5,7 @@ use crate::cluster;
 use crate::enrol::Trust;
 use crate::facts;
 use crate::host::Host;
+use crate::reboot;
 use crate::records::Records;
 use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
 use crate::server::chain;
@@ -112,18 +113,14 @@ impl Agent for AgentService {
     }
 
     async fn reboot(&self, request: Request<proto::RebootRequest>) -> Answer<proto::RebootReply> {
-        let boot_id = request.into_inner().boot_id;
-        let now = self.host().text("/proc/sys/kernel/random/boot_id").map_err(internal)?.unwrap_or_default();
-        if now.trim() != boot_id {
+        // A request that is repeated ends one boot, not two.
+        if !reboot::is_boot(self.host(), &request.into_inner().boot_id).map_err(internal)? {
             return Ok(Response::new(proto::RebootReply {}));
         }
         if let Some(id) = self.runner.current() {
             return Err(busy(&id));
         }
-        // Later, so that the answer gets out.
-        let reboot = ["--on-active=1", "--collect", "/usr/bin/systemctl", "reboot"];
-        let command = crate::host::Command::new("/usr/bin/systemd-run", reboot);
-        self.host().run_ok(&command, &|_| ()).await.map_err(internal)?;
+        reboot::begin(self.host()).await.map_err(internal)?;
         Ok(Response::new(proto::RebootReply {}))
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pve::{Auth, Class, Client, Config, CreateVm, Error, NodeName, Params, Source, Trust, Upid, Upload, Vmid};
 use server::{Answer, Server};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -60,13 +61,11 @@ async fn nodes_have_numbers_only_with_rights() {
 #[tokio::test]
 async fn guests_are_asked_for_once_by_everybody() {
     let (server, client) = answering([Recorded("guests"), Recorded("guests-just-made")]).await;
-    let asking: Vec<_> = (0..10)
-        .map(|_| client.clone())
-        .map(|c| tokio::spawn(async move { c.cluster().guests().await.is_ok() }))
-        .collect();
-    for asked in asking {
-        assert!(asked.await.unwrap());
+    let mut asking = JoinSet::new();
+    for client in std::iter::repeat_n(client.clone(), 10) {
+        asking.spawn(async move { client.cluster().guests().await.is_ok() });
     }
+    assert_eq!(asking.join_all().await, [true; 10]);
     assert_eq!(server.lines(), ["GET /cluster/resources?type=vm"]);
     let found = client.cluster().guests().await.unwrap();
     assert_eq!(found.find(vmid(160)).unwrap().name.as_deref(), Some("info-vm"));

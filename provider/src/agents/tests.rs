@@ -1,4 +1,5 @@
 //! The provider's side against the real agent, in process, over loopback TLS.
+#![expect(clippy::disallowed_methods, reason = "servers of a test end with its runtime")]
 
 mod bare;
 

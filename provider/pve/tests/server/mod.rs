@@ -3,6 +3,7 @@
 //! `fixtures/pve-9.1.8.jsonl` holds one answer a line: name, method, path, status, reason phrase, body.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot listen or read has failed")]
+#![expect(clippy::disallowed_methods, reason = "a server ends with the runtime of its test")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tf::{Diagnostics, Path};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -19,23 +20,19 @@ pub(super) async fn addresses_are_free(site: &Site<'_>, m: &Vm) -> Result<(), Di
     let port = port.unwrap_or(trust::PORT);
     let tries = m.cloud_init.get().map(statics).unwrap_or_default().into_iter().map(|(at, address)| {
         let agents = site.cx.agents.clone();
-        let look = async move {
+        async move {
             let (ssh, agent) = tokio::join!(greets(address), is_agent(&agents, address, port));
             ssh.or(agent).map(|by| (at, address, by))
-        };
-        tokio::spawn(look)
-    });
-    let tries: Vec<_> = tries.collect();
-    let mut problems = Diagnostics::new();
-    for answer in tries {
-        if let Ok(Some((at, address, by))) = answer.await {
-            problems.push(
-                site.error(format!("{by} answers at {address} already: another machine has this address."))
-                    .holds("Nothing was created and nothing was recorded in the state.")
-                    .next("Choose a free address, or switch the other machine off.")
-                    .at(at),
-            );
         }
+    });
+    let mut problems = Diagnostics::new();
+    for (at, address, by) in join_all(tries).await.into_iter().flatten() {
+        problems.push(
+            site.error(format!("{by} answers at {address} already: another machine has this address."))
+                .holds("Nothing was created and nothing was recorded in the state.")
+                .next("Choose a free address, or switch the other machine off.")
+                .at(at),
+        );
     }
     problems.or(())
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -83,15 +84,18 @@ impl Listener {
         closing: CancellationToken,
     ) -> ReceiverStream<io::Result<Connection>> {
         let (ready, incoming) = mpsc::channel(8);
+        #[expect(clippy::disallowed_methods, reason = "it ends with `closing`, and what it admits with the server")]
         tokio::spawn(async move {
+            let mut admitted = JoinSet::new();
             // Both arms are cancel-safe.
             loop {
+                while admitted.try_join_next().is_some() {}
                 let accepted = tokio::select! {
                     accepted = self.accept() => accepted,
                     () = closing.cancelled() => break,
                 };
                 match accepted {
-                    Ok(stream) => drop(tokio::spawn(admit(stream, tls.clone(), ready.clone()))),
+                    Ok(stream) => drop(admitted.spawn(admit(stream, tls.clone(), ready.clone()))),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection")
                     }
