@@ -32,6 +32,16 @@ summary() {
     printf '%-46s %4d s\n' total $(($(date +%s) - STARTED))
 }
 
+# Licences, bans and sources, by the tool for it, which is built once for all checkouts.
+dependencies() {
+    local root=$GROUNDWORK_CACHE/cargo-deny-$DENY_VERSION
+    [ -x "$root/bin/cargo-deny" ] ||
+        cargo install --quiet --locked --root "$root" --target-dir "$CARGO_TARGET_DIR/cargo-deny" \
+            cargo-deny --version "$DENY_VERSION" || return 1
+    "$root/bin/cargo-deny" --log-level error --locked check licenses bans sources
+}
+DENY_VERSION=0.20.2
+
 export GROUNDWORK_REQUIRE_TERRAFORM=1 GROUNDWORK_REQUIRE_LAB=1
 export CARGO_TERM_COLOR=never
 TESTS="cargo test --locked --quiet"
@@ -39,6 +49,7 @@ TESTS="cargo test --locked --quiet"
 stage "lab: programs and machine image" scripts/lab.sh prepare
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
+stage "dependencies" dependencies
 stage "format" cargo fmt --all --check
 stage "agent: static binary" build_agent
 stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
@@ -49,7 +60,4 @@ stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet 
 stage "lab: its own tests" scripts/lab.sh selftest
 stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 --skip qemu
 [ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture
-if command -v cargo-deny >/dev/null; then
-    stage "dependencies" cargo deny --locked check licenses bans sources
-fi
 summary
