@@ -67,7 +67,7 @@ impl Records {
 
 const FOLDER: &str = "records";
 const KINDS: [&str; 2] = ["machine", "cluster"];
-const LARGEST: usize = 4 << 20;
+const LARGEST: usize = 24 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -84,6 +84,11 @@ impl Agents {
         enrol::identify(self.authority()?, address, machine_uuid).await
     }
 
+    /// The CA's certificate, DER, which tells one owner of agents from another; empty without a CA.
+    pub(crate) fn ca(&self) -> &[u8] {
+        self.authority.as_deref().map(|authority| authority.certificate().as_ref()).unwrap_or_default()
+    }
+
     fn authority(&self) -> Result<&Authority, Error> {
         self.authority.as_deref().ok_or(Error::NoAuthority)
     }

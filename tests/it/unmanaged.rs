@@ -82,7 +82,10 @@ fn a_clone_leaves_its_source_and_unwritten_disks_alone() {
     terraform.apply();
     let more = "started = false\n  disks = { scsi1 = { storage = \"data\", size_gib = 1 } }";
     terraform.write("main.tf", &copy("", "one", more));
-    terraform.plan().exits(2).says(&["disks.scsi0: was never in the configuration: stays as it is", "0 to destroy"]);
+    terraform
+        .plan()
+        .exits(2)
+        .says(&["disks.scsi0: was never applied from the configuration: stays as it is", "0 to destroy"]);
     terraform.apply();
     terraform.has_no_changes();
     let config = lab.config("pve1", 901);

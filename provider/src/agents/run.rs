@@ -110,8 +110,11 @@ impl Agents {
 
     async fn once(&self, endpoint: &Endpoint, job: &Job, wait: &Wait<'_>) -> Result<Ended, Error> {
         let mut agent = self.connect(endpoint, job.role()).await?;
+        if wait.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
         let events = agent.start(job).await?;
-        self.follow(endpoint, job.role(), events, wait).await
+        self.follow(endpoint, (job.role(), Whose::Ours), events, wait).await
     }
 
     /// Lets a run of somebody else come to its end, such as one whose provider was killed. How it ends is not our business.
@@ -119,34 +122,43 @@ impl Agents {
         (wait.progress)(&format!("{}: waiting for run {run_id}, which is in progress", endpoint.address));
         let mut agent = self.connect(endpoint, Role::Operator).await?;
         let Some(events) = agent.attach(run_id).await? else { return Ok(()) };
-        match self.follow(endpoint, Role::Operator, events, wait).await {
+        match self.follow(endpoint, (Role::Operator, Whose::Others), events, wait).await {
             Ok(_) | Err(Error::Run { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Reads events until the run ends, attaching again when the connection breaks.
+    /// Reads events until the run ends, attaching again when the connection breaks. Only a run of ours is ever cancelled.
     async fn follow(
         &self,
         endpoint: &Endpoint,
-        role: Role,
+        (role, whose): (Role, Whose),
         mut events: Streaming<wire::Event>,
         wait: &Wait<'_>,
     ) -> Result<Ended, Error> {
         let mut run = Follower::new(&endpoint.address, wait.deadline);
+        let mut cancelling = false;
         loop {
+            // The first event of a run tells its id.
+            if cancelling && !run.run_id.is_empty() {
+                self.cancel(endpoint, role, &run.run_id).await;
+                cancelling = false;
+            }
             match run.next(&mut events, wait).await {
                 Next::Event(event) => {
                     if let Some(ended) = run.take(event, wait.progress) {
                         return ended;
                     }
                 }
+                Next::Stop if whose == Whose::Others => return Err(Error::Stopped),
                 Next::Stop => {
                     run.stop_by = Some(Instant::now() + STOPPING);
-                    self.cancel(endpoint, role, &run.run_id).await;
+                    cancelling = true;
                 }
                 Next::Late => {
-                    self.cancel(endpoint, role, &run.run_id).await;
+                    if whose == Whose::Ours {
+                        self.cancel(endpoint, role, &run.run_id).await;
+                    }
                     return Err(Error::Deadline { what: format!("run {} on {}", run.run_id, run.address), last: None });
                 }
                 Next::Broken(status) => {
@@ -223,6 +235,14 @@ impl Agent {
             Err(status) => Err(judge(&self.address, "Attach", &status)),
         }
     }
+}
+
+/// Who asked for a run that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Ours,
+    /// Another provider, which may wait for it still.
+    Others,
 }
 
 enum Ended {

@@ -145,8 +145,19 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
     }
     let document = Machine { drift: Attr::Null, skipped: Attr::Null, facts: Attr::Null, ..m.clone() };
     let mut agent = cx.agents.connect(&endpoint, Role::Operator).await.map_err(explained)?;
-    agent.record(RECORD, &record::write(&document)).await.map_err(explained)?;
+    match agent.record(RECORD, &record::write(&document)).await {
+        Err(error @ Error::Refused { .. }) => cx.warn(unrecorded(&name(m), &error)),
+        kept => kept.map_err(explained)?,
+    }
     Ok(())
+}
+
+/// The warning for a record that the agent does not keep, such as one of very large files.
+fn unrecorded(name: &str, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot keep the record of machine {name}"))
+        .happened(tf::chain(error))
+        .holds("The machine is as declared. Only `terraform import` cannot tell later what was declared for it.")
+        .next("Declare large files in another way, such as `packages`, if you want to import the machine one day.")
 }
 
 /// Facts, and what is missing.

@@ -11,9 +11,10 @@ use super::claims::{self, Claim};
 use super::config;
 use super::finish::{self, Begun};
 use super::locate::{self, Found};
+use super::marker::Mark;
 use super::model::{CloudInit, Vm};
 use super::site::{CREATE, Site};
-use super::{disks, marker, probe, seeding, slots};
+use super::{disks, probe, seeding, slots};
 use crate::context::Cx;
 use crate::timeouts::Limit;
 
@@ -66,6 +67,7 @@ async fn unfinished(site: &Site<'_>, m: &Vm, name: &str) -> Result<Option<Found>
     let failed = |error: Error| site.failed(m, &error, NOTHING);
     let guests = site.client.cluster().guests_since(RECENT).await.map_err(failed)?;
     let wanted = m.vmid.get().and_then(|number| Vmid::new(*number));
+    let mark = Mark::of(m, &site.cx.agents);
     let mut down = std::collections::BTreeSet::new();
     for guest in guests.iter().filter(|guest| may_be(guest, name, wanted)) {
         if guest.kind == GuestKind::Lxc {
@@ -88,7 +90,7 @@ async fn unfinished(site: &Site<'_>, m: &Vm, name: &str) -> Result<Option<Found>
             found => found.map_err(failed)?,
         };
         let has_name = found.settings.written("name") == Some(name);
-        if has_name && marker::is_in(found.settings.written("description").unwrap_or_default(), name) {
+        if has_name && mark.is_in(found.settings.written("description").unwrap_or_default()) {
             return Ok(Some(found));
         }
         if has_name || wanted == Some(guest.vmid) {
@@ -126,9 +128,8 @@ fn exists(site: &Site<'_>, name: &str, guest: Option<&Guest>) -> Diagnostic {
 async fn made(site: &Site<'_>, m: &mut Vm, node: &NodeName) -> Result<Found, Diagnostics> {
     let uuid = random_uuid();
     let wanted = m.vmid.get().and_then(|number| Vmid::new(*number));
-    let name = m.name.need()?.clone();
     let mut params = config::creation(m, &uuid);
-    params.set("description", marker::with(&name, m.description.text().unwrap_or_default()));
+    params.set("description", Mark::of(m, &site.cx.agents).on(m.description.text().unwrap_or_default()));
     params.extend(&recorded_addresses(m.cloud_init.get()));
     loop {
         let (vmid, answer) = claim(site, m, (node, wanted), &params).await?;
@@ -226,7 +227,7 @@ async fn cloned(site: &Site<'_>, m: &mut Vm, node: &NodeName) -> Result<Found, D
         };
         let Err(error) = ended else { return there(site, m, vmid).await };
         let found = match locate::by_id(&site.calm(), vmid).await {
-            Ok(found) => found.filter(|found| marked(found, m)),
+            Ok(found) => found.filter(|found| marked(site, found, m)),
             Err(_) => None,
         };
         match found {
@@ -246,9 +247,8 @@ async fn cloned(site: &Site<'_>, m: &mut Vm, node: &NodeName) -> Result<Found, D
     }
 }
 
-fn marked(found: &Found, m: &Vm) -> bool {
-    let description = found.settings.written("description").unwrap_or_default();
-    m.name.text().is_some_and(|name| marker::is_in(description, name))
+fn marked(site: &Site<'_>, found: &Found, m: &Vm) -> bool {
+    Mark::of(m, &site.cx.agents).is_in(found.settings.written("description").unwrap_or_default())
 }
 
 /// The number of a clone is taken by its task: within this process it counts as taken from the call on.
@@ -268,7 +268,7 @@ async fn start_clone(
     let name = m.name.need()?.clone();
     let copy = CloneVm {
         newid,
-        description: Some(marker::with(&name, m.description.text().unwrap_or_default())),
+        description: Some(Mark::of(m, &site.cx.agents).on(m.description.text().unwrap_or_default())),
         name,
         full,
         storage: clone.storage.cloned().filter(|_| full),

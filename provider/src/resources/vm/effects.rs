@@ -29,10 +29,17 @@ pub(super) fn are_open(config: &Vm) -> bool {
                 .iter()
                 .any(|(key, value)| any(value, &if at.steps().is_empty() { at.name(key) } else { at.key(key) })),
             Value::List(items) => items.iter().any(|value| any(value, at)),
-            value => value.is_unknown() && how(at, value) != How::Silent,
+            value => value.is_unknown() && (how(at, value) != How::Silent || root(at) == "reboot"),
         }
     }
     any(&tf::dump(config), &Path::root())
+}
+
+/// Whether the plan demands a new machine, by these attributes or by a row that says so itself.
+pub(super) fn replaces(prior: &Vm, m: &Vm, replacing: &[Path]) -> bool {
+    let (before, after) = (tf::dump(prior), tf::dump(m));
+    let other = |name: &str| before.attribute(name) != after.attribute(name) && !after.attribute(name).is_unknown();
+    !replacing.is_empty() || ALWAYS_REPLACES.into_iter().any(other)
 }
 
 /// One line per attribute that changes; `replacing` are the attributes that need a new machine. `owned` is the prior machine
@@ -55,7 +62,7 @@ fn line(
         && new.is_null()
         && owned.attribute(&step(first)).attribute(&step(slot)).is_null()
     {
-        return Some(format!("{}: was never in the configuration: stays as it is", plain(path)));
+        return Some(format!("{}: was never applied from the configuration: stays as it is", plain(path)));
     }
     let how = how(path, new);
     let whole = |replaced: &Path| path.steps().starts_with(replaced.steps());
@@ -76,7 +83,7 @@ fn line(
     };
     let what = match path.steps() {
         [first, _slot] if step(first) == "disks" && new.is_null() => "goes, with all its data".to_owned(),
-        _ => shown(old, new),
+        _ => shown(path, old, new),
     };
     Some(format!("{}: {what}: {effect}", plain(path)))
 }
@@ -144,9 +151,8 @@ fn plain(path: &Path) -> String {
     path.steps().iter().map(step).collect::<Vec<_>>().join(".")
 }
 
-fn shown(old: &Value, new: &Value) -> String {
-    match (text(old), text(new)) {
-        (_, Some(new)) if new.is_empty() => "is emptied".to_owned(),
+fn shown(path: &Path, old: &Value, new: &Value) -> String {
+    match (text(path, old), text(path, new)) {
         (Some(old), Some(new)) => format!("{old} -> {new}"),
         (None, Some(new)) => new,
         (Some(old), None) if new.is_null() => format!("{old} goes"),
@@ -156,15 +162,20 @@ fn shown(old: &Value, new: &Value) -> String {
     }
 }
 
-/// Scalars are shown, the rest is named.
-fn text(value: &Value) -> Option<String> {
+/// Numbers and names of things are shown, the rest is not: Terraform hides what the user marks as sensitive, and we cannot
+/// see the mark.
+fn text(path: &Path, value: &Value) -> Option<String> {
+    let last = path.steps().last().map(step).unwrap_or_default();
     match value {
         Value::Bool(bool) => Some(bool.to_string()),
         Value::Number(number) => Some(number.to_string()),
-        Value::String(text) if text.len() <= 60 && !text.contains('\n') => Some(text.clone()),
+        Value::String(text) if NAMES.contains(&last.as_str()) => Some(text.clone()),
         _ => None,
     }
 }
+
+/// Attributes whose values are names and words of Proxmox VE.
+const NAMES: [&str; 9] = ["name", "node", "image", "cpu_type", "firmware", "storage", "cache", "bridge", "model"];
 
 /// Rows of the model that demand a new machine themselves.
 const ALWAYS_REPLACES: [&str; 2] = ["vmid", "firmware"];
@@ -206,7 +217,7 @@ mod tests {
         );
         check(|m| m.started.set(false), &["started: true -> false: shuts the machine down"]);
         check(|m| m.name.set("web"), &["name: web: live"]);
-        check(|m| m.description.set(""), &["description: is emptied: live"]);
+        check(|m| m.description.set("the password is x"), &["description: is added: live"]);
         check(|m| m.node.set("pve2"), &["node: pve2: the machine is there already"]);
         let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disks.get_mut().unwrap().values_mut().for_each(change);
         check(|m| disk(m, |disk| disk.size_gib.set(5)), &["disks.scsi0.size_gib: 4 -> 5: live"]);

@@ -211,17 +211,17 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
         return;
     }
     let before = disks::of(prior);
-    for (slot, disk) in m.disks.get_mut().into_iter().flatten() {
-        if !before.contains_key(slot) {
-            fill::defaults(disk);
-        }
-        shrinks(slot, before.get(slot).and_then(|disk| disk.size_gib.get()), disk.size_gib.get(), notes);
+    for (_, disk) in m.disks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
+        fill::defaults(disk);
     }
     let before = disks::cards_of(prior);
     for (_, card) in m.networks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
         fill::card_defaults(card);
     }
     replacements(prior, m, notes);
+    if !effects::replaces(prior, m, notes.replacing()) {
+        shrinks(prior, m, notes);
+    }
     if effects::are_open(config) {
         // What is not known yet may add a line when it is, and Terraform holds us to what we plan now.
         m.effects = Attr::Unknown;
@@ -245,15 +245,20 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     m.effects.set(lines);
 }
 
-fn shrinks(slot: &str, before: Option<&i64>, after: Option<&i64>, notes: &mut PlanNotes) {
-    let (Some(before), Some(after)) = (before, after) else { return };
-    if after < before {
+fn shrinks(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
+    let disks = disks::of(prior);
+    for (slot, disk) in m.disks.get().into_iter().flatten() {
+        let before = disks.get(slot).and_then(|disk| disk.size_gib.get());
+        let (Some(before), Some(after)) = (before, disk.size_gib.get()) else { continue };
+        if after >= before {
+            continue;
+        }
         let at = Path::from("disks").key(slot).name("size_gib");
         notes.error(
             Diagnostic::error(format!("Cannot shrink disk {slot} from {before} to {after} GiB"))
                 .happened(format!("`{at}` is smaller than the disk is. Proxmox VE cannot shrink disks, because the guest's data may be there."))
                 .holds("Nothing was changed.")
-                .next(format!("Set `size_gib` to {before} or more, or replace the machine: `terraform apply -replace=…`."))
+                .next(format!("Set `size_gib` to {before} or more, or mark the machine for replacement: `terraform taint` with its address, and apply."))
                 .at(at),
         );
     }

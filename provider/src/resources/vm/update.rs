@@ -26,7 +26,7 @@ pub(super) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagno
     };
     let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), UPDATE);
     let site = Site::new(cx, format!("change VM {} on node {}", found.vmid, found.node), limit, PARTLY)?;
-    if marker::is_in(found.settings.written("description").unwrap_or_default(), prior.name.text().unwrap_or_default()) {
+    if marker::is_any_in(found.settings.written("description").unwrap_or_default()) {
         return finish::finish(&site, m, found, Begun::Earlier).await;
     }
     let place = (found.node, found.vmid);

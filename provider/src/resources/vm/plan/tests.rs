@@ -127,6 +127,13 @@ fn a_disk_cannot_shrink() {
     let error = notes.diagnostics().iter().next().unwrap();
     assert_eq!(error.path().unwrap().to_string(), "disks[\"scsi0\"].size_gib");
     assert!(error.detail().contains("cannot shrink"), "{error}");
+
+    // A new machine has new disks.
+    let (mut m, mut notes) = (vm(), PlanNotes::new(true));
+    disk(&mut m, "scsi0", |disk| disk.size_gib.set(3));
+    m.node.set("pve2");
+    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+    assert!(notes.diagnostics().is_empty());
 }
 
 #[test]
@@ -182,4 +189,39 @@ fn what_is_not_known_yet_leaves_the_effects_open() {
     let mut m = Vm { cores: 3.into(), ..vm() };
     plan(Some(&vm()), &Vm { cores: 3.into(), ..Vm::default() }, &mut m, &mut PlanNotes::new(true));
     assert!(m.effects.is_known());
+}
+
+/// What is not known yet is known at the apply, and Terraform then holds us to every line of the plan.
+#[test]
+fn a_plan_with_unknown_values_is_kept_when_they_are_known() {
+    type Change = fn(&mut Vm, Option<bool>);
+    fn to<T>(attr: &mut Attr<T>, known: Option<bool>, yes: T, no: T) {
+        *attr = known.map_or(Attr::Unknown, |known| if known { yes } else { no }.into());
+    }
+    let changes: [(&str, Change); 8] = [
+        ("reboot", |m, known| to(&mut m.reboot, known, true, false)),
+        ("started", |m, known| to(&mut m.started, known, true, false)),
+        ("cores", |m, known| to(&mut m.cores, known, 2, 8)),
+        ("name", |m, known| to(&mut m.name, known, "one".to_owned(), "two".to_owned())),
+        ("description", |m, known| to(&mut m.description, known, String::new(), "x".to_owned())),
+        ("on_boot", |m, known| to(&mut m.on_boot, known, true, false)),
+        ("node", |m, known| to(&mut m.node, known, "pve1".to_owned(), "pve2".to_owned())),
+        ("disks", |m, known| disk(m, "scsi0", |disk| to(&mut disk.size_gib, known, 4, 5))),
+    ];
+    let planned = |change: Change, known: Option<bool>| {
+        let (prior, mut config) = (vm(), vm());
+        config.memory_mib.set(4096);
+        change(&mut config, known);
+        let mut m = config.clone();
+        plan(Some(&prior), &config, &mut m, &mut PlanNotes::new(true));
+        (m.effects, m.waiting)
+    };
+    for (name, change) in changes {
+        let (effects, waiting) = planned(change, None);
+        for known in [true, false] {
+            let (after, waits) = planned(change, Some(known));
+            assert!(effects.is_unknown() || effects == after, "{name}: {effects:?} was planned, now {after:?}");
+            assert!(waiting.is_unknown() || waiting == waits, "{name}: {waiting:?} was planned, now {waits:?}");
+        }
+    }
 }
