@@ -43,22 +43,20 @@ if [ -n "$DESTROY" ]; then
     exit
 fi
 
-say "building the agent and the provider (the first time takes some minutes)"
-build_agent
-cargo build --locked --release -p terraform-provider-groundwork
+RUNNING=
+[ ! -f "$LAB/lab.env" ] || RUNNING=$(scripts/lab.sh status --dir "$LAB" 2>/dev/null | sed -n 's/^backend: //p') || true
+[ "${RUNNING:-$BACKEND}" = "$BACKEND" ] ||
+    die "A demo with the backend $RUNNING still runs: take it away with scripts/demo.sh --destroy, then start this one again."
+
+build_provider
 
 say "starting the lab ($BACKEND)"
 mkdir -p "$WORK"
-[ -f "$LAB/lab.env" ] && scripts/lab.sh status --dir "$LAB" >/dev/null 2>&1 ||
-    scripts/lab.sh start --backend "$BACKEND" --name demo --dir "$LAB"
+[ -n "$RUNNING" ] || scripts/lab.sh start --backend "$BACKEND" --name demo --dir "$LAB"
 set -a; source "$LAB/lab.env"; set +a
 
 # A mirror on disk stands in for the registry, so that `terraform init` works as it does for users.
-VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-case $(uname -m) in x86_64) ARCH=amd64 ;; *) ARCH=arm64 ;; esac
-PACKAGE=$MIRROR/registry.terraform.io/groundwork-tf/groundwork/$VERSION/linux_$ARCH
-mkdir -p "$PACKAGE"
-install -m 0755 "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" "$PACKAGE/terraform-provider-groundwork_v$VERSION"
+mirror_provider "$MIRROR"
 cat >"$DEMO/terraform.rc" <<RC
 provider_installation {
   filesystem_mirror {
@@ -71,7 +69,7 @@ RC
 cp examples/quickstart/*.tf "$WORK/"
 cp "$LAB/quickstart.tfvars.json" "$WORK/terraform.tfvars.json"
 rm -f "$WORK/.terraform.lock.hcl"
-[ -d "$WORK/pki" ] || "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" pki init "$WORK/pki"
+[ -d "$WORK/pki" ] || "$PROVIDER_BINARY" pki init "$WORK/pki"
 
 say "terraform init"
 tf init -input=false
@@ -90,7 +88,12 @@ What to look at:
   scripts/lab.sh exec --dir $LAB cp-1 -- kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes
   scripts/lab.sh exec --dir $LAB worker-1 -- rm /etc/motd    make a difference, and then see it:
   cd $WORK && set -a && . $LAB/lab.env && set +a && TF_CLI_CONFIG_FILE=$DEMO/terraform.rc terraform plan
-  $DEMO/kubeconfig                                       the cluster's kubeconfig
+END
+# The kubeconfig's credential plugin is the provider: kubectl looks for it on PATH, and it looks for the agents' CA.
+! command -v kubectl >/dev/null || cat <<END
+  PATH=$CARGO_TARGET_DIR/release:\$PATH GROUNDWORK_AGENT_PKI_DIR=$WORK/pki kubectl --kubeconfig $DEMO/kubeconfig get nodes
+END
+cat <<END
 
   scripts/demo.sh --destroy                              takes everything away
 END

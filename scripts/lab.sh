@@ -50,6 +50,7 @@ install_qemu() {
 make_venv() {
     local stamp=$VENV/requirements.txt
     cmp -s "$LAB/requirements.txt" "$stamp" 2>/dev/null && return
+    command -v python3 >/dev/null || install_packages python3
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or later is needed"
     python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
     mkdir -p "$VENV"

@@ -24,9 +24,12 @@ need_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# Write-only attributes, such as the password of `cloud_init`, came with Terraform 1.11.
 need_terraform() {
-    command -v terraform >/dev/null ||
-        die "terraform is missing: install version 1.11 or later as https://developer.hashicorp.com/terraform/install describes."
+    local found=
+    ! command -v terraform >/dev/null || found=$(terraform version | sed -n 's/^Terraform v//p')
+    [ "$(printf '%s\n' 1.11 "$found" | sort -V | head -n 1)" = 1.11 ] ||
+        die "Terraform 1.11 or later is needed, and here is ${found:-none}: install it as https://developer.hashicorp.com/terraform/install describes."
 }
 
 # Rust by rustup, which reads rust-toolchain.toml: Debian's own package where there is one, else the official installer.
@@ -62,10 +65,29 @@ build_agent() {
     esac
 }
 
-PROGRAMS=(cc=gcc git=git curl=curl python3=python3)
+# The provider as users get it, with that agent inside.
+build_provider() {
+    say "building the agent and the provider (the first time takes some minutes)"
+    build_agent
+    cargo build --locked --release -p terraform-provider-groundwork
+    PROVIDER_BINARY=$CARGO_TARGET_DIR/release/terraform-provider-groundwork
+}
+
+# mirror_provider DIR: puts the built provider into DIR, laid out as a mirror of the registry, where `terraform init` finds it.
+mirror_provider() {
+    local version platform
+    version=$("$PROVIDER_BINARY" version | sed 's/.* //')
+    case $(uname -m) in
+        x86_64) platform=linux_amd64 ;;
+        *) platform=linux_arm64 ;;
+    esac
+    install -D -m 0755 "$PROVIDER_BINARY" \
+        "$1/registry.terraform.io/groundwork-tf/groundwork/$version/$platform/terraform-provider-groundwork_v$version"
+}
+
+PROGRAMS=(cc=gcc git=git curl=curl)
 # What has no command of its own gets a name that never exists, so that its package is asked for.
 echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null || PROGRAMS+=(c-library=libc6-dev)
-python3 -c 'import venv, ensurepip' 2>/dev/null || PROGRAMS+=(python3-venv=python3-venv)
 need_packages "${PROGRAMS[@]}"
 need_terraform
 need_rust

@@ -1,11 +1,14 @@
 # One image, one control plane, one worker: from a bare Proxmox VE host to a Kubernetes cluster in one apply.
 #
+#   scripts/install.sh                              # once, in Groundwork's sources: makes the provider known
+#   terraform-provider-groundwork pki init ./pki    # once: the agents' CA
 #   terraform init
 #   terraform apply -var-file=my.tfvars
 #
 # Credentials come from the environment: GROUNDWORK_PROXMOX_ENDPOINTS, GROUNDWORK_PROXMOX_API_TOKEN and, for a
-# self-signed host, GROUNDWORK_PROXMOX_CA_CERT_PEM. The agents' CA is made once with
-# `terraform-provider-groundwork pki init ./pki`.
+# self-signed host, GROUNDWORK_PROXMOX_CA_CERT_PEM. What the host needs: docs/guides/first-cluster.md.
+#
+# The nodes are NotReady until you apply a network plugin that uses the cluster's pod_subnet.
 
 terraform {
   required_version = ">= 1.11"

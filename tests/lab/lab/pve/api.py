@@ -24,7 +24,8 @@ from .volumes import Volumes
 GIB = 1024**3
 TOKEN_USER = "terraform@pve"
 TOKEN_ID = "terraform@pve!lab"
-# What a careful administrator grants; docs/ of the provider lists the same.
+# More than the provider needs (docs/guides/privileges.md), for whoever tries other calls; Sys.Modify stands for
+# Sys.AccessNetwork. `fault only` narrows them: tests/it/privileges.rs applies with exactly those of the guide.
 PRIVILEGES = (
     "VM.Allocate VM.Audit VM.Clone VM.Config.CDROM VM.Config.CPU VM.Config.Cloudinit VM.Config.Disk "
     "VM.Config.HWType VM.Config.Memory VM.Config.Network VM.Config.Options VM.Console VM.Migrate VM.PowerMgmt "
