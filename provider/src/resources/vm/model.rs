@@ -73,7 +73,7 @@ impl Model for Vm {
         rows.extend([
             optional_computed("on_boot", on_boot, "Whether the node starts the VM when it boots. Default for new VMs: `false`.").keep(),
             optional_computed("cloud_init", cloud_init, "What the machine is told on its first boot, on a CD-ROM of its own. Used at creation only: a later change does nothing to a machine that lives.").first_boot().keep(),
-            optional_computed("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `{}` takes every default. Without this, the machine is not prepared any further. Giving it to a VM that has none, such as an imported one, makes a new machine; other changes do nothing.").first_boot().keep(),
+            optional_computed("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `{}` takes every default. Without this, the machine is not prepared any further. Giving it to a VM that was created without makes a new machine; to an imported one it does nothing. Other changes do nothing.").first_boot().keep(),
             optional("started", started, "Whether the VM runs. Default: `true`.").default(true),
             optional("reboot", reboot, "Whether a change that needs a power cycle gets one. Default: `true`. Otherwise such a change waits, and stands in `waiting`.").default(true),
             optional("timeouts", timeouts, "How long to wait."),

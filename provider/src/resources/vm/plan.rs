@@ -204,6 +204,9 @@ fn same_meaning(prior: &Vm, m: &mut Vm) {
 
 fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     same_meaning(prior, m);
+    if config.agent.is_known() && prior.agent.is_known() && prior.endpoint.is_null() {
+        notes.warn(without_agent(prior));
+    }
     let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
     let waits = config::ours(prior, prior.waiting.get().into_iter().flatten().map(String::as_str));
     let applies = reboots && !waits.is_empty();
@@ -243,6 +246,14 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
         m.waiting = Attr::Unknown;
     }
     m.effects.set(lines);
+}
+
+/// An agent comes with a machine's first boot, which an imported one has behind it.
+fn without_agent(prior: &Vm) -> Diagnostic {
+    Diagnostic::warning(format!("VM {} has no agent that this provider knows", prior.id.or("")))
+        .happened("It was imported, and no agent of the provider's CA answered at its address then, so `endpoint` stays null.")
+        .next("Leave `agent` out; or, if an agent does run there, import the VM again; or make the machine anew: `terraform apply -replace=…`.")
+        .at("agent")
 }
 
 fn shrinks(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {

@@ -1,6 +1,6 @@
 //! Validation and plans of `groundwork_vm` as tables.
 
-use super::super::model::{Agent, Clone, CloudInit, Disk, Interface, Network, Vm};
+use super::super::model::{Agent, AgentEndpoint, Clone, CloudInit, Disk, Interface, Network, Vm};
 use super::{plan, validate};
 use std::collections::BTreeMap;
 use tf::{Attr, PlanNotes};
@@ -28,6 +28,7 @@ fn vm() -> Vm {
             .into(),
         cloud_init: CloudInit { network: network.into(), ..CloudInit::default() }.into(),
         agent: Agent::default().into(),
+        endpoint: AgentEndpoint { address: "192.0.2.11:7443".into(), ..AgentEndpoint::default() }.into(),
         waiting: Vec::new().into(),
         effects: Vec::new().into(),
         ..Vm::default()
@@ -134,6 +135,17 @@ fn a_disk_cannot_shrink() {
     m.node.set("pve2");
     plan(Some(&prior), &m.clone(), &mut m, &mut notes);
     assert!(notes.diagnostics().is_empty());
+}
+
+#[test]
+fn an_imported_vm_gets_no_agent_and_the_plan_says_so() {
+    let warnings = |prior: &Vm| {
+        let (mut m, mut notes) = (prior.clone(), PlanNotes::new(false));
+        plan(Some(prior), &vm(), &mut m, &mut notes);
+        notes.diagnostics().iter().map(|one| one.path().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(&Vm { agent: Attr::imported(), endpoint: Attr::Null, ..vm() }), ["agent"]);
+    assert_eq!(warnings(&Vm { agent: Attr::imported(), ..vm() }), [""; 0]);
 }
 
 #[test]
