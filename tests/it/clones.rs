@@ -109,7 +109,12 @@ fn a_silent_agent_is_a_warning(lab: &Lab, terraform: &Terraform) {
     let before = terraform.resource("groundwork_machine.linked");
     lab.must("linked", "systemctl stop groundwork-agent && sysctl -w net.ipv4.ip_forward=0");
     let plan = terraform.plan();
-    plan.exits(0).says(&["Warning: Cannot look at machine linked", "cannot be reached", "was kept", "TCP port 7443"]);
+    plan.exits(0).says(&[
+        "Warning: Cannot look at machine linked",
+        "cannot be reached",
+        "was kept",
+        ":7443 cannot be reached",
+    ]);
     terraform.run(&["apply", "-refresh-only", "-auto-approve", "-input=false"]).exits(0);
     assert_eq!(terraform.resource("groundwork_machine.linked"), before, "state is kept");
     lab.must("linked", "systemctl start groundwork-agent");

@@ -153,6 +153,7 @@ fn plain(path: &Path) -> String {
 
 fn shown(path: &Path, old: &Value, new: &Value) -> String {
     match (text(path, old), text(path, new)) {
+        _ if new.text() == Some("") => "is emptied".to_owned(),
         (Some(old), Some(new)) => format!("{old} -> {new}"),
         (None, Some(new)) => new,
         (Some(old), None) if new.is_null() => format!("{old} goes"),
@@ -217,6 +218,7 @@ mod tests {
         );
         check(|m| m.started.set(false), &["started: true -> false: shuts the machine down"]);
         check(|m| m.name.set("web"), &["name: web: live"]);
+        check(|m| m.description.set(""), &["description: is emptied: live"]);
         check(|m| m.description.set("the password is x"), &["description: is added: live"]);
         check(|m| m.node.set("pve2"), &["node: pve2: the machine is there already"]);
         let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disks.get_mut().unwrap().values_mut().for_each(change);
