@@ -174,7 +174,7 @@ impl Repository {
 impl File {
     fn into_wire(self) -> wire::FileSpec {
         let Self { content, mode, owner, group } = self;
-        wire::FileSpec { content, mode, owner, group, sensitive: None }
+        wire::FileSpec { content, mode, owner, group }
     }
 }
 
@@ -188,14 +188,14 @@ impl Service {
 impl Filesystem {
     fn into_wire(self) -> wire::FilesystemSpec {
         let Self { kind, label, uuid } = self;
-        wire::FilesystemSpec { r#type: kind, label, uuid }
+        wire::FilesystemSpec { kind, label, uuid }
     }
 }
 
 impl Mount {
     fn into_wire(self) -> wire::MountSpec {
         let Self { source, kind, options } = self;
-        wire::MountSpec { source, r#type: kind, options }
+        wire::MountSpec { source, kind, options }
     }
 }
 
