@@ -4,6 +4,9 @@ use agent_proto::v1 as wire;
 use std::collections::BTreeMap;
 use trust::Role;
 
+/// What its values must be like: the agent's own rules.
+pub(crate) use agent_proto::form;
+
 /// What a machine is to be. What is absent is not managed. Its `Debug` prints nothing: files may hold secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct MachineSpec {
