@@ -120,6 +120,35 @@ resource "groundwork_machine" "one" {
 }
 "#;
 
+/// A machine whose values are not known before the plan; `validate` takes every variable for that.
+const LATER: &str = r#"
+variable "later" {}
+resource "groundwork_machine" "one" {
+  endpoint = var.later
+  hostname = var.later
+  hosts    = { "10.0.0.1" = { names = [var.later] } }
+  repositories = {
+    one   = { url = var.later, key_url = var.later }
+    other = { url = var.later, trusted = var.later, suites = ["bookworm"], components = var.later }
+  }
+  packages    = { vim = { absent = true, version = var.later } }
+  files       = { "/etc/motd" = { content = var.later } }
+  services    = { "ssh.service" = { masked = true, running = var.later } }
+  filesystems = { "/dev/disk/by-id/x" = { kind = var.later, label = "thirteen-long" } }
+  commands    = { one = { argv = [var.later], unless = var.later } }
+}
+"#;
+
+#[test]
+fn what_is_not_known_yet_is_no_bad_value() {
+    if !ready() {
+        return;
+    }
+    let terraform = Terraform::new(Vec::new());
+    terraform.write("main.tf", &format!("{HEAD}{LATER}"));
+    terraform.run(&["validate", "-no-color"]).exits(0);
+}
+
 /// Each of the `wrong` ones is named, and nothing else.
 #[track_caller]
 fn check_machine(resource: &str, wrong: &[&str]) {
