@@ -107,8 +107,6 @@ pub struct FileSpec {
     pub owner: Option<String>,
     /// Group's name or number.
     pub group: Option<String>,
-    /// Mode 0600 unless said otherwise.
-    pub sensitive: bool,
 }
 
 impl std::fmt::Debug for FileSpec {
@@ -140,7 +138,6 @@ pub struct Service {
 #[serde(deny_unknown_fields)]
 pub struct Filesystem {
     /// "ext4" or "xfs".
-    #[serde(rename = "type")]
     pub kind: String,
     /// Its label.
     pub label: Option<String>,
@@ -155,7 +152,6 @@ pub struct Mount {
     /// Device, `UUID=…`, `LABEL=…` or a network source.
     pub source: String,
     /// Absent: that of the filesystem.
-    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Absent: sensible ones.
     #[serde(default)]

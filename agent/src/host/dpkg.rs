@@ -80,6 +80,13 @@ pub fn version_matches(installed: &str, wanted: &str) -> bool {
     wanted.strip_suffix('*').map_or(installed == wanted, |start| installed.starts_with(start))
 }
 
+/// One of the numbers between the dots of a version, the first of which may follow an epoch.
+#[must_use]
+pub fn number(version: &str, index: usize) -> Option<u32> {
+    let plain = version.split_once(':').map_or(version, |(_, rest)| rest);
+    plain.split('.').nth(index)?.parse().ok()
+}
+
 /// dpkg's database.
 pub const STATUS: &str = "/var/lib/dpkg/status";
 /// Its journal: not empty while dpkg works, or after it was interrupted.
@@ -109,5 +116,11 @@ mod tests {
         assert!(!version_matches("1.28.40-1.1", "1.28.4-*"));
         assert!(version_matches("1", "1"));
         assert!(!version_matches("1.0", "1"));
+    }
+
+    #[test]
+    fn numbers_of_a_version_are_read() {
+        assert_eq!((number("1:2.3.0-1", 0), number("1:2.3.0-1", 1)), (Some(2), Some(3)));
+        assert_eq!((number("1.6.20~ds1-1", 0), number("1", 1)), (Some(1), None));
     }
 }

@@ -3,7 +3,7 @@
 use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Standing, Status, Taint, Version};
 use crate::facts::Facts;
 use crate::run::{self, What};
-use agent_proto::v1 as proto;
+use agent_proto::{form, v1 as proto};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -178,15 +178,10 @@ fn version(text: &str) -> Result<Version, String> {
     text.parse().map_err(|error| format!("version: {error}"))
 }
 
-/// A name that the API server takes, and that no program takes for an option. Source: RFC 1123.
+/// A name that the API server takes, and that no program takes for an option.
 fn node_name(name: String) -> Result<String, String> {
-    let letters =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let label = |text: &str| !text.is_empty() && letters(text) && !text.starts_with('-') && !text.ends_with('-');
-    if name.len() <= 253 && name.split('.').all(label) {
-        return Ok(name);
-    }
-    Err(format!("node_name: {name:?} is no name of a node: lower-case letters, digits, - and ."))
+    form::node_name(&name).map_err(|why| format!("node_name: {name:?} {why}"))?;
+    Ok(name)
 }
 
 fn address(text: String) -> Result<Option<String>, String> {
@@ -199,23 +194,15 @@ fn address(text: String) -> Result<Option<String>, String> {
 
 fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
     let read = |text: &String| {
-        let taint = Taint::parse(text).filter(|taint| label(&taint.key, &taint.value).is_ok());
+        let taint = Taint::parse(text).filter(|_| form::taint(text).is_ok());
         taint.ok_or_else(|| format!("taints: {text:?} is not of the form key=value:Effect"))
     };
     texts.iter().map(read).collect()
 }
 
-/// Key and value of a label. Source: Kubernetes, "Labels and Selectors".
 fn label(key: &str, value: &str) -> Result<(), String> {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
-    let edges = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-    };
-    let good = |text: &str| text.len() <= 317 && text.bytes().all(inner) && edges(text);
-    if good(key) && (value.is_empty() || good(value)) {
-        return Ok(());
-    }
-    Err(format!("labels: {key:?} = {value:?} is no label"))
+    form::label_key(key).map_err(|why| format!("labels: {key:?} {why}"))?;
+    form::label_value(value).map_err(|why| format!("labels: the value of {key:?} {why}"))
 }
 
 fn given(text: String, name: &str) -> Result<String, String> {

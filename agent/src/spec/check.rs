@@ -1,8 +1,12 @@
-//! Every rule a specification must keep, each problem with the path of the attribute that is the cure.
+//! Every rule a specification must keep, each problem with the path of the attribute that is the cure. The provider has checked them
+//! all; but values that it knew too late, and other clients, come here unchecked.
 
-use super::{CommandSpec, FileSpec, Filesystem, Kubernetes, Mount, NodeSpec, Package, Repository, Service};
+use super::{
+    CommandSpec, ContainerRuntime, FileSpec, Filesystem, Kubernetes, KubernetesRepository, Mount, NodeSpec, Package,
+    Repository, Service,
+};
+use agent_proto::form::{self, Verdict};
 use std::fmt;
-use std::net::IpAddr;
 
 /// A value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,23 +35,18 @@ impl fmt::Display for Problems {
 
 pub(super) fn check(spec: &NodeSpec) -> Vec<Problem> {
     let mut found = Found(Vec::new());
-    if let Some(name) = &spec.hostname {
-        found.unless(is_hostname(name), "hostname", "must be lower-case labels of letters, digits and dashes");
-    }
+    found.given("hostname", spec.hostname.as_deref(), form::hostname);
     for (address, hosts) in &spec.hosts {
         let path = key("hosts", address);
-        found.unless(address.parse::<IpAddr>().is_ok(), &path, "must be an IP address");
-        let names = !hosts.names.is_empty() && hosts.names.iter().all(|name| is_hostname(name));
-        found.unless(names, &format!("{path}.names"), "must be one or more host names");
+        found.see(&path, form::address(address));
+        found.all(&format!("{path}.names"), &hosts.names, form::dns_name);
+        found.unless(!hosts.names.is_empty(), &format!("{path}.names"), "must have one name or more");
     }
-    for module in &spec.kernel_modules {
-        found.unless(is_word(module, "_-"), "kernel_modules", &format!("{module:?} is no module name"));
-    }
+    found.all("kernel_modules", &spec.kernel_modules, form::kernel_module);
     for (name, value) in &spec.sysctls {
         let path = key("sysctls", name);
-        let known = is_word(name, "._-/*:@") && name.contains(['.', '/']) && !name.contains("..");
-        found.unless(known, &path, "must be a key such as net.ipv4.ip_forward");
-        found.unless(!value.is_empty() && is_line(value), &path, "must be one line");
+        found.see(&path, form::sysctl(name));
+        found.see(&path, form::sysctl_value(value));
     }
     found.each("packages", &spec.packages, package);
     found.each("repositories", &spec.repositories, repository);
@@ -57,19 +56,10 @@ pub(super) fn check(spec: &NodeSpec) -> Vec<Problem> {
     found.each("mounts", &spec.mounts, mount);
     found.each("commands", &spec.commands, command);
     if let Some(kubernetes) = &spec.kubernetes {
-        kubernetes_version(&mut found, kubernetes);
+        self::kubernetes(&mut found, kubernetes);
     }
     if let Some(runtime) = &spec.container_runtime {
-        let known = ["containerd", "containerd.io"].contains(&runtime.package());
-        found.unless(known, "container_runtime.package", "must be containerd or containerd.io");
-        let image = runtime.sandbox_image.as_deref().unwrap_or("x");
-        found.unless(is_word(image, "._-/:@"), "container_runtime.sandbox_image", "must be an image reference");
-        for (name, registry) in &runtime.registries {
-            let path = key("container_runtime.registries", name);
-            found.unless(is_word(name, "._-:"), &path, "must be a registry host or _default");
-            let good = registry.mirrors.iter().all(|url| is_url(url));
-            found.unless(good, &format!("{path}.mirrors"), "must be http or https URLs");
-        }
+        container_runtime(&mut found, runtime);
     }
     found.0
 }
@@ -77,10 +67,24 @@ pub(super) fn check(spec: &NodeSpec) -> Vec<Problem> {
 struct Found(Vec<Problem>);
 
 impl Found {
-    fn unless(&mut self, good: bool, path: &str, why: &str) {
-        if !good {
-            self.0.push(Problem { path: path.to_owned(), why: why.to_owned() });
+    fn see(&mut self, path: &str, verdict: Verdict) {
+        if let Err(why) = verdict {
+            self.0.push(Problem { path: path.to_owned(), why });
         }
+    }
+
+    fn given(&mut self, path: &str, value: Option<&str>, rule: fn(&str) -> Verdict) {
+        self.see(path, value.map_or(Ok(()), rule));
+    }
+
+    /// The first value that cannot be used: of a list it says which one is meant.
+    fn all<'a>(&mut self, path: &str, values: impl IntoIterator<Item = &'a String>, rule: fn(&str) -> Verdict) {
+        let wrong = values.into_iter().find_map(|value| Some(format!("{value:?} {}", rule(value).err()?)));
+        self.see(path, wrong.map_or(Ok(()), Err));
+    }
+
+    fn unless(&mut self, good: bool, path: &str, why: &str) {
+        self.see(path, if good { Ok(()) } else { Err(why.to_owned()) });
     }
 
     fn each<T>(
@@ -100,134 +104,84 @@ fn key(field: &str, name: &str) -> String {
 }
 
 fn package(found: &mut Found, path: &str, name: &str, package: &Package) {
-    let named = is_word(name, "+-.") && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    found.unless(named, path, "must be a package name");
-    let version = package.version.as_deref().unwrap_or("1");
-    let plain = version.strip_suffix('*').unwrap_or(version);
-    let good = (plain.is_empty() || is_word(plain, "+-.:~")) && !plain.starts_with('-') && !version.is_empty();
-    found.unless(good, &format!("{path}.version"), "must be a version, exact or with * at its end");
+    found.see(path, form::package(name));
+    found.given(&format!("{path}.version"), package.version.as_deref(), form::package_version);
     let clash = package.absent && (package.version.is_some() || package.hold == Some(true));
     found.unless(!clash, &format!("{path}.absent"), "does not go with version or hold");
 }
 
 fn repository(found: &mut Found, path: &str, name: &str, repository: &Repository) {
-    found.unless(is_word(name, "_-"), path, "the name must be letters, digits, _ and -");
-    found.unless(is_url(&repository.url), &format!("{path}.url"), "must be an http, https or file URL");
-    for word in repository.suites.iter().chain(&repository.components) {
-        found.unless(is_word(word, "._-/"), path, &format!("{word:?} is no suite or component"));
-    }
-    let flat = repository.suites.iter().all(|suite| suite.ends_with('/'));
-    found.unless(
-        flat || !repository.components.is_empty(),
-        &format!("{path}.components"),
-        "must be given with a suite",
-    );
-    let key = repository.key_pem.as_deref().unwrap_or("-----BEGIN PGP");
-    found.unless(key.trim_start().starts_with("-----BEGIN PGP"), &format!("{path}.key_pem"), "must be an armoured key");
-    let url = repository.key_url.as_deref().unwrap_or("https://x");
-    found.unless(is_url(url), &format!("{path}.key_url"), "must be an http or https URL");
-    let proof = repository.trusted || repository.key_pem.is_some() || repository.key_url.is_some();
+    let Repository { url, suites, components, key_pem, key_url, trusted } = repository;
+    found.see(path, form::short_name(name));
+    found.see(&format!("{path}.url"), form::url(url));
+    found.all(&format!("{path}.suites"), suites, form::suite);
+    found.all(&format!("{path}.components"), components, form::suite);
+    let fit = form::suites_fit_components(suites, components);
+    found.see(&format!("{path}.components"), fit);
+    found.given(&format!("{path}.key_pem"), key_pem.as_deref(), form::armoured_key);
+    found.given(&format!("{path}.key_url"), key_url.as_deref(), form::url);
+    let proof = *trusted || key_pem.is_some() || key_url.is_some();
     found.unless(proof, &format!("{path}.key_pem"), "is needed, unless key_url or trusted is given");
 }
 
 fn file(found: &mut Found, path: &str, name: &str, file: &FileSpec) {
-    found.unless(is_path(name), path, "must be an absolute path without .. in it");
-    let mode = file.mode.as_deref().unwrap_or("0644");
-    let good = u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o7777);
-    found.unless(good, &format!("{path}.mode"), "must be an octal number such as 0644");
-    for (field, who) in [("owner", &file.owner), ("group", &file.group)] {
-        let good = who.as_deref().is_none_or(|who| is_word(who, "._-"));
-        found.unless(good, &format!("{path}.{field}"), "must be a name or a number");
-    }
+    found.see(path, form::path(name));
+    found.given(&format!("{path}.mode"), file.mode.as_deref(), form::mode);
+    found.given(&format!("{path}.owner"), file.owner.as_deref(), form::account);
+    found.given(&format!("{path}.group"), file.group.as_deref(), form::account);
 }
 
 fn service(found: &mut Found, path: &str, name: &str, service: &Service) {
-    found.unless(is_word(name, "._-@:\\") && !name.starts_with('-'), path, "must be the name of a systemd unit");
+    found.see(path, form::unit(name));
     let clash = service.masked == Some(true) && (service.enabled == Some(true) || service.running == Some(true));
     found.unless(!clash, &format!("{path}.masked"), "does not go with enabled or running");
-    let good = service.restart_on.iter().all(|file| is_path(file));
-    found.unless(good, &format!("{path}.restart_on"), "must be absolute paths");
+    found.all(&format!("{path}.restart_on"), &service.restart_on, form::path);
 }
 
 fn filesystem(found: &mut Found, path: &str, device: &str, filesystem: &Filesystem) {
-    let unstable = ["sd", "vd", "xvd", "hd"].iter().any(|name| device.starts_with(&format!("/dev/{name}")));
-    let good = is_path(device) && device.starts_with("/dev/") && !unstable;
-    found.unless(good, path, "must be a stable name of a device, such as one in /dev/disk/by-id");
-    let known = ["ext4", "xfs"].contains(&filesystem.kind.as_str());
-    found.unless(known, &format!("{path}.type"), "must be ext4 or xfs");
-    let label = filesystem.label.as_deref().unwrap_or("x");
-    let most = if filesystem.kind == "xfs" { 12 } else { 16 };
-    let good = is_word(label, "._-") && label.len() <= most;
-    found.unless(good, &format!("{path}.label"), "must be letters, digits and ._-; at most 16 (xfs: 12) of them");
-    let uuid = filesystem.uuid.as_deref().unwrap_or("00000000-0000-0000-0000-000000000000");
-    found.unless(is_uuid(uuid), &format!("{path}.uuid"), "must be a UUID in lower case");
+    let Filesystem { kind, label, uuid } = filesystem;
+    found.see(path, form::device(device));
+    found.see(&format!("{path}.kind"), form::filesystem(kind));
+    let label = label.as_deref().map_or(Ok(()), |label| form::filesystem_label(label, kind));
+    found.see(&format!("{path}.label"), label);
+    found.given(&format!("{path}.uuid"), uuid.as_deref(), form::uuid);
 }
 
 fn mount(found: &mut Found, path: &str, point: &str, mount: &Mount) {
-    found.unless(is_path(point) && point != "/", path, "must be an absolute path");
-    let source = !mount.source.is_empty() && !mount.source.contains(char::is_whitespace);
-    found.unless(source, &format!("{path}.source"), "must be a device, UUID=, LABEL= or a network source");
-    let kind = mount.kind.as_deref().unwrap_or("ext4");
-    found.unless(is_word(kind, "._-"), &format!("{path}.type"), "must be a filesystem type");
-    let good = mount.options.iter().all(|option| !option.is_empty() && !option.contains([' ', '\t', ',', '\n']));
-    found.unless(good, &format!("{path}.options"), "must be single mount options");
+    found.see(path, form::path(point));
+    found.see(&format!("{path}.source"), form::mount_source(&mount.source));
+    found.given(&format!("{path}.kind"), mount.kind.as_deref(), form::mount_kind);
+    found.all(&format!("{path}.options"), &mount.options, form::mount_option);
 }
 
 fn command(found: &mut Found, path: &str, name: &str, command: &CommandSpec) {
-    found.unless(is_word(name, "_-"), path, "the name must be letters, digits, _ and -");
-    let good = command.argv.first().is_some_and(|program| is_path(program));
-    found.unless(good, &format!("{path}.argv"), "must begin with the absolute path of a program");
-    let guard = command.unless.first().is_none_or(|program| is_path(program));
-    found.unless(guard, &format!("{path}.unless"), "must begin with the absolute path of a program");
+    found.see(path, form::short_name(name));
+    found.see(&format!("{path}.argv"), form::program(&command.argv));
+    if !command.unless.is_empty() {
+        found.see(&format!("{path}.unless"), form::program(&command.unless));
+    }
+    found.given(&format!("{path}.creates"), command.creates.as_deref(), form::path);
     let guarded = command.creates.is_some() == command.unless.is_empty();
     found.unless(guarded, path, "needs exactly one guard: unless or creates");
 }
 
-fn kubernetes_version(found: &mut Found, kubernetes: &Kubernetes) {
-    let parts: Vec<_> = kubernetes.version.split('.').map(str::parse::<u16>).collect();
-    let good = parts.len() == 3 && parts.iter().all(Result::is_ok);
-    found.unless(good, "kubernetes.version", "must be three numbers such as 1.36.2");
-    let Some(repository) = &kubernetes.repository else { return };
-    let url = repository.url.as_deref().unwrap_or("https://x");
-    found.unless(is_url(url), "kubernetes.repository.url", "must be an http, https or file URL");
-    let key = repository.key_pem.as_deref().unwrap_or("-----BEGIN PGP");
-    let good = key.trim_start().starts_with("-----BEGIN PGP");
-    found.unless(good, "kubernetes.repository.key_pem", "must be an armoured key");
+fn kubernetes(found: &mut Found, kubernetes: &Kubernetes) {
+    found.see("kubernetes.version", form::kubernetes_version(&kubernetes.version));
+    let Some(KubernetesRepository { url, key_pem }) = &kubernetes.repository else { return };
+    found.given("kubernetes.repository.url", url.as_deref(), form::url);
+    found.given("kubernetes.repository.key_pem", key_pem.as_deref(), form::armoured_key);
 }
 
-fn is_hostname(name: &str) -> bool {
-    name.len() <= 253
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-        })
-}
-
-/// ASCII letters and digits, and what else is allowed.
-fn is_word(text: &str, also: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
-}
-
-fn is_line(text: &str) -> bool {
-    !text.contains(['\n', '\r', '\0'])
-}
-
-fn is_path(path: &str) -> bool {
-    path.starts_with('/')
-        && is_line(path)
-        && !path.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..")
-}
-
-fn is_url(url: &str) -> bool {
-    ["http://", "https://", "file:///"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
-        && !url.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"')
-}
-
-fn is_uuid(text: &str) -> bool {
-    let groups: Vec<_> = text.split('-').map(str::len).collect();
-    groups == [8, 4, 4, 4, 12] && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+fn container_runtime(found: &mut Found, runtime: &ContainerRuntime) {
+    let ContainerRuntime { package, version, sandbox_image, registries } = runtime;
+    found.given("container_runtime.package", package.as_deref(), form::runtime_package);
+    found.given("container_runtime.version", version.as_deref(), form::package_version);
+    found.given("container_runtime.sandbox_image", sandbox_image.as_deref(), form::image);
+    for (name, registry) in registries {
+        let path = key("container_runtime.registries", name);
+        found.see(&path, form::registry(name));
+        found.all(&format!("{path}.mirrors"), &registry.mirrors, form::web_url);
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,8 @@ impl TryFrom<wire::NodeSpec> for NodeSpec {
             packages: each(spec.packages, package),
             files: each(spec.files, file),
             services: each(spec.services, service),
-            filesystems: each(spec.filesystems, |fs| Filesystem { kind: fs.r#type, label: fs.label, uuid: fs.uuid }),
-            mounts: each(spec.mounts, |m| Mount { source: m.source, kind: m.r#type, options: m.options }),
+            filesystems: each(spec.filesystems, |fs| Filesystem { kind: fs.kind, label: fs.label, uuid: fs.uuid }),
+            mounts: each(spec.mounts, |m| Mount { source: m.source, kind: m.kind, options: m.options }),
             container_runtime: spec.container_runtime.map(runtime),
             kubernetes: spec.kubernetes.map(kubernetes),
             commands: each(spec.commands, command),
@@ -60,13 +60,7 @@ fn package(from: wire::PackageSpec) -> Package {
 }
 
 fn file(from: wire::FileSpec) -> FileSpec {
-    FileSpec {
-        content: from.content,
-        mode: from.mode,
-        owner: from.owner,
-        group: from.group,
-        sensitive: from.sensitive.unwrap_or_default(),
-    }
+    FileSpec { content: from.content, mode: from.mode, owner: from.owner, group: from.group }
 }
 
 fn service(from: wire::ServiceSpec) -> Service {

@@ -4,6 +4,7 @@
 
 mod locks;
 mod minor;
+mod runtime;
 mod silence;
 
 use super::{StepError, Transaction};
@@ -45,6 +46,7 @@ async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Re
         return Ok(());
     }
     update(host, lines).await?;
+    runtime::serves(host, transaction).await?;
     let words = transaction
         .install
         .iter()

@@ -74,8 +74,7 @@ impl Accounts {
     }
 
     fn access(&self, path: &str, want: &FileSpec) -> Result<Access, StepError> {
-        let default = if want.sensitive { 0o600 } else { 0o644 };
-        let mode = want.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(default);
+        let mode = want.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o644);
         let uid = number(&self.users, want.owner.as_deref(), path, "user")?;
         let gid = number(&self.groups, want.group.as_deref(), path, "group")?;
         Ok(Access { mode, uid, gid })
@@ -109,11 +108,10 @@ mod tests {
             owner: Some(owner.to_owned()),
             group: Some(group.to_owned()),
             mode: mode.map(str::to_owned),
-            sensitive: true,
             ..FileSpec::default()
         };
         let access = |file| accounts.access("/x", &file);
-        assert_eq!(access(file("www-data", "adm", None)).unwrap(), Access { mode: 0o600, uid: 33, gid: 4 });
+        assert_eq!(access(file("www-data", "adm", None)).unwrap(), Access { mode: 0o644, uid: 33, gid: 4 });
         assert_eq!(access(file("7", "8", Some("0755"))).unwrap(), Access { mode: 0o755, uid: 7, gid: 8 });
         let error = access(file("nobody-else", "adm", None)).unwrap_err().to_string();
         assert_eq!(error, "the owner of /x is not possible here: there is no user \"nobody-else\"");

@@ -20,10 +20,10 @@ const FULL: &str = r#"{
     "repositories": {"extra": {"url": "https://example.org/apt", "key_url": "https://example.org/key.asc"}},
     "files": {
         "/etc/motd": {"content": "Ours.\n"},
-        "/etc/secret": {"content": "hunter2", "sensitive": true, "owner": "www-data"}
+        "/etc/secret": {"content": "hunter2", "mode": "0600", "owner": "www-data"}
     },
     "services": {"nginx": {"enabled": true, "running": true, "restart_on": ["/etc/motd"]}, "fstrim.timer": {"enabled": true}},
-    "filesystems": {"/dev/disk/by-id/scsi-data": {"type": "ext4", "label": "data"}},
+    "filesystems": {"/dev/disk/by-id/scsi-data": {"kind": "ext4", "label": "data"}},
     "mounts": {"/var/lib/data": {"source": "/dev/disk/by-id/scsi-data"}},
     "kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/k8s/", "key_pem": "-----BEGIN PGP"}},
     "commands": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}

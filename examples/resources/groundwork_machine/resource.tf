@@ -14,3 +14,25 @@ resource "groundwork_machine" "web" {
     "nginx.service" = { enabled = true, running = true }
   }
 }
+
+# A Kubernetes node with a newer containerd than its distribution has.
+resource "groundwork_machine" "node" {
+  endpoint = {
+    address     = "192.0.2.21:7443"
+    fingerprint = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+  }
+  hostname   = "worker-1"
+  kubernetes = { version = "1.36.2" }
+  container_runtime = {
+    package = "containerd.io"
+    version = "2.2.*"
+  }
+  repositories = {
+    docker = {
+      url        = "https://download.docker.com/linux/debian"
+      suites     = ["bookworm"]
+      components = ["stable"]
+      key_url    = "https://download.docker.com/linux/debian/gpg"
+    }
+  }
+}

@@ -2,6 +2,8 @@
 //!
 //! The contract itself, with the meaning of every message, is `agent/v1/agent.proto`. The code made from it is committed in
 //! `src/gen`; `tests/fresh.rs` fails when the two differ and rewrites the code when run with `UPDATE_EXPECT=1`.
-//! By hand stands here only what keeps secrets out of logs: `Debug` of the messages that carry one.
+//! By hand stand here the forms of values, which both ends check, and what keeps secrets out of logs: `Debug` of the messages that
+//! carry one.
 
+pub mod form;
 pub mod v1;

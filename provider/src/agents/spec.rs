@@ -4,6 +4,9 @@ use agent_proto::v1 as wire;
 use std::collections::BTreeMap;
 use trust::Role;
 
+/// What its values must be like: the agent's own rules.
+pub(crate) use agent_proto::form;
+
 /// What a machine is to be. What is absent is not managed. Its `Debug` prints nothing: files may hold secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct MachineSpec {
@@ -174,7 +177,7 @@ impl Repository {
 impl File {
     fn into_wire(self) -> wire::FileSpec {
         let Self { content, mode, owner, group } = self;
-        wire::FileSpec { content, mode, owner, group, sensitive: None }
+        wire::FileSpec { content, mode, owner, group }
     }
 }
 
@@ -188,14 +191,14 @@ impl Service {
 impl Filesystem {
     fn into_wire(self) -> wire::FilesystemSpec {
         let Self { kind, label, uuid } = self;
-        wire::FilesystemSpec { r#type: kind, label, uuid }
+        wire::FilesystemSpec { kind, label, uuid }
     }
 }
 
 impl Mount {
     fn into_wire(self) -> wire::MountSpec {
         let Self { source, kind, options } = self;
-        wire::MountSpec { source, r#type: kind, options }
+        wire::MountSpec { source, kind, options }
     }
 }
 

@@ -20,6 +20,27 @@ fn data_source(name: &str, contract: &Expect) {
 }
 
 #[test]
+fn everything_has_a_contract() {
+    type Test = fn();
+    let resources: [(&str, Test); 4] = [
+        ("cluster", groundwork_cluster),
+        ("image", groundwork_image),
+        ("machine", groundwork_machine),
+        ("vm", groundwork_vm),
+    ];
+    let names: Vec<_> = Groundwork.resources().iter().map(AnyResource::name).collect();
+    assert_eq!(names, resources.map(|(name, _)| name));
+    let data_sources: [(&str, Test); 4] = [
+        ("nodes", data_groundwork_nodes),
+        ("storages", data_groundwork_storages),
+        ("version", data_groundwork_version),
+        ("vms", data_groundwork_vms),
+    ];
+    let names: Vec<_> = Groundwork.data_sources().iter().map(AnyDataSource::name).collect();
+    assert_eq!(names, data_sources.map(|(name, _)| name));
+}
+
+#[test]
 fn the_provider_block() {
     expect![[r#"
         agent: Attributes (optional)

@@ -5,6 +5,7 @@
 
 mod membership;
 mod model;
+mod rules;
 
 use self::membership::Crew;
 use crate::agents::{Endpoint, Init, Job, Standing, Wait};
@@ -29,30 +30,13 @@ impl Resource for ClusterResource {
         plane and any number of workers. Workers join in parallel. A worker that is taken out of the configuration is drained, deleted \
         and reset; destroying the cluster resets every machine to what it was before. A cluster that somebody else made on one of \
         the machines is never adopted, changed or reset.\n\nJoin tokens are minted per join, live for minutes \
-        and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.";
+        and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.\n\n\
+        If something fails at creation after the control plane is up, such as the join of a worker, Terraform marks the cluster as \
+        tainted: the next apply would reset every machine and begin anew. `terraform untaint groundwork_cluster.NAME` keeps the cluster, \
+        and the next apply then adds only what is missing.";
 
     fn validate(&self, m: &Cluster) -> Diagnostics {
-        let mut problems = Diagnostics::new();
-        let (control_planes, workers) = (m.control_planes.get(), m.workers.get());
-        if control_planes.is_some_and(|members| members.len() != 1) {
-            problems.push(
-                Diagnostic::error("Cannot use these control planes")
-                    .happened("This version makes clusters with one control plane.")
-                    .next("Leave one entry in `control_planes`.")
-                    .at("control_planes"),
-            );
-        }
-        for name in control_planes.into_iter().flat_map(|members| members.keys()) {
-            if workers.is_some_and(|members| members.contains_key(name)) {
-                problems.push(
-                    Diagnostic::error(format!("Cannot use node name {name} twice"))
-                        .happened("It is a control plane and a worker.")
-                        .next("Give each node a name of its own.")
-                        .at("workers"),
-                );
-            }
-        }
-        problems
+        rules::problems(m)
     }
 
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
@@ -62,7 +46,10 @@ impl Resource for ClusterResource {
                 Diagnostic::error(format!("Cannot upgrade cluster {}", prior.name.or("")))
                     .happened("This version of the provider makes clusters and does not upgrade them yet.")
                     .holds("Nothing was changed.")
-                    .next(format!("Set `version` to {} again, or replace the cluster.", prior.version.or("")))
+                    .next(format!(
+                        "Set `version` to {} again; or destroy the cluster, which resets its machines, and apply then.",
+                        prior.version.or("")
+                    ))
                     .at("version"),
             );
         }

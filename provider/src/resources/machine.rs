@@ -5,6 +5,7 @@
 //! nothing on it, because what Kubernetes or a user built on it may still need it.
 
 mod model;
+mod rules;
 mod spec;
 
 use crate::agents::{Endpoint, Error, Job, Wait};
@@ -16,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use model::Machine;
 use std::time::Duration;
-use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes, Presence, Resource};
+use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 use trust::Role;
 
 /// See [`Resource::DOC`].
@@ -27,42 +28,18 @@ impl Resource for MachineResource {
     type Model = Machine;
 
     const NAME: &'static str = "machine";
-    const DOC: &'static str = "The operating system of one machine, through its agent. Only what is given is managed. What differs inside \
-        the machine, now or after its next boot, stands in `drift` of the plan and is repaired by the next apply; nothing else is touched or \
+    const DOC: &'static str = "The operating system of one machine, through its agent. Only what is given is managed. What differs inside the \
+        machine, now or after its next boot, stands in `drift` of the plan and is repaired by the next apply; nothing else is touched or \
         restarted.\n\n`kubernetes = { version = \"1.36.2\" }` alone sets everything a kubeadm node needs. Destroying this resource leaves the \
-        machine as it is.";
+        machine as it is.\n\n\
+        Kubernetes and containerd have to fit: 1.34 wants at least containerd 1.7.28, 2.0.6 or 2.1.3, 1.35 at least 1.7.28, 2.1.5 or 2.2.0, \
+        and 1.36 at least 2.2.0. From 1.38 on the kubelet does not work with containerd 1.x at all: the agent then refuses to install it \
+        beside one. The distribution's `containerd` is often older, that of Debian 12 is 1.6.20. `node` in the example takes a newer one \
+        from Docker's repository. Where the distribution's is installed already, add \
+        `packages = { containerd = { absent = true }, runc = { absent = true } }` to make room for it.";
 
     fn validate(&self, m: &Machine) -> Diagnostics {
-        let mut problems = Diagnostics::new();
-        for (path, file) in m.files.get().into_iter().flatten() {
-            if file.content.is_null() == file.content_base64.is_null() && !file.content.is_unknown() {
-                let at = Path::from("files").key(path).name("content");
-                problems.push(bad(
-                    &format!("file {path}"),
-                    "It needs `content` or `content_base64`, and not both.",
-                    at,
-                ));
-            }
-        }
-        for (name, command) in m.commands.get().into_iter().flatten() {
-            let at = Path::from("commands").key(name);
-            if command.creates.is_null() && command.unless.is_null() {
-                problems.push(bad(
-                    &format!("command {name}"),
-                    "It has no guard: `creates` or `unless` says when it is needed.",
-                    at.clone(),
-                ));
-            }
-            let program = command.argv.get().and_then(|argv| argv.first());
-            if command.argv.is_known() && program.is_none_or(|program| !program.starts_with('/')) {
-                problems.push(bad(
-                    &format!("command {name}"),
-                    "`argv` must begin with the absolute path of a program.",
-                    at.name("argv"),
-                ));
-            }
-        }
-        problems
+        rules::problems(m)
     }
 
     fn plan(&self, prior: Option<&Machine>, _config: &Machine, m: &mut Machine, _notes: &mut PlanNotes) {
@@ -193,10 +170,6 @@ fn name(m: &Machine) -> String {
     }
 }
 
-fn bad(what: &str, problem: &str, at: Path) -> Diagnostic {
-    Diagnostic::error(format!("Cannot use {what}")).happened(problem).at(at)
-}
-
 /// Bytes of Base64 text; white space in it does not count.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text.split_whitespace().collect::<String>()).ok()
@@ -208,9 +181,7 @@ const APPLY: Duration = Duration::from_secs(1800);
 
 #[cfg(test)]
 mod tests {
-    use super::model::{Command, File};
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn drift_in_the_state_makes_a_plan_of_repairs() {
@@ -218,25 +189,5 @@ mod tests {
         let mut planned = prior.clone();
         MachineResource.plan(Some(&prior), &prior, &mut planned, &mut PlanNotes::new(false));
         assert_eq!(planned.drift, Attr::Known(Vec::new()));
-    }
-
-    #[test]
-    fn an_unguarded_command_and_a_file_without_content_are_named() {
-        let commands = BTreeMap::from([(
-            "grow".to_owned(),
-            Command { argv: vec!["growpart".to_owned()].into(), ..Command::default() },
-        )]);
-        let files = BTreeMap::from([("/etc/motd".to_owned(), File::default())]);
-        let m = Machine { commands: commands.into(), files: files.into(), ..Machine::default() };
-        let problems = MachineResource.validate(&m);
-        let paths: Vec<_> = problems.iter().filter_map(Diagnostic::path).map(ToString::to_string).collect();
-        assert_eq!(paths, [r#"files["/etc/motd"].content"#, r#"commands["grow"]"#, r#"commands["grow"].argv"#]);
-    }
-
-    #[test]
-    fn every_nested_object_names_its_fields() {
-        tf::testing::rows_match_fields::<model::Mount>();
-        tf::testing::rows_match_fields::<model::Repository>();
-        tf::testing::rows_match_fields::<model::Kubernetes>();
     }
 }

@@ -12,7 +12,14 @@ pub(super) fn only_looks(command: &Command) -> bool {
     matches!(
         (command.program.as_str(), first),
         ("/usr/bin/systemctl", "show")
-            | ("/usr/bin/timedatectl" | "/usr/sbin/dumpe2fs" | "/usr/bin/test" | "/usr/bin/udevadm", _)
+            | (
+                "/usr/bin/timedatectl"
+                    | "/usr/sbin/dumpe2fs"
+                    | "/usr/bin/test"
+                    | "/usr/bin/udevadm"
+                    | "/usr/bin/apt-cache",
+                _
+            )
     )
 }
 
@@ -22,6 +29,10 @@ pub(super) fn run(state: &mut State, command: &Command) -> Output {
     let done = match command.program.as_str() {
         "/usr/bin/systemctl" => systemctl(state, &args),
         "/usr/bin/apt-get" => apt(state, &args),
+        "/usr/bin/apt-cache" => {
+            let versions = AVAILABLE.iter().find(|(name, _, _)| *name == args[1]).map(|(_, versions, _)| versions);
+            Ok(versions.map_or_else(String::new, |versions| format!("{}:\n  Candidate: {}\n", args[1], versions[0])))
+        }
         "/usr/bin/dpkg" => dpkg(state, &args, &stdin),
         "/usr/sbin/modprobe" => modprobe(state, &args),
         "/usr/sbin/swapoff" => swapoff(state, args[0]),

@@ -19,11 +19,15 @@ fn a_bad_value_is_named_by_its_path() {
     bad(r#"{"packages": {"-f": {}}}"#, r#"packages["-f"]"#);
     bad(r#"{"repositories": {"x": {"url": "ftp://x", "trusted": true}}}"#, r#"repositories["x"].url"#);
     bad(r#"{"repositories": {"x": {"url": "http://x"}}}"#, r#"repositories["x"].key_pem"#);
+    bad(
+        r#"{"repositories": {"x": {"url": "http://x", "trusted": true, "components": ["main"]}}}"#,
+        r#"repositories["x"].components"#,
+    );
     bad(r#"{"files": {"/etc/../x": {"content": ""}}}"#, r#"files["/etc/../x"]"#);
     bad(r#"{"files": {"/x": {"content": "", "mode": "0999"}}}"#, r#"files["/x"].mode"#);
     bad(r#"{"services": {"x": {"masked": true, "running": true}}}"#, r#"services["x"].masked"#);
-    bad(r#"{"filesystems": {"/dev/sdb": {"type": "ext4"}}}"#, r#"filesystems["/dev/sdb"]"#);
-    bad(r#"{"filesystems": {"/dev/disk/by-id/x": {"type": "zfs"}}}"#, r#"filesystems["/dev/disk/by-id/x"].type"#);
+    bad(r#"{"filesystems": {"/dev/sdb": {"kind": "ext4"}}}"#, r#"filesystems["/dev/sdb"]"#);
+    bad(r#"{"filesystems": {"/dev/disk/by-id/x": {"kind": "zfs"}}}"#, r#"filesystems["/dev/disk/by-id/x"].kind"#);
     bad(r#"{"mounts": {"/": {"source": "/dev/x"}}}"#, r#"mounts["/"]"#);
     bad(r#"{"commands": {"x": {"argv": ["true"], "creates": "/x"}}}"#, r#"commands["x"].argv"#);
     bad(r#"{"commands": {"x": {"argv": ["/bin/true"]}}}"#, r#"commands["x"]"#);
@@ -37,8 +41,8 @@ fn all_problems_are_reported_at_once() {
     assert_eq!(problems.0.len(), 2);
     assert_eq!(
         problems.to_string(),
-        "the specification cannot be used: hostname: must be lower-case labels of letters, digits and dashes; \
-         kubernetes.version: must be three numbers such as 1.36.2"
+        "the specification cannot be used: hostname: must be a host name: lower-case letters, digits and `-`, joined by dots, at most 64; \
+         kubernetes.version: must be three numbers, such as `1.36.2`, without `v`"
     );
 }
 

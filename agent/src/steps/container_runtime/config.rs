@@ -1,5 +1,6 @@
 //! The texts of containerd's files: `config.toml` by the version of its format, `certs.d` by registry.
 
+use crate::host::dpkg;
 use crate::spec::Registry;
 use std::collections::BTreeMap;
 
@@ -13,8 +14,7 @@ pub(super) enum Version {
 impl Version {
     /// By the version of the package; one that is not installed yet is looked at again once it is.
     pub(super) fn of(package: Option<&str>) -> Self {
-        let plain = package.map_or("", |version| version.split_once(':').map_or(version, |(_, rest)| rest));
-        let major = plain.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let major = package.and_then(|version| dpkg::number(version, 0));
         if major.is_some_and(|major| major >= 2) { Self::Three } else { Self::Two }
     }
 }

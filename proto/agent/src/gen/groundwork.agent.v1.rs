@@ -635,6 +635,7 @@ pub struct RepositorySpec {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct FileSpec {
+    /// Never printed.
     #[prost(bytes = "vec", tag = "1")]
     pub content: ::prost::alloc::vec::Vec<u8>,
     /// "0644"
@@ -644,9 +645,6 @@ pub struct FileSpec {
     pub owner: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "4")]
     pub group: ::core::option::Option<::prost::alloc::string::String>,
-    /// Never print the content (it is never printed anyway) and default mode 0600.
-    #[prost(bool, optional, tag = "5")]
-    pub sensitive: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceSpec {
@@ -664,7 +662,7 @@ pub struct ServiceSpec {
 pub struct FilesystemSpec {
     /// "ext4" or "xfs".
     #[prost(string, tag = "1")]
-    pub r#type: ::prost::alloc::string::String,
+    pub kind: ::prost::alloc::string::String,
     #[prost(string, optional, tag = "2")]
     pub label: ::core::option::Option<::prost::alloc::string::String>,
     /// Absent: derived from the machine-id and the device, so that it is known up front.
@@ -678,7 +676,7 @@ pub struct MountSpec {
     pub source: ::prost::alloc::string::String,
     /// Absent: that of the filesystem.
     #[prost(string, optional, tag = "2")]
-    pub r#type: ::core::option::Option<::prost::alloc::string::String>,
+    pub kind: ::core::option::Option<::prost::alloc::string::String>,
     /// Absent: defaults, noatime, nofail, x-systemd.device-timeout=30s
     #[prost(string, repeated, tag = "3")]
     pub options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,

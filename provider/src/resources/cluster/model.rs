@@ -1,5 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
+use super::rules;
+use crate::agents::spec::form;
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
@@ -35,31 +37,49 @@ impl Model for Cluster {
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
-            required("name", name, "Name of the cluster, as it stands in its kubeconfig.").replaces().check(label),
+            required("name", name, "Name of the cluster, as it stands in its kubeconfig.").replaces().check(form::node_name),
             optional("distribution", distribution, "What the cluster is made with: `kubeadm`. Default `kubeadm`.")
                 .replaces()
                 .default("kubeadm")
                 .check(one_of(&["kubeadm"])),
-            required("version", version, "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs.")
-                .check(version_form),
+            required(
+                "version",
+                version,
+                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is refused at plan, as this \
+                 version of the provider does not upgrade clusters: to have another one, take the cluster away with \
+                 `terraform destroy -target=groundwork_cluster.NAME`, which resets its machines, then set it here and at the machines, \
+                 and apply.",
+            )
+            .check(form::kubernetes_version),
             optional(
                 "endpoint",
                 endpoint,
-                "`host:port` by which nodes and users reach the API server, such as a virtual address. It cannot be changed \
-                 later. Default: the first control plane's own address and port 6443.",
+                "`host` or `host:port` by which nodes and users reach the API server, such as a virtual address or a DNS name. It cannot be \
+                 changed later. Default port 6443; default host: the first control plane's own address.",
             )
-            .replaces(),
-            optional("certificate_names", certificate_names, "Further names and addresses in the API server's certificate.")
-                .replaces(),
-            optional("pod_subnet", pod_subnet, "Network of the pods, such as `10.244.0.0/16`; the network plugin must use the same.")
+            .replaces()
+            .check(rules::api_endpoint),
+            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
                 .replaces()
-                .check(network),
-            optional("service_subnet", service_subnet, "Network of the services. Default: Kubernetes' own, `10.96.0.0/12`.")
-                .replaces()
-                .check(network),
-            required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(label)),
+                .check(rules::certificate_name),
+            optional(
+                "pod_subnet",
+                pod_subnet,
+                "Network of the pods, such as `10.244.0.0/16`, or one of IPv4 and one of IPv6 with a comma. The network plugin must use \
+                 the same. It must not overlap `service_subnet`.",
+            )
+            .replaces()
+            .check(rules::networks),
+            optional(
+                "service_subnet",
+                service_subnet,
+                "Network of the services, in the same form. Default: Kubernetes' own, `10.96.0.0/12`.",
+            )
+            .replaces()
+            .check(rules::networks),
+            required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
             optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
-                .check(keys(label)),
+                .check(keys(form::node_name)),
             optional("timeouts", timeouts, "How long to wait."),
         ];
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
@@ -121,66 +141,15 @@ impl Model for Member {
         let Self { endpoint, labels, taints } = self;
         vec![
             required("endpoint", endpoint, "The machine's agent: `endpoint` of its `groundwork_machine`."),
-            optional("labels", labels, "Labels of the node. Only these are managed."),
+            optional("labels", labels, "Labels of the node. Only these are managed.")
+                .check(keys(form::label_key))
+                .check(form::label_value),
             optional(
                 "taints",
                 taints,
                 "Taints of the node, `key=value:Effect` or `key:Effect`. Only these are managed.",
             )
-            .check(taint),
+            .check(form::taint),
         ]
-    }
-}
-
-/// Names of nodes and clusters: RFC 1123 labels, as Kubernetes and hostnames have them.
-fn label(text: &str) -> Result<(), String> {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let good = !text.is_empty()
-        && text.len() <= 63
-        && text.chars().all(inner)
-        && !text.starts_with(['-', '.'])
-        && !text.ends_with(['-', '.']);
-    if good { Ok(()) } else { Err("must be lower-case letters, digits and `-`, at most 63".to_owned()) }
-}
-
-fn version_form(text: &str) -> Result<(), String> {
-    let parts: Vec<_> = text.split('.').map(str::parse::<u16>).collect();
-    let good = parts.len() == 3 && parts.iter().all(Result::is_ok);
-    if good { Ok(()) } else { Err("must be three numbers, such as `1.36.2`, without `v`".to_owned()) }
-}
-
-/// One network in CIDR notation, or an IPv4 and an IPv6 one with a comma.
-fn network(text: &str) -> Result<(), String> {
-    let one = |part: &str| {
-        let (address, length) = part.split_once('/')?;
-        let address: std::net::IpAddr = address.parse().ok()?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        length.parse::<u8>().ok().filter(|length| *length <= longest)
-    };
-    let good = !text.is_empty() && text.split(',').all(|part| one(part).is_some()) && text.split(',').count() <= 2;
-    if good { Ok(()) } else { Err("must be a network such as `10.244.0.0/16`".to_owned()) }
-}
-
-fn taint(text: &str) -> Result<(), String> {
-    let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-    let good = text.rsplit_once(':').is_some_and(|(key, effect)| !key.is_empty() && effects.contains(&effect));
-    if good { Ok(()) } else { Err(format!("must be `key=value:Effect` with one of {}", effects.join(", "))) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_values_are_told_from_good_ones() {
-        for (check, good, bad) in [
-            (label as fn(&str) -> Result<(), String>, "cp-1", "CP_1"),
-            (version_form, "1.36.2", "v1.36"),
-            (network, "10.244.0.0/16,fd00::/48", "10.244.0.0/33"),
-            (taint, "dedicated=db:NoSchedule", "dedicated:Sometimes"),
-        ] {
-            assert_eq!(check(good), Ok(()), "{good}");
-            assert!(check(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,0 +1,230 @@
+//! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
+
+use super::model::{Cluster, Member};
+use crate::agents::spec::form;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+use tf::check::Verdict;
+use tf::{Diagnostic, Diagnostics, Path};
+
+/// `host` or `host:port`. kubeadm takes a missing port for the API server's own, 6443. Source: kubeadm, `controlPlaneEndpoint`.
+pub(super) fn api_endpoint(text: &str) -> Verdict {
+    let is_name_and_port =
+        |(name, port): (&str, &str)| form::dns_name(name).is_ok() && port.parse::<NonZeroU16>().is_ok();
+    let is_address_and_port = text.parse::<SocketAddr>().is_ok_and(|address| address.port() > 0);
+    if is_host(text) || is_address_and_port || text.rsplit_once(':').is_some_and(is_name_and_port) {
+        return Ok(());
+    }
+    Err("must be `host` or `host:port`, such as `api.example.org:6443` or `[2001:db8::10]:6443`, and no URL".to_owned())
+}
+
+/// Source: kubeadm, `certSANs`.
+pub(super) fn certificate_name(text: &str) -> Verdict {
+    if is_host(text.strip_prefix("*.").unwrap_or(text)) {
+        return Ok(());
+    }
+    Err("must be a DNS name or an IP address, without scheme and port".to_owned())
+}
+
+fn is_host(text: &str) -> bool {
+    form::address(text).is_ok() || form::dns_name(text).is_ok()
+}
+
+/// One network, or one of IPv4 and one of IPv6.
+pub(super) fn networks(text: &str) -> Verdict {
+    let good = match read(text).as_deref() {
+        Some([_]) => true,
+        Some([one, other]) => one.0.is_ipv4() != other.0.is_ipv4(),
+        _ => false,
+    };
+    if good {
+        return Ok(());
+    }
+    Err("must be a network such as `10.244.0.0/16`, or one of IPv4 and one of IPv6 with a comma between them"
+        .to_owned())
+}
+
+/// Addresses and the lengths of their prefixes.
+fn read(text: &str) -> Option<Vec<(IpAddr, u8)>> {
+    let one = |part: &str| {
+        let (address, length) = part.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        Some((address, length.parse().ok().filter(|length| *length <= longest)?))
+    };
+    text.split(',').map(one).collect()
+}
+
+fn overlap(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
+    let bits = |address| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    let common = (bits(one.0) ^ bits(other.0)).leading_zeros();
+    one.0.is_ipv4() == other.0.is_ipv4() && common >= u32::from(one.1.min(other.1))
+}
+
+pub(super) fn problems(m: &Cluster) -> Diagnostics {
+    let mut found = Diagnostics::new();
+    found.extend(one_control_plane(m));
+    found.extend(names_of_two(m));
+    found.extend(machines_of_two(m));
+    found.extend(subnets(m));
+    found
+}
+
+fn one_control_plane(m: &Cluster) -> Option<Diagnostic> {
+    let wrong = m.control_planes.get().is_some_and(|members| members.len() != 1);
+    wrong.then(|| {
+        Diagnostic::error("Cannot use these control planes")
+            .happened("This version makes clusters with one control plane.")
+            .next("Leave one entry in `control_planes`.")
+            .at("control_planes")
+    })
+}
+
+fn names_of_two(m: &Cluster) -> Vec<Diagnostic> {
+    let workers = m.workers.get();
+    let control_planes = m.control_planes.get().into_iter().flat_map(|members| members.keys());
+    let twice = control_planes.filter(|name| workers.is_some_and(|members| members.contains_key(*name)));
+    let problem = |name: &String| {
+        Diagnostic::error(format!("Cannot use node name {name} twice"))
+            .happened("It is a control plane and a worker.")
+            .next("Give each node a name of its own.")
+            .at(Path::from("workers").key(name))
+    };
+    twice.map(problem).collect()
+}
+
+/// A machine can be one node only.
+fn machines_of_two(m: &Cluster) -> Vec<Diagnostic> {
+    let attributes = [("control_planes", &m.control_planes), ("workers", &m.workers)];
+    let members = attributes.into_iter().flat_map(|(attribute, members)| {
+        let members = members.get().into_iter().flatten();
+        members.map(move |(name, member)| (Path::from(attribute).key(name), member))
+    });
+    let all: Vec<(Path, &Member)> = members.collect();
+    let second = |(at, (path, member)): (usize, &(Path, &Member))| {
+        let (first, _) = all.iter().take(at).find(|(_, other)| same_machine(member, other))?;
+        Some(
+            Diagnostic::error(format!("Cannot use the machine of {path}"))
+                .happened(format!("It is the machine of {first} too."))
+                .next("Give each node a machine of its own.")
+                .at(path.name("endpoint")),
+        )
+    };
+    all.iter().enumerate().filter_map(second).collect()
+}
+
+fn same_machine(one: &Member, other: &Member) -> bool {
+    let (Some(one), Some(other)) = (one.endpoint.get(), other.endpoint.get()) else { return false };
+    let address = one.address.is_known() && one.address == other.address;
+    address || one.fingerprint.is_known() && one.fingerprint == other.fingerprint
+}
+
+fn subnets(m: &Cluster) -> Option<Diagnostic> {
+    let pods = read(m.pod_subnet.text()?)?;
+    let given = if m.service_subnet.is_null() { SERVICES } else { m.service_subnet.text()? };
+    let services = read(given)?;
+    let clash = pods.iter().any(|pods| services.iter().any(|services| overlap(*pods, *services)));
+    clash.then(|| {
+        let own = if m.service_subnet.is_null() { ", Kubernetes' own" } else { "" };
+        Diagnostic::error("Cannot use this network for pods")
+            .happened(format!("`pod_subnet` overlaps the network of the services, {given}{own}."))
+            .next("Give `pod_subnet` or `service_subnet` another network.")
+            .at("pod_subnet")
+    })
+}
+
+/// kubeadm's default.
+const SERVICES: &str = "10.96.0.0/12";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::EndpointModel;
+    use std::collections::BTreeMap;
+    use tf::Attr;
+
+    #[track_caller]
+    fn check(rule: fn(&str) -> Verdict, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(rule(text), Ok(()), "{text}");
+        }
+        for text in bad {
+            assert!(rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_host_with_or_without_a_port() {
+        check(
+            api_endpoint,
+            &[
+                "192.0.2.10",
+                "192.0.2.10:6443",
+                "api.example.org",
+                "api.example.org:8443",
+                "[2001:db8::10]:6443",
+                "2001:db8::10",
+            ],
+            &["", "https://api.example.org:6443", "api:", "api:0", "api:70000", "[::1]", "a b:1", ":6443"],
+        );
+    }
+
+    #[test]
+    fn a_certificate_name_is_no_url() {
+        check(
+            certificate_name,
+            &["api.example.org", "*.example.org", "192.0.2.10", "::1"],
+            &["https://api.example.org", "api.example.org:6443", "*", ""],
+        );
+    }
+
+    #[test]
+    fn networks_are_one_of_each_kind() {
+        check(
+            networks,
+            &["10.244.0.0/16", "10.244.0.0/16,fd00::/48"],
+            &["10.244.0.0/33", "10.244.0.0", "10.1.0.0/16,10.2.0.0/16", "", "10.244.0.0/16,"],
+        );
+    }
+
+    #[track_caller]
+    fn check_paths(m: &Cluster, wanted: &[&str]) {
+        let found = problems(m);
+        let paths: Vec<_> = found.iter().filter_map(Diagnostic::path).map(ToString::to_string).collect();
+        assert_eq!(paths, wanted);
+    }
+
+    fn member(address: &str, fingerprint: Attr<String>) -> Member {
+        Member { endpoint: EndpointModel { address: address.into(), fingerprint }.into(), ..Member::default() }
+    }
+
+    #[test]
+    fn a_machine_is_one_node() {
+        let one = |name: &str, member| Attr::Known(BTreeMap::from([(name.to_owned(), member)]));
+        let check = |worker, member, wanted: &[&str]| {
+            let control_planes = one("cp-1", self::member("192.0.2.11:7443", "a".into()));
+            check_paths(&Cluster { control_planes, workers: one(worker, member), ..Cluster::default() }, wanted);
+        };
+        check("w", member("192.0.2.12:7443", Attr::Unknown), &[]);
+        check("w", member("192.0.2.12:7443", "a".into()), &[r#"workers["w"].endpoint"#]);
+        check("w", member("192.0.2.11:7443", Attr::Unknown), &[r#"workers["w"].endpoint"#]);
+        check("cp-1", member("192.0.2.12:7443", "b".into()), &[r#"workers["cp-1"]"#]);
+    }
+
+    #[test]
+    fn pods_and_services_have_networks_of_their_own() {
+        let with = |pods: &str, services: Attr<String>| Cluster {
+            pod_subnet: pods.into(),
+            service_subnet: services,
+            ..Cluster::default()
+        };
+        check_paths(&with("10.244.0.0/16", Attr::Null), &[]);
+        check_paths(&with("10.100.0.0/16", Attr::Null), &["pod_subnet"]);
+        check_paths(&with("10.100.0.0/16", Attr::Unknown), &[]);
+        check_paths(&with("10.0.0.0/8", "10.1.0.0/16".into()), &["pod_subnet"]);
+        check_paths(&with("10.1.0.0/16,fd00::/48", "10.2.0.0/16,fd00::/108".into()), &["pod_subnet"]);
+    }
+}
