@@ -18,6 +18,7 @@ mod reset;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod version;
 
 pub use config::{InitPlan, JoinPlan, Taint};
@@ -27,5 +28,6 @@ pub use join::join;
 pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
 pub use reset::reset;
-pub use status::{ClusterError, Evidence, JoinMaterial, Kubeconfig, Status, join_material, kubeconfig, status};
+pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
+pub use tokens::{JoinMaterial, forget as forget_token, join_material};
 pub use version::{BadVersion, Version};

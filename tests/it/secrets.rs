@@ -2,7 +2,7 @@
 //! and after enrolment the agent talks to nobody but the holder of its CA.
 
 use crate::harness::run::{command, run};
-use crate::harness::{Backend, Lab, ready};
+use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn no_secret_leaves_its_place() {
         ("output", applied.text.clone()),
         ("arguments", arguments),
     ];
-    let secrets = secrets(&lab);
+    let secrets = secrets(&lab, &terraform);
     assert!(secrets.len() >= 6, "the search must have something to look for: {} secrets", secrets.len());
     for (place, text) in &places {
         assert!(!text.is_empty(), "{place} was read");
@@ -49,13 +49,17 @@ fn no_secret_leaves_its_place() {
         assert!(!text.contains("PRIVATE KEY-----"), "a private key stands in {place}");
     }
 
+    let kept = lab.must("cp-1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get secrets -n kube-system -o json");
+    assert!(kept.contains("\"items\"") && !kept.contains("bootstrap-token"), "every join's token is deleted: {kept}");
     strangers_are_refused(&lab);
 }
 
 /// Every secret of this apply, by name: the API token's, the CA's key, the agents' keys, the enrolment secrets.
 #[track_caller]
-fn secrets(lab: &Lab) -> Vec<(String, String)> {
+fn secrets(lab: &Lab, terraform: &Terraform) -> Vec<(String, String)> {
     let mut secrets = Vec::new();
+    let key = read(&terraform.path("pki/ca-key.pem"));
+    secrets.push(("the agents' CA's key".to_owned(), key.lines().nth(1).expect("a PEM body").to_owned()));
     let token = lab.value("GROUNDWORK_PROXMOX_API_TOKEN");
     let (_, uuid) = token.rsplit_once('=').expect("user@realm!id=uuid");
     secrets.push(("the API token".to_owned(), uuid.to_owned()));

@@ -4,7 +4,7 @@ use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, refused};
 use super::output::are_leftovers;
-use super::{cleanup, kubelet, nodes, output, status};
+use super::{cleanup, kubelet, nodes, output, status, tokens};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -20,7 +20,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
-    let token = token()?;
+    let token = tokens::make().ok_or_else(|| failure("init", "no token can be made"))?;
     let text = config::init(&plan, own, &token);
     kube.host()
         .write(FILE, text.as_bytes(), Access::PRIVATE)
@@ -29,7 +29,10 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     kube.host().remove(FILE).map_err(failed("init", "remove kubeadm's configuration"))?;
     let attempt = ran?;
     answering(&kube, &plan.node_name).await?;
-    forget_token(&kube, &token).await;
+    // It is of no use: each join has its own.
+    if let Err(error) = tokens::forget(kube.host(), tokens::id(&token)).await {
+        tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
+    }
     kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())
 }
@@ -160,29 +163,6 @@ async fn answering(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The token of init is of no use: each join has its own. It would die by itself in minutes.
-async fn forget_token(kube: &Kube<'_>, token: &str) {
-    let id = token.split('.').next().unwrap_or_default();
-    let name = format!("bootstrap-token-{id}");
-    let delete = ["delete", "secret", &name, "--namespace", "kube-system", "--ignore-not-found"];
-    if let Err(error) = kube.kubectl(ADMIN, &delete).await {
-        tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
-    }
-}
-
-/// `[a-z0-9]{6}.[a-z0-9]{16}`, from the system's random numbers.
-fn token() -> Result<String, Failure> {
-    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz012345";
-    let letters: Vec<char> = trust::nonce()
-        .iter()
-        .filter_map(|byte| LETTERS.get(usize::from(byte & 31)))
-        .map(|byte| char::from(*byte))
-        .collect();
-    let (id, rest) = letters.split_at_checked(6).ok_or_else(|| failure("init", "no token can be made"))?;
-    let secret = rest.get(..16).ok_or_else(|| failure("init", "no token can be made"))?;
-    Ok(format!("{}.{}", id.iter().collect::<String>(), secret.iter().collect::<String>()))
-}
-
 const FILE: &str = "/run/groundwork/kubeadm-init.yaml";
 /// Images are pulled among the checks.
 const PREFLIGHT: Duration = Duration::from_secs(1_200);
@@ -190,13 +170,3 @@ const PREFLIGHT: Duration = Duration::from_secs(1_200);
 const CERTIFICATES: Duration = Duration::from_secs(300);
 const INIT: Duration = Duration::from_secs(1_200);
 const READY: Duration = Duration::from_secs(180);
-
-#[cfg(test)]
-mod token_tests {
-    #[test]
-    fn a_token_has_kubeadms_form() {
-        let token = super::token().unwrap();
-        assert!(super::output::is_token(&token), "{token}");
-        assert_ne!(token, super::token().unwrap());
-    }
-}

@@ -1,14 +1,13 @@
-//! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to join or to administer it.
+//! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to administer it.
 
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, CA, KUBEADM, kubectl, traces};
+use super::kube::{ADMIN, CA, kubectl, traces};
 use super::nodes::{self, Node};
-use super::output::{is_token, reasons};
-use crate::host::{Command, Host, HostError};
+use super::output::reasons;
+use crate::host::{Host, HostError};
 use crate::state::State;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use std::time::Duration;
 use trust::Pin;
 
 /// What stands on this machine.
@@ -33,23 +32,6 @@ pub struct Status {
     pub nodes: Result<Vec<Node>, String>,
     /// Version of the control plane's manifest.
     pub version: String,
-}
-
-/// What a machine needs to join. The token is a secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct JoinMaterial {
-    /// `host:port`
-    pub endpoint: String,
-    /// Lives for minutes.
-    pub token: String,
-    /// Pin of the cluster CA's key, as kubeadm writes it.
-    pub ca_hash: String,
-}
-
-impl std::fmt::Debug for JoinMaterial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JoinMaterial").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
 }
 
 /// The administrator's access. The text is a secret.
@@ -87,6 +69,17 @@ pub enum ClusterError {
     /// kubeadm ended badly.
     #[error("kubeadm did not make a token: {0}")]
     Token(String),
+    /// Not a token's id.
+    #[error("{0:?} is no id of a token: six letters and digits")]
+    TokenId(String),
+    /// The API server did not delete a token.
+    #[error("the token {id} is left to expire: {why}")]
+    TokenLeft {
+        /// Its public part.
+        id: String,
+        /// The API server's words.
+        why: String,
+    },
 }
 
 /// How this machine stands, and how the cluster does.
@@ -111,21 +104,6 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     };
     let nodes = if standing == Standing::ControlPlane { ask_nodes(host).await? } else { Ok(Vec::new()) };
     Ok(Status { evidence, nodes, version: version(host)? })
-}
-
-/// A token that lives for `ttl`, and what goes with it.
-///
-/// # Errors
-/// When this is no control plane or the API server does not answer.
-pub async fn join_material(host: &dyn Host, ttl: Duration) -> Result<JoinMaterial, ClusterError> {
-    let endpoint = endpoint(host)?;
-    let ttl = format!("{}s", ttl.as_secs());
-    let create = ["token", "create", "--kubeconfig", ADMIN, "--ttl", &ttl, "--description", "one join, by Groundwork"];
-    let said = host.run(&Command::new(KUBEADM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
-    let said = said.map_err(ClusterError::Host)?;
-    let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
-    let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
-    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)? })
 }
 
 /// The administrator's kubeconfig.
@@ -186,7 +164,7 @@ fn version(host: &dyn Host) -> Result<String, ClusterError> {
 }
 
 /// `host:port` of the API server, from the administrator's kubeconfig.
-fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
+pub(super) fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
     let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
     let server = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("server:"));
     let server = server.map(|server| server.trim().trim_matches('"').trim_start_matches("https://").to_owned());

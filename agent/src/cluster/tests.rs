@@ -4,7 +4,7 @@ mod imitation;
 
 use self::imitation::{MOMENTS, Machine};
 use super::status::cluster_id_of;
-use super::{InitPlan, JoinPlan, Standing, init, join, join_material, reset, status};
+use super::{InitPlan, JoinPlan, Standing, forget_token, init, join, join_material, reset, status};
 use crate::host::Host;
 use crate::run::{Failure, Outcome, RunCx, Runner, What};
 use crate::state::State;
@@ -311,6 +311,21 @@ async fn a_reset_leaves_a_clean_machine_and_the_rules_of_others() {
     assert_eq!(scene.machine.rules(), "*filter\n-A INPUT -j DROP\nCOMMIT\n");
     assert_eq!(scene.reset().await.unwrap().changes, 0);
     scene.join().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_deleted_by_its_id_and_nothing_else_is() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    forget_token(&*scene.machine, "abcdef").await.unwrap();
+    let last = scene.machine.commands().pop().unwrap();
+    assert!(
+        last.ends_with("delete secret bootstrap-token-abcdef --namespace kube-system --ignore-not-found"),
+        "{last}"
+    );
+    for bad in ["", "abcde", "abcdef.0123456789abcdef", "--all1", "ABCDEF"] {
+        assert!(forget_token(&*scene.machine, bad).await.is_err(), "{bad}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,6 +148,11 @@ impl Agent for AgentService {
         Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash }))
     }
 
+    async fn join_ended(&self, request: Request<proto::JoinEndedRequest>) -> Answer<proto::JoinEndedReply> {
+        cluster::forget_token(self.host(), &request.into_inner().token_id).await.map_err(refused)?;
+        Ok(Response::new(proto::JoinEndedReply {}))
+    }
+
     async fn cluster_join(&self, request: Request<proto::ClusterJoinRequest>) -> Answer<Events> {
         let plan = wire::join_plan(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();

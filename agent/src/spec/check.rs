@@ -125,7 +125,7 @@ fn repository(found: &mut Found, path: &str, name: &str, repository: &Repository
 }
 
 fn file(found: &mut Found, path: &str, name: &str, file: &FileSpec) {
-    found.see(path, form::path(name));
+    found.see(path, form::file(name));
     found.given(&format!("{path}.mode"), file.mode.as_deref(), form::mode);
     found.given(&format!("{path}.owner"), file.owner.as_deref(), form::account);
     found.given(&format!("{path}.group"), file.group.as_deref(), form::account);

@@ -6,6 +6,7 @@
 use crate::facts;
 use crate::host::{Host, HostError};
 use crate::step::{File, Step, StepError, Todo, Verb};
+use agent_proto::form::sysctl_path;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) struct Sysctls(pub(super) BTreeMap<String, String>);
@@ -47,7 +48,7 @@ impl Sysctls {
         let wrong: Vec<_> = self
             .0
             .iter()
-            .filter(|(key, value)| present.get(&normal_key(key)) != Some(&normal(value)))
+            .filter(|(key, value)| present.get(&sysctl_path(key)) != Some(&normal(value)))
             .map(|(key, _)| key.as_str())
             .collect();
         let finding = if present.is_empty() {
@@ -68,7 +69,7 @@ impl Sysctls {
 
     /// Files that come after ours and contradict it: their names, and their content with those lines commented out.
     fn overriding(&self, host: &dyn Host) -> Result<Vec<(String, String)>, HostError> {
-        let wanted: BTreeMap<_, _> = self.0.iter().map(|(key, value)| (normal_key(key), normal(value))).collect();
+        let wanted: BTreeMap<_, _> = self.0.iter().map(|(key, value)| (sysctl_path(key), normal(value))).collect();
         let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
         for folder in FOLDERS {
             for name in host.list(folder)?.into_iter().filter(|name| name.as_str() > NAME && name.ends_with(".conf")) {
@@ -92,7 +93,7 @@ impl Sysctls {
 }
 
 fn live(host: &dyn Host, key: &str, want: &str, todo: &mut Todo) -> Result<(), HostError> {
-    let path = path(key);
+    let path = format!("/proc/sys/{}", sysctl_path(key));
     let now = host.text(&path)?;
     if now.as_deref().map(normal) == Some(normal(want)) {
         return Ok(());
@@ -119,42 +120,7 @@ fn live(host: &dyn Host, key: &str, want: &str, todo: &mut Todo) -> Result<(), H
 fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim();
     let (key, value) = line.strip_prefix('-').unwrap_or(line).split_once('=')?;
-    (!line.starts_with(['#', ';'])).then(|| (normal_key(key.trim()), normal(value)))
-}
-
-/// Dots and slashes may be swapped, as in `net.ipv4.conf.eth0/1.rp_filter`: the first separator says which is which.
-fn normal_key(key: &str) -> String {
-    match key.find(['.', '/']) {
-        Some(at) if key.as_bytes().get(at) == Some(&b'/') => key
-            .chars()
-            .map(|c| {
-                if c == '/' {
-                    '.'
-                } else if c == '.' {
-                    '/'
-                } else {
-                    c
-                }
-            })
-            .collect(),
-        _ => key.to_owned(),
-    }
-}
-
-fn path(key: &str) -> String {
-    let swapped: String = normal_key(key)
-        .chars()
-        .map(|c| {
-            if c == '/' {
-                '.'
-            } else if c == '.' {
-                '/'
-            } else {
-                c
-            }
-        })
-        .collect();
-    format!("/proc/sys/{swapped}")
+    (!line.starts_with(['#', ';'])).then(|| (sysctl_path(key.trim()), normal(value)))
 }
 
 fn normal(value: &str) -> String {

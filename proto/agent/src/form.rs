@@ -39,10 +39,24 @@ pub fn kernel_module(text: &str) -> Verdict {
     demand(is_word(text, "_-"), "the name of a kernel module, such as `br_netfilter`")
 }
 
-/// The key of a kernel setting. Source: sysctl.d(5).
+/// The key of one kernel setting. Source: sysctl.d(5).
 pub fn sysctl(text: &str) -> Verdict {
-    let good = is_word(text, "._-/*:@") && text.contains(['.', '/']) && !text.contains("..");
+    let path = sysctl_path(text);
+    let good = is_word(text, "._-/:@") && path.contains('/') && is_straight(&path);
     demand(good, "a kernel setting such as `net.ipv4.ip_forward`")
+}
+
+/// Where a kernel setting stands below `/proc/sys`. Dots and slashes may be swapped, as in `net.ipv4.conf.eth0/1.rp_filter`: the
+/// first separator says which is which.
+#[must_use]
+pub fn sysctl_path(key: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let dotted = key.chars().find(|c| matches!(c, '.' | '/')) == Some('.');
+    if dotted { key.chars().map(swap).collect() } else { key.to_owned() }
 }
 
 /// The value of a kernel setting.
@@ -101,10 +115,15 @@ pub fn armoured_key(text: &str) -> Verdict {
 
 /// A path in its shortest form, which is not the root.
 pub fn path(text: &str) -> Verdict {
-    let good = text.starts_with('/')
-        && is_line(text)
-        && !text.split('/').skip(1).any(|part| part.is_empty() || part == "." || part == "..");
+    let good = is_line(text) && text.strip_prefix('/').is_some_and(is_straight);
     demand(good, "an absolute path, without `.`, `..` and `/` at its end")
+}
+
+/// The path of a file that is kept on a disk.
+pub fn file(text: &str) -> Verdict {
+    path(text)?;
+    let kernel = ["/proc/", "/sys/", "/dev/"].iter().any(|folder| text.starts_with(folder));
+    demand(!kernel, "outside `/proc`, `/sys` and `/dev`: those are the kernel's; settings are `sysctls`")
 }
 
 /// A program, the first of its arguments.
@@ -243,6 +262,11 @@ fn is_word(text: &str, also: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
 }
 
+/// Whether every part of a path leads further down.
+fn is_straight(path: &str) -> bool {
+    !path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+}
+
 fn is_line(text: &str) -> bool {
     !text.contains(['\n', '\r', '\0'])
 }
@@ -284,6 +308,7 @@ mod tests {
     #[test]
     fn paths_have_one_spelling() {
         check(path, &["/etc/motd"], &["/", "/data/", "etc/motd", "/etc/../motd", "/etc//motd", "/a\nb"]);
+        check(file, &["/etc/motd", "/developer"], &["/proc/kmsg", "/sys/power/state", "/dev/sda", "/etc/"]);
         check(device, &["/dev/disk/by-id/x", "/dev/mapper/x", "/dev/nvme0n1"], &["/dev/sdb", "/dev/vda", "/srv/x"]);
         assert!(program(&["/bin/true", "x"]).is_ok() && program(&["true"]).is_err() && program::<&str>(&[]).is_err());
     }
@@ -313,7 +338,11 @@ mod tests {
     #[test]
     fn values_of_the_kernel() {
         check(kernel_module, &["br_netfilter"], &["br_netfilter.ko", ""]);
-        check(sysctl, &["net.ipv4.ip_forward", "net/ipv4/ip_forward"], &["ip_forward", "a..b", "a b"]);
+        check(
+            sysctl,
+            &["net.ipv4.ip_forward", "net/ipv4/ip_forward"],
+            &["ip_forward", "a..b", "a b", "net.//.//.//.etc.shadow", "net.ipv4.conf.*.rp_filter", ".a.b"],
+        );
         check(sysctl_value, &["1", "10000 60999"], &["", " ", "1\n2"]);
     }
 

@@ -86,7 +86,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role.
-const CALLS: [(&str, Role); 16] = [
+const CALLS: [(&str, Role); 17] = [
     ("Enrolment/Enroll", Role::Admin),
     ("Agent/Describe", Role::Observer),
     ("Agent/Plan", Role::Observer),
@@ -98,6 +98,7 @@ const CALLS: [(&str, Role); 16] = [
     ("Agent/Record", Role::Operator),
     ("Agent/ClusterInit", Role::Operator),
     ("Agent/JoinMaterial", Role::Operator),
+    ("Agent/JoinEnded", Role::Operator),
     ("Agent/ClusterJoin", Role::Operator),
     ("Agent/NodeSet", Role::Operator),
     ("Agent/NodeRemove", Role::Operator),

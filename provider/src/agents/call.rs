@@ -180,10 +180,17 @@ impl Agent {
         })
     }
 
-    /// Mints a join token that lives for half an hour.
+    /// Mints a join token that lives for half an hour at most; see [`Self::join_ended`].
     pub(crate) async fn join_material(&mut self) -> Result<super::run::JoinMaterial, Error> {
         let asked = self.client.join_material(wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S });
         answer(&self.address, "JoinMaterial", asked).await.map(super::run::JoinMaterial)
+    }
+
+    /// Has the token of a join deleted, however the join ended.
+    pub(crate) async fn join_ended(&mut self, material: &super::run::JoinMaterial) -> Result<(), Error> {
+        let token_id = material.0.token.split('.').next().unwrap_or_default().to_owned();
+        let asked = self.client.join_ended(wire::JoinEndedRequest { token_id });
+        answer(&self.address, "JoinEnded", asked).await.map(drop)
     }
 
     /// The administrator's kubeconfig.

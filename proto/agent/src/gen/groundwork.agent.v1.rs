@@ -460,6 +460,14 @@ pub struct JoinMaterialReply {
     pub ca_hash: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinEndedRequest {
+    /// The token's public part, before the dot.
+    #[prost(string, tag = "1")]
+    pub token_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinEndedReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterJoinRequest {
     #[prost(string, tag = "1")]
     pub distribution: ::prost::alloc::string::String,
@@ -1383,6 +1391,28 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinMaterial"));
             self.inner.unary(req, path, codec).await
         }
+        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        pub async fn join_ended(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinEndedRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinEndedReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/JoinEnded",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinEnded"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Joins this machine as a worker. Repeating it on a joined machine changes nothing.
         pub async fn cluster_join(
             &mut self,
@@ -1601,6 +1631,11 @@ pub mod agent_server {
             tonic::Response<super::JoinMaterialReply>,
             tonic::Status,
         >;
+        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        async fn join_ended(
+            &self,
+            request: tonic::Request<super::JoinEndedRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinEndedReply>, tonic::Status>;
         /// Server streaming response type for the ClusterJoin method.
         type ClusterJoinStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::Event, tonic::Status>,
@@ -2162,6 +2197,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = JoinMaterialSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/JoinEnded" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinEndedSvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::JoinEndedRequest>
+                    for JoinEndedSvc<T> {
+                        type Response = super::JoinEndedReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinEndedRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::join_ended(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinEndedSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

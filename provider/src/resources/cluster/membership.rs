@@ -2,7 +2,7 @@
 
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint};
-use crate::agents::{ClusterStatus, Endpoint, Error, Job, Join, Node, NodeSettings, Standing, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Error, Job, Join, JoinMaterial, Node, NodeSettings, Standing, Wait};
 use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
@@ -71,9 +71,17 @@ impl Crew<'_> {
         let explained = |error: Error| explain::agent(&act, &error);
         let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
-        let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material };
-        self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await.map_err(explained)?;
-        Ok(())
+        let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material: material.clone() };
+        let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;
+        if let Err(error) = self.forget(&material).await {
+            tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");
+        }
+        joined.map(drop).map_err(explained)
+    }
+
+    /// The machine has no use for its token any more, nor has whoever broke into it.
+    async fn forget(&self, material: &JoinMaterial) -> Result<(), Error> {
+        self.cx.agents.connect(self.first, Role::Operator).await?.join_ended(material).await
     }
 
     /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.

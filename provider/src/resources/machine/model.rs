@@ -51,7 +51,7 @@ impl Model for Machine {
             optional("sysctls", sysctls, "Kernel settings, now and after every boot.").check(keys(form::sysctl)).check(form::sysctl_value),
             optional("repositories", repositories, "Package repositories by name.").check(keys(form::short_name)),
             optional("packages", packages, "Packages by name; installed in one transaction.").check(keys(form::package)),
-            optional("files", files, "Files by absolute path. Their content is no place for secrets: it stands in the state.").check(keys(form::path)),
+            optional("files", files, "Files by absolute path. Their content is no place for secrets: it stands in the state.").check(keys(form::file)),
             optional("services", services, "systemd units by name, such as `ssh.service`.").check(keys(form::unit)),
             optional(
                 "filesystems",

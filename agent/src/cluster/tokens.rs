@@ -1,0 +1,81 @@
+//! Bootstrap tokens: one for each join, deleted when the join is over. Secrets but for their ids, the part before the dot.
+
+use super::kube::{ADMIN, KUBEADM, kubectl};
+use super::output::{is_token, reasons};
+use super::status::{ClusterError, cluster_id, endpoint};
+use crate::host::{Command, Host};
+use std::time::Duration;
+
+/// What a machine needs to join. The token is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinMaterial {
+    /// `host:port`
+    pub endpoint: String,
+    /// Lives for minutes.
+    pub token: String,
+    /// Pin of the cluster CA's key, as kubeadm writes it.
+    pub ca_hash: String,
+}
+
+impl std::fmt::Debug for JoinMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinMaterial").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A token that lives for `ttl`, and what goes with it.
+///
+/// # Errors
+/// When this is no control plane or the API server does not answer.
+pub async fn join_material(host: &dyn Host, ttl: Duration) -> Result<JoinMaterial, ClusterError> {
+    let endpoint = endpoint(host)?;
+    let ttl = format!("{}s", ttl.as_secs());
+    let create = ["token", "create", "--kubeconfig", ADMIN, "--ttl", &ttl, "--description", "one join, by Groundwork"];
+    let said = host.run(&Command::new(KUBEADM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
+    let said = said.map_err(ClusterError::Host)?;
+    let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
+    let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
+    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)? })
+}
+
+/// Deletes a token. Fine if it is gone.
+///
+/// # Errors
+/// When the API server does not do it; the token then dies by itself in minutes.
+pub async fn forget(host: &dyn Host, id: &str) -> Result<(), ClusterError> {
+    if id.len() != 6 || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+        return Err(ClusterError::TokenId(id.to_owned()));
+    }
+    let name = format!("bootstrap-token-{id}");
+    let delete = ["delete", "secret", &name, "--namespace", "kube-system", "--ignore-not-found"];
+    let said = kubectl(host, ADMIN, &delete).await.map_err(ClusterError::Host)?;
+    if said.code == Some(0) {
+        return Ok(());
+    }
+    Err(ClusterError::TokenLeft { id: id.to_owned(), why: reasons(&said.stderr).join("; ") })
+}
+
+/// A token's public part.
+pub(super) fn id(token: &str) -> &str {
+    token.split('.').next().unwrap_or_default()
+}
+
+/// `[a-z0-9]{6}.[a-z0-9]{16}`, from the system's random numbers.
+pub(super) fn make() -> Option<String> {
+    const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz012345";
+    let random = trust::nonce();
+    let letters = random.iter().filter_map(|byte| LETTERS.get(usize::from(byte & 31)));
+    let letters: String = letters.map(|byte| char::from(*byte)).collect();
+    Some(format!("{}.{}", letters.get(..6)?, letters.get(6..22)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_token_has_kubeadms_form() {
+        let token = super::make().unwrap();
+        assert!(super::is_token(&token), "{token}");
+        assert_ne!(token, super::make().unwrap());
+        assert_eq!(super::id(&token).len(), 6);
+    }
+}
