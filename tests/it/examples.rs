@@ -23,6 +23,19 @@ fn every_example_validates() {
 }
 
 #[test]
+fn the_provider_example_validates() {
+    if !ready() {
+        return;
+    }
+    let example = std::fs::read_to_string(repository().join("examples/provider/provider.tf")).expect("example");
+    let terraform = Terraform::new(Vec::new());
+    terraform.write("provider.tf", &example);
+    terraform.write("pve-root-ca.pem", "-----BEGIN CERTIFICATE-----");
+    terraform.run(&["validate", "-no-color"]).exits(0);
+    terraform.run(&["fmt", "-check", "-diff", "-no-color"]).exits(0);
+}
+
+#[test]
 fn every_resource_example_validates() {
     if !ready() {
         return;

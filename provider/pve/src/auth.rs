@@ -1,6 +1,7 @@
 //! Who we are: an API token, or a user whose ticket is renewed before it expires.
 //!
-//! Source: `POST /access/ticket`, Proxmox VE 8 and 9. A ticket lives two hours; a still valid one is its own password.
+//! Source: `POST /access/ticket`, Proxmox VE 8 and 9. A ticket lives two hours; a still valid one is its own password. A one-time
+//! code is good for one login, and realms lock accounts after some wrong passwords: neither is sent twice.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::error::{Class, Error, Refused};
+use crate::http::{Call, typed};
 use crate::params::Params;
 
 /// Credentials.
@@ -39,32 +42,51 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// The headers that say who we are, made once and renewed when needed.
-pub(crate) struct Session {
-    auth: Auth,
-    ticket: Mutex<Option<Ticket>>,
+/// Gives requests their credentials, and logs in for them when that is needed.
+pub(crate) enum Session {
+    Token(String),
+    User(User),
+}
+
+pub(crate) struct User {
+    name: String,
+    password: String,
+    /// Held during a login: all others wait for that one.
+    state: Mutex<State>,
+}
+
+struct State {
+    ticket: Option<Ticket>,
+    /// The one-time code until it is used.
+    otp: Option<String>,
+    /// The answer to a password or code that is wrong.
+    denied: Option<Box<Refused>>,
 }
 
 /// What a login gives.
-#[derive(Clone)]
-pub(crate) struct Ticket {
-    username: String,
+struct Ticket {
     ticket: String,
     csrf: String,
-    since: Instant,
+    renewal: Instant,
+    expiry: Instant,
 }
 
-/// How to go on with a request.
-pub(crate) enum Next {
-    /// With these headers.
-    Send(HeaderMap),
-    /// After a login with these parameters.
-    LogIn(Params),
+/// What one request carries.
+pub(crate) struct Credentials {
+    pub(crate) headers: HeaderMap,
+    ticket: Option<String>,
+}
+
+/// Where to log in.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) http: &'a reqwest::Client,
+    pub(crate) endpoint: &'a str,
 }
 
 /// The answer to a login.
 #[derive(Deserialize)]
-pub(crate) struct Login {
+struct Login {
     username: String,
     ticket: String,
     #[serde(rename = "CSRFPreventionToken")]
@@ -75,53 +97,120 @@ pub(crate) struct Login {
 
 impl Session {
     pub(crate) fn new(auth: Auth) -> Self {
-        Self { auth, ticket: Mutex::new(None) }
-    }
-
-    /// Headers for a request now.
-    pub(crate) async fn next(&self) -> Next {
-        let Auth::Password { username, password, otp: _ } = &self.auth else {
-            return Next::Send(self.token_headers());
-        };
-        match &*self.ticket.lock().await {
-            Some(ticket) if ticket.since.elapsed() < RENEW => Next::Send(ticket.headers()),
-            // Renewing with the ticket needs no second factor again.
-            Some(ticket) if ticket.since.elapsed() < EXPIRY => Next::LogIn(login(username, &ticket.ticket)),
-            _ => Next::LogIn(login(username, password)),
+        match auth {
+            Auth::Token(token) => Self::Token(token),
+            Auth::Password { username, password, otp } => {
+                let state = State { ticket: None, otp, denied: None };
+                Self::User(User { name: username, password, state: Mutex::new(state) })
+            }
         }
     }
 
-    /// Takes the answer to a login; the parameters of the second step if a second factor is asked for.
-    pub(crate) async fn logged_in(&self, answer: Login) -> Option<Params> {
-        if let (true, Auth::Password { otp: Some(otp), .. }) = (answer.need_tfa, &self.auth) {
-            let params = login(&answer.username, &format!("totp:{otp}"));
-            return Some(params.with("tfa-challenge", &answer.ticket));
+    /// Credentials for a request now; others than those that were just refused.
+    pub(crate) async fn credentials(
+        &self,
+        door: Door<'_>,
+        refused: Option<&Credentials>,
+    ) -> Result<Credentials, Error> {
+        match self {
+            Self::Token(token) => Ok(by_token(token)),
+            Self::User(user) => user.credentials(door, refused).await,
         }
-        let Login { username, ticket, csrf, need_tfa: _ } = answer;
-        let ticket = Ticket { username, ticket, csrf: csrf.unwrap_or_default(), since: Instant::now() };
-        tracing::debug!(user = ticket.username, "logged in");
-        *self.ticket.lock().await = Some(ticket);
-        None
+    }
+}
+
+impl Credentials {
+    /// Whether there may be others when these are refused.
+    pub(crate) const fn are_renewable(&self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
+impl User {
+    async fn credentials(&self, door: Door<'_>, refused: Option<&Credentials>) -> Result<Credentials, Error> {
+        let mut state = self.state.lock().await;
+        state.forget(refused);
+        state.renew(door, &self.name).await;
+        if let Some(ticket) = &state.ticket {
+            return Ok(ticket.credentials());
+        }
+        let ticket = self.log_in(&mut state, door).await?;
+        Ok(state.ticket.insert(ticket).credentials())
     }
 
-    /// Forgets a ticket that was not accepted; false if there is nothing to forget, so that a new login would not help.
-    pub(crate) async fn forget(&self) -> bool {
-        self.ticket.lock().await.take().is_some()
+    /// Logs in, unless it is known that the password is wrong.
+    async fn log_in(&self, state: &mut State, door: Door<'_>) -> Result<Ticket, Error> {
+        if let Some(refused) = &state.denied {
+            return Err(Error::Refused(refused.clone()));
+        }
+        let answer = self.prove(state, door).await;
+        if let Err(Error::Refused(refused)) = &answer
+            && refused.status == 401
+        {
+            state.denied = Some(refused.clone());
+        }
+        answer.map(Ticket::new)
     }
 
-    fn token_headers(&self) -> HeaderMap {
-        match &self.auth {
-            Auth::Token(token) => headers([(AUTHORIZATION, format!("PVEAPIToken={token}"))]),
-            Auth::Password { .. } => HeaderMap::new(),
+    /// Sends the password, and the one-time code if it is asked for.
+    async fn prove(&self, state: &mut State, door: Door<'_>) -> Result<Login, Error> {
+        let answer = door.log_in(login(&self.name, &self.password)).await?;
+        if !answer.need_tfa {
+            return Ok(answer);
+        }
+        let code = state.otp.take().ok_or_else(|| Error::OneTimeCode { user: self.name.clone() })?;
+        let second = login(&answer.username, &format!("totp:{code}")).with("tfa-challenge", &answer.ticket);
+        door.log_in(second).await
+    }
+}
+
+impl State {
+    /// Forgets a ticket that has expired, or was refused; one that came after the refused is kept.
+    fn forget(&mut self, refused: Option<&Credentials>) {
+        let refused = refused.and_then(|credentials| credentials.ticket.as_deref());
+        let now = Instant::now();
+        self.ticket.take_if(|own| own.expiry <= now || refused == Some(own.ticket.as_str()));
+    }
+
+    /// Renews a ticket in its second half by itself, which needs no password and no code. If it is not accepted, it is
+    /// forgotten; if only the renewal failed, it is good for as long as it lives.
+    async fn renew(&mut self, door: Door<'_>, user: &str) {
+        let Some(ticket) = self.ticket.as_mut().filter(|ticket| ticket.renewal <= Instant::now()) else { return };
+        match door.log_in(login(user, &ticket.ticket)).await {
+            Ok(answer) if !answer.need_tfa => *ticket = Ticket::new(answer),
+            Err(error) if !error.is(Class::Credentials) => {
+                tracing::debug!(error = %error, "cannot renew the ticket");
+                ticket.renewal = Instant::now() + RENEW_AGAIN;
+            }
+            Ok(_) | Err(_) => self.ticket = None,
         }
     }
 }
 
 impl Ticket {
-    fn headers(&self) -> HeaderMap {
-        let cookie = format!("PVEAuthCookie={}", utf8_percent_encode(&self.ticket, UNSAFE_IN_COOKIES));
-        headers([(COOKIE, cookie), (HeaderName::from_static("csrfpreventiontoken"), self.csrf.clone())])
+    fn new(login: Login) -> Self {
+        tracing::debug!(user = login.username, "logged in");
+        let now = Instant::now();
+        let (renewal, expiry) = (now + RENEW, now + EXPIRY);
+        Self { ticket: login.ticket, csrf: login.csrf.unwrap_or_default(), renewal, expiry }
     }
+
+    fn credentials(&self) -> Credentials {
+        let cookie = format!("PVEAuthCookie={}", utf8_percent_encode(&self.ticket, UNSAFE_IN_COOKIES));
+        let csrf = (HeaderName::from_static("csrfpreventiontoken"), self.csrf.clone());
+        Credentials { headers: headers([(COOKIE, cookie), csrf]), ticket: Some(self.ticket.clone()) }
+    }
+}
+
+impl Door<'_> {
+    async fn log_in(self, params: Params) -> Result<Login, Error> {
+        let call = Call::post(&["access", "ticket"]).params(params);
+        typed(&call.name(), call.exchange(self.http, self.endpoint, HeaderMap::new()).await?)
+    }
+}
+
+fn by_token(token: &str) -> Credentials {
+    Credentials { headers: headers([(AUTHORIZATION, format!("PVEAPIToken={token}"))]), ticket: None }
 }
 
 fn login(username: &str, password: &str) -> Params {
@@ -143,4 +232,5 @@ fn headers<const N: usize>(pairs: [(HeaderName, String); N]) -> HeaderMap {
 /// The server decodes the cookie; nothing else than this needs to be encoded.
 const UNSAFE_IN_COOKIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';').add(b'\\');
 const RENEW: Duration = Duration::from_secs(60 * 60);
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 const EXPIRY: Duration = Duration::from_secs(115 * 60);

@@ -1,14 +1,13 @@
 //! The client: configuration, endpoints, limits, and what is repeated when.
 //!
-//! Repeated are: requests that were never sent (at the next endpoint), reads whose answer was lost, and writes refused
-//! because of a lock. A write whose outcome is unknown is never repeated here: the caller looks first.
+//! Repeated are: requests that were never sent or were refused for want of a quorum (at the next endpoint, at once), reads whose
+//! answer was lost (after a pause, at the next endpoint), calls refused because of a lock, and, once, a request whose ticket was
+//! refused. A write whose outcome is unknown is never repeated here: the caller looks first.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use reqwest::header::HeaderMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::api::cluster::Snapshot;
-use crate::auth::{Auth, Login, Next, Session};
+use crate::auth::{Auth, Credentials, Door, Session};
+use crate::endpoints::Endpoints;
 use crate::error::{Class, Error};
-use crate::http::{Call, exchange, typed};
+use crate::http::{Call, typed};
 use crate::ids::NodeName;
-use crate::params::Params;
+use crate::limits::{Interrupted, Limits, back_off};
 use crate::tls::Trust;
 
 /// Where and how to reach a cluster.
@@ -52,6 +52,9 @@ pub enum ConfigError {
     /// Not a SHA-256 fingerprint.
     #[error("{0:?} is no SHA-256 fingerprint")]
     Fingerprint(String),
+    /// One node's fingerprint for several nodes, each of which has a certificate of its own.
+    #[error("one fingerprint cannot fit the certificates of several endpoints")]
+    FingerprintOfMany,
     /// The TLS library or the HTTP client refused to start.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
@@ -72,31 +75,11 @@ pub struct Client {
 
 struct Shared {
     http: reqwest::Client,
-    endpoints: Vec<String>,
-    /// Which endpoint answered last.
-    current: AtomicUsize,
-    /// Whether any has answered yet.
-    reached: AtomicBool,
+    endpoints: Endpoints,
     session: Session,
-    login: tokio::sync::Mutex<()>,
     per_node: usize,
     gates: Mutex<HashMap<Option<NodeName>, Arc<Semaphore>>>,
     snapshot: Snapshot,
-}
-
-/// What is ready for a request.
-pub(crate) struct Prepared {
-    pub(crate) http: reqwest::Client,
-    pub(crate) endpoint: String,
-    pub(crate) headers: HeaderMap,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// What ends waiting.
-#[derive(Clone, Default)]
-struct Limits {
-    deadline: Option<Instant>,
-    stop: CancellationToken,
 }
 
 impl std::fmt::Debug for Client {
@@ -111,18 +94,14 @@ impl Client {
     /// # Errors
     /// For a configuration that can never work.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let endpoints: Vec<String> = config.endpoints.iter().map(|url| endpoint(url)).collect::<Result<_, _>>()?;
-        if endpoints.is_empty() {
-            return Err(ConfigError::Endpoint(String::new()));
+        well_formed(&config.auth)?;
+        if matches!(config.trust, Trust::Fingerprint(_)) && config.endpoints.len() > 1 {
+            return Err(ConfigError::FingerprintOfMany);
         }
-        credentials(&config.auth)?;
         let shared = Shared {
             http: http(&config.trust)?,
-            endpoints,
-            current: AtomicUsize::new(0),
-            reached: AtomicBool::new(false),
+            endpoints: Endpoints::new(&config.endpoints)?,
             session: Session::new(config.auth),
-            login: tokio::sync::Mutex::new(()),
             per_node: if config.per_node == 0 { PER_NODE } else { config.per_node },
             gates: Mutex::default(),
             snapshot: Snapshot::default(),
@@ -131,17 +110,19 @@ impl Client {
     }
 
     /// The same client for work that must end by `deadline`, or when `stop` is set.
+    ///
+    /// **Cancel**: reads and uploads end with it, wherever they are; reads get some seconds more after a stop. The answer to
+    /// another write that was sent is waited for all the same, for 75 s at most, since only the answer says what was begun.
+    /// Nothing is repeated after it.
     #[must_use]
     pub fn within(&self, deadline: Instant, stop: &CancellationToken) -> Self {
-        let limits = Limits { deadline: Some(deadline), stop: stop.clone() };
-        Self { shared: Arc::clone(&self.shared), limits }
+        Self { shared: Arc::clone(&self.shared), limits: Limits::new(deadline, stop.clone()) }
     }
 
     /// The endpoint that is used first.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        let current = self.shared.current.load(Ordering::Relaxed);
-        self.shared.endpoints.get(current).map(String::as_str).unwrap_or_default()
+        self.shared.endpoints.first()
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -150,22 +131,25 @@ impl Client {
 
     /// Makes a call; `T` is the type of its answer.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
-        let data = self.send(&call).await?;
-        typed(&call.name(), data)
+        let sending = self.send(&call);
+        let data = if call.may_be_cut_off() { self.unless_over(&call, sending).await? } else { sending.await };
+        typed(&call.name(), data?)
     }
 
-    /// What a call needs whose request is more than a form: client, endpoint, headers, and a place in the node's queue.
-    pub(crate) async fn prepared(&self, call: &Call) -> Result<Prepared, Error> {
-        self.still_wanted(call)?;
-        let permit = self.gate(call.node.as_ref()).await;
-        let endpoint = self.endpoint().to_owned();
-        let headers = self.headers(&endpoint).await?;
-        Ok(Prepared { http: self.shared.http.clone(), endpoint, headers, _permit: permit })
+    /// Waits; fails if the deadline would pass meanwhile, or somebody asks to stop.
+    pub(crate) async fn pause(&self, pause: Duration) -> Result<(), Interrupted> {
+        self.limits.pause(pause).await
     }
 
+    /// Does work for a call that is dropped, wherever it is, when our limits are over.
+    pub(crate) async fn unless_over<T>(&self, call: &Call, work: impl Future<Output = T>) -> Result<T, Error> {
+        self.limits.unless_over(call, work).await
+    }
+
+    /// Attempts with pauses between them.
     async fn send(&self, call: &Call) -> Result<Value, Error> {
-        for attempt in 1_u32.. {
-            self.still_wanted(call)?;
+        let mut attempt = 1;
+        loop {
             let node = call.node.as_ref().map(NodeName::as_str);
             let span = tracing::debug_span!("pve", pve_path = call.name(), pve_node = node, attempt);
             let error = match self.everywhere(call).instrument(span).await {
@@ -177,140 +161,71 @@ impl Client {
             if self.pause(pause).await.is_err() {
                 return Err(error);
             }
+            attempt += 1;
         }
-        Err(Error::Deadline { what: call.name() })
     }
 
-    /// One attempt: at every endpoint in turn until a request could be sent.
+    /// One attempt: at every endpoint in turn, until one takes the call.
     async fn everywhere(&self, call: &Call) -> Result<Value, Error> {
-        let _permit = self.gate(call.node.as_ref()).await;
-        let shared = &self.shared;
-        let first = shared.current.load(Ordering::Relaxed);
-        let mut last = None;
-        for at in (0..shared.endpoints.len()).map(|step| (first + step) % shared.endpoints.len()) {
-            let Some(endpoint) = shared.endpoints.get(at) else { break };
-            match self.at(endpoint, call).await {
-                Err(error) if error.never_sent() => last = Some(error),
-                answer => {
-                    shared.current.store(at, Ordering::Relaxed);
-                    shared.reached.store(true, Ordering::Relaxed);
-                    return answer;
+        let _permit = self.unless_over(call, self.gate(call.node.as_ref())).await?;
+        let endpoints = &self.shared.endpoints;
+        let mut failed: Option<Error> = None;
+        for (at, endpoint) in endpoints.in_turn() {
+            let answer = self.at(endpoint, call).await;
+            match &answer {
+                Err(error) if error.is_for_another_endpoint() => {
+                    let before = failed.take().filter(|before| !before.is_silence());
+                    failed = before.or(answer.err());
+                    continue;
                 }
+                Err(Error::Lost { .. }) => endpoints.lost(at),
+                Ok(_) | Err(Error::Refused(_) | Error::Unreadable { .. }) => endpoints.answered(at),
+                Err(_) => {}
             }
+            return answer;
         }
-        Err(last.unwrap_or_else(|| Error::Deadline { what: call.name() }))
+        Err(failed.unwrap_or_else(|| Error::Deadline { what: call.name() }))
     }
 
-    /// At one endpoint; a ticket that is not accepted any more is renewed once.
+    /// At one endpoint; once more if the ticket is not accepted any more.
     async fn at(&self, endpoint: &str, call: &Call) -> Result<Value, Error> {
-        let headers = self.headers(endpoint).await?;
-        let answer = exchange(call.request(&self.shared.http, endpoint, headers), &call.name(), endpoint).await;
-        match answer {
-            Err(error) if error.is(Class::Credentials) && self.shared.session.forget().await => {
-                let headers = self.headers(endpoint).await?;
-                exchange(call.request(&self.shared.http, endpoint, headers), &call.name(), endpoint).await
+        let http = &self.shared.http;
+        let carried = self.credentials(endpoint, call, None).await?;
+        match call.exchange(http, endpoint, carried.headers.clone()).await {
+            Err(error) if error.is(Class::Credentials) && carried.are_renewable() => {
+                let others = self.credentials(endpoint, call, Some(&carried)).await?;
+                call.exchange(http, endpoint, others.headers).await
             }
             answer => answer,
         }
     }
 
-    async fn headers(&self, endpoint: &str) -> Result<HeaderMap, Error> {
-        let session = &self.shared.session;
-        if let Next::Send(headers) = session.next().await {
-            return Ok(headers);
-        }
-        // One login for all that wait for it.
-        let _single = self.shared.login.lock().await;
-        let mut params = match session.next().await {
-            Next::Send(headers) => return Ok(headers),
-            Next::LogIn(params) => params,
-        };
-        for _step in 0..2 {
-            let answer: Login = self.log_in(endpoint, params).await?;
-            match session.logged_in(answer).await {
-                Some(second) => params = second,
-                None => break,
-            }
-        }
-        match session.next().await {
-            Next::Send(headers) => Ok(headers),
-            Next::LogIn(_) => Ok(HeaderMap::new()),
-        }
-    }
-
-    async fn log_in(&self, endpoint: &str, params: Params) -> Result<Login, Error> {
-        let call = Call::post(&["access", "ticket"]).params(params);
-        let request = call.request(&self.shared.http, endpoint, HeaderMap::new());
-        typed(&call.name(), exchange(request, &call.name(), endpoint).await?)
+    /// What the request carries: others than those that were just refused. A login that has to come before it may be given up.
+    async fn credentials(
+        &self,
+        endpoint: &str,
+        call: &Call,
+        refused: Option<&Credentials>,
+    ) -> Result<Credentials, Error> {
+        let door = Door { http: &self.shared.http, endpoint };
+        let credentials = self.unless_over(call, self.shared.session.credentials(door, refused)).await?;
+        credentials.map_err(|error| error.ahead_of(call, endpoint))
     }
 
     /// Whether and when a failed call is made again.
     fn repeat_after(&self, call: &Call, error: &Error, attempt: u32) -> Option<Duration> {
-        let reached = self.shared.reached.load(Ordering::Relaxed);
         let attempts = match error {
             Error::Connect { .. } if error.certificate().is_some() => 1,
             // A server that answered before may be restarting its proxy.
-            Error::Connect { .. } => {
-                if reached {
-                    6
-                } else {
-                    2
-                }
-            }
+            Error::Connect { .. } if self.shared.endpoints.were_reached() => 6,
+            Error::Connect { .. } => 2,
             Error::Lost { .. } if call.is_read() => 4,
-            Error::Refused(refused) if refused.status == 599 && call.is_read() => 4,
-            Error::Refused(_) if error.is(Class::Busy) => {
-                if self.limits.deadline.is_some() {
-                    u32::MAX
-                } else {
-                    6
-                }
-            }
+            Error::Refused(_) if error.is(Class::Busy) && self.limits.has_deadline() => u32::MAX,
+            Error::Refused(_) if error.is(Class::Busy) => 6,
             Error::Refused(_) if error.is(Class::NoQuorum) => 4,
             _ => 1,
         };
         (attempt < attempts).then(|| back_off(attempt))
-    }
-
-    /// Waits; fails if the deadline would pass meanwhile, or somebody asks to stop.
-    pub(crate) async fn pause(&self, pause: Duration) -> Result<(), Interrupted> {
-        let wake = Instant::now() + pause;
-        if self.limits.deadline.is_some_and(|deadline| wake > deadline) {
-            return Err(Interrupted::Deadline);
-        }
-        // Both arms are cancel-safe: a token and a timer.
-        tokio::select! {
-            () = self.limits.stop.cancelled() => Err(Interrupted::Stop),
-            () = tokio::time::sleep_until(wake) => Ok(()),
-        }
-    }
-
-    /// Does work that may be given up halfway: when the deadline passes, or somebody asks to stop.
-    pub(crate) async fn unless_stopped<T>(
-        &self,
-        call: &Call,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let over = async {
-            match self.limits.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            // A stop that was asked for before goes first.
-            biased;
-            () = self.limits.stop.cancelled() => Err(Error::Stopped { what: call.name() }),
-            () = over => Err(Error::Deadline { what: call.name() }),
-            done = work => done,
-        }
-    }
-
-    fn still_wanted(&self, call: &Call) -> Result<(), Error> {
-        if !call.is_read() && self.limits.stop.is_cancelled() {
-            return Err(Error::Stopped { what: call.name() });
-        }
-        Ok(())
     }
 
     async fn gate(&self, node: Option<&NodeName>) -> Option<OwnedSemaphorePermit> {
@@ -324,37 +239,7 @@ impl Client {
     }
 }
 
-/// Why a pause ended early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interrupted {
-    Deadline,
-    Stop,
-}
-
-/// 0.3 s, doubling to 5 s, spread so that many waiters do not come back together.
-pub(crate) fn back_off(attempt: u32) -> Duration {
-    let base = 300_u64 << attempt.saturating_sub(1).min(4);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let spread = now.subsec_micros() % 13;
-    Duration::from_millis(base.min(5_000) + u64::from(spread) * 20)
-}
-
-fn endpoint(url: &str) -> Result<String, ConfigError> {
-    let bad = || ConfigError::Endpoint(url.to_owned());
-    let parsed = reqwest::Url::parse(url.trim()).map_err(|_| bad())?;
-    let host = parsed.host_str().ok_or_else(bad)?;
-    // Plain HTTP only through a tunnel that ends on this machine.
-    let local = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    let scheme = parsed.scheme() == "https" || (parsed.scheme() == "http" && local);
-    let path = parsed.path().trim_end_matches('/');
-    let path = path.is_empty() || matches!(path, "/api2" | "/api2/json");
-    if !scheme || !path || parsed.query().is_some() || !parsed.username().is_empty() {
-        return Err(bad());
-    }
-    Ok(parsed.origin().ascii_serialization())
-}
-
-fn credentials(auth: &Auth) -> Result<(), ConfigError> {
+fn well_formed(auth: &Auth) -> Result<(), ConfigError> {
     let printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     match auth {
         Auth::Token(token) => {
@@ -386,4 +271,5 @@ fn http(trust: &Trust) -> Result<reqwest::Client, ConfigError> {
     builder.build().map_err(failed)
 }
 
+/// More than Terraform does at a time unless it is told to (10), so that by itself it is not held back.
 const PER_NODE: usize = 16;

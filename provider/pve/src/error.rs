@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::http::Call;
 use crate::ids::Upid;
 
 /// A failed call, or a failed wait.
@@ -31,6 +32,12 @@ pub enum Error {
         endpoint: String,
         /// How.
         source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Nothing was sent: a login needs the user's second factor, and the one-time code, if there was one, is used.
+    #[error("the login of {user} needs a one-time code, and there is none that was not used before")]
+    OneTimeCode {
+        /// Who.
+        user: String,
     },
     /// The server said no.
     #[error("{0}")]
@@ -149,6 +156,7 @@ impl Error {
             Self::Task(failed) => class_of(&failed.status),
             Self::Connect { .. }
             | Self::Lost { .. }
+            | Self::OneTimeCode { .. }
             | Self::Unreadable { .. }
             | Self::Deadline { .. }
             | Self::Stopped { .. }
@@ -172,6 +180,25 @@ impl Error {
     #[must_use]
     pub const fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::Unreadable { .. })
+    }
+
+    /// True if nothing was done and another node of the cluster may do it: it may be reached, reach the node that the call is
+    /// about, or have the quorum that this one lacks.
+    pub(crate) fn is_for_another_endpoint(&self) -> bool {
+        self.never_sent() || self.is(Class::NoQuorum)
+    }
+
+    /// True if not even an endpoint answered, which says less than any other failure.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.is::<reqwest::Error>()) && self.certificate().is_none()
+    }
+
+    /// The failure of a login, told of the call behind it: whatever came of the login, that call was not sent.
+    pub(crate) fn ahead_of(self, call: &Call, endpoint: &str) -> Self {
+        if !self.outcome_unknown() {
+            return self;
+        }
+        Self::Connect { call: call.name(), endpoint: endpoint.to_owned(), source: Box::new(self) }
     }
 
     /// What is wrong with the server's certificate, if that is why nothing was sent.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::error::{Error, Refused};
 use crate::ids::NodeName;
 use crate::params::{Params, encode};
+use crate::upload::{self, Upload};
 
 /// A request to make.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     /// The node it is about, whose limit it counts against.
     pub(crate) node: Option<NodeName>,
     pub(crate) params: Params,
+    /// A file to send in place of parameters.
+    upload: Option<Upload>,
 }
 
 impl Call {
@@ -35,7 +38,7 @@ impl Call {
             [first, node, ..] if first.as_ref() == "nodes" => node.as_ref().parse().ok(),
             _ => None,
         };
-        Self { method, path, node, params: Params::new() }
+        Self { method, path, node, params: Params::new(), upload: None }
     }
 
     pub(crate) fn get<S: AsRef<str>>(segments: &[S]) -> Self {
@@ -59,9 +62,19 @@ impl Call {
         self
     }
 
+    pub(crate) fn upload(mut self, upload: Upload) -> Self {
+        self.upload = Some(upload);
+        self
+    }
+
     /// Reads change nothing and may be repeated.
     pub(crate) fn is_read(&self) -> bool {
         self.method == Method::GET
+    }
+
+    /// Whether it may be given up at any time: of an upload that is cut off, the server throws away what it has.
+    pub(crate) fn may_be_cut_off(&self) -> bool {
+        self.is_read() || self.upload.is_some()
     }
 
     /// Method and path for people.
@@ -81,9 +94,28 @@ impl Call {
         self.method == Method::POST || self.method == Method::PUT
     }
 
-    /// The request, ready to be sent.
-    pub(crate) fn request(&self, http: &reqwest::Client, endpoint: &str, headers: HeaderMap) -> RequestBuilder {
-        let request = http.request(self.method.clone(), self.url(endpoint)).headers(headers).timeout(PATIENCE);
+    /// Makes the call at one endpoint.
+    pub(crate) async fn exchange(
+        &self,
+        http: &reqwest::Client,
+        endpoint: &str,
+        headers: HeaderMap,
+    ) -> Result<Value, Error> {
+        let request = http.request(self.method.clone(), self.url(endpoint)).headers(headers);
+        let Some(upload) = &self.upload else {
+            return answer(self.filled(request).timeout(PATIENCE), &self.name(), endpoint).await;
+        };
+        let (form, sent) = upload.form().await?;
+        match answer(request.multipart(form).timeout(upload::PATIENCE), &self.name(), endpoint).await {
+            // The server begins nothing before it has the whole file.
+            Err(Error::Lost { call, endpoint, source }) if !sent.all() => {
+                Err(Error::Connect { call, endpoint, source })
+            }
+            answer => answer,
+        }
+    }
+
+    fn filled(&self, request: RequestBuilder) -> RequestBuilder {
         if !self.has_body() {
             return request;
         }
@@ -92,7 +124,7 @@ impl Call {
 }
 
 /// Sends a request and takes its answer apart.
-pub(crate) async fn exchange(request: RequestBuilder, call: &str, endpoint: &str) -> Result<Value, Error> {
+async fn answer(request: RequestBuilder, call: &str, endpoint: &str) -> Result<Value, Error> {
     let response = request.send().await.map_err(|error| transport(error, call, endpoint))?;
     let status = response.status();
     let reason = reason(&response);
@@ -132,10 +164,11 @@ fn refusal(call: &str, endpoint: &str, (status, reason): (u16, String), body: &[
     let trouble: Trouble = serde_json::from_slice(body).unwrap_or_default();
     let message = trouble.message.map_or(reason, |message| message.trim_end().to_owned());
     let (call, endpoint) = (call.to_owned(), endpoint.to_owned());
-    // 595: the node was not reached by the one we talk to. 596 and 597: it was, and then the connection broke.
+    // 595: the node was not reached by the one we talk to. 596 to 599: it was, and then something broke; 502 and 504 are the
+    // words of a gateway in front for the same.
     match status {
         595 => return Error::Connect { call, endpoint, source: message.into() },
-        596 | 597 => return Error::Lost { call, endpoint, source: message.into() },
+        502 | 504 | 596..=599 => return Error::Lost { call, endpoint, source: message.into() },
         _ => {}
     }
     let errors = trouble.errors.unwrap_or_default().into_iter().map(|(parameter, problem)| {

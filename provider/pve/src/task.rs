@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, Interrupted, back_off};
+use crate::client::Client;
 use crate::error::{Class, Error, TaskFailed};
 use crate::http::Call;
 use crate::ids::Upid;
+use crate::limits::{Interrupted, back_off};
 
 /// The good end of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +79,7 @@ impl Client {
     pub async fn wait(&self, upid: &Upid) -> Result<Finished, Error> {
         let mut pause = FIRST;
         let mut looked_again = false;
+        let late = || Error::Deadline { what: format!("the task {upid}") };
         loop {
             match self.tasks(upid.node()).status(upid).await {
                 // A good task's last line may be written a moment after its process has ended.
@@ -87,13 +89,15 @@ impl Client {
                 }
                 Ok(status) if status.is_stopped() => return self.judge(upid, status.exit_status()).await,
                 Ok(_) => {}
+                Err(Error::Deadline { .. }) => return Err(late()),
+                Err(Error::Stopped { .. }) => return self.stop_task(upid).await,
                 // The task goes on whether or not we can see it.
                 Err(error) if passing(&error) => tracing::debug!(%upid, error = %error, "cannot see the task"),
                 Err(error) => return Err(error),
             }
             match self.pause(pause).await {
                 Ok(()) => pause = (pause * 3 / 2).min(SLOWEST),
-                Err(Interrupted::Deadline) => return Err(Error::Deadline { what: format!("the task {upid}") }),
+                Err(Interrupted::Deadline) => return Err(late()),
                 Err(Interrupted::Stop) => return self.stop_task(upid).await,
             }
         }

@@ -4,15 +4,19 @@
 
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pve::{Auth, Class, Client, Config, CreateVm, Error, NodeName, Params, Source, Trust, Upid, Upload, Vmid};
+use pve::{
+    Auth, Class, Client, Config, ConfigError, CreateVm, Error, NodeName, Params, Source, Trust, Upid, Upload, Vmid,
+};
 use server::{Answer, Server};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use Answer::{HangsUp, Recorded, Says, Silent};
+use Answer::{HangsUp, Recorded, Says, Silent, Together};
 
 fn client(endpoints: &[&str]) -> Client {
     let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
@@ -315,6 +319,41 @@ async fn an_upload_is_cut_off_by_a_stop_and_by_the_deadline() {
     assert!(matches!(ended, Err(Error::Deadline { .. })), "{ended:?}");
 }
 
+#[tokio::test]
+async fn a_read_ends_with_the_deadline_and_soon_after_a_stop() {
+    let server = Server::new([Silent]).await;
+    let late = || client(&[&server.url]).within(Instant::now() + Duration::from_millis(50), &CancellationToken::new());
+    assert!(matches!(late().version().await, Err(Error::Deadline { .. })));
+    let Err(Error::Deadline { what }) = late().wait(&upid()).await else { panic!("the wait has no other end") };
+    assert!(what.starts_with("the task UPID:pve1"), "{what}");
+
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = client(&[&server.url]).within(Instant::now() + Duration::from_secs(60), &stop);
+    tokio::time::pause();
+    let began = Instant::now();
+    assert!(matches!(stopped.version().await, Err(Error::Stopped { .. })));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_answer_to_a_write_that_was_sent_is_waited_for() {
+    let sent = Arc::new(Barrier::new(2));
+    let server = Server::new([Together(Arc::clone(&sent), Box::new(Recorded("create")))]).await;
+    let stop = CancellationToken::new();
+    let client = client(&[&server.url]).within(Instant::now() + Duration::from_millis(50), &stop);
+    let over = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+        sent.wait().await;
+    };
+    let (node, new) = (node(), CreateVm { vmid: vmid(150), config: Params::new(), pool: None });
+    let create = async || client.qemu(&node).create(&new).begin().await;
+    let (created, ()) = tokio::join!(create(), over);
+    created.unwrap();
+    assert!(matches!(create().await, Err(Error::Stopped { .. })), "and none is begun after it");
+}
+
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
     let new = |url: &str, token: &str| {
@@ -331,4 +370,15 @@ fn a_configuration_that_cannot_work_is_refused() {
     ] {
         assert!(new(url, token).is_err(), "{url} {token}");
     }
+}
+
+#[test]
+fn one_fingerprint_for_several_nodes_is_refused() {
+    let new = |endpoints: &[&str]| {
+        let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
+        let (auth, trust) = (Auth::Token("u@pve!t=x".to_owned()), Trust::Fingerprint("00".repeat(32)));
+        Client::new(Config { endpoints, auth, trust, per_node: 0 }).map(|_| ())
+    };
+    assert_eq!(new(&["https://pve1:8006"]), Ok(()));
+    assert_eq!(new(&["https://pve1:8006", "https://pve2:8006"]), Err(ConfigError::FingerprintOfMany));
 }

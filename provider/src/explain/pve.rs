@@ -47,18 +47,24 @@ pub(crate) fn unknown_proxmox() -> Diagnostic {
 
 /// For a provider block that can never work.
 pub(crate) fn bad_proxmox_settings(error: &ConfigError) -> Diagnostic {
-    let attribute = match error {
-        ConfigError::Endpoint(_) => "endpoints",
-        ConfigError::Credentials(_) => "api_token",
-        ConfigError::Ca(_) => "ca_cert_pem",
-        ConfigError::Fingerprint(_) => "tls_fingerprint",
-        ConfigError::Tls(_) => "proxmox",
+    let correct =
+        |attribute| format!("Correct `{attribute}` in the provider block's `proxmox`, or its environment variable.");
+    let next = match error {
+        ConfigError::Endpoint(_) => correct("endpoints"),
+        ConfigError::Credentials(_) => correct("api_token"),
+        ConfigError::Ca(_) => correct("ca_cert_pem"),
+        ConfigError::Fingerprint(_) => correct("tls_fingerprint"),
+        ConfigError::FingerprintOfMany => CA_OF_MANY.to_owned(),
+        ConfigError::Tls(_) => correct("proxmox"),
     };
     Diagnostic::error("Cannot use the provider's Proxmox VE settings")
         .happened(sentence(&chain(error)))
         .holds("Nothing was asked and nothing was changed.")
-        .next(format!("Correct `{attribute}` in the provider block's `proxmox`, or its environment variable."))
+        .next(next)
 }
+
+/// One certificate of several nodes is pinned.
+pub(crate) const CA_OF_MANY: &str = "Give the cluster's CA (`/etc/pve/pve-root-ca.pem` of any node) as `ca_cert_pem`, or GROUNDWORK_PROXMOX_CA_CERT_PEM, in place of the fingerprint, or keep one endpoint.";
 
 /// The call and the server's words; for a task also the last lines of its log.
 fn happened(error: &Error) -> String {
@@ -75,6 +81,7 @@ fn holds(error: &Error) -> &'static str {
     match error {
         Error::Unreadable { call, .. } if is_read(call) => "Nothing was changed by this.",
         Error::Connect { .. } => "Nothing was sent, so nothing was changed by this.",
+        Error::OneTimeCode { .. } => "Nothing was sent but the login, so nothing was changed by this.",
         Error::Lost { .. } => "Whether it was done is not known. The next run looks before it repeats anything.",
         Error::Refused(_) => "Nothing was changed by this.",
         Error::Unreadable { .. } => "It was done, but what came of it is not known.",
@@ -89,6 +96,7 @@ fn next(error: &Error) -> String {
     match error {
         Error::Connect { .. } => connect(&chain(error)),
         Error::Lost { .. } | Error::Stopped { .. } => "Apply again.".to_owned(),
+        Error::OneTimeCode { .. } => "Set `otp` in the provider block's `proxmox`, or GROUNDWORK_PROXMOX_OTP, to the code shown now, and apply again. For work of more than an hour or two, use `api_token`: a token needs no code.".to_owned(),
         Error::Unreadable { call, .. } if is_read(call) => {
             "See that Proxmox VE itself answers at `endpoints` of the provider block's `proxmox`, and no login page or other program in front of it. If it does, report this with the log of `TF_LOG_PROVIDER=trace`.".to_owned()
         }
@@ -115,7 +123,7 @@ fn connect(said: &str) -> String {
 fn by_class(class: Class, message: &str) -> String {
     match class {
         Class::Rights => rights(message),
-        Class::Credentials => "Correct `api_token` (`user@realm!name=uuid`) or `username` and `password` in the provider block's `proxmox`, or give the token a longer life in Proxmox VE.".to_owned(),
+        Class::Credentials => "Correct `api_token` (`user@realm!name=uuid`) or `username`, `password` and `otp` in the provider block's `proxmox`, or give the token a longer life in Proxmox VE.".to_owned(),
         Class::Exists => "Choose another name or `vmid`, or import what exists.".to_owned(),
         Class::Full => "Free space on the storage, or set `storage` to one that has it.".to_owned(),
         Class::NoStorage => "Correct `storage` or the volume's name, or add the storage to the node.".to_owned(),
@@ -204,6 +212,19 @@ mod tests {
         check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
         check(500, "download failed: 404", "Correct `url`");
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", "`clone.full = true`");
+    }
+
+    #[test]
+    fn one_fingerprint_for_several_nodes_names_the_ca() {
+        let text = bad_proxmox_settings(&ConfigError::FingerprintOfMany).to_string();
+        assert!(text.contains("One fingerprint cannot fit") && text.contains("`ca_cert_pem`"), "{text}");
+    }
+
+    #[test]
+    fn a_used_one_time_code_names_its_attribute_and_what_needs_none() {
+        let text = pve("read VM 120", &Error::OneTimeCode { user: "root@pam".to_owned() }).to_string();
+        assert!(text.contains("The login of root@pam needs a one-time code"), "{text}");
+        assert!(text.contains("`otp`") && text.contains("`api_token`"), "{text}");
     }
 
     #[test]

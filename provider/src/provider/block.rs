@@ -2,6 +2,8 @@
 
 use tf::{Attr, Diagnostic, Diagnostics, Model, Path, Row, Secret, check, optional};
 
+use crate::explain;
+
 /// The provider block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Block {
@@ -54,7 +56,8 @@ impl Model for ProxmoxBlock {
             optional(
                 "endpoints",
                 endpoints,
-                "Nodes of one cluster, `https://pve1:8006`; the next is tried when one cannot be reached. \
+                "Nodes of one cluster, `https://pve1:8006`; the next is tried when one cannot be reached, does \
+                 not answer or has no quorum. \
                  Environment: `GROUNDWORK_PROXMOX_ENDPOINTS` (with commas) or `PROXMOX_VE_ENDPOINT`.",
             )
             .check(endpoint_form),
@@ -94,6 +97,7 @@ impl Model for ProxmoxBlock {
                 "tls_fingerprint",
                 tls_fingerprint,
                 "SHA-256 fingerprint of the node's certificate, in place of a CA; 64 hex digits, with or without colons. \
+                 Only with one endpoint: every node has a certificate of its own. \
                  Environment: `GROUNDWORK_PROXMOX_TLS_FINGERPRINT`.",
             )
             .check(fingerprint_form),
@@ -103,7 +107,7 @@ impl Model for ProxmoxBlock {
                 "Whether to believe whoever answers; only for a first look, because it gives the credentials to anybody \
                  on the path. Environment: `GROUNDWORK_PROXMOX_INSECURE` or `PROXMOX_VE_INSECURE`.",
             ),
-            optional("parallelism", parallelism, "Requests in flight per node, 1 to 64. Default 8.")
+            optional("parallelism", parallelism, "Requests in flight per node, 1 to 64. Default 16.")
                 .check(check::between(1, 64)),
         ]
     }
@@ -167,6 +171,7 @@ pub(super) fn contradictions(m: &Block) -> Diagnostics {
         if let [one, other, ..] = given[..] {
             found.push(contradiction("proxmox", one, other));
         }
+        found.extend(one_certificate_of_many(proxmox));
     }
     if let Some(agent) = m.agent.get() {
         let both = agent.pki_dir.is_known() && agent.ca_cert_pem.is_known();
@@ -181,6 +186,16 @@ fn contradiction(block: &str, one: &str, other: &str) -> Diagnostic {
         .happened(format!("`{block}` gives both, and each says something else."))
         .next(format!("Keep one of `{one}` and `{other}`."))
         .at(Path::from(block).name(one))
+}
+
+fn one_certificate_of_many(proxmox: &ProxmoxBlock) -> Option<Diagnostic> {
+    let several = proxmox.endpoints.get().is_some_and(|endpoints| endpoints.len() > 1);
+    (several && proxmox.tls_fingerprint.is_known()).then(|| {
+        Diagnostic::error("Cannot use tls_fingerprint with several endpoints")
+            .happened("Every node has a certificate of its own, and one fingerprint fits one of them: none of the others could take over.")
+            .next(explain::CA_OF_MANY)
+            .at(Path::from("proxmox").name("tls_fingerprint"))
+    })
 }
 
 fn half_a_ca(agent: &AgentBlock) -> Option<Diagnostic> {

@@ -80,6 +80,20 @@ fn contradictions_in_the_block_are_refused_with_their_attribute() {
 }
 
 #[test]
+fn one_fingerprint_is_refused_for_several_nodes() {
+    let endpoints = |urls: &[&str]| urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>().into();
+    let block = |endpoints: Attr<Vec<String>>| {
+        let proxmox = ProxmoxBlock { endpoints, tls_fingerprint: "ab".into(), ..ProxmoxBlock::default() };
+        Groundwork.validate(&Block { proxmox: proxmox.into(), ..Block::default() })
+    };
+    assert!(block(endpoints(&["https://a:8006"])).is_empty());
+    let found = block(endpoints(&["https://a:8006", "https://b:8006"]));
+    let [problem] = &found.iter().collect::<Vec<_>>()[..] else { panic!("{found:?}") };
+    assert_eq!(problem.path().unwrap().to_string(), "proxmox.tls_fingerprint");
+    assert!(problem.detail().contains("`ca_cert_pem`"), "{problem}");
+}
+
+#[test]
 fn every_row_fills_the_field_of_its_name() {
     tf::testing::rows_match_fields::<Block>();
     tf::testing::rows_match_fields::<ProxmoxBlock>();

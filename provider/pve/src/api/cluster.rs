@@ -143,12 +143,12 @@ impl Cluster<'_> {
         if let Some(guests) = snapshot.current() {
             return Ok(guests);
         }
-        let _single = snapshot.fetch.lock().await;
+        let call = Call::get(&["cluster", "resources"]).params(Params::new().with("type", "vm"));
+        let _single = self.0.unless_over(&call, snapshot.fetch.lock()).await?;
         if let Some(guests) = snapshot.current() {
             return Ok(guests);
         }
         let epoch = snapshot.epoch.load(Ordering::SeqCst);
-        let call = Call::get(&["cluster", "resources"]).params(Params::new().with("type", "vm"));
         let mut list: Vec<Guest> = self.0.call(call).await?;
         list.sort_by_key(|guest| guest.vmid);
         let guests = Arc::new(Guests(list));

@@ -1,17 +1,13 @@
 //! `/nodes/{node}/storage`: what storages there are, and files and volumes on them.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
-use tokio_util::io::ReaderStream;
 
 use crate::client::Client;
 use crate::error::{Class, Error};
-use crate::http::{Call, exchange, typed};
+use crate::http::Call;
 use crate::ids::{NodeName, Upid, Vmid, VolumeId};
 use crate::params::Params;
+use crate::upload::Upload;
 
 /// A storage as one node sees it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -71,38 +67,6 @@ pub struct Content {
     /// Whose disk it is.
     #[serde(default)]
     pub vmid: Option<Vmid>,
-}
-
-/// What to upload.
-#[derive(Debug, Clone)]
-pub struct Upload {
-    /// `iso` or `import`
-    pub content: &'static str,
-    /// Name on the storage, of letters, digits and `._-`.
-    pub file_name: String,
-    /// Where the bytes come from.
-    pub source: Source,
-    /// Algorithm and hex value.
-    pub checksum: Option<(String, String)>,
-}
-
-/// Where the bytes of an upload come from.
-#[derive(Clone)]
-pub enum Source {
-    /// A file, read while it is sent.
-    File(PathBuf),
-    /// Memory.
-    Bytes(Vec<u8>),
-}
-
-/// Shows how much, not what: a seed holds secrets.
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
-        }
-    }
 }
 
 /// What the node is to download.
@@ -183,32 +147,13 @@ impl Storages<'_> {
         self.client.call(Call::post(&self.path(&[storage, "download-url"])).params(params)).await
     }
 
-    /// Sends a file. One of that name is overwritten without question. A stop or the deadline cuts the sending off: the
-    /// server throws away what it has of the file.
+    /// Sends a file. One of that name is overwritten without question, so a file that may have come in whole is not sent
+    /// again. A stop or the deadline cuts the sending off: the server throws away what it has of the file.
     ///
     /// # Errors
     /// As every write; [`Error::File`] if the file cannot be read.
     pub async fn upload(&self, storage: &str, wanted: &Upload) -> Result<Upid, Error> {
-        let call = Call::post(&self.path(&[storage, "upload"]));
-        let mut attempt = 1;
-        loop {
-            match self.send(&call, wanted).await {
-                // Nothing was sent, or nothing but a temporary file was made: the whole may be sent again.
-                Err(error) if attempt < 3 && (error.never_sent() || error.outcome_unknown()) => {
-                    tracing::debug!(attempt, error = %error, "uploading again");
-                    attempt += 1;
-                }
-                answer => return typed(&call.name(), answer?),
-            }
-        }
-    }
-
-    async fn send(&self, call: &Call, wanted: &Upload) -> Result<serde_json::Value, Error> {
-        let ready = self.client.prepared(call).await?;
-        let request = ready.http.post(call.url(&ready.endpoint)).headers(ready.headers).timeout(UPLOAD);
-        let name = call.name();
-        let sending = exchange(request.multipart(form(wanted).await?), &name, &ready.endpoint);
-        self.client.unless_stopped(call, sending).await
+        self.client.call(Call::post(&self.path(&[storage, "upload"])).upload(wanted.clone())).await
     }
 
     /// Deletes a file or a volume; content when it is not there. Waits for the end.
@@ -244,25 +189,3 @@ impl Storages<'_> {
         own.into_iter().chain(rest.iter().map(|&part| part.to_owned())).collect()
     }
 }
-
-/// The order of fields is the server's: `content`, `checksum-algorithm`, `checksum`, and the file last.
-async fn form(wanted: &Upload) -> Result<Form, Error> {
-    let mut form = Form::new().text("content", wanted.content);
-    if let Some((algorithm, sum)) = &wanted.checksum {
-        form = form.text("checksum-algorithm", algorithm.clone()).text("checksum", sum.clone());
-    }
-    let part = match &wanted.source {
-        Source::Bytes(bytes) => Part::bytes(bytes.clone()),
-        Source::File(path) => {
-            let failed = |source| Error::File { path: path.clone(), source };
-            let file = tokio::fs::File::open(path).await.map_err(failed)?;
-            let length = file.metadata().await.map_err(failed)?.len();
-            Part::stream_with_length(reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, CHUNK)), length)
-        }
-    };
-    Ok(form.part("filename", part.file_name(wanted.file_name.clone())))
-}
-
-/// An upload of some GiB over a slow line.
-const UPLOAD: Duration = Duration::from_secs(4 * 60 * 60);
-const CHUNK: usize = 256 * 1024;

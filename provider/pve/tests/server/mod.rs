@@ -1,4 +1,4 @@
-//! An in-process HTTP server that answers with recorded answers of Proxmox VE 9.1.8, in the order a test gives them.
+//! An in-process HTTP server that answers with recorded answers of Proxmox VE 9.1.8, in the order or by the rule a test gives.
 //!
 //! `fixtures/pve-9.1.8.jsonl` holds one answer a line: name, method, path, status, reason phrase, body.
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 
 /// What the server does with a request.
 #[derive(Clone)]
@@ -23,7 +24,11 @@ pub(crate) enum Answer {
     HangsUp,
     /// Takes the request and never answers.
     Silent,
+    /// Answers so when that many wait for it.
+    Together(Arc<Barrier>, Box<Self>),
 }
+
+type Rule = Box<dyn FnMut(&Request) -> Answer + Send>;
 
 /// A request that came in.
 #[derive(Clone, Debug)]
@@ -42,14 +47,20 @@ pub(crate) struct Server {
 impl Server {
     /// Answers requests one after another; the last answer is repeated for ever.
     pub(crate) async fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let mut answers = answers.into_iter().collect::<VecDeque<_>>();
+        Self::by(move |_| if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }).await
+    }
+
+    /// Answers every request as the rule says.
+    pub(crate) async fn by(rule: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
+        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(rule)));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let requests = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&answers), Arc::clone(&requests)));
+                tokio::spawn(serve(stream, Arc::clone(&rule), Arc::clone(&requests)));
             }
         });
         Self { url, seen }
@@ -66,18 +77,20 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, answers: Arc<Mutex<VecDeque<Answer>>>, seen: Arc<Mutex<Vec<Request>>>) {
+async fn serve(mut stream: TcpStream, rule: Arc<Mutex<Rule>>, seen: Arc<Mutex<Vec<Request>>>) {
     while let Some(request) = read(&mut stream).await {
-        let answer = {
-            seen.lock().unwrap().push(request);
-            let mut answers = answers.lock().unwrap();
-            if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
-        };
+        let mut answer = (rule.lock().unwrap())(&request);
+        seen.lock().unwrap().push(request);
+        while let Answer::Together(all, then) = answer {
+            all.wait().await;
+            answer = *then;
+        }
         let (status, reason, body) = match answer {
             Answer::HangsUp => return,
             Answer::Silent => std::future::pending().await,
             Answer::Says(status, reason, body) => (status, reason.to_owned(), body.to_owned()),
             Answer::Recorded(name) => recorded(name),
+            Answer::Together(..) => unreachable!("it was waited for"),
         };
         let close = if status >= 400 { "Connection: close\r\n" } else { "" };
         let head = format!("HTTP/1.1 {status} {reason}\r\nContent-Length: {}\r\n{close}\r\n", body.len());

@@ -1,0 +1,307 @@
+//! What the client does when tickets, endpoints and time run out: what it repeats, where, and how it tells the end.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
+
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pve::{Auth, Class, Client, Config, CreateVm, Error, NodeName, Params, Source, Trust, Upload, Vmid};
+use server::{Answer, Request, Server};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use Answer::{HangsUp, Recorded, Says, Silent, Together};
+
+const NO_QUORUM: Answer =
+    Says(500, "cluster not ready", r#"{"data":null,"message":"cluster not ready - no quorum?\n"}"#);
+const UNREACHABLE: &str = "http://127.0.0.1:9";
+
+fn client(endpoints: &[&str], auth: Auth) -> Client {
+    let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
+    Client::new(Config { endpoints, auth, trust: Trust::System, per_node: 0 }).unwrap()
+}
+
+fn token(endpoints: &[&str]) -> Client {
+    client(endpoints, Auth::Token("root@pam!lab=0b5e".to_owned()))
+}
+
+fn user(server: &Server, otp: Option<&str>) -> Client {
+    let otp = otp.map(str::to_owned);
+    client(&[&server.url], Auth::Password { username: "root@pam".into(), password: "secret".into(), otp })
+}
+
+fn node() -> NodeName {
+    "pve1".parse().unwrap()
+}
+
+async fn create(client: &Client) -> Result<(), Error> {
+    let new = CreateVm { vmid: Vmid::new(150).unwrap(), config: Params::new(), pool: None };
+    client.qemu(&node()).create(&new).begin().await.map(|_| ())
+}
+
+async fn upload(client: &Client, bytes: usize) -> Result<(), Error> {
+    let source = Source::Bytes(vec![7; bytes]);
+    let wanted = Upload { content: "iso", file_name: "seed.iso".into(), source, checksum: None };
+    client.storages(&node()).upload("local", &wanted).await.map(|_| ())
+}
+
+/// The answer to the login of that number, and to nothing else.
+fn login(number: usize) -> Answer {
+    let bodies = [
+        r#"{"data":{"username":"root@pam","ticket":"T1","CSRFPreventionToken":"c"}}"#,
+        r#"{"data":{"username":"root@pam","ticket":"T2","CSRFPreventionToken":"c"}}"#,
+        r#"{"data":{"username":"root@pam","ticket":"T3","CSRFPreventionToken":"c"}}"#,
+    ];
+    Says(200, "OK", bodies[number - 1])
+}
+
+fn is_login(request: &Request) -> bool {
+    request.line == "POST /access/ticket"
+}
+
+fn carries(request: &Request, ticket: &str) -> bool {
+    request.head.to_lowercase().contains(&format!("pveauthcookie={ticket}").to_lowercase())
+}
+
+fn logins(server: &Server) -> Vec<String> {
+    server.seen().into_iter().filter(is_login).map(|request| request.body).collect()
+}
+
+/// Lets the clock of tickets go on, and no timer of a connection meanwhile.
+async fn later(minutes: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_refused_ticket_is_replaced_for_all_calls_that_carried_it() {
+    let all = Arc::new(Barrier::new(8));
+    let mut given = 0;
+    let server = Server::by(move |request| {
+        if is_login(request) {
+            given += 1;
+            return login(given);
+        }
+        let refused = Together(Arc::clone(&all), Box::new(Recorded("unauthorised")));
+        if carries(request, "T2") { Recorded("version") } else { refused }
+    })
+    .await;
+    let client = user(&server, None);
+    let mut calls = JoinSet::new();
+    for client in std::iter::repeat_n(client, 8) {
+        calls.spawn(async move { client.version().await.map_err(|error| error.to_string()) });
+    }
+    for answer in calls.join_all().await {
+        assert_eq!(answer.unwrap().release, "9.1");
+    }
+    assert_eq!(logins(&server).len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_the_old_ticket_does_not_cost_the_new_one() {
+    let (sent, late) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let held = Together(Arc::clone(&sent), Box::new(Together(Arc::clone(&late), Box::new(Recorded("unauthorised")))));
+    let mut given = 0;
+    let server = Server::by(move |request| match request.line.as_str() {
+        "POST /access/ticket" => {
+            given += 1;
+            login(given)
+        }
+        "GET /nodes" if carries(request, "T1") => held.clone(),
+        "GET /nodes" => Recorded("nodes"),
+        _ if carries(request, "T1") => Recorded("unauthorised"),
+        _ => Recorded("version"),
+    })
+    .await;
+    let client = user(&server, None);
+    let renewed_meanwhile = async {
+        sent.wait().await;
+        client.version().await.unwrap();
+        late.wait().await;
+    };
+    let (nodes, ()) = tokio::join!(async { client.nodes().list().await }, renewed_meanwhile);
+    nodes.unwrap();
+    assert_eq!(logins(&server).len(), 2);
+}
+
+#[tokio::test]
+async fn a_ticket_that_cannot_renew_itself_is_replaced_with_the_password_at_once() {
+    let mut given = 0;
+    let server = Server::by(move |request| match is_login(request) {
+        true if request.body.ends_with("password=secret") => {
+            given += 1;
+            login(given)
+        }
+        true => Recorded("unauthorised"),
+        false => Recorded("version"),
+    })
+    .await;
+    let client = user(&server, None);
+    client.version().await.unwrap();
+    later(61).await;
+    client.version().await.unwrap();
+    client.version().await.unwrap();
+    let user = |password: &str| format!("username=root%40pam&password={password}");
+    assert_eq!(logins(&server), [user("secret"), user("T1"), user("secret")]);
+}
+
+#[tokio::test]
+async fn a_ticket_is_used_on_when_only_its_renewal_fails() {
+    let server = Server::by(|request| match is_login(request) {
+        true if request.body.ends_with("password=secret") => login(1),
+        true => HangsUp,
+        false => Recorded("version"),
+    })
+    .await;
+    let client = user(&server, None);
+    client.version().await.unwrap();
+    later(61).await;
+    client.version().await.unwrap();
+    client.version().await.unwrap();
+    assert_eq!(logins(&server).len(), 2, "and it is not tried again at once");
+}
+
+#[tokio::test]
+async fn a_one_time_code_is_sent_once() {
+    let server = Server::by(|request| match is_login(request) {
+        true if request.body.contains("tfa-challenge=") => login(1),
+        true if request.body.ends_with("password=secret") => {
+            Says(200, "OK", r#"{"data":{"username":"root@pam","ticket":"challenge","NeedTFA":1}}"#)
+        }
+        true => Recorded("unauthorised"),
+        false => Recorded("version"),
+    })
+    .await;
+    let client = user(&server, Some("123456"));
+    client.version().await.unwrap();
+    later(61).await;
+    assert!(matches!(client.version().await, Err(Error::OneTimeCode { .. })));
+    assert_eq!(logins(&server).iter().filter(|body| body.contains("123456")).count(), 1);
+    let without = user(&server, None).version().await;
+    assert!(matches!(without, Err(Error::OneTimeCode { .. })), "{without:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_once() {
+    let server = Server::new([Recorded("unauthorised")]).await;
+    let client = user(&server, None);
+    for _ in 0..3 {
+        assert!(client.version().await.unwrap_err().is(Class::Credentials));
+    }
+    assert_eq!(server.lines(), ["POST /access/ticket"]);
+}
+
+#[tokio::test]
+async fn a_lost_login_leaves_the_call_behind_it_unsent() {
+    let server = Server::new([HangsUp, login(1), Recorded("create")]).await;
+    create(&user(&server, None)).await.unwrap();
+    assert_eq!(server.lines(), ["POST /access/ticket", "POST /access/ticket", "POST /nodes/pve1/qemu"]);
+
+    for answer in [HangsUp, Says(200, "OK", "<html>")] {
+        let server = Server::new([answer]).await;
+        let error = create(&user(&server, None)).await.unwrap_err();
+        assert!(error.never_sent() && !error.outcome_unknown(), "{error}");
+        assert!(error.to_string().starts_with("POST /nodes/pve1/qemu did not reach"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_goes_on_to_the_next_endpoint_when_one_is_sick() {
+    for sick in
+        [NO_QUORUM, HangsUp, Says(595, "No route to host", ""), Says(596, "Broken pipe", ""), Says(599, "x", "")]
+    {
+        let (sick, well) = (Server::new([sick]).await, Server::new([Recorded("version")]).await);
+        let client = token(&[&sick.url, &well.url]);
+        client.version().await.unwrap();
+        client.version().await.unwrap();
+        assert_eq!((sick.lines().len(), well.lines().len()), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_write_goes_on_only_if_it_was_certainly_not_done() {
+    let well = Server::new([Recorded("create")]).await;
+    for sick in [NO_QUORUM, Says(595, "No route to host", "")] {
+        let sick = Server::new([sick]).await;
+        create(&token(&[&sick.url, &well.url])).await.unwrap();
+    }
+    for sick in [HangsUp, Says(596, "Broken pipe", ""), Says(599, "x", ""), Says(504, "x", "")] {
+        let (sick, well) = (Server::new([sick]).await, Server::new([Recorded("version")]).await);
+        let client = token(&[&sick.url, &well.url]);
+        assert!(create(&client).await.unwrap_err().outcome_unknown());
+        assert!(well.lines().is_empty());
+        client.version().await.unwrap();
+        assert_eq!(sick.lines().len(), 1, "the next call begins elsewhere");
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_said_is_told_rather_than_that_another_was_not_reached() {
+    let sick = Server::new([NO_QUORUM]).await;
+    for endpoints in [[sick.url.as_str(), UNREACHABLE], [UNREACHABLE, &sick.url]] {
+        let client = token(&endpoints).within(Instant::now() + Duration::from_millis(250), &CancellationToken::new());
+        assert!(create(&client).await.unwrap_err().is(Class::NoQuorum));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_the_ways_of_other_writes() {
+    let sick = Server::new([NO_QUORUM]).await;
+    for first in [&sick.url, UNREACHABLE] {
+        let well = Server::new([Recorded("upload")]).await;
+        upload(&token(&[first, &well.url]), 5).await.unwrap();
+    }
+    let server = Server::new([login(1), Recorded("unauthorised"), login(2), Recorded("upload")]).await;
+    upload(&user(&server, None), 5).await.unwrap();
+    assert!(carries(&server.seen()[3], "T2"));
+}
+
+#[tokio::test]
+async fn an_upload_that_may_have_come_in_whole_is_not_sent_again() {
+    let server = Server::new([HangsUp, Recorded("upload")]).await;
+    assert!(upload(&token(&[&server.url]), 5).await.unwrap_err().outcome_unknown());
+    assert_eq!(server.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_that_broke_off_halfway_is_sent_again() {
+    let breaking = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", breaking.local_addr().unwrap());
+    let well = Server::new([Recorded("upload")]).await;
+    let client = token(&[&url, &well.url]);
+    let breaks = async {
+        let (mut stream, _) = breaking.accept().await.unwrap();
+        stream.read_exact(&mut [0; 1000]).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(upload(&client, 32 << 20), breaks);
+    sent.unwrap();
+    assert_eq!(well.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_past_the_deadline_for_what_others_wait_for() {
+    let server = Server::new([Silent]).await;
+    let auth = Auth::Token("root@pam!lab=0b5e".to_owned());
+    let config = Config { endpoints: vec![server.url.clone()], auth, trust: Trust::System, per_node: 1 };
+    let client = Client::new(config).unwrap();
+    let late = client.within(Instant::now() + Duration::from_millis(100), &CancellationToken::new());
+    let guests = async |client: &Client| client.cluster().guests().await;
+    let forever = async { tokio::join!(guests(&client), create(&client)) };
+    let ends = async { tokio::join!(guests(&late), create(&late)) };
+    tokio::select! {
+        biased;
+        _ = forever => panic!("it is never answered"),
+        (guests, created) = ends => {
+            assert!(matches!(guests, Err(Error::Deadline { .. })), "{guests:?}");
+            assert!(matches!(created, Err(Error::Deadline { .. })), "{created:?}");
+        }
+    }
+    assert_eq!(server.lines().len(), 2);
+}
