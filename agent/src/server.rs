@@ -34,11 +34,10 @@ pub async fn serve(
     let config = tls::config(trust.ca(), Arc::clone(&trust.presented), Arc::clone(&trust.clock), is_enrolled)
         .map_err(ServeError::Tls)?;
     let (out, connections) = mpsc::channel(8);
-    // Both end with this function.
-    let mut background = JoinSet::new();
-    let accepting = background.spawn(tls::accept(listener, config, out));
     let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
-    background.spawn(async move { clock.watch(&*host).await });
+    // Ends with this function.
+    let mut background = JoinSet::new();
+    let accepting = background.spawn(tls::accept(listener, config, clock, host, out));
     let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
     let served = Server::builder()
         .layer(Gate(Arc::clone(&trust)))
@@ -83,3 +82,6 @@ pub fn chain(error: &dyn Error) -> String {
 pub const GRACE: Duration = Duration::from_secs(10);
 /// A specification carries files.
 const LARGEST: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests;
