@@ -143,6 +143,20 @@ async fn a_peer_that_says_nothing_is_sent_away_soon() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_vanished_is_forgotten() {
+    let door = Door::open().await;
+    let mut client = door.enter().await;
+    // The preface of HTTP/2 and empty settings (RFC 9113, 3.4), and no answer to anything after that.
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    client.flush().await.unwrap();
+    assert_ne!(client.read(&mut [0; 64]).await.unwrap(), 0, "the agent's settings");
+    pause();
+    let mut said = Vec::new();
+    let closed = timeout(2 * (QUIET + SILENT), client.read_to_end(&mut said)).await;
+    assert!(closed.is_ok(), "the connection is still open");
+}
+
+#[tokio::test]
 async fn an_idle_agent_asks_nothing() {
     let door = Door::open().await;
     door.host.take("/run/systemd/timesync/synchronized");
