@@ -264,6 +264,7 @@ impl Places {
             _ => (self.0.len() >= HANDSHAKES).then_some(0),
         };
         if let Some((_, oldest)) = oldest.and_then(|at| self.0.remove(at)) {
+            tracing::debug!("a handshake had to make room");
             oldest.abort();
         }
         self.0.push_back((source, handshake));
