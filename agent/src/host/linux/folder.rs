@@ -7,7 +7,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
@@ -21,36 +21,30 @@ pub(super) enum Missing {
 
 /// Opens the folder in which `path` stands.
 pub(super) fn of(path: &Path, missing: Missing) -> io::Result<OwnedFd> {
-    let mut at = open_root()?;
+    let mut at = root()?;
     let mut left = steps(path.parent().unwrap_or(Path::new("/")));
     let mut links = 0;
     while let Some(step) = left.pop() {
-        let next = enter(&at, &step, missing)?;
-        let stat = fstat(&next)?;
-        if !is_link(&stat) {
-            at = next;
-            continue;
+        match openat(&at, step.as_os_str(), FOLDER, Mode::empty()) {
+            Ok(folder) => at = folder,
+            Err(Errno::ENOENT) if missing == Missing::IsMade => at = make(&at, &step)?,
+            // Something else stands there.
+            Err(Errno::ENOTDIR | Errno::ELOOP) if links < LINKS => {
+                links += 1;
+                let to = target(&at, &step)?;
+                if Path::new(&to).is_absolute() {
+                    at = root()?;
+                }
+                left.extend(steps(Path::new(&to)));
+            }
+            Err(error) => return Err(error.into()),
         }
-        links += 1;
-        if links > LINKS {
-            return Err(Errno::ELOOP.into());
-        }
-        let to = readlinkat(&next, "")?;
-        if !is_ours(&stat) {
-            return Err(foreign(&step, &to, &stat));
-        }
-        let to = Path::new(&to);
-        if to.is_absolute() {
-            at = open_root()?;
-        }
-        left.extend(steps(to));
     }
-    // Only now for use: a folder on the way need not be readable, and what is no folder fails here.
-    Ok(openat(&at, ".", FOLDER, Mode::empty())?)
+    Ok(at)
 }
 
-fn open_root() -> io::Result<OwnedFd> {
-    Ok(openat(AT_FDCWD, "/", STEP, Mode::empty())?)
+fn root() -> io::Result<OwnedFd> {
+    Ok(openat(AT_FDCWD, "/", FOLDER, Mode::empty())?)
 }
 
 /// The names on a path, the last one first.
@@ -63,17 +57,23 @@ fn steps(path: &Path) -> Vec<OsString> {
     steps.collect()
 }
 
-/// What stands behind one name: a folder, or a link itself.
-fn enter(at: &OwnedFd, step: &OsString, missing: Missing) -> io::Result<OwnedFd> {
-    match openat(at, step.as_os_str(), STEP, Mode::empty()) {
-        Err(Errno::ENOENT) if missing == Missing::IsMade => {}
-        other => return Ok(other?),
-    }
-    mkdirat(at, step.as_os_str(), ENTERED_BY_ALL)?;
-    let made = openat(at, step.as_os_str(), FOLDER | OFlag::O_NOFOLLOW, Mode::empty())?;
+fn make(at: &OwnedFd, step: &OsStr) -> io::Result<OwnedFd> {
+    mkdirat(at, step, ENTERED_BY_ALL)?;
+    let made = openat(at, step, FOLDER, Mode::empty())?;
     // The unit's umask is for the agent's own files: who may read a file must get to it.
     fchmod(&made, ENTERED_BY_ALL)?;
     Ok(made)
+}
+
+/// Where a link leads, if it is root's.
+fn target(at: &OwnedFd, step: &OsStr) -> io::Result<OsString> {
+    let link = openat(at, step, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let stat = fstat(&link)?;
+    if !is_link(&stat) {
+        return Err(Errno::ENOTDIR.into());
+    }
+    let to = readlinkat(&link, "")?;
+    if is_ours(&stat) { Ok(to) } else { Err(foreign(step, &to, &stat)) }
 }
 
 fn is_link(stat: &FileStat) -> bool {
@@ -85,10 +85,10 @@ fn is_ours(stat: &FileStat) -> bool {
     stat.st_uid == 0 || stat.st_uid == nix::unistd::geteuid().as_raw()
 }
 
-fn foreign(step: &OsString, to: &OsString, stat: &FileStat) -> io::Error {
+fn foreign(step: &OsStr, to: &OsStr, stat: &FileStat) -> io::Error {
     io::Error::other(format!(
-        "{} on the way is a link to {}, made by the user with the number {}. Links of users are not followed: declare the path \
-         that is meant",
+        "{} on the way is a link to {}, made by the user with the number {}. Links of users are not followed: remove it, or \
+         declare the path it leads to",
         step.display(),
         to.display(),
         stat.st_uid
@@ -96,8 +96,8 @@ fn foreign(step: &OsString, to: &OsString, stat: &FileStat) -> io::Error {
 }
 
 const ENTERED_BY_ALL: Mode = Mode::from_bits_truncate(0o755);
-const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
-const STEP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Not `O_PATH`, which would not set off an automount.
+const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// As many as the kernel follows. Source: path_resolution(7).
 const LINKS: u32 = 40;
 
@@ -152,8 +152,7 @@ mod tests {
         let home = tempdir().unwrap();
         symlink("b", home.path().join("a")).unwrap();
         symlink("a", home.path().join("b")).unwrap();
-        let error = of(&home.path().join("a/file"), Missing::IsMade).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::ELOOP as i32));
+        of(&home.path().join("a/file"), Missing::IsMade).unwrap_err();
     }
 
     #[test]
@@ -182,7 +181,7 @@ mod tests {
         let said = crate::server::chain(&error);
         let want = format!(
             "cannot write {}: .config on the way is a link to {}, made by the user with the number 1000. Links of users are \
-             not followed: declare the path that is meant",
+             not followed: remove it, or declare the path it leads to",
             path("app.sh"),
             system.path().display()
         );
