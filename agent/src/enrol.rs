@@ -40,7 +40,7 @@ impl Trust {
     /// # Errors
     /// When the agent's own folder or key cannot be used.
     pub fn load(state: State, machine: Machine, ca: CertificateDer<'static>) -> Result<Self, TrustError> {
-        let clock = Arc::new(Floor::load(&state).map_err(TrustError::Clock)?);
+        let clock = Arc::new(Floor::default());
         let identity = Identity::load(&state, &machine).map_err(TrustError::Identity)?;
         let presented = Arc::new(Presented::new(&identity).map_err(TrustError::Tls)?);
         let public_key = identity.public_key();
@@ -150,9 +150,6 @@ impl Trust {
 /// Trust that cannot be set up at the start.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The clock's floor.
-    #[error("the clock's floor cannot be read")]
-    Clock(#[source] crate::state::StateError),
     /// Key, certificate or seed.
     #[error("the identity cannot be used")]
     Identity(#[source] identity::IdentityError),
@@ -222,9 +219,7 @@ async fn dialogue(
     };
     trust.take(pending, &transcript, &accept)?;
     tracing::info!(fingerprint = %trust.pin(), "enrolled");
-    if let Err(error) = trust.clock.raise(&trust.state, hello.provider_time) {
-        tracing::warn!(error = %crate::server::chain(&error), "the clock's floor was not kept");
-    }
+    trust.clock.set(hello.provider_time);
     send(replies, enroll_reply::Message::Done(EnrollDone { fingerprint: trust.pin().to_string() })).await;
     Ok(())
 }

@@ -85,12 +85,13 @@ pub fn reboot_required(host: &dyn Host) -> bool {
     exists(host, "/run/reboot-required")
 }
 
-/// Something keeps the clock right, in this boot.
+/// Something keeps the clock right, in this boot. For a call or a connection, never for a timer: the question may wake timedated.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub async fn clock_synchronised(host: &dyn Host) -> Result<bool, HostError> {
-    // timesyncd's mark is the cheap way; other clients set the kernel's flag, which timedated reads.
+    // timesyncd's mark is the cheap way. Other clients, chrony and ntpd among them, set the kernel's flag, which timedated reads: we
+    // cannot, for the unit may not call adjtimex.
     if container(host).is_some() || exists(host, "/run/systemd/timesync/synchronized") {
         return Ok(true);
     }

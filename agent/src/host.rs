@@ -31,7 +31,7 @@ pub trait Host: Send + Sync {
     /// The content of a file; `None` if there is none.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When it is there and cannot be read, is larger than a file that a provider can bring, or keeps its readers waiting.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// What stands at a path, links not followed; `None` if nothing does.
@@ -49,7 +49,7 @@ pub trait Host: Send + Sync {
     /// Replaces a file as a whole (temporary file, fsync, rename) and makes the folders it needs.
     ///
     /// # Errors
-    /// When it cannot be written; the old file then still stands.
+    /// When it cannot be written, or when a link on the way to it is a user's; the old file then still stands.
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError>;
 
     /// Makes a symbolic link, in the place of a file or link that stands there.
@@ -318,9 +318,9 @@ pub enum HostError {
 impl HostError {
     pub(crate) fn failed(command: &Command, output: &Output) -> Self {
         let status = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-        let mut tail: Vec<_> = output.stdout.lines().chain(output.stderr.lines()).map(str::to_owned).collect();
-        tail.retain(|line| !line.trim().is_empty());
-        tail.drain(..tail.len().saturating_sub(TAIL));
+        let printed = output.stdout.lines().chain(output.stderr.lines()).rev().filter(|line| !line.trim().is_empty());
+        let mut tail: Vec<String> = printed.take(TAIL).map(|line| line.chars().take(LINE).collect()).collect();
+        tail.reverse();
         Self::Failed { command: command.to_string(), status, tail }
     }
 
@@ -333,3 +333,5 @@ impl HostError {
 
 /// Lines of a failed program's output that are kept.
 const TAIL: usize = 20;
+/// Characters of each.
+const LINE: usize = 2 << 10;

@@ -34,13 +34,14 @@ pub async fn serve(
     let config = tls::config(trust.ca(), Arc::clone(&trust.presented), Arc::clone(&trust.clock), is_enrolled)
         .map_err(ServeError::Tls)?;
     let (out, connections) = mpsc::channel(8);
-    // Both end with this function.
-    let mut background = JoinSet::new();
-    let accepting = background.spawn(tls::accept(listener, config, out));
     let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
-    background.spawn(async move { clock.watch(&*host).await });
+    // Ends with this function.
+    let mut background = JoinSet::new();
+    let accepting = background.spawn(tls::accept(listener, config, clock, host, out));
     let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
     let served = Server::builder()
+        .http2_keepalive_interval(Some(QUIET))
+        .http2_keepalive_timeout(Some(SILENT))
         .layer(Gate(Arc::clone(&trust)))
         .add_service(EnrolmentServer::new(EnrolmentService(trust)))
         .add_service(agent)
@@ -81,5 +82,12 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// How long calls in flight may take to end at a shutdown.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// A connection on which nothing has come for so long is asked for a sign of life; without connections nobody asks.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long that sign may take; after it the client is gone. Its run goes on, and can be attached to.
+const SILENT: Duration = Duration::from_secs(30);
 /// A specification carries files.
 const LARGEST: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The agent's own folder (`/var/lib/groundwork`): identity, records, clock floor. Root only.
+//! The agent's own folder (`/var/lib/groundwork`): identity, records. Root only.
 //!
 //! Small files, written whole: temporary file, fsync, rename. What belongs to the machine and not to the agent goes through
 //! `host` instead.

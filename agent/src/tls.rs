@@ -4,6 +4,7 @@
 //! resumption: every connection is authenticated anew, and its exporter is its own.
 
 use crate::clock::Floor;
+use crate::host::Host;
 use crate::identity::{Identity, Standing};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
@@ -12,15 +13,18 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use std::collections::VecDeque;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -205,40 +209,86 @@ impl Connected for Connection {
 }
 
 /// Accepts connections until the receiver of `out` is dropped. Each handshake has its own task and a time limit.
-pub async fn accept(listener: TcpListener, config: ServerConfig, out: mpsc::Sender<io::Result<Connection>>) {
+///
+/// Nothing is known of a peer before its handshake ends, so nobody waits for another's: who comes when all places are taken gets
+/// the place of the oldest.
+pub async fn accept(
+    listener: TcpListener,
+    config: ServerConfig,
+    clock: Arc<Floor>,
+    host: Arc<dyn Host>,
+    out: mpsc::Sender<io::Result<Connection>>,
+) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let mut places = Places::default();
     let mut handshakes = JoinSet::new();
     loop {
         while handshakes.try_join_next().is_some() {}
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         // Both arms are cancel-safe.
-        let tcp = tokio::select! {
+        let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = out.closed() => return,
         };
-        let tcp = match tcp {
-            Ok((tcp, _)) => tcp,
+        let (tcp, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(error = %error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
-        let (acceptor, out) = (acceptor.clone(), out.clone());
-        handshakes.spawn(async move {
-            match tokio::time::timeout(HANDSHAKE, handshake(&acceptor, tcp)).await {
+        let (acceptor, clock, host, out) = (acceptor.clone(), Arc::clone(&clock), Arc::clone(&host), out.clone());
+        let handshake = handshakes.spawn(async move {
+            match timeout(HANDSHAKE, handshake(&acceptor, tcp, &clock, &*host)).await {
                 Ok(Ok(connection)) => drop(out.send(Ok(connection)).await),
                 Ok(Err(error)) => tracing::debug!(error = %error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
-            drop(place);
         });
+        places.take(Source::of(from.ip()), handshake);
     }
 }
 
-async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream) -> io::Result<Connection> {
+/// Handshakes under way, the oldest first.
+#[derive(Default)]
+struct Places(VecDeque<(Source, AbortHandle)>);
+
+impl Places {
+    /// Takes a place. If there is none left, the oldest handshake ends: of the same source if that has its share, else of all.
+    fn take(&mut self, source: Source, handshake: AbortHandle) {
+        self.0.retain(|(_, under_way)| !under_way.is_finished());
+        let all = self.0.iter().enumerate();
+        let of_source: Vec<usize> = all.filter(|(_, (other, _))| *other == source).map(|(at, _)| at).collect();
+        let oldest = match of_source.first() {
+            Some(oldest) if of_source.len() >= SHARE => Some(*oldest),
+            _ => (self.0.len() >= HANDSHAKES).then_some(0),
+        };
+        if let Some((_, oldest)) = oldest.and_then(|at| self.0.remove(at)) {
+            tracing::debug!("a handshake had to make room");
+            oldest.abort();
+        }
+        self.0.push_back((source, handshake));
+    }
+}
+
+/// Whom an address stands for: with IPv6 one peer has a whole /64 of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Source(IpAddr);
+
+impl Source {
+    fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream, clock: &Floor, host: &dyn Host) -> io::Result<Connection> {
     tcp.set_nodelay(true)?;
+    // A client speaks first, and at once. What comes after that may take its time: machines are slow and networks lose packets.
+    timeout(HELLO, tcp.peek(&mut [0])).await??;
+    clock.look(host).await;
     let stream = acceptor.accept(tcp).await?;
     let session = stream.get_ref().1;
     let exporter = session.export_keying_material([0; 32], trust::CHANNEL_BINDING, None).map_err(io::Error::other)?;
@@ -268,6 +318,62 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Handshakes at one time; more wait in the kernel's queue.
-const HANDSHAKES: usize = 32;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at one time. Each may hold a client's longest message, 64 KiB: all together stay far below the unit's `MemoryMax`.
+const HANDSHAKES: usize = 128;
+/// Of these for one source: many providers may share an address behind a NAT.
+const SHARE: usize = 32;
+const HANDSHAKE: Duration = Duration::from_secs(30);
+const HELLO: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A handshake that does not end by itself.
+    fn pending(handshakes: &mut JoinSet<()>) -> AbortHandle {
+        handshakes.spawn(std::future::pending())
+    }
+
+    fn v4(number: u16) -> Source {
+        let [high, low] = number.to_be_bytes();
+        Source::of(IpAddr::from([10, 0, high, low]))
+    }
+
+    #[tokio::test]
+    async fn a_source_that_has_its_share_drops_its_own() {
+        let (mut places, mut handshakes) = (Places::default(), JoinSet::new());
+        places.take(v4(1), pending(&mut handshakes));
+        for _ in 0..10 * SHARE {
+            places.take(v4(2), pending(&mut handshakes));
+        }
+        assert_eq!((places.0[0].0, places.0.len()), (v4(1), 1 + SHARE));
+    }
+
+    #[tokio::test]
+    async fn without_a_free_place_the_oldest_of_all_goes() {
+        let (mut places, mut handshakes) = (Places::default(), JoinSet::new());
+        for source in 0..=u16::try_from(HANDSHAKES).unwrap() {
+            places.take(v4(source), pending(&mut handshakes));
+        }
+        assert_eq!((places.0[0].0, places.0.len()), (v4(1), HANDSHAKES));
+        assert!(handshakes.join_next().await.unwrap().unwrap_err().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_has_ended_leaves_its_place() {
+        let (mut places, mut handshakes) = (Places::default(), JoinSet::new());
+        places.take(v4(1), handshakes.spawn(std::future::ready(())));
+        handshakes.join_next().await;
+        places.take(v4(2), pending(&mut handshakes));
+        assert_eq!(places.0.len(), 1);
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_half_an_ipv6_address() {
+        let source = |text: &str| Source::of(text.parse().unwrap());
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+        assert_eq!(source("2001:db8::1"), source("2001:db8::2:3:4:5"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+    }
+}

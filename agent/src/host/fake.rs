@@ -27,6 +27,8 @@ struct State {
     changes: usize,
     /// Programs that were run, without those that only look.
     log: Vec<String>,
+    /// How many only looked.
+    looks: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,8 @@ impl Fake {
     /// A machine as users' templates make them: with swap in many forms and none of what Kubernetes needs.
     pub(crate) fn template() -> Self {
         let (nodes, running) = (BTreeMap::new(), BTreeMap::new());
-        let fake = Self(Mutex::new(State { nodes, running, now: BOOT, left: None, changes: 0, log: Vec::new() }));
+        let fake =
+            Self(Mutex::new(State { nodes, running, now: BOOT, left: None, changes: 0, log: Vec::new(), looks: 0 }));
         template::fill(&fake);
         fake
     }
@@ -90,6 +93,11 @@ impl Fake {
     /// Programs that were run since the last question.
     pub(crate) fn log(&self) -> Vec<String> {
         std::mem::take(&mut self.state().log)
+    }
+
+    /// Programs that were run and only looked.
+    pub(crate) fn looks(&self) -> usize {
+        self.state().looks
     }
 
     /// After so many more changes nothing works any more; `None` brings the power back.
@@ -250,7 +258,9 @@ impl Host for Fake {
     fn run<'a>(&'a self, command: &'a Command, lines: Lines<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
         Box::pin(async move {
             let mut state = self.state();
-            if !programs::only_looks(command) {
+            if programs::only_looks(command) {
+                state.looks += 1;
+            } else {
                 let program = command.program.clone();
                 state.spend().map_err(|source| HostError::Spawn { program, source })?;
                 state.log.push(command.to_string());

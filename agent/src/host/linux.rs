@@ -1,15 +1,20 @@
-//! The real machine. Files here; programs in `program`, the runtime's socket in `cri`.
+//! The real machine. Files here and in `folder`; programs in `program`, the runtime's socket in `cri`.
 
 mod cri;
+mod folder;
 mod program;
 
 use super::{Access, BoxFuture, Command, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use folder::Missing;
+use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, symlinkat, unlinkat};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// The machine this process runs on.
@@ -22,7 +27,7 @@ impl Host for Linux {
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
-        some(fs::read(path)).map_err(failed("read", path))
+        some(read(path)).map_err(failed("read", path))
     }
 
     fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
@@ -62,7 +67,7 @@ impl Host for Linux {
     }
 
     fn remove(&self, path: &str) -> Result<(), HostError> {
-        some(fs::remove_file(path)).and_then(|_| sync_folder(Path::new(path))).map_err(failed("remove", path))
+        some(remove(Path::new(path))).map(drop).map_err(failed("remove", path))
     }
 
     fn poke(&self, path: &str, value: &str) -> Result<(), HostError> {
@@ -92,50 +97,75 @@ impl Host for Linux {
     }
 }
 
+/// What a file holds. Opened so that neither a pipe nor the kernel's log can keep the only thread waiting.
+fn read(path: &str) -> io::Result<Vec<u8>> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let mut content = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut content)?;
+    is_readable(&content)?;
+    Ok(content)
+}
+
+/// What could not be read back is not written either: it could never be compared or restored.
+fn is_readable(content: &[u8]) -> io::Result<()> {
+    let fits = u64::try_from(content.len()).is_ok_and(|length| length <= LARGEST);
+    let refused = || io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} MiB", LARGEST >> 20));
+    if fits { Ok(()) } else { Err(refused()) }
+}
+
 /// Temporary file beside it, mode and owner, fsync, rename, fsync of the folder.
 fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    let temporary = beside(path)?;
+    is_readable(content)?;
+    let folder = folder::of(path, Missing::IsMade)?;
+    let temporary = free(&folder, path)?;
     // The link is replaced, not what it leads to: a write must not end up in a vendor's file.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = (|| {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(&folder, temporary.as_os_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+    let written = (|| -> io::Result<()> {
         file.write_all(content)?;
         if nix::unistd::geteuid().is_root() {
             nix::unistd::fchown(&file, Some(Uid::from_raw(access.uid)), Some(Gid::from_raw(access.gid)))?;
         }
         nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(access.mode))?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        Ok(renameat(&folder, temporary.as_os_str(), &folder, name(path))?)
     })();
     if written.is_err() {
-        some(fs::remove_file(&temporary))?;
+        some(unlink(&folder, &temporary))?;
     }
     written?;
-    sync_folder(path)
+    File::from(folder).sync_all()
 }
 
 /// As [`replace`], by a link.
 fn replace_by_link(path: &Path, to: &str) -> io::Result<()> {
-    let temporary = beside(path)?;
-    std::os::unix::fs::symlink(to, &temporary)?;
-    fs::rename(&temporary, path)?;
-    sync_folder(path)
+    let folder = folder::of(path, Missing::IsMade)?;
+    let temporary = free(&folder, path)?;
+    symlinkat(to, &folder, temporary.as_os_str())?;
+    renameat(&folder, temporary.as_os_str(), &folder, name(path))?;
+    File::from(folder).sync_all()
 }
 
-/// A free name in the same folder, which is made.
-fn beside(path: &Path) -> io::Result<PathBuf> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.groundwork"));
-    some(fs::remove_file(&temporary))?;
+fn remove(path: &Path) -> io::Result<()> {
+    let folder = folder::of(path, Missing::Fails)?;
+    unlink(&folder, name(path))?;
+    File::from(folder).sync_all()
+}
+
+/// A free name in the same folder.
+fn free(folder: &OwnedFd, path: &Path) -> io::Result<OsString> {
+    let temporary = OsString::from(format!(".{}.groundwork", name(path).to_string_lossy()));
+    some(unlink(folder, &temporary))?;
     Ok(temporary)
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match some(File::open(path.parent().unwrap_or(Path::new("/"))))? {
-        Some(folder) => folder.sync_all(),
-        None => Ok(()),
-    }
+fn unlink(folder: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    Ok(unlinkat(folder, name, UnlinkatFlags::NoRemoveDir)?)
+}
+
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
 }
 
 fn probe(device: &str) -> io::Result<Option<Probe>> {
@@ -144,7 +174,7 @@ fn probe(device: &str) -> io::Result<Option<Probe>> {
         return Err(io::Error::other("not a block device"));
     }
     // Exclusive: the kernel refuses while the device is mounted, swapped to, or part of something.
-    let exclusive = OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_EXCL.bits()).open(device);
+    let exclusive = OpenOptions::new().read(true).custom_flags(OFlag::O_EXCL.bits()).open(device);
     let busy = matches!(&exclusive, Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EBUSY as i32));
     let mut file = if busy { File::open(device)? } else { exclusive? };
     let size = file.seek(SeekFrom::End(0))?;
@@ -174,6 +204,9 @@ fn failed<'a>(act: &'static str, path: &'a str) -> impl FnOnce(io::Error) -> Hos
 
 /// Both ends of a device that are looked at: partition tables, boot sectors and superblocks live there.
 const EDGE: u64 = 1 << 20;
+
+/// As much as one call of a provider can bring.
+const LARGEST: u64 = 64 << 20;
 
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 
@@ -212,5 +245,34 @@ mod tests {
         assert_eq!(Linux.stat(link).unwrap().unwrap().kind, Kind::File);
         Linux.link(link, "/dev/null").unwrap();
         assert_eq!(Linux.stat(link).unwrap().unwrap().kind, Kind::Link("/dev/null".into()));
+    }
+    #[test]
+    fn a_file_that_keeps_readers_waiting_does_not_keep_us() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        // Somebody has it open for writing and says nothing.
+        let _writer = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        let error = Linux.read(pipe.to_str().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read {}", pipe.display()));
+    }
+
+    #[test]
+    fn a_file_without_end_is_refused() {
+        let error = Linux.read("/dev/zero").unwrap_err();
+        let HostError::File { source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(
+            (error.to_string().as_str(), source.to_string().as_str()),
+            ("cannot read /dev/zero", "larger than 64 MiB")
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_read_back_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content = vec![0; usize::try_from(LARGEST).unwrap() + 1];
+        Linux.write(path.to_str().unwrap(), &content, Access::OPEN).unwrap_err();
+        assert!(!path.exists());
     }
 }

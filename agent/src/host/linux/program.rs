@@ -2,12 +2,15 @@
 //!
 //! A unit's output goes to a file, not to a pipe: a pipe would break with the agent and kill what writes into it. The next run
 //! finds a unit left behind by its name and waits for it (`settle`).
+//!
+//! No program's output may fill the memory. What a child says is an answer: it is taken in whole, or it is an error. What a unit
+//! says is a report of its work: the end of it is kept.
 
 use crate::host::{Command, HostError, Lines, Output};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command as Process};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,9 +27,9 @@ async fn run_child(command: &Command, lines: Lines<'_>) -> Result<Output, HostEr
         let stdin = feed(&mut child, command.stdin.as_deref());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // All at once: a program that fills one pipe while we wait on another would hang.
-        let (_, stdout, stderr) = tokio::join!(stdin, collect(stdout, lines), collect(stderr, lines));
+        let (_, stdout, stderr) = tokio::try_join!(stdin, collect(stdout, lines), collect(stderr, lines))?;
         let status = child.wait().await?;
-        Ok(Output { code: status.code(), stdout: stdout?, stderr: stderr? })
+        Ok(Output { code: status.code(), stdout, stderr })
     };
     match timeout(command.timeout, run).await {
         Ok(output) => output.map_err(spawn_error(command)),
@@ -47,22 +50,53 @@ fn feed(child: &mut Child, text: Option<&[u8]>) -> impl Future<Output = io::Resu
     let text = text.unwrap_or_default().to_owned();
     async move {
         let Some(mut stdin) = stdin else { return Ok(()) };
-        stdin.write_all(&text).await
+        // A program need not read its input: what it thinks of it is said by its exit.
+        drop(stdin.write_all(&text).await);
+        Ok(())
     }
 }
 
-async fn collect(pipe: Option<impl tokio::io::AsyncRead + Unpin>, lines: Lines<'_>) -> io::Result<String> {
-    let mut all = String::new();
-    let Some(pipe) = pipe else { return Ok(all) };
-    let mut pipe = BufReader::new(pipe);
-    let mut line = Vec::new();
-    while pipe.read_until(b'\n', &mut line).await? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        lines(text.trim_end());
-        all.push_str(&text);
-        line.clear();
+/// All that a program prints, told line by line as it comes.
+async fn collect(pipe: Option<impl AsyncRead + Unpin>, lines: Lines<'_>) -> io::Result<String> {
+    let mut all = Vec::new();
+    let Some(mut pipe) = pipe else { return Ok(String::new()) };
+    let mut cutter = Cutter::default();
+    loop {
+        let known = all.len();
+        if pipe.read_buf(&mut all).await? == 0 {
+            break;
+        }
+        if all.len() > ANSWER {
+            return Err(io::Error::other(format!("it printed more than {} MiB, which is not taken in", ANSWER >> 20)));
+        }
+        cutter.pass_on(all.get(known..).unwrap_or_default(), lines);
     }
-    Ok(all)
+    cutter.end(lines);
+    Ok(String::from_utf8(all).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// Cuts what a program prints into lines, and keeps only the beginning of a long one.
+#[derive(Default)]
+struct Cutter(Vec<u8>);
+
+impl Cutter {
+    fn pass_on(&mut self, printed: &[u8], lines: Lines<'_>) {
+        for part in printed.split_inclusive(|byte| *byte == b'\n') {
+            let room = LINE.saturating_sub(self.0.len());
+            self.0.extend(part.iter().take(room));
+            if part.ends_with(b"\n") {
+                self.end(lines);
+            }
+        }
+    }
+
+    /// The line ends, if one has begun.
+    fn end(&mut self, lines: Lines<'_>) {
+        if !self.0.is_empty() {
+            lines(String::from_utf8_lossy(&self.0).trim_end());
+            self.0.clear();
+        }
+    }
 }
 
 async fn run_unit(command: &Command, name: &str, lines: Lines<'_>) -> Result<Output, HostError> {
@@ -74,7 +108,7 @@ async fn run_unit(command: &Command, name: &str, lines: Lines<'_>) -> Result<Out
     };
     fresh().map_err(spawn_error(command))?;
     let mut child = start(&as_unit(command, name, &log), Stdio::null())?;
-    let mut follower = Follower { log: log.clone(), at: 0, part: Vec::new() };
+    let mut follower = Follower { log: log.clone(), at: 0, cutter: Cutter::default() };
     let end = Instant::now() + command.timeout;
     let status = loop {
         follower.pass_on(lines).await.map_err(spawn_error(command))?;
@@ -88,6 +122,7 @@ async fn run_unit(command: &Command, name: &str, lines: Lines<'_>) -> Result<Out
         }
     };
     follower.pass_on(lines).await.map_err(spawn_error(command))?;
+    follower.cutter.end(lines);
     let mut said = String::new();
     if let Some(mut pipe) = child.stderr.take() {
         pipe.read_to_string(&mut said).await.map_err(spawn_error(command))?;
@@ -97,10 +132,21 @@ async fn run_unit(command: &Command, name: &str, lines: Lines<'_>) -> Result<Out
 
 /// systemd-run's own complaints come on its standard error; the program's output is in the log.
 fn finished(command: &Command, log: &str, status: ExitStatus, said: String) -> Result<Output, HostError> {
-    let printed = std::fs::read(log).map_err(spawn_error(command))?;
-    let stdout = String::from_utf8_lossy(&printed).into_owned();
+    let stdout = tail(log).map_err(spawn_error(command))?;
     std::fs::remove_file(log).map_err(spawn_error(command))?;
     Ok(Output { code: status.code(), stdout, stderr: said })
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> io::Result<String> {
+    let mut file = std::fs::File::open(log)?;
+    let before = file.metadata()?.len().saturating_sub(REPORT);
+    file.seek(SeekFrom::Start(before))?;
+    let mut printed = Vec::new();
+    // It may still grow: what a unit has started can outlive it.
+    file.take(REPORT).read_to_end(&mut printed)?;
+    let cut = printed.iter().position(|byte| *byte == b'\n').filter(|_| before > 0).map_or(0, |end| end + 1);
+    Ok(String::from_utf8_lossy(printed.get(cut..).unwrap_or_default()).into_owned())
 }
 
 fn as_unit(command: &Command, name: &str, log: &str) -> Command {
@@ -140,20 +186,24 @@ fn expands() -> bool {
 struct Follower {
     log: String,
     at: u64,
-    part: Vec<u8>,
+    cutter: Cutter,
 }
 
 impl Follower {
     async fn pass_on(&mut self, lines: Lines<'_>) -> io::Result<()> {
         let mut file = tokio::fs::File::open(&self.log).await?;
-        file.seek(io::SeekFrom::Start(self.at)).await?;
-        let read = file.read_to_end(&mut self.part).await?;
-        self.at += u64::try_from(read).unwrap_or(0);
-        while let Some(end) = self.part.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.part.drain(..=end).collect();
-            lines(String::from_utf8_lossy(&line).trim_end());
+        file.seek(SeekFrom::Start(self.at)).await?;
+        // To the end as it is now: a program that prints faster than we read must not keep us from looking at the time.
+        let new = file.metadata().await?.len().saturating_sub(self.at);
+        let (mut new, mut printed) = (file.take(new), vec![0; CHUNK]);
+        loop {
+            let read = new.read(&mut printed).await?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.at += u64::try_from(read).unwrap_or(0);
+            self.cutter.pass_on(printed.get(..read).unwrap_or_default(), lines);
         }
-        Ok(())
     }
 }
 
@@ -210,6 +260,13 @@ const SYSTEMD_RUN: &str = "/usr/bin/systemd-run";
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
 const PREFIX: &str = "groundwork-op-";
 const LOGS: &str = "/var/lib/groundwork/operations";
+/// What a child may print on each of its outputs. A node is some 20 KiB of JSON: a thousand of them fit.
+const ANSWER: usize = 32 << 20;
+/// What is kept of a unit's output: its end, in which apt and kubeadm say why they failed.
+const REPORT: u64 = 1 << 20;
+/// What is told of one line. A run keeps thousands of them.
+const LINE: usize = 2 << 10;
+const CHUNK: usize = 64 << 10;
 /// How often a running unit is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Nothing of ours lives longer.
@@ -230,6 +287,54 @@ mod tests {
         let mut seen = seen.into_inner().unwrap();
         seen.sort();
         assert_eq!(seen, ["a", "b", "wrong"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_an_error() {
+        for command in ["cat /dev/zero", "cat /dev/zero >&2"] {
+            let error = run(&Command::new("/bin/sh", ["-c", command]), &|_| ()).await.unwrap_err();
+            let said = crate::server::chain(&error);
+            assert_eq!(said, "cannot run /bin/sh: it printed more than 32 MiB, which is not taken in", "{command}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_taken_in_whole() {
+        let command = Command::new("/bin/sh", ["-c", "head --bytes=20000000 /dev/zero | tr '\\0' x"]);
+        let seen = std::sync::Mutex::new(Vec::new());
+        let output = run(&command, &|line| seen.lock().unwrap().push(line.len())).await.unwrap();
+        assert_eq!((output.code, output.stdout.len()), (Some(0), 20_000_000));
+        assert_eq!(seen.into_inner().unwrap(), [LINE], "of a line the beginning is told");
+    }
+
+    #[test]
+    fn lines_come_as_they_were_printed_however_they_arrive() {
+        let text = format!("one\n\ntwo  \n{}\nlast", "x".repeat(3 * LINE));
+        for size in [1, 7, text.len()] {
+            let (seen, mut cutter) = (std::sync::Mutex::new(Vec::new()), Cutter::default());
+            let lines = |line: &str| seen.lock().unwrap().push(line.to_owned());
+            text.as_bytes().chunks(size).for_each(|printed| cutter.pass_on(printed, &lines));
+            cutter.end(&lines);
+            assert_eq!(*seen.lock().unwrap(), ["one", "", "two", &"x".repeat(LINE), "last"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_long_report_the_end_is_kept_from_a_line_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log").to_str().unwrap().to_owned();
+        let all: String = (0..200_000).map(|number| format!("line {number}\n")).collect();
+        io::Write::write_all(&mut std::fs::File::create(&log).unwrap(), all.as_bytes()).unwrap();
+        let kept = tail(&log).unwrap();
+        assert!(kept.len() <= 1 << 20 && kept.len() > 1_000_000, "{}", kept.len());
+        assert!(kept.starts_with("line ") && all.ends_with(&kept));
+
+        let mut follower = Follower { log, at: 0, cutter: Cutter::default() };
+        let count = std::sync::Mutex::new(0);
+        let lines = |_: &str| *count.lock().unwrap() += 1;
+        follower.pass_on(&lines).await.unwrap();
+        follower.pass_on(&lines).await.unwrap();
+        assert_eq!(count.into_inner().unwrap(), 200_000, "each line is told once");
     }
 
     #[tokio::test]
