@@ -136,17 +136,16 @@ fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diag
     for check in &attribute.facts.checks {
         check.run(&attribute.facts, value, at, found);
     }
-    match &attribute.shape {
-        Shape::Leaf(own) => leaf(own, value, at, found),
-        Shape::Single(block) => object(block, value, at, found),
-        Shape::List(block) | Shape::Map(block) => {
-            for (at, element) in elements(value, at) {
-                if element.is_null() {
-                    found.push(wrong(&attribute.facts, None, &at, "must not be null"));
-                }
-                object(block, element, &at, found);
-            }
+    if let Shape::Leaf(own) = &attribute.shape {
+        leaf(own, value, at, found);
+    }
+    let Some(block) = attribute.shape.block() else { return };
+    for (place, element) in attribute.shape.objects(value).unwrap_or_default() {
+        let at = place.path(at);
+        if element.is_null() {
+            found.push(wrong(&attribute.facts, None, &at, "must not be null"));
         }
+        object(block, element, &at, found);
     }
 }
 
@@ -154,20 +153,12 @@ fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diag
 pub(crate) fn write_only_in(block: &Block, object: &Value, at: &Path) -> Vec<Path> {
     let within = |attribute: &Attribute| {
         let (value, at) = (object.attribute(attribute.facts.name), at.name(attribute.facts.name));
-        match &attribute.shape {
-            _ if attribute.facts.write_only => {
-                if value.is_null() {
-                    vec![]
-                } else {
-                    vec![at]
-                }
-            }
-            Shape::Leaf(_) => vec![],
-            Shape::Single(block) => write_only_in(block, value, &at),
-            Shape::List(block) | Shape::Map(block) => {
-                elements(value, &at).into_iter().flat_map(|(at, item)| write_only_in(block, item, &at)).collect()
-            }
+        if attribute.facts.write_only {
+            return if value.is_null() { vec![] } else { vec![at] };
         }
+        let Some(block) = attribute.shape.block() else { return vec![] };
+        let objects = attribute.shape.objects(value).unwrap_or_default();
+        objects.into_iter().flat_map(|(place, item)| write_only_in(block, item, &place.path(&at))).collect()
     };
     block.attributes.iter().flat_map(within).collect()
 }

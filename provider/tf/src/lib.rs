@@ -14,6 +14,7 @@ mod log;
 mod model;
 mod number;
 mod path;
+mod place;
 mod plan;
 mod promise;
 mod resource;

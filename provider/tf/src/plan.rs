@@ -9,9 +9,10 @@ use crate::cx::Private;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::held::is_placeholder;
 use crate::path::{Path, PathStep};
+use crate::place::Place;
 use crate::promise;
 use crate::resource::PlanNotes;
-use crate::schema::{Attribute, Block, Shape};
+use crate::schema::{Attribute, Block};
 use crate::value::Value;
 
 /// What is planned from.
@@ -91,29 +92,13 @@ fn field(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fil
     if config.is_unknown() {
         return config.clone();
     }
-    let prior = prior.filter(|prior| !prior.is_null());
-    match (&attribute.shape, config) {
-        (Shape::Single(block), _) => object(block, config, prior, fill),
-        (Shape::List(block), Value::List(items)) => {
-            let prior = prior.and_then(Value::items).unwrap_or_default();
-            Value::List(items.iter().enumerate().map(|(at, item)| element(block, item, prior.get(at), fill)).collect())
+    let within = |block: &Block, place: Place<'_>, config: &Value| {
+        if config.is_null() || config.is_unknown() {
+            return config.clone();
         }
-        (Shape::Map(block), Value::Map(entries)) => {
-            let prior = prior.and_then(Value::entries);
-            let planned = |(key, item): (&String, &Value)| {
-                (key.clone(), element(block, item, prior.and_then(|prior| prior.get(key)), fill))
-            };
-            Value::Map(entries.iter().map(planned).collect())
-        }
-        (Shape::Leaf(_) | Shape::List(_) | Shape::Map(_), _) => config.clone(),
-    }
-}
-
-fn element(block: &Block, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {
-    if config.is_null() || config.is_unknown() {
-        return config.clone();
-    }
-    object(block, config, prior.filter(|prior| !prior.is_null()), fill)
+        object(block, config, prior.map(|prior| place.of(prior)).filter(|prior| !prior.is_null()), fill)
+    };
+    attribute.shape.rebuilt(config, within).unwrap_or_else(|| config.clone())
 }
 
 /// The planned value where the configuration has none.
@@ -173,32 +158,12 @@ fn in_field(attribute: &Attribute, values: [&Value; 3], at: &Path, found: &mut V
         }
         return;
     }
-    match &attribute.shape {
-        Shape::Leaf(_) => {}
-        Shape::Single(block) => {
-            if !prior.is_null() && !planned.is_null() {
-                in_object(block, values, at, found);
-            }
-        }
-        Shape::List(block) => {
-            let items = values.map(|value| value.items().unwrap_or_default());
-            for (index, (prior, planned)) in items[0].iter().zip(items[1]).enumerate() {
-                in_object(
-                    block,
-                    [prior, planned, items[2].get(index).unwrap_or(&Value::Null)],
-                    &at.index(index),
-                    found,
-                );
-            }
-        }
-        Shape::Map(block) => {
-            let Some(entries) = prior.entries() else { return };
-            for (key, prior) in entries {
-                let planned = planned.attribute(key);
-                if !planned.is_null() {
-                    in_object(block, [prior, planned, config.attribute(key)], &at.key(key), found);
-                }
-            }
+    let Some(block) = attribute.shape.block() else { return };
+    // An object that comes or goes is a change of what is around it.
+    for (place, prior) in attribute.shape.objects(prior).unwrap_or_default() {
+        let [planned, config] = [planned, config].map(|value| place.of(value));
+        if !planned.is_null() {
+            in_object(block, [prior, planned, config], &place.path(at), found);
         }
     }
 }

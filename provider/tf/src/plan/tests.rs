@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::attr::Attr;
 use crate::model::{Model, Row, computed, optional, optional_computed, required};
-use crate::schema::Given;
+use crate::schema::{Given, Shape};
 use crate::sketch::{json as shown, value};
 use crate::value::Type;
 
