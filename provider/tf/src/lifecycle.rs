@@ -192,8 +192,12 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
 impl<R: Resource> Wrapped<R> {
     async fn look(&self, cx: &Cx<R::Data>, state: &Value) -> Result<Option<Value>, Diagnostics> {
         let mut model: R::Model = load(state)?;
+        let before = dump(&model);
         Ok(match guarded(self.0.read(cx, &mut model)).await? {
-            Presence::Here => Some(promise::outgoing(&Block::of::<R::Model>(), &dump(&model))),
+            Presence::Here => {
+                let found = plan::adopt(state, &before, dump(&model));
+                Some(promise::outgoing(&Block::of::<R::Model>(), &found))
+            }
             Presence::Gone => None,
         })
     }

@@ -87,7 +87,7 @@ fn field(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fil
         _ => {}
     }
     if config.is_null() {
-        return absent(attribute, prior, fill);
+        return absent(attribute, config, prior, fill);
     }
     if config.is_unknown() {
         return config.clone();
@@ -101,14 +101,15 @@ fn field(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fil
     attribute.shape.rebuilt(config, within).unwrap_or_else(|| config.clone())
 }
 
-/// The planned value where the configuration has none.
-fn absent(attribute: &Attribute, prior: Option<&Value>, fill: Fill) -> Value {
+/// The planned value where the configuration has none. Its null may have a type (`tostring(null)` in a dynamic attribute), which
+/// Terraform wants back.
+fn absent(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {
     let facts = &attribute.facts;
     if let Some(default) = &facts.default {
         return default.clone();
     }
     if !attribute.is_computed() {
-        return Value::Null;
+        return config.clone();
     }
     match (prior, fill) {
         (None, _) => Value::Unknown,
@@ -176,8 +177,8 @@ pub(crate) fn find<'a>(object: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-/// What a resource made of a planned object: where its model says the same as before, the exact planned value stays,
-/// because a model cannot hold everything (an unknown element in a list of strings).
+/// What a resource made of a planned or stored object: where its model says the same as before, the exact value stays,
+/// because a model cannot hold everything (an unknown element in a list of strings, a null with a type).
 pub(crate) fn adopt(exact: &Value, before: &Value, after: Value) -> Value {
     if *before == after {
         return exact.clone();

@@ -19,7 +19,7 @@ pub(crate) struct Thing {
     name: Attr<String>,
     size: Attr<i64>,
     zone: Attr<String>,
-    ratio: Attr<f64>,
+    ratio: Attr<Number>,
     big: Attr<Number>,
     labels: Attr<BTreeMap<String, String>>,
     tags: Attr<BTreeSet<String>>,

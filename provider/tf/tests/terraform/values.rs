@@ -42,6 +42,20 @@ resource "memory_thing" "third" {
 }
 
 #[test]
+fn numbers_of_any_size_and_typed_nulls_are_kept() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    for line in
+        ["ratio = 1 / 3", "ratio = 1e400", "ratio = 0.1", "anything = tostring(null)", "anything = [tostring(null)]"]
+    {
+        folder.write(&format!("resource \"memory_thing\" \"t\" {{\n  name = \"t\"\n  {line}\n}}\n")).apply();
+        folder.plan(0);
+    }
+}
+
+#[test]
 fn a_replaced_object_makes_unknown_what_depends_on_it() {
     if !ready() {
         return;
