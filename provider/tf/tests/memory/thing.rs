@@ -273,6 +273,14 @@ impl Thing {
                 let patience = tokio::time::timeout(Duration::from_secs(60), cx.stop.cancelled()).await;
                 Err(failure(what, &name, if patience.is_ok() { "Stopped on request." } else { "Nobody stopped it." }))
             }
+            Some("stop slowly") => {
+                cx.stop.cancelled().await;
+                // Longer than Terraform leaves a provider that it has told to end.
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                let faults = vec!["stopped half-way".to_owned()];
+                cx.save(&self.id.or(""), &Object { faults, ..self.object(1, &Object::default()) })?;
+                Err(failure(what, &name, "Stopped slowly."))
+            }
             _ => Ok(()),
         }
     }

@@ -12,11 +12,12 @@ use nix::unistd::Pid;
 
 use crate::folder::{Folder, Said, ready};
 
-const WAITS: &str = "resource \"memory_thing\" \"t\" {\n  name = \"t\"\n  behave = \"wait for the stop\"\n}\n";
+const WAITS: &str = "wait for the stop";
 
-/// An apply in a process group of its own that has begun to create its thing.
-fn waiting_apply(folder: &Folder) -> Child {
-    let mut command = folder.write(WAITS).command(&["apply", "-auto-approve", "-input=false"]);
+/// An apply in a process group of its own that has begun to create its thing, which waits to be stopped.
+fn waiting_apply(folder: &Folder, behave: &str) -> Child {
+    let body = format!("resource \"memory_thing\" \"t\" {{\n  name = \"t\"\n  behave = \"{behave}\"\n}}\n");
+    let mut command = folder.write(&body).command(&["apply", "-auto-approve", "-input=false"]);
     let child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the thing exists", || folder.object("id-t").is_some());
     child
@@ -50,7 +51,7 @@ fn ctrl_c_ends_an_operation_in_order() {
         return;
     }
     let folder = Folder::new();
-    let child = waiting_apply(&folder);
+    let child = waiting_apply(&folder, WAITS);
     // As a terminal does it: to Terraform and the provider alike.
     killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     let said = Said::from(child.wait_with_output().unwrap());
@@ -66,11 +67,49 @@ fn a_killed_terraform_leaves_no_provider() {
         return;
     }
     let folder = Folder::new();
-    let mut child = waiting_apply(&folder);
+    let mut child = waiting_apply(&folder, WAITS);
     assert_eq!(providers(&folder).len(), 1);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     until("the provider is gone", || providers(&folder).is_empty());
+    leaves_no_socket(&folder);
+}
+
+/// A service manager or `kill -- -PGID`: Terraform stops in order, and waits for as long as that takes.
+#[test]
+fn a_terminated_process_group_loses_no_object() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    let child = waiting_apply(&folder, "stop slowly");
+    killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    said.says("Stopped slowly.");
+    assert_eq!(folder.attributes("t")["id"], "id-t");
+    until("the provider is gone", || providers(&folder).is_empty());
+    leaves_no_socket(&folder);
+}
+
+/// A closed terminal: Terraform dies of it, and what the provider is doing still ends in order.
+#[test]
+fn a_hangup_interrupts_no_change() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    let mut child = waiting_apply(&folder, "stop slowly");
+    killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    child.wait().unwrap();
+    let faults = || folder.object("id-t").map(|object| object["faults"].clone());
+    until("the operation has ended", || faults() == Some(serde_json::json!(["stopped half-way"])));
+    until("the provider is gone", || providers(&folder).is_empty());
+    leaves_no_socket(&folder);
+}
+
+#[track_caller]
+fn leaves_no_socket(folder: &Folder) {
     let left = std::fs::read_dir(folder.path("tmp")).unwrap().filter_map(Result::ok);
     let left: Vec<_> =
         left.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().starts_with("tf-")).collect();
