@@ -30,6 +30,15 @@ pub(crate) struct Planned {
     pub(crate) value: Value,
     pub(crate) replace: Vec<Path>,
     pub(crate) warnings: Diagnostics,
+    pub(crate) private: Private,
+}
+
+impl Planned {
+    /// Fails if the notes have errors.
+    pub(crate) fn new(value: Value, notes: PlanNotes) -> Result<Self, Diagnostics> {
+        let PlanNotes { replace, diagnostics, private, changed: _ } = notes;
+        Ok(Self { value, replace, warnings: diagnostics.or_errors()?, private })
+    }
 }
 
 /// What becomes of computed values that the configuration does not give.
@@ -40,6 +49,9 @@ enum Fill {
 }
 
 /// Plans a creation or a change. `adjust` is the resource's own part: it gets the planned object and returns its own.
+///
+/// Where the configuration changes nothing, it is first asked with the prior state, and if it then wants a change, a second
+/// time with everything unknown that a change may touch. Only the last call counts: notes of the first one are dropped.
 pub(crate) fn change(
     request: Request<'_>,
     adjust: impl Fn(Value, &mut PlanNotes) -> Result<Value, Diagnostics>,
@@ -47,22 +59,20 @@ pub(crate) fn change(
     let Request { block, prior, config, private } = request;
     let unchanged = object(block, config, prior, Fill::Prior);
     if prior == Some(&unchanged) {
-        let mut notes = PlanNotes { private: private.shared(), ..PlanNotes::default() };
+        let mut notes = PlanNotes { private: private.copy(), ..PlanNotes::new(false) };
         let value = adjust(unchanged, &mut notes)?;
         if prior == Some(&value) {
-            let warnings = notes.diagnostics.or_errors()?;
-            return Ok(Planned { value, replace: notes.replace, warnings });
+            return Planned::new(value, notes);
         }
     }
-    let mut notes = PlanNotes { changed: true, private: private.shared(), ..PlanNotes::default() };
+    let mut notes = PlanNotes { private: private.copy(), ..PlanNotes::new(true) };
     let value = adjust(object(block, config, prior, Fill::Unknown), &mut notes)?;
-    let warnings = notes.diagnostics.or_errors()?;
-    promise::keeps_the_rules(block, config, prior, &value)?;
-    let mut replace = notes.replace;
+    let mut planned = Planned::new(value, notes)?;
+    promise::keeps_the_rules(block, config, prior, &planned.value)?;
     if let Some(prior) = prior {
-        replacements(request, prior, &value, &mut replace)?;
+        replacements(request, prior, &planned.value, &mut planned.replace)?;
     }
-    Ok(Planned { value, replace, warnings })
+    Ok(planned)
 }
 
 fn object(block: &Block, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {

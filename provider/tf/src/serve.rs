@@ -26,7 +26,7 @@ use self::socket::Listener;
 use crate::diagnostic::chain;
 use crate::log;
 use crate::resource::Provider;
-use crate::server::Server;
+use crate::server::{Server, Session};
 
 /// States are far larger than gRPC's usual 4 MiB.
 const MAX_MESSAGE: usize = 256 << 20;
@@ -125,7 +125,7 @@ async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environme
 
     let server = Server::new(provider);
     let services = Services::new(closing.clone());
-    let incoming = listener.incoming(acceptor.map(|tls| tls.acceptor), closing.clone());
+    let incoming = listener.incoming(acceptor.map(|tls| tls.acceptor), closing.clone(), sessions(&server, mode));
     let serving = tonic::transport::Server::builder()
         .add_service(ProviderServer::new(server.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(GrpcControllerServer::new(services.clone()))
@@ -155,6 +155,16 @@ async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environme
     match tokio::time::timeout(LINGER, serving).await {
         Ok(served) => Ok(served?),
         Err(_) => Ok(()),
+    }
+}
+
+/// Makes the session of each new connection. Terraform starts a process for every provider block; a provider that is debugged
+/// is one process for all of them, and each has a connection of its own.
+fn sessions<P: Provider>(server: &Server<P>, mode: Mode) -> impl Fn() -> Session<P::Data> + use<P> {
+    let (server, shared) = (server.clone(), server.session());
+    move || match mode {
+        Mode::Hosted => shared.clone(),
+        Mode::Debug => server.session(),
     }
 }
 

@@ -150,10 +150,10 @@ impl Resource for ThingResource {
         let id = format!("id-{name}");
         m.id.set(id.clone());
         cx.save(&id, &m.object(1, &Object::default()))?;
+        cx.private().set("made", &true);
         tracing::info!(thing = id, "made a thing");
         m.misbehave(cx, "create").await?;
         m.fill_parts();
-        cx.private().set("made", &true);
         Ok(())
     }
 
@@ -213,6 +213,9 @@ impl Resource for ThingResource {
     }
 
     fn plan_destroy(&self, prior: &Thing, notes: &mut PlanNotes) {
+        if notes.private().get::<bool>("made") != Some(true) {
+            notes.error(Diagnostic::error("Cannot destroy this thing").happened("The private state is lost."));
+        }
         if prior.behave.text() == Some("refuse to be destroyed") {
             notes.error(Diagnostic::error("Cannot destroy this thing").happened("It refuses."));
         }
@@ -220,6 +223,7 @@ impl Resource for ThingResource {
 
     async fn import(&self, cx: &Cx<Store>, id: &str) -> Result<Thing, Diagnostics> {
         if !id.starts_with("id-") {
+            cx.warn(Diagnostic::warning("Cannot guess ids").happened("They are in the folder of the objects."));
             return Err(Diagnostic::error(format!("Cannot import thing {id}"))
                 .happened("Ids begin with `id-`.")
                 .into());

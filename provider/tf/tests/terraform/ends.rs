@@ -116,29 +116,75 @@ fn leaves_no_socket(folder: &Folder) {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// A provider that a developer has started, and what Terraform is given to find it.
+struct Debugged {
+    process: Child,
+    reattach: String,
+}
+
+impl Debugged {
+    fn start(folder: &Folder) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
+        let mut command = Command::new(env!("CARGO_BIN_EXE_terraform-provider-memory"));
+        let command = command.arg("-debug").env("MEMORY_DIR", folder.path("objects")).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let value = line.trim().strip_prefix("TF_REATTACH_PROVIDERS='").unwrap().strip_suffix('\'').unwrap();
+        Self { process, reattach: value.to_owned() }
+    }
+
+    #[track_caller]
+    fn apply(&self, folder: &Folder) {
+        let mut apply = folder.command(&["apply", "-auto-approve", "-input=false"]);
+        let said = Said::of(apply.env("TF_REATTACH_PROVIDERS", &self.reattach));
+        assert_eq!(said.code, Some(0), "{}", said.text);
+    }
+
+    #[track_caller]
+    fn ends(mut self) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGINT).unwrap();
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
 #[test]
 fn a_provider_can_be_debugged() {
     if !ready() {
         return;
     }
     let folder = Folder::new();
-    #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
-    let mut provider = Command::new(env!("CARGO_BIN_EXE_terraform-provider-memory"))
-        .arg("-debug")
-        .env("MEMORY_DIR", folder.path("objects"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(provider.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let value = line.trim().strip_prefix("TF_REATTACH_PROVIDERS='").unwrap().strip_suffix('\'').unwrap();
+    let provider = Debugged::start(&folder);
     for _ in 0..2 {
         folder.write("resource \"memory_thing\" \"t\" {\n  name = \"t\"\n}\n");
-        let mut apply = folder.command(&["apply", "-auto-approve", "-input=false"]);
-        let said = Said::from(apply.env("TF_REATTACH_PROVIDERS", value).output().unwrap());
-        assert_eq!(said.code, Some(0), "{}", said.text);
+        provider.apply(&folder);
     }
     assert!(folder.object("id-t").is_some());
-    kill(Pid::from_raw(provider.id().cast_signed()), Signal::SIGINT).unwrap();
-    assert!(provider.wait().unwrap().success());
+    provider.ends();
+}
+
+/// One process serves all provider blocks then, and each has its own settings.
+#[test]
+fn aliases_of_a_debugged_provider_are_kept_apart() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    let other = folder.path("other");
+    std::fs::create_dir(&other).unwrap();
+    let provider = Debugged::start(&folder);
+    // By the time of the third thing both blocks are configured, in whatever order.
+    let body = format!(
+        "provider \"memory\" {{}}\nprovider \"memory\" {{\n  alias = \"other\"\n  dir = {other:?}\n}}\n\
+         resource \"memory_thing\" \"a\" {{\n  name = \"a\"\n}}\n\
+         resource \"memory_thing\" \"b\" {{\n  name = \"b\"\n  provider = memory.other\n  depends_on = [memory_thing.a]\n}}\n\
+         resource \"memory_thing\" \"c\" {{\n  name = \"c\"\n  depends_on = [memory_thing.b]\n}}\n\
+         resource \"memory_thing\" \"d\" {{\n  name = \"d\"\n  provider = memory.other\n  depends_on = [memory_thing.c]\n}}\n"
+    );
+    folder.write(&body);
+    provider.apply(&folder);
+    let made = |id: &str| [folder.object(id).is_some(), other.join(format!("{id}.json")).exists()];
+    assert_eq!([made("id-a"), made("id-c")], [[true, false]; 2]);
+    assert_eq!([made("id-b"), made("id-d")], [[false, true]; 2]);
+    provider.ends();
 }
