@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::held::IMPORTED;
 use crate::path::Path;
 use crate::schema::{Attribute, Block, Facts, Given, Shape};
 use crate::value::{Type, Value};
@@ -127,6 +128,8 @@ fn object(block: &Block, value: &Value, at: &Path, found: &mut Diagnostics) {
 fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
     if !value.is_null() && attribute.facts.given == Given::Computed {
         found.push(not_yours(at));
+    } else if attribute.facts.first_boot && value.text() == Some(IMPORTED) {
+        found.push(placeholder(at));
     } else if !value.is_null() && !value.is_unknown() {
         known_field(attribute, value, at, found);
     }
@@ -225,6 +228,18 @@ fn not_yours(at: &Path) -> Diagnostic {
     Diagnostic::error(format!("Cannot set {at}"))
         .happened(format!("The provider alone gives `{at}` its value."))
         .next(format!("Remove `{at}`."))
+        .at(at.clone())
+}
+
+/// `terraform plan -generate-config-out` of Terraform before 1.14 copies placeholders from the state.
+fn placeholder(at: &Path) -> Diagnostic {
+    Diagnostic::error(format!("Cannot use this value of {at}"))
+        .happened(format!(
+            "`{IMPORTED}` only stands for what is not known of an imported object: it has no known `{at}`."
+        ))
+        .next(
+            "Remove this line, or write what the object was made from: for an imported object it makes no difference.",
+        )
         .at(at.clone())
 }
 

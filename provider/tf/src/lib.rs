@@ -8,6 +8,7 @@ pub mod check;
 mod cx;
 mod diagnostic;
 pub mod docs;
+mod generate;
 mod held;
 mod lifecycle;
 mod log;

@@ -23,6 +23,7 @@ use self::rpc::Rpc;
 use crate::check;
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::generate;
 use crate::lifecycle::Outcome;
 use crate::model::load;
 use crate::path::Path;
@@ -363,6 +364,21 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
                 imported_resources: vec![imported],
                 diagnostics: messages(cx.and_warnings(Diagnostics::new())),
                 deferred: None,
+            })
+        })
+        .await
+    }
+
+    async fn generate_resource_config(
+        &self,
+        request: Request<v6::generate_resource_config::Request>,
+    ) -> Result<Response<v6::generate_resource_config::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let block = call.resource(&request.type_name)?.block();
+            let config = generate::configuration(&block, &decode(request.state.as_ref(), &block)?);
+            Ok(v6::generate_resource_config::Response {
+                config: Some(encode(&config, &block)?),
+                diagnostics: Vec::new(),
             })
         })
         .await

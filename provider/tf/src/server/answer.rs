@@ -5,12 +5,13 @@ use tfplugin::v6;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::path::{Path, PathStep};
 
-/// What this framework does beyond the base protocol: destroying is planned, and no call depends on an earlier schema call.
+/// What this framework does beyond the base protocol: destroying is planned, no call depends on an earlier schema call, and
+/// imported objects become configuration.
 pub(super) const CAPABILITIES: v6::ServerCapabilities = v6::ServerCapabilities {
     plan_destroy: true,
     get_provider_schema_optional: true,
     move_resource_state: false,
-    generate_resource_config: false,
+    generate_resource_config: true,
 };
 
 /// Names of everything the provider offers.

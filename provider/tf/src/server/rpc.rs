@@ -57,6 +57,7 @@ rpcs! {
         validate_provider_config = "ValidateProviderConfig";
     resource:
         apply_resource_change = "ApplyResourceChange",
+        generate_resource_config = "GenerateResourceConfig",
         import_resource_state = "ImportResourceState",
         plan_resource_change = "PlanResourceChange",
         read_resource = "ReadResource",

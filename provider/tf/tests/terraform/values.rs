@@ -125,4 +125,5 @@ fn a_bad_value_is_refused_with_its_attribute() {
     check("revision = 5", &["Cannot set revision", "The provider alone gives"]);
     check("parts = { a = { size = 1, serial = \"x\" } }", &[r#"Cannot set parts["a"].serial"#]);
     check("parts = { a = null }", &["must not be null"]);
+    check("image = \"(imported)\"", &["it has no known `image`", "Remove this line"]);
 }
