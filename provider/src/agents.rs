@@ -29,8 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Access to agents, with the CA of the provider block.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Agents {
-    authority: Option<Arc<Authority>>,
+pub(crate) enum Agents {
+    /// The provider block names no CA.
+    #[default]
+    NoAuthority,
+    /// It names one that is known only after the apply of something else.
+    Unknown,
+    /// With this CA.
+    Authority(Arc<Authority>),
 }
 
 /// Where an agent is and how it is recognised. Both parts stand in the state; neither is a secret.
@@ -53,7 +59,7 @@ pub(crate) struct Wait<'a> {
 impl Agents {
     /// With the CA of the provider block; without one, every use is [`Error::NoAuthority`].
     pub(crate) fn new(authority: Option<Authority>) -> Self {
-        Self { authority: authority.map(Arc::new) }
+        authority.map_or(Self::NoAuthority, |authority| Self::Authority(Arc::new(authority)))
     }
 
     /// Whether a seed can be made at all, to be asked before there is a VM for it.
@@ -90,7 +96,11 @@ impl Agents {
     }
 
     fn authority(&self) -> Result<&Authority, Error> {
-        self.authority.as_deref().ok_or(Error::NoAuthority)
+        match self {
+            Self::NoAuthority => Err(Error::NoAuthority),
+            Self::Unknown => Err(Error::UnknownAuthority),
+            Self::Authority(authority) => Ok(authority),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) enum Error {
     /// The provider block names no CA, so no agent can be talked to.
     #[error("the provider has no CA for its agents")]
     NoAuthority,
+    /// The provider block names a CA that is known only after the apply of something else.
+    #[error("a value in the provider block's `agent` comes from something that is not applied yet")]
+    UnknownAuthority,
     /// The CA cannot be used.
     #[error("the CA for the agents cannot be used: {0}")]
     BadAuthority(String),

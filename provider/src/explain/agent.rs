@@ -66,9 +66,11 @@ fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnosti
 
 fn holds(error: &Error) -> &'static str {
     match error {
-        Error::NoAuthority | Error::BadAuthority(_) | Error::PkiFile { .. } | Error::NoBinary => {
-            "Nothing was asked and nothing was changed."
-        }
+        Error::NoAuthority
+        | Error::UnknownAuthority
+        | Error::BadAuthority(_)
+        | Error::PkiFile { .. }
+        | Error::NoBinary => "Nothing was asked and nothing was changed.",
         Error::BadEndpoint(_) | Error::TooOld { .. } | Error::Refused { .. } | Error::Busy { .. } => {
             "Nothing was changed on the machine."
         }
@@ -91,6 +93,7 @@ fn next(error: &Error) -> String {
             "Set `agent = { pki_dir = … }` in the provider block, or GROUNDWORK_AGENT_PKI_DIR; \
              `terraform-provider-groundwork pki init DIR` makes the CA."
         }
+        Error::UnknownAuthority => "Apply what the provider block depends on first, with `terraform apply -target=…`.",
         Error::BadAuthority(_) | Error::PkiFile { .. } => {
             "Check `agent.ca_cert_pem` and `agent.ca_key_pem`, or the folder `agent.pki_dir`, of the provider block, or \
              their environment variables."

@@ -156,6 +156,13 @@ impl ProxmoxBlock {
     }
 }
 
+impl AgentBlock {
+    pub(super) const fn is_partly_unknown(&self) -> bool {
+        let Self { pki_dir, ca_cert_pem, ca_key_pem } = self;
+        pki_dir.is_unknown() || ca_cert_pem.is_unknown() || ca_key_pem.is_unknown()
+    }
+}
+
 /// What cannot work, whatever the environment says.
 pub(super) fn contradictions(m: &Block) -> Diagnostics {
     let mut found = Diagnostics::new();

@@ -65,15 +65,18 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
         })
     }
 
-    /// The agents' CA.
+    /// The agents' CA; that it is missing or unknown is told when a resource needs it.
     pub(super) fn agents(&self) -> Result<Agents, Diagnostic> {
         let block = self.block.agent.or(AgentBlock::default());
+        if self.block.agent.is_unknown() || block.is_partly_unknown() {
+            return Ok(Agents::Unknown);
+        }
         let nothing = block.pki_dir.is_null() && block.ca_cert_pem.is_null() && block.ca_key_pem.is_null();
         let authority = match (block.ca_cert_pem.text(), exposed(&block.ca_key_pem), block.pki_dir.text()) {
             _ if nothing => Authority::from_environment(|name| self.first(&[name])),
             (Some(certificate), Some(key), _) => Authority::from_pem(certificate, &key).map(Some),
             (.., Some(dir)) => Authority::from_dir(FilePath::new(dir)).map(Some),
-            // One that is known only after the apply of something else.
+            // Half a CA, which `contradictions` refuses.
             _ => Ok(None),
         };
         let unusable = |error| explain::agent("use the agents' CA", &error).at(Path::from("agent"));

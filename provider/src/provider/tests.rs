@@ -7,6 +7,7 @@ use tf::{Attr, Secret};
 use super::block::{AgentBlock, ProxmoxBlock};
 use super::*;
 use crate::context::Proxmox;
+use crate::explain;
 
 #[track_caller]
 fn check(block: ProxmoxBlock, environment: &[(&str, &str)], wanted: &str) {
@@ -63,6 +64,21 @@ fn the_variables_of_other_providers_are_enough() {
 #[test]
 fn an_unknown_value_postpones_everything() {
     check(ProxmoxBlock { api_token: Attr::Unknown, ..ProxmoxBlock::default() }, &[ENDPOINTS], "unknown");
+}
+
+/// An unknown block is not an empty one: the environment's CA may be another than the one to come.
+#[test]
+fn an_unknown_ca_is_neither_missing_nor_the_environments() {
+    let variable = |name: &str| (name == "GROUNDWORK_AGENT_PKI_DIR").then(|| "/nonexistent".to_owned());
+    let unknown_key =
+        AgentBlock { ca_cert_pem: "-----BEGIN x".into(), ca_key_pem: Attr::Unknown, ..AgentBlock::default() };
+    for agent in [Attr::Unknown, unknown_key.into()] {
+        let settings = Settings { block: Block { agent, ..Block::default() }, variable };
+        let error = settings.agents().unwrap().can_install().unwrap_err();
+        let said = explain::agent("create VM 120", &error).to_string();
+        assert!(said.contains("comes from something that is not applied yet.\n\nNothing was asked"), "{said}");
+        assert!(said.contains("`terraform apply -target=…`"), "{said}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::held::IMPORTED;
 use crate::path::Path;
 use crate::schema::{Attribute, Block, Facts, Given, Shape};
 use crate::value::{Type, Value};
@@ -127,6 +128,8 @@ fn object(block: &Block, value: &Value, at: &Path, found: &mut Diagnostics) {
 fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
     if !value.is_null() && attribute.facts.given == Given::Computed {
         found.push(not_yours(at));
+    } else if attribute.facts.first_boot && value.text() == Some(IMPORTED) {
+        found.push(placeholder(at));
     } else if !value.is_null() && !value.is_unknown() {
         known_field(attribute, value, at, found);
     }
@@ -136,17 +139,16 @@ fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diag
     for check in &attribute.facts.checks {
         check.run(&attribute.facts, value, at, found);
     }
-    match &attribute.shape {
-        Shape::Leaf(own) => leaf(own, value, at, found),
-        Shape::Single(block) => object(block, value, at, found),
-        Shape::List(block) | Shape::Map(block) => {
-            for (at, element) in elements(value, at) {
-                if element.is_null() {
-                    found.push(wrong(&attribute.facts, None, &at, "must not be null"));
-                }
-                object(block, element, &at, found);
-            }
+    if let Shape::Leaf(own) = &attribute.shape {
+        leaf(own, value, at, found);
+    }
+    let Some(block) = attribute.shape.block() else { return };
+    for (place, element) in attribute.shape.objects(value).unwrap_or_default() {
+        let at = place.path(at);
+        if element.is_null() {
+            found.push(wrong(&attribute.facts, None, &at, "must not be null"));
         }
+        object(block, element, &at, found);
     }
 }
 
@@ -154,20 +156,12 @@ fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diag
 pub(crate) fn write_only_in(block: &Block, object: &Value, at: &Path) -> Vec<Path> {
     let within = |attribute: &Attribute| {
         let (value, at) = (object.attribute(attribute.facts.name), at.name(attribute.facts.name));
-        match &attribute.shape {
-            _ if attribute.facts.write_only => {
-                if value.is_null() {
-                    vec![]
-                } else {
-                    vec![at]
-                }
-            }
-            Shape::Leaf(_) => vec![],
-            Shape::Single(block) => write_only_in(block, value, &at),
-            Shape::List(block) | Shape::Map(block) => {
-                elements(value, &at).into_iter().flat_map(|(at, item)| write_only_in(block, item, &at)).collect()
-            }
+        if attribute.facts.write_only {
+            return if value.is_null() { vec![] } else { vec![at] };
         }
+        let Some(block) = attribute.shape.block() else { return vec![] };
+        let objects = attribute.shape.objects(value).unwrap_or_default();
+        objects.into_iter().flat_map(|(place, item)| write_only_in(block, item, &place.path(&at))).collect()
     };
     block.attributes.iter().flat_map(within).collect()
 }
@@ -234,6 +228,18 @@ fn not_yours(at: &Path) -> Diagnostic {
     Diagnostic::error(format!("Cannot set {at}"))
         .happened(format!("The provider alone gives `{at}` its value."))
         .next(format!("Remove `{at}`."))
+        .at(at.clone())
+}
+
+/// `terraform plan -generate-config-out` of Terraform before 1.14 copies placeholders from the state.
+fn placeholder(at: &Path) -> Diagnostic {
+    Diagnostic::error(format!("Cannot use this value of {at}"))
+        .happened(format!(
+            "`{IMPORTED}` only stands for what is not known of an imported object: it has no known `{at}`."
+        ))
+        .next(
+            "Remove this line, or write what the object was made from: for an imported object it makes no difference.",
+        )
         .at(at.clone())
 }
 

@@ -90,8 +90,10 @@ impl<D> Cx<D> {
         self
     }
 
-    pub(crate) fn take_warnings(&self) -> Diagnostics {
-        std::mem::take(&mut *lock(&self.warnings))
+    /// These problems, and the warnings of this call.
+    pub(crate) fn and_warnings(&self, mut problems: Diagnostics) -> Diagnostics {
+        problems.extend(std::mem::take(&mut *lock(&self.warnings)));
+        problems
     }
 }
 
@@ -124,6 +126,11 @@ impl Private {
     /// Forgets a value.
     pub fn remove(&self, key: &str) {
         lock(&self.0).remove(key);
+    }
+
+    /// Equal values of their own.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(lock(&self.0).clone())))
     }
 
     /// The same values, not a copy of them.

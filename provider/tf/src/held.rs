@@ -86,7 +86,6 @@ scalar!(String, Type::String, IMPORTED.to_owned(), |value| value.text().map(str:
     .into());
 scalar!(bool, Type::Bool, false, |value| boolean(value), |this| (*this).into());
 scalar!(i64, Type::Number, 0, |value| number(value).and_then(Number::to_i64), |this| (*this).into());
-scalar!(f64, Type::Number, 0.0, |value| number(value).map(Number::to_f64), |this| (*this).into());
 scalar!(Number, Type::Number, Self::from(0_i64), |value| number(value).cloned(), |this| this.clone().into());
 scalar!(Value, Type::Dynamic, Self::from(IMPORTED), |value| Some(value.clone()), |this| this.clone());
 

@@ -47,7 +47,7 @@ pub(crate) trait ResourceObject<D>: Send + Sync {
     fn rows_match_fields(&self);
     fn plan(&self, request: Request<'_>) -> Result<Planned, Diagnostics>;
     fn validate(&self, config: &Value) -> Diagnostics;
-    fn plan_destroy(&self, prior: &Value) -> Diagnostics;
+    fn plan_destroy(&self, prior: &Value, private: &Private) -> Result<Planned, Diagnostics>;
     fn upgrade(&self, version: i64, stored: Json) -> Result<Json, Diagnostics>;
     fn import<'a>(&'a self, cx: &'a Cx<D>, id: &'a str) -> Work<'a, Result<Value, Diagnostics>>;
     fn read<'a>(&'a self, cx: &'a Cx<D>, state: &'a Value) -> Work<'a, Result<Option<Value>, Diagnostics>>;
@@ -115,13 +115,10 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
         load(config).map_or_else(|problems| problems, |model| self.0.validate(&model))
     }
 
-    fn plan_destroy(&self, prior: &Value) -> Diagnostics {
-        let mut notes = PlanNotes::new(true);
-        match load(prior) {
-            Ok(model) => self.0.plan_destroy(&model, &mut notes),
-            Err(problems) => notes.diagnostics = problems,
-        }
-        notes.diagnostics
+    fn plan_destroy(&self, prior: &Value, private: &Private) -> Result<Planned, Diagnostics> {
+        let mut notes = PlanNotes { private: private.copy(), ..PlanNotes::new(true) };
+        self.0.plan_destroy(&load(prior)?, &mut notes);
+        Planned::new(Value::Null, notes)
     }
 
     fn upgrade(&self, version: i64, stored: Json) -> Result<Json, Diagnostics> {
@@ -192,8 +189,12 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
 impl<R: Resource> Wrapped<R> {
     async fn look(&self, cx: &Cx<R::Data>, state: &Value) -> Result<Option<Value>, Diagnostics> {
         let mut model: R::Model = load(state)?;
+        let before = dump(&model);
         Ok(match guarded(self.0.read(cx, &mut model)).await? {
-            Presence::Here => Some(promise::outgoing(&Block::of::<R::Model>(), &dump(&model))),
+            Presence::Here => {
+                let found = plan::adopt(state, &before, dump(&model));
+                Some(promise::outgoing(&Block::of::<R::Model>(), &found))
+            }
             Presence::Gone => None,
         })
     }

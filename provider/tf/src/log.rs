@@ -31,19 +31,20 @@ pub(crate) fn init(provider: &str, address: &'static str, crates: &'static [&'st
     drop(tracing::subscriber::set_global_default(subscriber));
 }
 
-/// The first variable that is set decides, the most special first.
+/// The first variable that is set decides, the most special first. Its words mean what they mean to Terraform: `JSON` is
+/// everything, and so is any word that Terraform does not know.
 fn wanted_level(provider: &str, variable: impl Fn(&str) -> Option<String>) -> LevelFilter {
     let special = format!("TF_LOG_PROVIDER_{}", provider.to_uppercase());
     let value = [special.as_str(), "TF_LOG_PROVIDER", "TF_LOG"]
         .into_iter()
         .find_map(|name| variable(name).filter(|value| !value.is_empty()));
     match value.unwrap_or_default().to_uppercase().as_str() {
-        "TRACE" | "JSON" => LevelFilter::TRACE,
+        "" | "OFF" => LevelFilter::OFF,
         "DEBUG" => LevelFilter::DEBUG,
         "INFO" => LevelFilter::INFO,
         "WARN" => LevelFilter::WARN,
         "ERROR" => LevelFilter::ERROR,
-        _ => LevelFilter::OFF,
+        _ => LevelFilter::TRACE,
     }
 }
 
@@ -215,6 +216,14 @@ mod tests {
         assert_eq!(level(&[("TF_LOG", "TRACE"), ("TF_LOG_PROVIDER", "warn")]), LevelFilter::WARN);
         assert_eq!(level(&[("TF_LOG_PROVIDER_GROUNDWORK", "off"), ("TF_LOG", "TRACE")]), LevelFilter::OFF);
         assert_eq!(level(&[("TF_LOG_PROVIDER", ""), ("TF_LOG", "info")]), LevelFilter::INFO);
+    }
+
+    #[test]
+    fn a_word_that_terraform_does_not_know_shows_everything() {
+        for word in ["1", "true", "TRACE ", "verbose"] {
+            let variable = |name: &str| (name == "TF_LOG").then(|| word.to_owned());
+            assert_eq!(wanted_level("groundwork", variable), LevelFilter::TRACE, "{word}");
+        }
     }
 
     #[test]

@@ -233,6 +233,7 @@ pub fn dump<M: Model>(model: &M) -> Value {
 mod tests {
     use super::*;
     use crate::attr::Secret;
+    use crate::number::Number;
 
     #[derive(Debug, Clone, Default, PartialEq)]
     struct Disk {
@@ -294,8 +295,10 @@ mod tests {
 
     #[test]
     fn every_value_of_another_form_is_reported_with_its_path() {
-        let value =
-            object([("name", 1.into()), ("disks", object([("scsi0", object([("size_gib", Value::from(1.5))]))]))]);
+        let value = object([
+            ("name", 1.into()),
+            ("disks", object([("scsi0", object([("size_gib", Value::Number(Number::parse("1.5").unwrap()))]))])),
+        ]);
         let problems = load::<Vm>(&value).unwrap_err();
         let paths: Vec<String> = problems.iter().map(|problem| problem.path().unwrap().to_string()).collect();
         assert_eq!(paths, ["name", r#"disks["scsi0"].size_gib"#]);

@@ -9,9 +9,10 @@ use crate::cx::Private;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::held::is_placeholder;
 use crate::path::{Path, PathStep};
+use crate::place::Place;
 use crate::promise;
 use crate::resource::PlanNotes;
-use crate::schema::{Attribute, Block, Shape};
+use crate::schema::{Attribute, Block};
 use crate::value::Value;
 
 /// What is planned from.
@@ -29,6 +30,15 @@ pub(crate) struct Planned {
     pub(crate) value: Value,
     pub(crate) replace: Vec<Path>,
     pub(crate) warnings: Diagnostics,
+    pub(crate) private: Private,
+}
+
+impl Planned {
+    /// Fails if the notes have errors.
+    pub(crate) fn new(value: Value, notes: PlanNotes) -> Result<Self, Diagnostics> {
+        let PlanNotes { replace, diagnostics, private, changed: _ } = notes;
+        Ok(Self { value, replace, warnings: diagnostics.or_errors()?, private })
+    }
 }
 
 /// What becomes of computed values that the configuration does not give.
@@ -39,6 +49,9 @@ enum Fill {
 }
 
 /// Plans a creation or a change. `adjust` is the resource's own part: it gets the planned object and returns its own.
+///
+/// Where the configuration changes nothing, it is first asked with the prior state, and if it then wants a change, a second
+/// time with everything unknown that a change may touch. Only the last call counts: notes of the first one are dropped.
 pub(crate) fn change(
     request: Request<'_>,
     adjust: impl Fn(Value, &mut PlanNotes) -> Result<Value, Diagnostics>,
@@ -46,22 +59,20 @@ pub(crate) fn change(
     let Request { block, prior, config, private } = request;
     let unchanged = object(block, config, prior, Fill::Prior);
     if prior == Some(&unchanged) {
-        let mut notes = PlanNotes { private: private.shared(), ..PlanNotes::default() };
+        let mut notes = PlanNotes { private: private.copy(), ..PlanNotes::new(false) };
         let value = adjust(unchanged, &mut notes)?;
         if prior == Some(&value) {
-            let warnings = notes.diagnostics.or_errors()?;
-            return Ok(Planned { value, replace: notes.replace, warnings });
+            return Planned::new(value, notes);
         }
     }
-    let mut notes = PlanNotes { changed: true, private: private.shared(), ..PlanNotes::default() };
+    let mut notes = PlanNotes { private: private.copy(), ..PlanNotes::new(true) };
     let value = adjust(object(block, config, prior, Fill::Unknown), &mut notes)?;
-    let warnings = notes.diagnostics.or_errors()?;
-    promise::keeps_the_rules(block, config, prior, &value)?;
-    let mut replace = notes.replace;
+    let mut planned = Planned::new(value, notes)?;
+    promise::keeps_the_rules(block, config, prior, &planned.value)?;
     if let Some(prior) = prior {
-        replacements(request, prior, &value, &mut replace)?;
+        replacements(request, prior, &planned.value, &mut planned.replace)?;
     }
-    Ok(Planned { value, replace, warnings })
+    Ok(planned)
 }
 
 fn object(block: &Block, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {
@@ -86,44 +97,29 @@ fn field(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fil
         _ => {}
     }
     if config.is_null() {
-        return absent(attribute, prior, fill);
+        return absent(attribute, config, prior, fill);
     }
     if config.is_unknown() {
         return config.clone();
     }
-    let prior = prior.filter(|prior| !prior.is_null());
-    match (&attribute.shape, config) {
-        (Shape::Single(block), _) => object(block, config, prior, fill),
-        (Shape::List(block), Value::List(items)) => {
-            let prior = prior.and_then(Value::items).unwrap_or_default();
-            Value::List(items.iter().enumerate().map(|(at, item)| element(block, item, prior.get(at), fill)).collect())
+    let within = |block: &Block, place: Place<'_>, config: &Value| {
+        if config.is_null() || config.is_unknown() {
+            return config.clone();
         }
-        (Shape::Map(block), Value::Map(entries)) => {
-            let prior = prior.and_then(Value::entries);
-            let planned = |(key, item): (&String, &Value)| {
-                (key.clone(), element(block, item, prior.and_then(|prior| prior.get(key)), fill))
-            };
-            Value::Map(entries.iter().map(planned).collect())
-        }
-        (Shape::Leaf(_) | Shape::List(_) | Shape::Map(_), _) => config.clone(),
-    }
+        object(block, config, prior.map(|prior| place.of(prior)).filter(|prior| !prior.is_null()), fill)
+    };
+    attribute.shape.rebuilt(config, within).unwrap_or_else(|| config.clone())
 }
 
-fn element(block: &Block, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {
-    if config.is_null() || config.is_unknown() {
-        return config.clone();
-    }
-    object(block, config, prior.filter(|prior| !prior.is_null()), fill)
-}
-
-/// The planned value where the configuration has none.
-fn absent(attribute: &Attribute, prior: Option<&Value>, fill: Fill) -> Value {
+/// The planned value where the configuration has none. Its null may have a type (`tostring(null)` in a dynamic attribute), which
+/// Terraform wants back.
+fn absent(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fill) -> Value {
     let facts = &attribute.facts;
     if let Some(default) = &facts.default {
         return default.clone();
     }
     if !attribute.is_computed() {
-        return Value::Null;
+        return config.clone();
     }
     match (prior, fill) {
         (None, _) => Value::Unknown,
@@ -173,32 +169,12 @@ fn in_field(attribute: &Attribute, values: [&Value; 3], at: &Path, found: &mut V
         }
         return;
     }
-    match &attribute.shape {
-        Shape::Leaf(_) => {}
-        Shape::Single(block) => {
-            if !prior.is_null() && !planned.is_null() {
-                in_object(block, values, at, found);
-            }
-        }
-        Shape::List(block) => {
-            let items = values.map(|value| value.items().unwrap_or_default());
-            for (index, (prior, planned)) in items[0].iter().zip(items[1]).enumerate() {
-                in_object(
-                    block,
-                    [prior, planned, items[2].get(index).unwrap_or(&Value::Null)],
-                    &at.index(index),
-                    found,
-                );
-            }
-        }
-        Shape::Map(block) => {
-            let Some(entries) = prior.entries() else { return };
-            for (key, prior) in entries {
-                let planned = planned.attribute(key);
-                if !planned.is_null() {
-                    in_object(block, [prior, planned, config.attribute(key)], &at.key(key), found);
-                }
-            }
+    let Some(block) = attribute.shape.block() else { return };
+    // An object that comes or goes is a change of what is around it.
+    for (place, prior) in attribute.shape.objects(prior).unwrap_or_default() {
+        let [planned, config] = [planned, config].map(|value| place.of(value));
+        if !planned.is_null() {
+            in_object(block, [prior, planned, config], &place.path(at), found);
         }
     }
 }
@@ -211,8 +187,8 @@ pub(crate) fn find<'a>(object: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-/// What a resource made of a planned object: where its model says the same as before, the exact planned value stays,
-/// because a model cannot hold everything (an unknown element in a list of strings).
+/// What a resource made of a planned or stored object: where its model says the same as before, the exact value stays,
+/// because a model cannot hold everything (an unknown element in a list of strings, a null with a type).
 pub(crate) fn adopt(exact: &Value, before: &Value, after: Value) -> Value {
     if *before == after {
         return exact.clone();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::path::Path;
+use crate::place::Place;
 use crate::schema::{Attribute, Block, Shape};
 use crate::value::Value;
 
@@ -45,20 +46,19 @@ fn field(attribute: &Attribute, [config, prior, planned]: [&Value; 3], at: &Path
     if config.is_null() {
         return verdict(attribute.is_computed());
     }
-    let null = Value::Null;
-    match (&attribute.shape, config, planned) {
-        (Shape::Single(block), Value::Map(_), Value::Map(_)) => object(block, [config, prior, planned], at),
-        (Shape::List(block), Value::List(wanted), Value::List(items)) if wanted.len() == items.len() => {
-            let prior = prior.items().unwrap_or_default();
-            wanted.iter().zip(items).enumerate().try_for_each(|(index, (config, planned))| {
-                object(block, [config, prior.get(index).unwrap_or(&null), planned], &at.index(index))
+    let shape = &attribute.shape;
+    match (shape.block(), shape.objects(config), shape.objects(planned)) {
+        (Some(block), Some(wanted), Some(items)) if places(&wanted).eq(places(&items)) => {
+            wanted.iter().try_for_each(|(place, config)| {
+                object(block, [config, place.of(prior), place.of(planned)], &place.path(at))
             })
         }
-        (Shape::Map(block), Value::Map(wanted), Value::Map(entries)) if wanted.keys().eq(entries.keys()) => wanted
-            .iter()
-            .try_for_each(|(key, config)| object(block, [config, prior.attribute(key), &entries[key]], &at.key(key))),
-        (Shape::Leaf(_) | Shape::Single(_) | Shape::List(_) | Shape::Map(_), _, _) => Err(at.clone()),
+        _ => Err(at.clone()),
     }
+}
+
+fn places<'a>(objects: &[(Place<'a>, &Value)]) -> impl Iterator<Item = Place<'a>> {
+    objects.iter().map(|(place, _)| *place)
 }
 
 /// What apply answers: the planned object, completed. A known planned value keeps its spelling, an unknown one is taken from
@@ -85,29 +85,19 @@ fn settled(attribute: &Attribute, planned: &Value, found: &Value, at: &Path, dif
     if planned.is_unknown() {
         return known(&attribute.shape, found);
     }
-    match (&attribute.shape, planned) {
-        (Shape::Single(block), Value::Map(_)) => completed(block, planned, found, at, differ),
-        (Shape::List(block), Value::List(items)) => {
-            let found = found.items().unwrap_or_default();
-            let each = |(index, item)| {
-                completed(block, item, found.get(index).unwrap_or(&Value::Null), &at.index(index), differ)
-            };
-            Value::List(items.iter().enumerate().map(each).collect())
-        }
-        (Shape::Map(block), Value::Map(entries)) => {
-            let each = |(key, item): (&String, &Value)| {
-                (key.clone(), completed(block, item, found.attribute(key), &at.key(key), differ))
-            };
-            Value::Map(entries.iter().map(each).collect())
-        }
-        (Shape::Leaf(_), _) if !planned.is_wholly_known() => known(&attribute.shape, found),
-        (Shape::Leaf(_) | Shape::Single(_) | Shape::List(_) | Shape::Map(_), _) => {
-            if planned != found && !found.is_unknown() {
-                differ.push(at.clone());
-            }
-            planned.clone()
-        }
+    let objects = attribute
+        .shape
+        .rebuilt(planned, |block, place, planned| completed(block, planned, place.of(found), &place.path(at), differ));
+    if let Some(objects) = objects {
+        return objects;
     }
+    if !planned.is_wholly_known() {
+        return known(&attribute.shape, found);
+    }
+    if planned != found && !found.is_unknown() {
+        differ.push(at.clone());
+    }
+    planned.clone()
 }
 
 /// An object as it may be stored: wholly known, write-only values null, nothing missing.
@@ -121,21 +111,12 @@ pub(crate) fn outgoing(block: &Block, object: &Value) -> Value {
 }
 
 fn known(shape: &Shape, value: &Value) -> Value {
-    match (shape, value) {
-        (Shape::Single(block), Value::Map(_)) => outgoing(block, value),
-        (Shape::List(block), Value::List(items)) => {
-            Value::List(items.iter().map(|item| element(block, item)).collect())
-        }
-        (Shape::Map(block), Value::Map(entries)) => {
-            Value::Map(entries.iter().map(|(key, item)| (key.clone(), element(block, item))).collect())
-        }
-        (Shape::Leaf(_), _) if value.is_wholly_known() => value.clone(),
-        (Shape::Leaf(_) | Shape::Single(_) | Shape::List(_) | Shape::Map(_), _) => Value::Null,
-    }
-}
-
-fn element(block: &Block, value: &Value) -> Value {
-    if value.entries().is_some() { outgoing(block, value) } else { Value::Null }
+    let stored = |block: &Block, _: Place<'_>, value: &Value| {
+        if value.entries().is_some() { outgoing(block, value) } else { Value::Null }
+    };
+    let leaf = matches!(shape, Shape::Leaf(_)) && value.is_wholly_known();
+    let otherwise = || if leaf { value.clone() } else { Value::Null };
+    shape.rebuilt(value, stored).unwrap_or_else(otherwise)
 }
 
 /// The planned object with the write-only values of the configuration, for the resource's eyes.
@@ -150,20 +131,8 @@ pub(crate) fn with_write_only(block: &Block, planned: &Value, config: &Value) ->
 }
 
 fn merge(shape: &Shape, planned: &Value, config: &Value) -> Value {
-    match (shape, planned) {
-        (Shape::Single(block), Value::Map(_)) => with_write_only(block, planned, config),
-        (Shape::List(block), Value::List(items)) => {
-            let config = config.items().unwrap_or_default();
-            let each = |(index, item)| with_write_only(block, item, config.get(index).unwrap_or(&Value::Null));
-            Value::List(items.iter().enumerate().map(each).collect())
-        }
-        (Shape::Map(block), Value::Map(entries)) => {
-            let each =
-                |(key, item): (&String, &Value)| (key.clone(), with_write_only(block, item, config.attribute(key)));
-            Value::Map(entries.iter().map(each).collect())
-        }
-        (Shape::Leaf(_) | Shape::Single(_) | Shape::List(_) | Shape::Map(_), _) => planned.clone(),
-    }
+    let within = |block: &Block, place: Place<'_>, planned: &Value| with_write_only(block, planned, place.of(config));
+    shape.rebuilt(planned, within).unwrap_or_else(|| planned.clone())
 }
 
 #[cfg(test)]

@@ -26,19 +26,22 @@ use self::socket::Listener;
 use crate::diagnostic::chain;
 use crate::log;
 use crate::resource::Provider;
-use crate::server::Server;
+use crate::server::{Server, Session};
 
 /// States are far larger than gRPC's usual 4 MiB.
 const MAX_MESSAGE: usize = 256 << 20;
 
-/// Terraform kills a provider two seconds after it has asked it to end.
-const FAREWELL: Duration = Duration::from_millis(1500);
+/// Terraform kills a provider two seconds after it has asked it to end; [`LINGER`] comes on top.
+const FAREWELL: Duration = Duration::from_millis(1300);
+
+/// When nobody kills what takes longer, operations get a moment to stop in order.
+const LONG_FAREWELL: Duration = Duration::from_secs(10);
 
 /// How long answers may take to leave.
-const LINGER: Duration = Duration::from_millis(200);
+const LINGER: Duration = Duration::from_millis(500);
 
-/// When Terraform has died nobody waits; operations still get a moment to stop in order.
-const ORPHAN_FAREWELL: Duration = Duration::from_secs(10);
+/// How long operations may take to stop after a SIGTERM, reading back included, while Terraform waits for their answers.
+const TERMINATION: Duration = Duration::from_secs(300);
 
 /// Who starts the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,10 @@ pub enum Mode {
 
 /// Why the process has to end.
 enum End {
-    /// Terraform said so, or a signal.
-    Asked,
+    /// Terraform said so.
+    Shutdown,
+    /// A signal said so.
+    Signal,
     /// Terraform is gone.
     Orphaned,
 }
@@ -120,7 +125,7 @@ async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environme
 
     let server = Server::new(provider);
     let services = Services::new(closing.clone());
-    let incoming = listener.incoming(acceptor.map(|tls| tls.acceptor), closing.clone());
+    let incoming = listener.incoming(acceptor.map(|tls| tls.acceptor), closing.clone(), sessions(&server, mode));
     let serving = tonic::transport::Server::builder()
         .add_service(ProviderServer::new(server.clone()).max_decoding_message_size(MAX_MESSAGE))
         .add_service(GrpcControllerServer::new(services.clone()))
@@ -133,21 +138,45 @@ async fn serve_all<P: Provider>(provider: P, mode: Mode, environment: &Environme
     // All arms are cancel-safe: they only watch. `serving` ends by itself only if listening fails.
     let end = tokio::select! {
         served = &mut serving => return Ok(served?),
-        () = closing.cancelled() => End::Asked,
-        () = signals.end(mode) => End::Asked,
+        () = closing.cancelled() => End::Shutdown,
+        () = told_by_signal(signals, mode, &server) => End::Signal,
         () = orphan::orphaned(mode) => End::Orphaned,
     };
-    closing.cancel();
     let patience = match end {
-        End::Asked => FAREWELL,
-        End::Orphaned => ORPHAN_FAREWELL,
+        End::Shutdown => FAREWELL,
+        End::Signal | End::Orphaned => LONG_FAREWELL,
     };
-    // Streams that the host leaves open would hold `serving` for as long as there is patience.
-    let farewell = async { tokio::join!(server.wind_down(), tokio::time::timeout(LINGER, serving)) };
-    if tokio::time::timeout(patience, farewell).await.is_err() {
+    // First the operations end, still connected: each has an answer to give.
+    if tokio::time::timeout(patience, server.wind_down()).await.is_err() {
         tracing::warn!("operations were still running at the end");
     }
-    Ok(())
+    // Then the answers leave. A host that holds its streams open is not waited for.
+    closing.cancel();
+    match tokio::time::timeout(LINGER, serving).await {
+        Ok(served) => Ok(served?),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Makes the session of each new connection. Terraform starts a process for every provider block; a provider that is debugged
+/// is one process for all of them, and each has a connection of its own.
+fn sessions<P: Provider>(server: &Server<P>, mode: Mode) -> impl Fn() -> Session<P::Data> + use<P> {
+    let (server, shared) = (server.clone(), server.session());
+    move || match mode {
+        Mode::Hosted => shared.clone(),
+        Mode::Debug => server.session(),
+    }
+}
+
+/// Returns when a signal means the end. Under Terraform a SIGTERM is no end yet: Terraform has usually got it too, and waits
+/// for the answers to what it has asked. So operations are stopped, and served on until Terraform says `Shutdown`.
+async fn told_by_signal<P: Provider>(signals: Signals, mode: Mode, server: &Server<P>) {
+    signals.told(mode).await;
+    if mode == Mode::Hosted {
+        tracing::info!("stopping on a signal");
+        server.stop();
+        tokio::time::sleep(TERMINATION).await;
+    }
 }
 
 /// One line on stdout, which is for nothing else.
@@ -162,10 +191,11 @@ fn say(text: &str) {
     drop(std::io::stderr().lock().write_all(format!("{text}\n").as_bytes()));
 }
 
-/// Signals: Ctrl-C reaches Terraform's whole process group, and Terraform then asks to stop in its own way. So under
-/// Terraform it is caught and ignored.
+/// Signals; once watched, none of them ends the process by itself. A terminal sends Ctrl-C and its hangup to Terraform's whole
+/// process group. After a Ctrl-C Terraform asks to stop in its own way; of a hangup it dies, and `orphan` notices that.
 #[cfg(unix)]
 struct Signals {
+    hangup: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -174,19 +204,20 @@ struct Signals {
 impl Signals {
     fn watch() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
-    async fn end(mut self, mode: Mode) {
-        loop {
-            // Both arms are cancel-safe.
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => match mode {
-                    Mode::Hosted => {}
-                    Mode::Debug => return,
-                },
-            }
+    /// Returns at a signal that has a meaning: SIGTERM, and to a developer all of them.
+    async fn told(mut self, mode: Mode) {
+        // All arms are cancel-safe.
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv(), if mode == Mode::Debug => {}
+            _ = self.hangup.recv(), if mode == Mode::Debug => {}
         }
     }
 }
@@ -201,7 +232,7 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn end(self, mode: Mode) {
+    async fn told(self, mode: Mode) {
         loop {
             let interrupted = tokio::signal::ctrl_c().await;
             match mode {

@@ -4,9 +4,11 @@
 //! Calls that are not here answer UNIMPLEMENTED.
 
 mod answer;
+mod rpc;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -17,17 +19,19 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use self::answer::{messages, metadata, path_message};
+use self::rpc::Rpc;
 use crate::check;
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::generate;
 use crate::lifecycle::Outcome;
 use crate::model::load;
 use crate::path::Path;
-use crate::plan;
+use crate::plan::{self, Planned};
 use crate::promise;
 use crate::resource::{AnyDataSource, AnyResource, Provider};
 use crate::schema::Block;
-use crate::value::{Type, Value};
+use crate::value::Value;
 use crate::wire;
 
 /// A provider, answering calls.
@@ -39,18 +43,23 @@ struct Inner<P: Provider> {
     provider: P,
     resources: BTreeMap<String, AnyResource<P::Data>>,
     data_sources: BTreeMap<String, AnyDataSource<P::Data>>,
-    configured: Mutex<Configured<P::Data>>,
+    stop: CancellationToken,
     running: TaskTracker,
 }
 
-/// What `ConfigureProvider` sets. While debugging one process is configured again and again.
+/// One provider block's use of the provider, from `ConfigureProvider` on.
+pub(crate) struct Session<D>(Arc<Mutex<Configured<D>>>);
+
+/// What `ConfigureProvider` sets. While debugging that happens again and again.
 struct Configured<D> {
     data: Option<Arc<D>>,
     stop: CancellationToken,
 }
 
-/// What names a call in the log.
-struct Call {
+/// One call: in whose name it is made, and what names it in the log. Derefs to what answers it.
+struct Call<P: Provider> {
+    inner: Arc<Inner<P>>,
+    session: Session<P::Data>,
     rpc: &'static str,
     req_id: String,
 }
@@ -61,18 +70,35 @@ impl<P: Provider> Clone for Server<P> {
     }
 }
 
+impl<D> Clone for Session<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D> Session<D> {
+    fn configured(&self) -> MutexGuard<'_, Configured<D>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<P: Provider> Server<P> {
     pub(crate) fn new(provider: P) -> Self {
         let full = |name: &str| format!("{}_{name}", P::NAME);
         let resources = provider.resources().into_iter().map(|r| (full(r.name()), r)).collect();
         let data_sources = provider.data_sources().into_iter().map(|s| (full(s.name()), s)).collect();
-        let configured = Mutex::new(Configured { data: None, stop: CancellationToken::new() });
-        Self { inner: Arc::new(Inner { provider, resources, data_sources, configured, running: TaskTracker::new() }) }
+        let (stop, running) = (CancellationToken::new(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { provider, resources, data_sources, stop, running }) }
     }
 
-    /// Asks every running operation to wind down.
+    /// A session that is not configured yet.
+    pub(crate) fn session(&self) -> Session<P::Data> {
+        Session(Arc::new(Mutex::new(Configured { data: None, stop: self.inner.stop.child_token() })))
+    }
+
+    /// Asks every operation of every session to wind down.
     pub(crate) fn stop(&self) {
-        self.inner.configured().stop.cancel();
+        self.inner.stop.cancel();
     }
 
     /// Stops, and returns when no operation is running any more.
@@ -82,60 +108,65 @@ impl<P: Provider> Server<P> {
         self.inner.running.wait().await;
     }
 
+    /// The session that came with the connection.
+    fn session_of<Q>(&self, request: &Request<Q>) -> Session<P::Data> {
+        request.extensions().get::<Session<P::Data>>().cloned().unwrap_or_else(|| self.session())
+    }
+
     /// Runs a call in a task of its own, with its name in every log line.
-    async fn run<T, W>(
+    async fn run<Q, W>(
         &self,
-        rpc: &'static str,
-        thing: &str,
-        work: impl FnOnce(Arc<Inner<P>>, Call) -> W,
-    ) -> Result<Response<T>, Status>
+        request: Request<Q>,
+        work: impl FnOnce(Call<P>, Q) -> W,
+    ) -> Result<Response<Q::Answer>, Status>
     where
-        T: answer::Answer,
-        W: Future<Output = Result<T, Diagnostics>> + Send + 'static,
+        Q: Rpc,
+        W: Future<Output = Result<Q::Answer, Diagnostics>> + Send + 'static,
     {
-        let req_id = uuid::Uuid::new_v4().to_string();
-        let call = Call { rpc, req_id: req_id.clone() };
-        let (resource, source) = if rpc.contains("Data") { (None, Some(thing)) } else { (Some(thing), None) };
+        let session = self.session_of(&request);
+        let request = request.into_inner();
+        let call =
+            Call { inner: Arc::clone(&self.inner), session, rpc: Q::NAME, req_id: uuid::Uuid::new_v4().to_string() };
         let span = tracing::info_span!(
             "rpc",
-            tf_rpc = rpc,
-            tf_req_id = req_id,
-            tf_resource_type = resource,
-            tf_data_source_type = source
+            tf_rpc = Q::NAME,
+            tf_req_id = call.req_id,
+            tf_resource_type = request.resource(),
+            tf_data_source_type = request.data_source()
         );
-        let work = work(Arc::clone(&self.inner), call);
+        let work = work(call, request);
         let timed = async move {
             let start = Instant::now();
             tracing::trace!("received request");
-            let answer = work.await.unwrap_or_else(T::failed);
+            let answer = work.await.unwrap_or_else(Q::failed);
             let elapsed = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(tf_req_duration_ms = elapsed, "served request");
             answer
         };
         let task = self.inner.running.spawn(timed.instrument(span));
-        let bug = |_| Diagnostics::from(Diagnostic::bug(&format!("{rpc} panicked outside of any operation")));
-        Ok(Response::new(task.await.map_err(bug).unwrap_or_else(T::failed)))
+        let bug = |_| Diagnostics::from(Diagnostic::bug(&format!("{} panicked outside of any operation", Q::NAME)));
+        Ok(Response::new(task.await.map_err(bug).unwrap_or_else(Q::failed)))
     }
 }
 
-impl<P: Provider> Inner<P> {
-    fn configured(&self) -> MutexGuard<'_, Configured<P::Data>> {
-        self.configured.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+impl<P: Provider> Deref for Call<P> {
+    type Target = Inner<P>;
 
-    fn resource(&self, name: &str) -> Result<&AnyResource<P::Data>, Diagnostics> {
-        self.resources.get(name).ok_or_else(|| unknown_thing("resource", name))
+    fn deref(&self) -> &Inner<P> {
+        &self.inner
     }
+}
 
-    fn data_source(&self, name: &str) -> Result<&AnyDataSource<P::Data>, Diagnostics> {
-        self.data_sources.get(name).ok_or_else(|| unknown_thing("data source", name))
-    }
-
-    fn cx(&self, call: &Call, private: &[u8]) -> Result<Cx<P::Data>, Diagnostics> {
-        let configured = self.configured();
+impl<P: Provider> Call<P> {
+    fn cx(&self, private: &[u8]) -> Result<Cx<P::Data>, Diagnostics> {
+        let configured = self.session.configured();
         let data = configured.data.clone();
-        let data = data.ok_or_else(|| Diagnostic::bug(&format!("{} came before ConfigureProvider", call.rpc)))?;
-        Ok(Cx::new(data, configured.stop.clone()).with_private(private).with_req_id(&call.req_id))
+        let data = data.ok_or_else(|| Diagnostic::bug(&format!("{} came before ConfigureProvider", self.rpc)))?;
+        Ok(Cx::new(data, configured.stop.clone()).with_private(private).with_req_id(&self.req_id))
+    }
+
+    fn configure(&self, data: P::Data) {
+        *self.session.configured() = Configured { data: Some(Arc::new(data)), stop: self.inner.stop.child_token() };
     }
 }
 
@@ -143,36 +174,28 @@ impl<P: Provider> Inner<P> {
 impl<P: Provider> v6::provider_server::Provider for Server<P> {
     async fn get_metadata(
         &self,
-        _: Request<v6::get_metadata::Request>,
+        request: Request<v6::get_metadata::Request>,
     ) -> Result<Response<v6::get_metadata::Response>, Status> {
-        self.run(
-            "GetMetadata",
-            "",
-            |this, _| async move { Ok(metadata(this.resources.keys(), this.data_sources.keys())) },
-        )
-        .await
+        self.run(request, |call, _| async move { Ok(metadata(call.resources.keys(), call.data_sources.keys())) }).await
     }
 
     async fn get_provider_schema(
         &self,
-        _: Request<v6::get_provider_schema::Request>,
+        request: Request<v6::get_provider_schema::Request>,
     ) -> Result<Response<v6::get_provider_schema::Response>, Status> {
-        self.run("GetProviderSchema", "", |this, _| async move { Ok(this.schemas()) }).await
+        self.run(request, |call, _| async move { Ok(call.schemas()) }).await
     }
 
     async fn validate_provider_config(
         &self,
         request: Request<v6::validate_provider_config::Request>,
     ) -> Result<Response<v6::validate_provider_config::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ValidateProviderConfig", "", |this, _| async move {
+        self.run(request, |call, request| async move {
             let block = Block::of::<P::Model>();
             let config = decode(request.config.as_ref(), &block)?;
-            let mut found = check::configured(&block, &config);
-            if !found.has_errors() {
-                found.extend(this.provider.validate(&load(&config)?));
-            }
-            Ok(v6::validate_provider_config::Response { diagnostics: messages(found) })
+            let rules = |config: &_| load(config).map_or_else(|problems| problems, |m| call.provider.validate(&m));
+            let diagnostics = messages(problems_of(&block, &config, rules));
+            Ok(v6::validate_provider_config::Response { diagnostics })
         })
         .await
     }
@@ -181,12 +204,10 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::configure_provider::Request>,
     ) -> Result<Response<v6::configure_provider::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ConfigureProvider", "", |this, _| async move {
+        self.run(request, |call, request| async move {
             tracing::debug!(terraform_version = request.terraform_version, "configuring");
             let config = decode(request.config.as_ref(), &Block::of::<P::Model>())?;
-            let data = this.provider.configure(load(&config)?).await?;
-            *this.configured() = Configured { data: Some(Arc::new(data)), stop: CancellationToken::new() };
+            call.configure(call.provider.configure(load(&config)?).await?);
             Ok(v6::configure_provider::Response::default())
         })
         .await
@@ -194,10 +215,10 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
 
     async fn stop_provider(
         &self,
-        _: Request<v6::stop_provider::Request>,
+        request: Request<v6::stop_provider::Request>,
     ) -> Result<Response<v6::stop_provider::Response>, Status> {
         tracing::info!("stopping on request");
-        self.stop();
+        self.session_of(&request).configured().stop.cancel();
         Ok(Response::new(v6::stop_provider::Response::default()))
     }
 
@@ -205,17 +226,13 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::validate_resource_config::Request>,
     ) -> Result<Response<v6::validate_resource_config::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ValidateResourceConfig", &request.type_name.clone(), |this, _| async move {
-            let resource = this.resource(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
             let block = resource.block();
             let config = decode(request.config.as_ref(), &block)?;
-            let mut found = check::configured(&block, &config);
+            let mut found = problems_of(&block, &config, |config| resource.0.validate(config));
             if !request.client_capabilities.is_some_and(|host| host.write_only_attributes_allowed) {
                 found.extend(too_old_for_write_only(&block, &config));
-            }
-            if !found.has_errors() {
-                found.extend(resource.0.validate(&config));
             }
             Ok(v6::validate_resource_config::Response { diagnostics: messages(found) })
         })
@@ -226,16 +243,12 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::validate_data_resource_config::Request>,
     ) -> Result<Response<v6::validate_data_resource_config::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ValidateDataResourceConfig", &request.type_name.clone(), |this, _| async move {
-            let source = this.data_source(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let source = call.data_source(&request.type_name)?;
             let block = source.block();
             let config = decode(request.config.as_ref(), &block)?;
-            let mut found = check::configured(&block, &config);
-            if !found.has_errors() {
-                found.extend(source.0.validate(&config));
-            }
-            Ok(v6::validate_data_resource_config::Response { diagnostics: messages(found) })
+            let diagnostics = messages(problems_of(&block, &config, |config| source.0.validate(config)));
+            Ok(v6::validate_data_resource_config::Response { diagnostics })
         })
         .await
     }
@@ -244,9 +257,8 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::upgrade_resource_state::Request>,
     ) -> Result<Response<v6::upgrade_resource_state::Response>, Status> {
-        let request = request.into_inner();
-        self.run("UpgradeResourceState", &request.type_name.clone(), |this, _| async move {
-            let resource = this.resource(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
             let stored = request.raw_state.map(|raw| raw.json).unwrap_or_default();
             let state = upgraded(resource, request.version, &stored)?;
             Ok(v6::upgrade_resource_state::Response {
@@ -261,21 +273,19 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::read_resource::Request>,
     ) -> Result<Response<v6::read_resource::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ReadResource", &request.type_name.clone(), |this, call| async move {
-            let resource = this.resource(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
             let block = resource.block();
             let state = decode(request.current_state.as_ref(), &block)?;
-            let cx = this.cx(&call, &request.private)?;
-            let (found, mut problems) = match resource.0.read(&cx, &state).await {
+            let cx = call.cx(&request.private)?;
+            let (found, problems) = match resource.0.read(&cx, &state).await {
                 Ok(found) => (found.unwrap_or_default(), Diagnostics::new()),
                 Err(problems) => (state, problems),
             };
-            problems.extend(cx.take_warnings());
             Ok(v6::read_resource::Response {
                 new_state: Some(encode(&found, &block)?),
                 private: cx.private().write(),
-                diagnostics: messages(problems),
+                diagnostics: messages(cx.and_warnings(problems)),
                 ..Default::default()
             })
         })
@@ -286,30 +296,25 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::plan_resource_change::Request>,
     ) -> Result<Response<v6::plan_resource_change::Response>, Status> {
-        let request = request.into_inner();
-        self.run("PlanResourceChange", &request.type_name.clone(), |this, _| async move {
-            let resource = this.resource(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
             let block = resource.block();
-            let own = block.own_type();
             let prior = decode(request.prior_state.as_ref(), &block)?;
             let private = Private::read(&request.prior_private);
-            let answer =
-                v6::plan_resource_change::Response { planned_private: request.prior_private, ..Default::default() };
-            if decode(request.proposed_new_state.as_ref(), &block)?.is_null() {
-                let planned_state = Some(encode_as(&Value::Null, &own)?);
-                let diagnostics = messages(resource.0.plan_destroy(&prior));
-                return Ok(v6::plan_resource_change::Response { planned_state, diagnostics, ..answer });
-            }
-            let config = decode(request.config.as_ref(), &block)?;
-            let prior = Some(&prior).filter(|prior| !prior.is_null());
-            let planned =
-                resource.0.plan(plan::Request { block: &block, prior, config: &config, private: &private })?;
+            let Planned { value, replace, warnings, private } =
+                if decode(request.proposed_new_state.as_ref(), &block)?.is_null() {
+                    resource.0.plan_destroy(&prior, &private)?
+                } else {
+                    let config = decode(request.config.as_ref(), &block)?;
+                    let prior = Some(&prior).filter(|prior| !prior.is_null());
+                    resource.0.plan(plan::Request { block: &block, prior, config: &config, private: &private })?
+                };
             Ok(v6::plan_resource_change::Response {
-                planned_state: Some(encode_as(&planned.value, &own)?),
-                requires_replace: planned.replace.iter().map(path_message).collect(),
+                planned_state: Some(encode(&value, &block)?),
+                requires_replace: replace.iter().map(path_message).collect(),
                 planned_private: private.write(),
-                diagnostics: messages(planned.warnings),
-                ..answer
+                diagnostics: messages(warnings),
+                ..Default::default()
             })
         })
         .await
@@ -319,24 +324,22 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::apply_resource_change::Request>,
     ) -> Result<Response<v6::apply_resource_change::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ApplyResourceChange", &request.type_name.clone(), |this, call| async move {
-            let resource = this.resource(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
             let block = resource.block();
             let prior = decode(request.prior_state.as_ref(), &block)?;
             let planned = decode(request.planned_state.as_ref(), &block)?;
             let config = decode(request.config.as_ref(), &block)?;
-            let cx = this.cx(&call, &request.planned_private)?;
-            let Outcome { state, mut diagnostics } = match (prior.is_null(), planned.is_null()) {
+            let cx = call.cx(&request.planned_private)?;
+            let Outcome { state, diagnostics } = match (prior.is_null(), planned.is_null()) {
                 (_, true) => resource.0.delete(&cx, &prior).await,
                 (true, false) => resource.0.create(&cx, &planned, &config).await,
                 (false, false) => resource.0.update(&cx, &prior, [&planned, &config]).await,
             };
-            diagnostics.extend(cx.take_warnings());
             Ok(v6::apply_resource_change::Response {
                 new_state: Some(encode(&state.unwrap_or_default(), &block)?),
                 private: cx.private().write(),
-                diagnostics: messages(diagnostics),
+                diagnostics: messages(cx.and_warnings(diagnostics)),
                 ..Default::default()
             })
         })
@@ -347,21 +350,35 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::import_resource_state::Request>,
     ) -> Result<Response<v6::import_resource_state::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ImportResourceState", &request.type_name.clone(), |this, call| async move {
-            let resource = this.resource(&request.type_name)?;
-            let cx = this.cx(&call, &[])?;
-            let state = resource.0.import(&cx, &request.id).await?;
+        self.run(request, |call, request| async move {
+            let resource = call.resource(&request.type_name)?;
+            let cx = call.cx(&[])?;
+            let state = resource.0.import(&cx, &request.id).await.map_err(|problems| cx.and_warnings(problems))?;
             let imported = v6::import_resource_state::ImportedResource {
-                type_name: request.type_name.clone(),
                 state: Some(encode(&state, &resource.block())?),
+                type_name: request.type_name,
                 private: cx.private().write(),
                 identity: None,
             };
             Ok(v6::import_resource_state::Response {
                 imported_resources: vec![imported],
-                diagnostics: messages(cx.take_warnings()),
+                diagnostics: messages(cx.and_warnings(Diagnostics::new())),
                 deferred: None,
+            })
+        })
+        .await
+    }
+
+    async fn generate_resource_config(
+        &self,
+        request: Request<v6::generate_resource_config::Request>,
+    ) -> Result<Response<v6::generate_resource_config::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let block = call.resource(&request.type_name)?.block();
+            let config = generate::configuration(&block, &decode(request.state.as_ref(), &block)?);
+            Ok(v6::generate_resource_config::Response {
+                config: Some(encode(&config, &block)?),
+                diagnostics: Vec::new(),
             })
         })
         .await
@@ -371,16 +388,15 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::read_data_source::Request>,
     ) -> Result<Response<v6::read_data_source::Response>, Status> {
-        let request = request.into_inner();
-        self.run("ReadDataSource", &request.type_name.clone(), |this, call| async move {
-            let source = this.data_source(&request.type_name)?;
+        self.run(request, |call, request| async move {
+            let source = call.data_source(&request.type_name)?;
             let block = source.block();
             let config = decode(request.config.as_ref(), &block)?;
-            let cx = this.cx(&call, &[])?;
-            let found = source.0.read(&cx, &config).await?;
+            let cx = call.cx(&[])?;
+            let found = source.0.read(&cx, &config).await.map_err(|problems| cx.and_warnings(problems))?;
             Ok(v6::read_data_source::Response {
                 state: Some(encode(&found, &block)?),
-                diagnostics: messages(cx.take_warnings()),
+                diagnostics: messages(cx.and_warnings(Diagnostics::new())),
                 deferred: None,
             })
         })
@@ -389,6 +405,14 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
 }
 
 impl<P: Provider> Inner<P> {
+    fn resource(&self, name: &str) -> Result<&AnyResource<P::Data>, Diagnostics> {
+        self.resources.get(name).ok_or_else(|| unknown_thing("resource", name))
+    }
+
+    fn data_source(&self, name: &str) -> Result<&AnyDataSource<P::Data>, Diagnostics> {
+        self.data_sources.get(name).ok_or_else(|| unknown_thing("data source", name))
+    }
+
     fn schemas(&self) -> v6::get_provider_schema::Response {
         let resource = |(name, resource): (&String, &AnyResource<P::Data>)| {
             (name.clone(), resource.block().message(resource.0.version(), resource.0.doc()))
@@ -404,6 +428,15 @@ impl<P: Provider> Inner<P> {
             ..Default::default()
         }
     }
+}
+
+/// What rows find wrong with a configuration; if that is nothing, what the author's rules do.
+fn problems_of(block: &Block, config: &Value, rules: impl FnOnce(&Value) -> Diagnostics) -> Diagnostics {
+    let mut found = check::configured(block, config);
+    if !found.has_errors() {
+        found.extend(rules(config));
+    }
+    found
 }
 
 /// Stored state in the current form.
@@ -450,10 +483,6 @@ fn decode(message: Option<&v6::DynamicValue>, block: &Block) -> Result<Value, Di
 }
 
 fn encode(value: &Value, block: &Block) -> Result<v6::DynamicValue, Diagnostics> {
-    encode_as(value, &block.own_type())
-}
-
-fn encode_as(value: &Value, own: &Type) -> Result<v6::DynamicValue, Diagnostics> {
     let unwritable = |error| Diagnostic::bug(&format!("a value for Terraform does not fit the schema: {error}"));
-    Ok(wire::encode(value, own).map_err(unwritable)?)
+    Ok(wire::encode(value, &block.own_type()).map_err(unwritable)?)
 }

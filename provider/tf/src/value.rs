@@ -167,13 +167,6 @@ impl From<i32> for Value {
     }
 }
 
-/// The shortest text that reads back as this float; infinities and NaN, which Terraform does not have, become null.
-impl From<f64> for Value {
-    fn from(float: f64) -> Self {
-        Number::shortest(float).map_or(Self::Null, Self::Number)
-    }
-}
-
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
         Self::Number(number.into())

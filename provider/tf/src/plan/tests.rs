@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::attr::Attr;
 use crate::model::{Model, Row, computed, optional, optional_computed, required};
-use crate::schema::Given;
+use crate::schema::{Given, Shape};
 use crate::sketch::{json as shown, value};
 use crate::value::Type;
 
@@ -208,6 +208,23 @@ fn a_resource_that_plans_something_else_than_configured_is_told_so() {
     };
     let problems = plan(Some(prior()), with(config(), json!({"cores": 2})), rename).err().unwrap();
     assert!(problems.to_string().contains("plan of `name` agrees with neither"), "{problems}");
+}
+
+/// The resource finds something to do only on its first call, and is then asked again.
+#[test]
+fn only_the_plan_that_counts_leaves_notes() {
+    let repair = |value: Value, notes: &mut PlanNotes| {
+        notes.warn(Diagnostic::warning("Cannot be silent"));
+        let calls = notes.private().get::<u32>("calls").unwrap_or_default();
+        notes.private().set("calls", &(calls + 1));
+        let Value::Map(mut object) = value else { return Ok(value) };
+        object.insert("drift".into(), vec!["swap is on"].into());
+        Ok(Value::Map(object))
+    };
+    let planned = plan(Some(prior()), config(), repair).unwrap();
+    assert_eq!(shown(&planned.value)["uptime"], "?");
+    assert_eq!(planned.warnings.iter().count(), 1);
+    assert_eq!(planned.private.get::<u32>("calls"), Some(1));
 }
 
 #[test]

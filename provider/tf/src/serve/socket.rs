@@ -77,12 +77,13 @@ impl Listener {
         &self.address
     }
 
-    /// Connections, each after its own TLS handshake, until `closing`.
-    pub(super) fn incoming(
+    /// Connections, each after its own TLS handshake and with a session from `session`, until `closing`.
+    pub(super) fn incoming<S: Send + 'static>(
         self,
         tls: Option<TlsAcceptor>,
         closing: CancellationToken,
-    ) -> ReceiverStream<io::Result<Connection>> {
+        session: impl Fn() -> S + Send + 'static,
+    ) -> ReceiverStream<io::Result<Connection<S>>> {
         let (ready, incoming) = mpsc::channel(8);
         #[expect(clippy::disallowed_methods, reason = "it ends with `closing`, and what it admits with the server")]
         tokio::spawn(async move {
@@ -95,7 +96,7 @@ impl Listener {
                     () = closing.cancelled() => break,
                 };
                 match accepted {
-                    Ok(stream) => drop(admitted.spawn(admit(stream, tls.clone(), ready.clone()))),
+                    Ok(stream) => drop(admitted.spawn(admit(stream, tls.clone(), session(), ready.clone()))),
                     Err(error) => {
                         tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection")
                     }
@@ -115,13 +116,18 @@ impl Listener {
 }
 
 /// Makes TLS of a stream where it is wanted, and hands the connection over.
-async fn admit(stream: Box<dyn Stream>, tls: Option<TlsAcceptor>, ready: mpsc::Sender<io::Result<Connection>>) {
-    let connection = match tls {
-        None => Ok(Connection(stream)),
-        Some(tls) => shake_hands(tls.accept(stream)).await.map(|stream| Connection(Box::new(stream))),
+async fn admit<S>(
+    stream: Box<dyn Stream>,
+    tls: Option<TlsAcceptor>,
+    session: S,
+    ready: mpsc::Sender<io::Result<Connection<S>>>,
+) {
+    let stream: io::Result<Box<dyn Stream>> = match tls {
+        None => Ok(stream),
+        Some(tls) => shake_hands(tls.accept(stream)).await.map(|stream| Box::new(stream) as _),
     };
-    match connection {
-        Ok(connection) => drop(ready.send(Ok(connection)).await),
+    match stream {
+        Ok(stream) => drop(ready.send(Ok(Connection { stream, session })).await),
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "refused a connection"),
     }
 }
@@ -135,32 +141,37 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection to Terraform.
-pub(super) struct Connection(Box<dyn Stream>);
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
+/// A connection to Terraform, and the session that every call on it finds among its extensions.
+pub(super) struct Connection<S> {
+    stream: Box<dyn Stream>,
+    session: S,
 }
 
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+impl<S: Clone + Send + Sync + 'static> Connected for Connection<S> {
+    type ConnectInfo = S;
+
+    fn connect_info(&self) -> S {
+        self.session.clone()
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: Unpin> AsyncRead for Connection<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

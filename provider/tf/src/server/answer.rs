@@ -1,46 +1,18 @@
-//! Answers to Terraform: diagnostics and paths as messages, and for every kind of answer the one that reports a failure.
+//! What answers to Terraform are made of: capabilities, names, and diagnostics and paths as messages.
 
 use tfplugin::v6;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::path::{Path, PathStep};
 
-/// What this framework does beyond the base protocol: destroying is planned, and no call depends on an earlier schema call.
+/// What this framework does beyond the base protocol: destroying is planned, no call depends on an earlier schema call, and
+/// imported objects become configuration.
 pub(super) const CAPABILITIES: v6::ServerCapabilities = v6::ServerCapabilities {
     plan_destroy: true,
     get_provider_schema_optional: true,
     move_resource_state: false,
-    generate_resource_config: false,
+    generate_resource_config: true,
 };
-
-/// An answer that can report problems and nothing else.
-pub(super) trait Answer: Send + 'static {
-    fn failed(problems: Diagnostics) -> Self;
-}
-
-macro_rules! answers {
-    ($more:tt: $($rpc:ident),*) => {$(
-        impl Answer for v6::$rpc::Response {
-            fn failed(problems: Diagnostics) -> Self {
-                answers!(@ $more messages(problems))
-            }
-        }
-    )*};
-    (@ only $messages:expr) => { Self { diagnostics: $messages } };
-    (@ and_more $messages:expr) => { Self { diagnostics: $messages, ..Default::default() } };
-}
-
-answers!(only: configure_provider, validate_data_resource_config, validate_provider_config, validate_resource_config);
-answers!(
-    and_more: apply_resource_change,
-    get_metadata,
-    get_provider_schema,
-    import_resource_state,
-    plan_resource_change,
-    read_data_source,
-    read_resource,
-    upgrade_resource_state
-);
 
 /// Names of everything the provider offers.
 pub(super) fn metadata<'a>(

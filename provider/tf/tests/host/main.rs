@@ -16,7 +16,10 @@ use tfplugin::plugin::{
     grpc_stdio_client::GrpcStdioClient,
 };
 use tfplugin::v6::provider_client::ProviderClient;
-use tfplugin::v6::{DynamicValue, get_metadata, get_provider_schema, move_resource_state, validate_resource_config};
+use tfplugin::v6::{
+    DynamicValue, generate_resource_config, get_metadata, get_provider_schema, move_resource_state,
+    validate_resource_config,
+};
 use tonic::Code;
 
 fn memory() -> &'static Path {
@@ -78,6 +81,22 @@ async fn without_a_client_certificate_connections_are_plain() {
     assert_eq!(names.resources[0].type_name, "memory_thing");
     let health = HealthCheckRequest { service: "plugin".to_owned() };
     assert_eq!(HealthClient::new(channel).check(health).await.unwrap().into_inner().status, 1);
+}
+
+#[tokio::test]
+async fn configuration_for_an_imported_object_is_free_of_placeholders() {
+    let host = Identity::new();
+    let provider = start(&host);
+    let mut client = ProviderClient::new(provider.connect(Some(&host)).await.unwrap());
+    let schema = client.get_provider_schema(get_provider_schema::Request {}).await.unwrap().into_inner();
+    assert!(schema.server_capabilities.unwrap().generate_resource_config);
+    let json = br#"{"id": "id-old", "name": "old", "image": "(imported)"}"#.to_vec();
+    let state = Some(DynamicValue { json, msgpack: vec![] });
+    let request = generate_resource_config::Request { type_name: "memory_thing".into(), state };
+    let answer = client.generate_resource_config(request).await.unwrap().into_inner();
+    let config = String::from_utf8_lossy(&answer.config.unwrap().msgpack).into_owned();
+    assert!(answer.diagnostics.is_empty(), "{:?}", answer.diagnostics);
+    assert!(config.contains("old") && !config.contains("id-old") && !config.contains("(imported)"), "{config:?}");
 }
 
 #[tokio::test]

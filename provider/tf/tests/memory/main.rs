@@ -83,6 +83,9 @@ impl DataSource for NameSource {
 
     async fn read(&self, cx: &tf::Cx<Store>, m: &mut NameOf) -> Result<(), Diagnostics> {
         let id = m.id.need()?;
+        if !id.starts_with("id-") {
+            cx.warn(Diagnostic::warning(format!("Cannot be an id: {id}")).happened("Ids begin with `id-`."));
+        }
         let missing = || Diagnostic::error(format!("Cannot find thing {id}")).happened("It does not exist.").at("id");
         m.name.set(cx.find(id)?.ok_or_else(missing)?.name);
         Ok(())

@@ -19,7 +19,7 @@ pub(crate) struct Thing {
     name: Attr<String>,
     size: Attr<i64>,
     zone: Attr<String>,
-    ratio: Attr<f64>,
+    ratio: Attr<Number>,
     big: Attr<Number>,
     labels: Attr<BTreeMap<String, String>>,
     tags: Attr<BTreeSet<String>>,
@@ -150,10 +150,10 @@ impl Resource for ThingResource {
         let id = format!("id-{name}");
         m.id.set(id.clone());
         cx.save(&id, &m.object(1, &Object::default()))?;
+        cx.private().set("made", &true);
         tracing::info!(thing = id, "made a thing");
         m.misbehave(cx, "create").await?;
         m.fill_parts();
-        cx.private().set("made", &true);
         Ok(())
     }
 
@@ -213,6 +213,9 @@ impl Resource for ThingResource {
     }
 
     fn plan_destroy(&self, prior: &Thing, notes: &mut PlanNotes) {
+        if notes.private().get::<bool>("made") != Some(true) {
+            notes.error(Diagnostic::error("Cannot destroy this thing").happened("The private state is lost."));
+        }
         if prior.behave.text() == Some("refuse to be destroyed") {
             notes.error(Diagnostic::error("Cannot destroy this thing").happened("It refuses."));
         }
@@ -220,6 +223,7 @@ impl Resource for ThingResource {
 
     async fn import(&self, cx: &Cx<Store>, id: &str) -> Result<Thing, Diagnostics> {
         if !id.starts_with("id-") {
+            cx.warn(Diagnostic::warning("Cannot guess ids").happened("They are in the folder of the objects."));
             return Err(Diagnostic::error(format!("Cannot import thing {id}"))
                 .happened("Ids begin with `id-`.")
                 .into());
@@ -272,6 +276,14 @@ impl Thing {
             Some("wait for the stop") => {
                 let patience = tokio::time::timeout(Duration::from_secs(60), cx.stop.cancelled()).await;
                 Err(failure(what, &name, if patience.is_ok() { "Stopped on request." } else { "Nobody stopped it." }))
+            }
+            Some("stop slowly") => {
+                cx.stop.cancelled().await;
+                // Longer than Terraform leaves a provider that it has told to end.
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                let faults = vec!["stopped half-way".to_owned()];
+                cx.save(&self.id.or(""), &Object { faults, ..self.object(1, &Object::default()) })?;
+                Err(failure(what, &name, "Stopped slowly."))
             }
             _ => Ok(()),
         }

@@ -77,6 +77,19 @@ fn a_deletion_that_fails_or_is_refused_keeps_the_object() {
 }
 
 #[test]
+fn warnings_are_shown_with_a_failure() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.write(&thing(""));
+    let import = folder.run(&["import", "-input=false", "memory_thing.t", "nonsense"]);
+    import.says("Ids begin with `id-`").says("Warning: Cannot guess ids");
+    folder.write("data \"memory_name\" \"t\" {\n  id = \"nonsense\"\n}\n");
+    folder.apply_fails().says("Cannot find thing nonsense").says("Warning: Cannot be an id: nonsense");
+}
+
+#[test]
 fn warnings_are_shown_with_a_success() {
     if !ready() {
         return;

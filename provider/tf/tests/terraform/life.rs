@@ -132,6 +132,24 @@ fn an_import_makes_no_difference_to_the_configuration() {
     assert_eq!(folder.attributes("old")["revision"], 9);
 }
 
+/// Before 1.14 Terraform copies placeholders from the state; newer ones ask the provider.
+#[test]
+fn generated_configuration_says_what_to_remove_from_it() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    folder.set_object("id-old", &json!({"name": "old"}));
+    folder.write("import {\n  to = memory_thing.old\n  id = \"id-old\"\n}\n");
+    let said = folder.run(&["plan", "-input=false", "-generate-config-out=generated.tf"]);
+    let generated = std::fs::read_to_string(folder.path("generated.tf")).unwrap();
+    if generated.contains("(imported)") {
+        said.says("Remove this line");
+    } else {
+        assert_eq!(said.code, Some(0), "{}", said.text);
+    }
+}
+
 #[test]
 fn a_state_of_an_older_version_is_upgraded() {
     if !ready() {

@@ -25,6 +25,18 @@ fn our_lines_have_level_message_and_fields() {
     said.never_says("unexpected data").never_says("hunter2").never_says("h2::");
 }
 
+/// Terraform shows everything then, and a provider that is silent would be missing from it.
+#[test]
+fn a_level_that_terraform_does_not_know_silences_nobody() {
+    if !ready() {
+        return;
+    }
+    for word in ["1", "true", "json"] {
+        logged(("TF_LOG", word)).says("received request");
+    }
+    logged(("TF_LOG_PROVIDER", "1")).says("received request");
+}
+
 #[test]
 fn lines_below_the_wanted_level_are_not_made() {
     if !ready() {

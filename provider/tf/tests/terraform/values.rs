@@ -42,6 +42,20 @@ resource "memory_thing" "third" {
 }
 
 #[test]
+fn numbers_of_any_size_and_typed_nulls_are_kept() {
+    if !ready() {
+        return;
+    }
+    let folder = Folder::new();
+    for line in
+        ["ratio = 1 / 3", "ratio = 1e400", "ratio = 0.1", "anything = tostring(null)", "anything = [tostring(null)]"]
+    {
+        folder.write(&format!("resource \"memory_thing\" \"t\" {{\n  name = \"t\"\n  {line}\n}}\n")).apply();
+        folder.plan(0);
+    }
+}
+
+#[test]
 fn a_replaced_object_makes_unknown_what_depends_on_it() {
     if !ready() {
         return;
@@ -111,4 +125,5 @@ fn a_bad_value_is_refused_with_its_attribute() {
     check("revision = 5", &["Cannot set revision", "The provider alone gives"]);
     check("parts = { a = { size = 1, serial = \"x\" } }", &[r#"Cannot set parts["a"].serial"#]);
     check("parts = { a = null }", &["must not be null"]);
+    check("image = \"(imported)\"", &["it has no known `image`", "Remove this line"]);
 }
