@@ -148,6 +148,14 @@ impl Debugged {
     }
 }
 
+impl Drop for Debugged {
+    fn drop(&mut self) {
+        // Ended already, unless the test failed.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
 #[test]
 fn a_provider_can_be_debugged() {
     if !ready() {
