@@ -2,7 +2,7 @@
 //!
 //! While nothing keeps the clock right, the best guess is never earlier than this program's release or than the time an operator
 //! told at the last enrolment, and dates of certificates are given a wide margin: the chain and the key of a client do not depend on
-//! the time. That keeps an old certificate out of a machine whose clock starts in the past, and lets a new one in.
+//! the time. A certificate from the clock's future is let in: only the clock can be wrong. Old ones are kept out as far as we know.
 //!
 //! An operator's clock may be wrong, too, and must not lock everybody out for good: what it told is forgotten at the next start,
 //! replaced by the next enrolment, and counts for nothing once something keeps the machine's own clock right.
@@ -68,7 +68,7 @@ impl Floor {
             (true, true) => Some(Duration::from_secs(60)),
             (true, false) => Some(UNSET),
         };
-        trust::Clock { now: UnixTime::since_unix_epoch(now), tolerance }
+        trust::Clock { now: UnixTime::since_unix_epoch(now), tolerance, may_be_slow: !synchronised }
     }
 
     fn is_synchronised(&self) -> bool {

@@ -92,7 +92,7 @@ impl Agents {
 
     /// The CA's certificate, DER, which tells one owner of agents from another; empty without a CA.
     pub(crate) fn ca(&self) -> &[u8] {
-        self.authority.as_deref().map(|authority| authority.certificate().as_ref()).unwrap_or_default()
+        self.authority().map(|authority| authority.certificate().as_ref()).unwrap_or_default()
     }
 
     fn authority(&self) -> Result<&Authority, Error> {

@@ -86,7 +86,7 @@ fn secrets(lab: &Lab, terraform: &Terraform) -> Vec<(String, String)> {
 /// A client without a certificate and one of another CA get no answer from an enrolled agent.
 #[track_caller]
 fn strangers_are_refused(lab: &Lab) {
-    let other = crate::harness::Terraform::for_lab(lab);
+    let other = Terraform::for_lab(lab);
     let address = format!("{}:7443", lab.address(11));
     for arguments in [vec![], vec!["--cert", "pki/ca.pem", "--key", "pki/ca-key.pem"]] {
         let mut curl = command("curl");

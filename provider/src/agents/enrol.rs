@@ -44,7 +44,7 @@ pub(super) async fn enrol(
 /// The endpoint at `address`, if the agent there was enrolled by this CA for the machine with this SMBIOS UUID.
 pub(super) async fn identify(authority: &Authority, address: &str, machine_uuid: &str) -> Result<Endpoint, Error> {
     let dialled = dial(authority, Role::Observer, address).await?;
-    let clock = Clock { now: UnixTime::now(), tolerance: None };
+    let clock = Clock { now: UnixTime::now(), tolerance: None, may_be_slow: false };
     let certificate = [dialled.certificate.clone()];
     let seen = trust::verify(&certificate, authority.certificate(), Usage::Server, clock)
         .map_err(|error| Error::NotEnrolled { address: address.to_owned(), message: error.to_string() })?;

@@ -215,7 +215,7 @@ mod tests {
     use trust::{Clock, Usage, verify};
 
     fn clock() -> Clock {
-        Clock { now: UnixTime::now(), tolerance: Some(Duration::ZERO) }
+        Clock { now: UnixTime::now(), tolerance: Some(Duration::ZERO), may_be_slow: false }
     }
 
     #[test]
