@@ -131,7 +131,8 @@ impl Client {
 
     /// Makes a call; `T` is the type of its answer.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
-        let sending = self.send(&call);
+        // On the heap: the futures of our callers hold it many levels deep, and would outgrow a thread's stack.
+        let sending = Box::pin(self.send(&call));
         let data = if call.may_be_cut_off() { self.unless_over(&call, sending).await? } else { sending.await };
         typed(&call.name(), data?)
     }
@@ -208,7 +209,8 @@ impl Client {
         refused: Option<&Credentials>,
     ) -> Result<Credentials, Error> {
         let door = Door { http: &self.shared.http, endpoint };
-        let credentials = self.unless_over(call, self.shared.session.credentials(door, refused)).await?;
+        let asking = Box::pin(self.shared.session.credentials(door, refused));
+        let credentials = self.unless_over(call, asking).await?;
         credentials.map_err(|error| error.ahead_of(call, endpoint))
     }
 

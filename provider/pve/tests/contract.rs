@@ -372,6 +372,14 @@ fn a_configuration_that_cannot_work_is_refused() {
     }
 }
 
+/// Resources hold calls many futures deep, each with a copy on the stack of a debug build.
+#[test]
+fn a_call_takes_little_of_its_callers_stack() {
+    let client = client(&["http://127.0.0.1:9"]);
+    let size = size_of_val(&client.version());
+    assert!(size < 2048, "{size} bytes");
+}
+
 #[test]
 fn one_fingerprint_for_several_nodes_is_refused() {
     let new = |endpoints: &[&str]| {
