@@ -108,7 +108,7 @@ fn next(error: &Error) -> String {
              answers at its address."
         }
         Error::OtherAuthority { .. } => "Give the provider the CA that the machine was installed with.",
-        Error::Clock { .. } => "Correct the machine's clock, or this computer's, and apply again.",
+        Error::Clock { .. } => "Correct the machine's clock or this computer's, restart the machine, and apply again.",
         Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } => {
             "Replace the VM, `terraform apply -replace=…`, or give the provider the CA that enrolled it."
         }

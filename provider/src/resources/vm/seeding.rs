@@ -62,7 +62,12 @@ pub(super) async fn attach(
     let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
     let storages = site.client.storages(&place.0);
     let failed = |error: pve::Error| site.failed(m, &error, site.holds);
-    let upid = storages.upload(&storage, &upload).await.map_err(failed)?;
+    let upid = match storages.upload(&storage, &upload).await {
+        // The file has a name of its own: a second one of it takes nobody's place.
+        Err(error) if error.outcome_unknown() => storages.upload(&storage, &upload).await,
+        sent => sent,
+    };
+    let upid = upid.map_err(failed)?;
     if let Err(error) = site.client.wait(&upid).await {
         // What came in later would be found by nobody, and holds a secret.
         if matches!(error, pve::Error::Deadline { .. }) {
