@@ -67,8 +67,10 @@ impl Folder {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
-        let mut command = Command::new("terraform");
+        let mut command = Command::new("env");
         command
+            // Tests that run under nohup ignore the hangup, and so would Terraform, which must die of it.
+            .args(["--default-signal=HUP", "terraform"])
             .args(arguments)
             .current_dir(self.root.path())
             .env("TF_CLI_CONFIG_FILE", self.path("terraform.rc"))
