@@ -1,6 +1,7 @@
 //! Terraform provider for Proxmox VE machines and the Kubernetes clusters on them.
 
 mod agents;
+mod cidr;
 pub mod command;
 mod context;
 mod data_sources;

@@ -246,6 +246,7 @@ mod tests {
         Linux.link(link, "/dev/null").unwrap();
         assert_eq!(Linux.stat(link).unwrap().unwrap().kind, Kind::Link("/dev/null".into()));
     }
+
     #[test]
     fn a_file_that_keeps_readers_waiting_does_not_keep_us() {
         let folder = tempfile::tempdir().unwrap();

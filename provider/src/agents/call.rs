@@ -2,13 +2,14 @@
 //!
 //! Work that takes its time is in `run`. Answers leave here as plain structs; protocol messages stay behind.
 
-use super::dial::{chain, dial_pinned};
+use super::dial::dial_pinned;
 use super::spec::MachineSpec;
 use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::v1::agent_client::AgentClient;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tf::chain;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};

@@ -17,6 +17,7 @@ use std::pin::Pin as StdPin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tf::chain;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -209,21 +210,6 @@ fn judge(address: &str, error: &io::Error) -> Error {
 
 fn no_answer(address: &str) -> Error {
     Error::Unreachable { address: address.to_owned(), why: "no answer in time".to_owned() }
-}
-
-/// An error and its causes, one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Alerts by which a server refuses a client's certificate.

@@ -3,7 +3,7 @@
 //! Interrupted anywhere, it can be repeated: an agent that took its certificate answers "enrolled already", and is then
 //! recognised by that certificate.
 
-use super::dial::{Dialled, chain, dial};
+use super::dial::{Dialled, dial};
 use super::install::PendingEnrolment;
 use super::pki::Authority;
 use super::{Endpoint, Error, Wait};
@@ -13,6 +13,7 @@ use agent_proto::v1::{
 };
 use rustls::pki_types::UnixTime;
 use std::time::Duration;
+use tf::chain;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};

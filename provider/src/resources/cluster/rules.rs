@@ -2,6 +2,7 @@
 
 use super::model::{Cluster, Member};
 use crate::agents::spec::form;
+use crate::cidr;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use tf::check::Verdict;
@@ -47,21 +48,15 @@ pub(super) fn networks(text: &str) -> Verdict {
 /// Addresses and the lengths of their prefixes.
 fn read(text: &str) -> Option<Vec<(IpAddr, u8)>> {
     let one = |part: &str| {
-        let (address, length) = part.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
+        let (address, length) = cidr::parse(part)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        Some((address, length.parse().ok().filter(|length| *length <= longest)?))
+        (length <= longest).then_some((address, length))
     };
     text.split(',').map(one).collect()
 }
 
 fn overlap(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
-    let bits = |address| match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    let common = (bits(one.0) ^ bits(other.0)).leading_zeros();
-    one.0.is_ipv4() == other.0.is_ipv4() && common >= u32::from(one.1.min(other.1))
+    cidr::agree(one.0, other.0, one.1.min(other.1))
 }
 
 pub(super) fn problems(m: &Cluster) -> Diagnostics {

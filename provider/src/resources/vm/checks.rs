@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tf::check::Verdict;
 
+use crate::cidr;
+
 fn demand(good: bool, what: &str) -> Verdict {
     if good { Ok(()) } else { Err(format!("must be {what}")) }
 }
@@ -159,38 +161,23 @@ pub(super) fn ipv6(text: &str) -> Verdict {
 }
 
 pub(super) fn cidr4(text: &str) -> Verdict {
-    let good = cidr(text).is_some_and(|(address, prefix)| address.is_ipv4() && (8..=32).contains(&prefix));
+    let good = cidr::parse(text).is_some_and(|(address, prefix)| address.is_ipv4() && (8..=32).contains(&prefix));
     demand(good, "an IPv4 address with a prefix length from 8 to 32, such as `192.0.2.11/24`")
 }
 
 pub(super) fn cidr6(text: &str) -> Verdict {
-    let good = cidr(text).is_some_and(|(address, prefix)| address.is_ipv6() && (1..=128).contains(&prefix));
+    let good = cidr::parse(text).is_some_and(|(address, prefix)| address.is_ipv6() && (1..=128).contains(&prefix));
     demand(good, "an IPv6 address with a prefix length, such as `2001:db8::11/64`")
-}
-
-/// Address and prefix length.
-pub(super) fn cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, prefix) = text.split_once('/')?;
-    let digits = !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then_some(())?;
-    Some((address.parse().ok()?, prefix.parse().ok()?))
 }
 
 /// Whether a gateway can be reached from an address with prefix length. One with a single address in its network is meant for
 /// routes that say more than we know, and an IPv6 gateway may be link-local.
 pub(super) fn reaches(own: &str, gateway: &str) -> bool {
-    let (Some((own, prefix)), Ok(gateway)) = (cidr(own), gateway.parse::<IpAddr>()) else { return true };
-    match (own, gateway) {
-        (IpAddr::V4(own), IpAddr::V4(gateway)) => {
-            let beyond = (own.to_bits() ^ gateway.to_bits()).leading_zeros();
-            prefix >= 32 || beyond >= u32::from(prefix)
-        }
-        (IpAddr::V6(own), IpAddr::V6(gateway)) => {
-            let beyond = (own.to_bits() ^ gateway.to_bits()).leading_zeros();
-            prefix >= 128 || gateway.is_unicast_link_local() || beyond >= u32::from(prefix)
-        }
-        _ => true,
-    }
+    let (Some((own, length)), Ok(gateway)) = (cidr::parse(own), gateway.parse::<IpAddr>()) else { return true };
+    let alone = length >= if own.is_ipv4() { 32 } else { 128 };
+    let link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
+    let other_kind = own.is_ipv4() != gateway.is_ipv4();
+    other_kind || alone || link_local || cidr::agree(own, gateway, length)
 }
 
 /// Where the seed image goes unless something else is said.

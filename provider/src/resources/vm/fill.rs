@@ -72,7 +72,7 @@ pub(super) fn recorded_addresses(now: &Settings) -> Vec<String> {
     slots.sort_by_key(|slot| disks::number(slot));
     let values = slots.into_iter().filter_map(|slot| now.written(slot)).map(pve::PropertyString::parse);
     let addresses = values.flat_map(|value| [value.get("ip").map(str::to_owned), value.get("ip6").map(str::to_owned)]);
-    addresses.flatten().filter_map(|text| Some(super::checks::cidr(&text)?.0.to_string())).collect()
+    addresses.flatten().filter_map(|text| Some(crate::cidr::parse(&text)?.0.to_string())).collect()
 }
 
 /// An empty disk, as the plan of a new one shows it.

@@ -87,7 +87,7 @@ fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
             }
         }
         for (name, address) in [("address", &interface.address), ("address6", &interface.address6)] {
-            let own = address.text().and_then(checks::cidr).map(|(address, _)| address);
+            let own = address.text().and_then(crate::cidr::parse).map(|(address, _)| address);
             if own.is_some_and(|own| !addresses.insert(own)) {
                 found.push(wrong("Two cards have this address.", at.name(name)));
             }

@@ -8,7 +8,6 @@ use tf::{Diagnostics, Path};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::checks;
 use super::model::{CloudInit, Vm};
 use super::site::Site;
 use crate::agents::{Agents, Error};
@@ -43,7 +42,7 @@ pub(super) fn statics(cloud_init: &CloudInit) -> Vec<(Path, IpAddr)> {
     for (slot, interface) in cloud_init.network.get().into_iter().flatten() {
         let at = Path::from("cloud_init").name("network").key(slot);
         for (name, value) in [("address", &interface.address), ("address6", &interface.address6)] {
-            if let Some((address, _)) = value.text().and_then(checks::cidr) {
+            if let Some((address, _)) = value.text().and_then(crate::cidr::parse) {
                 all.push((at.name(name), address));
             }
         }

@@ -1,0 +1,21 @@
+//! Addresses with the length of their network's prefix, `192.0.2.11/24`.
+
+use std::net::IpAddr;
+
+/// Address and length. Whether the length fits the address is for the caller to say.
+pub(crate) fn parse(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/')?;
+    let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then_some(())?;
+    Some((address.parse().ok()?, length.parse().ok()?))
+}
+
+/// Whether two addresses of one kind have the same first `length` bits.
+pub(crate) fn agree(one: IpAddr, other: IpAddr, length: u8) -> bool {
+    let common = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    common >= u32::from(length)
+}
