@@ -30,6 +30,8 @@ pub fn rows_match_fields<M: Model>() {
         let known: Vec<&str> = printed
             .lines()
             .filter_map(|line| line.strip_prefix("    ")?.strip_suffix(": Known("))
+            // Rows may belong to a struct within; a model held by an attribute is deeper.
+            .map(|field| field.strip_prefix("    ").unwrap_or(field))
             .filter(|field| !field.starts_with(' '))
             .collect();
         // Rust keeps `type` for itself.

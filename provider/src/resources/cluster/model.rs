@@ -1,7 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::rules;
-use crate::agents::spec::form;
+use crate::agents::form;
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
