@@ -12,10 +12,11 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::http::Call;
 use crate::ids::{NodeName, Vmid};
 use crate::params::Params;
+use crate::wording::Class;
 
 /// A VM or a container, as the cluster lists it. `status` and `name` may be some seconds old, or missing right after creation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

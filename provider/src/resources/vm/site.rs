@@ -127,13 +127,12 @@ fn blamed(m: &Vm, error: &Error) -> Option<Path> {
     let said = error.to_string();
     match error.class() {
         Class::NoStorage | Class::Full => storage(m, &said),
-        Class::Rights if said.contains("/storage/") => storage(m, &said),
-        _ if said.contains("does not support") => storage(m, &said),
-        _ if said.contains("hostname lookup") || said.contains("no such cluster node") => Some("node".into()),
-        _ if said.contains("pool '") && said.contains("does not exist") => Some("pool".into()),
-        Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
-        _ if said.contains("Linked clone feature") => Some(Path::from("clone")),
-        _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
+        Class::Rights | Class::WrongContent => storage(m, &said),
+        Class::NoNode => Some("node".into()),
+        Class::NoPool => Some("pool".into()),
+        Class::Exists => m.vmid.get().filter(|vmid| said.contains(&vmid.to_string())).map(|_| "vmid".into()),
+        Class::NoLinkedClone => Some(Path::from("clone")),
+        Class::NoBridge => bridge(m, &said),
         _ => None,
     }
 }
@@ -163,7 +162,8 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
 }
 
 fn bridge(m: &Vm, said: &str) -> Option<Path> {
-    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| said.contains(&format!("'{bridge}'")));
+    let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == '\'').collect();
+    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| words.contains(&bridge));
     let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
     card.map(|(slot, _)| Path::from("networks").key(&slot).name("bridge"))
 }
