@@ -129,6 +129,12 @@ impl Client {
         self.shared.endpoints.first()
     }
 
+    /// All endpoints, in the order of the configuration.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        self.shared.endpoints.all()
+    }
+
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.shared.snapshot
     }

@@ -6,9 +6,11 @@
 
 mod checks;
 mod claims;
+mod clone;
 mod config;
 mod create;
 mod disks;
+mod earlier;
 mod effects;
 mod fill;
 mod finish;
@@ -18,6 +20,7 @@ mod model;
 mod plan;
 mod probe;
 mod remove;
+mod rivals;
 mod seeding;
 mod site;
 mod slots;
@@ -28,7 +31,7 @@ use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
 use crate::agents::Error as AgentError;
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::explain;
 
 /// See [`Resource::DOC`].
@@ -167,7 +170,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
     let address = m.addresses.get().and_then(|all| all.first()?.parse().ok());
     let (Some(address), Some(uuid)) = (address, m.uuid.text()) else { return };
     let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
-    match cx.agents.identify(&address, uuid).await {
+    match cx.agents.identify(&address, uuid, &looking(cx)).await {
         Ok(endpoint) => {
             m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
         }

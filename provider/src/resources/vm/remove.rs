@@ -21,7 +21,7 @@ pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
     while let Some(here) = found {
         place = (here.node.clone(), here.vmid);
         if removed(&site, m, &here).await? {
-            super::claims::unmade(place.1);
+            cx.numbers.forget(place.1);
             return Ok(());
         }
         // It was on its way to another node.
@@ -31,7 +31,7 @@ pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
 }
 
 /// Removes the VM from the node it was found on; false if it is not there any more.
-async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnostics> {
+pub(super) async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnostics> {
     let place = (found.node.clone(), found.vmid);
     if found.settings.written("protection") == Some("1") {
         return Err(protected(site).into());
@@ -63,6 +63,7 @@ async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnos
         ),
         Ok(_) => {}
         Err(error) if error.is(Class::NoGuest) => return Ok(false),
+        Err(error) if error.outcome_unknown() => return Err(site.failed(m, &error, UNKNOWN).into()),
         Err(error) => return Err(site.failed(m, &error, KEPT).into()),
     }
     Ok(true)
@@ -83,4 +84,5 @@ fn protected(site: &Site<'_>) -> Diagnostic {
 }
 
 const SEED_LEFT: &str = "The VM is gone; its seed image may still be there.";
+const UNKNOWN: &str = "Whether the VM is gone is not known. It stays in the state: the next plan looks.";
 const KEPT: &str = "The VM exists and stays in the state. It may have been stopped.";
