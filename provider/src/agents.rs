@@ -11,17 +11,17 @@ mod install;
 mod line;
 mod pki;
 mod run;
-mod until;
 #[cfg(test)]
 mod tests;
+mod until;
 
 pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
-pub(crate) use until::Until;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings};
+pub(crate) use until::Until;
 
 /// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
 pub(crate) use agent_proto::{check, form, path::Part, v1::machine};

@@ -130,7 +130,8 @@ impl Agents {
 impl Agent {
     /// Version, known steps, facts, records.
     pub(crate) async fn describe(&mut self) -> Result<Description, Error> {
-        let said = self.0.ask("Describe", |mut client| async move { client.describe(wire::DescribeRequest {}).await }).await?;
+        let said =
+            self.0.ask("Describe", |mut client| async move { client.describe(wire::DescribeRequest {}).await }).await?;
         Ok(Description {
             facts: said.facts.map(facts).unwrap_or_default(),
             version: said.version,
@@ -158,7 +159,13 @@ impl Agent {
 
     /// How the machine stands in its cluster.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, Error> {
-        let said = self.0.ask("ClusterStatus", |mut client| async move { client.cluster_status(wire::ClusterStatusRequest {}).await }).await?;
+        let said = self
+            .0
+            .ask(
+                "ClusterStatus",
+                |mut client| async move { client.cluster_status(wire::ClusterStatusRequest {}).await },
+            )
+            .await?;
         let evidence = said.evidence.unwrap_or_default();
         Ok(ClusterStatus {
             standing: standing(evidence.standing()),
@@ -188,7 +195,10 @@ impl Agent {
 
     /// The administrator's kubeconfig.
     pub(crate) async fn kubeconfig(&mut self) -> Result<Kubeconfig, Error> {
-        let said = self.0.ask("Kubeconfig", |mut client| async move { client.kubeconfig(wire::KubeconfigRequest {}).await }).await?;
+        let said = self
+            .0
+            .ask("Kubeconfig", |mut client| async move { client.kubeconfig(wire::KubeconfigRequest {}).await })
+            .await?;
         Ok(Kubeconfig { text: said.kubeconfig, ca_certificate: said.ca_certificate, endpoint: said.endpoint })
     }
 }

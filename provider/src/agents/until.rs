@@ -54,20 +54,20 @@ const GRACE: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn whatever_is_over_first_ends_the_work() {
         let (stop, at) = (CancellationToken::new(), ("host:7443", "Apply"));
-        let seconds = Duration::from_secs;
+        let time = Duration::from_millis;
         let ends = async |deadline, patience| {
-            let until = Until::new(Instant::now() + seconds(deadline), &stop);
-            until.bound(at, seconds(patience), std::future::pending::<()>()).await.unwrap_err()
+            let until = Until::new(Instant::now() + time(deadline), &stop);
+            until.bound(at, time(patience), std::future::pending::<()>()).await.unwrap_err()
         };
-        let late = ends(5, 9).await;
+        let late = ends(20, 90_000).await;
         assert!(matches!(late, Error::Deadline { .. }) && late.is_unreachable(), "{late:?}");
-        assert!(matches!(ends(9, 5).await, Error::Unreachable { .. }));
+        assert!(matches!(ends(90_000, 20).await, Error::Unreachable { .. }));
         stop.cancel();
-        assert!(matches!(ends(9, 9).await, Error::Stopped));
-        let done = Until::new(Instant::now(), &stop).bound(at, seconds(1), std::future::ready(7)).await;
+        assert!(matches!(ends(90_000, 90_000).await, Error::Stopped));
+        let done = Until::new(Instant::now(), &stop).bound(at, time(90_000), std::future::ready(7)).await;
         assert!(matches!(done, Err(Error::Stopped)), "what is over is not begun: {done:?}");
     }
 }

@@ -164,8 +164,11 @@ impl Resource for ClusterResource {
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
         let act = format!("import cluster {id}");
         // Only operators are told records.
-        let mut agent =
-            cx.agents.connect(&endpoint, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
+        let mut agent = cx
+            .agents
+            .connect(&endpoint, Role::Operator, &looking(cx))
+            .await
+            .map_err(|error| explain::agent(&act, &error))?;
         let said = agent.describe().await.map_err(|error| explain::agent(&act, &error))?;
         let model = said.records.get(RECORD).and_then(|document| record::read::<Cluster>(document));
         model.ok_or_else(|| {
@@ -265,7 +268,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
     let document =
         Cluster { kubeconfig: computed(), ca_certificate: computed(), api_endpoint: computed(), ..m.clone() };
     let act = format!("record cluster {}", m.name.or(""));
-    let mut agent = cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
     Ok(())
 }
@@ -274,7 +278,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
 async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
     let name = m.name.or("");
     let act = format!("read the kubeconfig of cluster {name}");
-    let mut agent = cx.agents.connect(first, Role::Admin, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Admin, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);

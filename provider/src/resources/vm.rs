@@ -50,7 +50,9 @@ impl Resource for VmResource {
         the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
         image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
         shared. Its instance id is the machine's UUID and never changes, so that no later change repeats first-boot work.\n\n\
-        A creation that was cut off is recognised at the next apply by a line in the VM's description, and completed.";
+        A creation that was cut off is completed by the next apply in the same folder and workspace, which has its token in \
+        `.terraform/groundwork` and recognises the VM by a line in its description. An apply from anywhere else leaves such a VM alone and \
+        names it.";
 
     async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
         create::create(cx, m).await

@@ -3,6 +3,19 @@
 from .api import ApiTest
 
 
+class NewVms(ApiTest):
+    async def test_a_vm_that_is_being_made_shows_its_lock_and_nothing_else(self):
+        self.pve.faults.slow_tasks["qmcreate"] = 0.5
+        upid = await self.call("POST", "/nodes/pve1/qemu", vmid=100, name="one", description="mark", scsi0="local-lvm:1")
+        listed = await self.call("GET", "/cluster/resources", type="vm")
+        self.assertEqual([(row["name"], row["lock"]) for row in listed], [("VM 100", "create")])
+        rows = await self.call("GET", "/nodes/pve1/qemu/100/pending")
+        self.assertEqual([row["key"] for row in rows], ["lock", "digest"])
+        self.assertEqual(await self.end_of(upid), "OK")
+        rows = {row["key"]: row.get("value") for row in await self.call("GET", "/nodes/pve1/qemu/100/pending")}
+        self.assertEqual((rows["name"], rows["description"]), ("one", "mark"))
+
+
 class Paths(ApiTest):
     async def test_a_slash_at_the_end_says_nothing(self):
         for path in ("/version/", "//version", "/version//"):

@@ -71,7 +71,8 @@ impl Crew<'_> {
         }
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
-        let mut agent = self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
+        let mut agent =
+            self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
         let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material: material.clone() };
         let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;

@@ -114,7 +114,8 @@ async fn storages_fit(site: &Site<'_>, m: &Vm, source: &Guest) -> Result<(), Dia
 async fn source(creation: &Creation<'_>, m: &Vm) -> Result<Guest, Diagnostics> {
     let (site, node) = (creation.site, creation.node);
     let clone = m.clone.need()?;
-    let listed = clone.vmid.get().and_then(|vmid| creation.guests.iter().find(|one| i64::from(one.vmid.get()) == *vmid));
+    let listed =
+        clone.vmid.get().and_then(|vmid| creation.guests.iter().find(|one| i64::from(one.vmid.get()) == *vmid));
     if let Some(guest) = listed.filter(|guest| guest.kind == GuestKind::Qemu) {
         return Ok(guest.clone());
     }

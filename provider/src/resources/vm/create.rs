@@ -151,13 +151,7 @@ fn node(m: &Vm) -> Result<NodeName, Diagnostic> {
 
 /// Two configurations that make the same VM have the same sum. Secrets are no part of it.
 fn made_of(m: &Vm) -> String {
-    let m = Vm {
-        started: Attr::Null,
-        reboot: Attr::Null,
-        timeouts: Attr::Null,
-        effects: Attr::Null,
-        ..m.clone()
-    };
+    let m = Vm { started: Attr::Null, reboot: Attr::Null, timeouts: Attr::Null, effects: Attr::Null, ..m.clone() };
     hex::encode(digest(&SHA256, format!("{m:?}").as_bytes()))
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn unfinished(creation: &mut Creation<'_>, m: &Vm) -> Result<Op
     site.cx.progress(&format!("VM {vmid} was left by a creation of another configuration, and is taken away"));
     let mut left = m.clone();
     left.uuid.put(Seen(&found.settings).uuid());
-    remove::removed(site, &left, &found).await?;
+    remove::removed(site, &left, (&found, LEFT)).await?;
     site.cx.numbers.forget(vmid);
     creation.guests = site.client.cluster().guests_now().await.map_err(failed)?;
     Ok(None)
@@ -40,3 +40,5 @@ async fn at(creation: &Creation<'_>, vmid: Vmid) -> Result<Option<Found>, Error>
         found => found.map(Some),
     }
 }
+
+const LEFT: &str = "The unfinished VM of an earlier apply exists still, and nothing was recorded in the state.";

@@ -16,7 +16,8 @@ impl Mark {
     pub(super) fn of(m: &Vm, token: &str, agents: &Agents) -> Self {
         let owner = if m.agent.is_known() { agents.ca() } else { &[] };
         let name = m.name.text().unwrap_or_default();
-        let digest = digest(&SHA256, &[b"groundwork_vm\0", token.as_bytes(), b"\0", name.as_bytes(), b"\0", owner].concat());
+        let digest =
+            digest(&SHA256, &[b"groundwork_vm\0", token.as_bytes(), b"\0", name.as_bytes(), b"\0", owner].concat());
         let short = hex::encode(digest.as_ref().get(..8).unwrap_or_default());
         Self(format!("{START}({short})"))
     }

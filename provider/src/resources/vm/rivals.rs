@@ -115,8 +115,11 @@ pub(super) async fn settle(
             None => return Ok(found),
         }
     }
-    site.cx.progress(&format!("VM {} of the same name was made at the same time: taking VM {} back", rival.guest.vmid, found.vmid));
-    remove::removed(site, m, &found).await?;
+    site.cx.progress(&format!(
+        "VM {} of the same name was made at the same time: taking VM {} back",
+        rival.guest.vmid, found.vmid
+    ));
+    remove::removed(site, m, (&found, UNFINISHED)).await?;
     m.uuid = Attr::Unknown;
     creation.forget(m, found.vmid);
     Err(if rival.is_unfinished {

@@ -118,11 +118,18 @@ class Traffic:
         return match.template if match else re.sub(r".*/content/.+", CONTENT, request.path)
 
     async def _resources(self, request):
-        response = await super()._resources(request)
-        if not self.hidden:
-            return response
-        rows = [row for row in json.loads(response.text)["data"] if row.get("vmid") not in self.hidden]
-        return web.json_response({"data": rows})
+        rows = json.loads((await super()._resources(request)).text)["data"]
+        for row in rows:
+            if row.get("lock") == "create":
+                row["name"] = f"VM {row['vmid']}"
+        return web.json_response({"data": [row for row in rows if row.get("vmid") not in self.hidden]})
+
+    async def _pending(self, request):
+        """Until its disks are made, a new VM's configuration holds its lock and nothing else."""
+        vm = self._vm(request, "VM.Audit")
+        if vm.lock != "create":
+            return await super()._pending(request)
+        return web.json_response({"data": [{"key": "lock", "value": "create"}, {"key": "digest", "value": vm.digest()}]})
 
     async def _spoiled(self, rule, request, handler):
         kind = rule.kind if rule else ""
