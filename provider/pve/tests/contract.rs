@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use Answer::{HangsUp, Recorded, Says, Silent, Together};
+use Answer::{Endless, HangsUp, Recorded, Says, Silent, Together};
 
 fn client(endpoints: &[&str]) -> Client {
     let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
@@ -389,4 +389,11 @@ fn one_fingerprint_for_several_nodes_is_refused() {
     };
     assert_eq!(new(&["https://pve1:8006"]), Ok(()));
     assert_eq!(new(&["https://pve1:8006", "https://pve2:8006"]), Err(ConfigError::FingerprintOfMany));
+}
+
+#[tokio::test]
+async fn an_error_without_end_is_told_by_its_reason_phrase() {
+    let (_server, client) = answering([Endless(500)]).await;
+    let error = client.version().await.unwrap_err();
+    assert_eq!(error.refused().map(|refused| refused.message.as_str()), Some("It goes on"));
 }
