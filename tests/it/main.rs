@@ -9,6 +9,7 @@ mod bad_values;
 mod behind;
 mod changes;
 mod clones;
+mod creation;
 mod examples;
 mod harness;
 mod images;

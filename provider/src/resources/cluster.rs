@@ -9,7 +9,7 @@ mod rules;
 
 use self::membership::Crew;
 use crate::agents::{Endpoint, Init, Job, Standing, Wait};
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
 use crate::{explain, record};
@@ -87,7 +87,7 @@ impl Resource for ClusterResource {
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
         let (_, first) = control_plane(m)?;
         let name = m.name.or("");
-        let mut agent = match cx.agents.connect(&first, Role::Observer).await {
+        let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
             Ok(agent) => agent,
             Err(error) if error.is_unreachable() => {
                 cx.warn(explain::unreachable("cluster", &name, &error));
@@ -164,8 +164,11 @@ impl Resource for ClusterResource {
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
         let act = format!("import cluster {id}");
         // Only operators are told records.
-        let mut agent =
-            cx.agents.connect(&endpoint, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
+        let mut agent = cx
+            .agents
+            .connect(&endpoint, Role::Operator, &looking(cx))
+            .await
+            .map_err(|error| explain::agent(&act, &error))?;
         let said = agent.describe().await.map_err(|error| explain::agent(&act, &error))?;
         let model = said.records.get(RECORD).and_then(|document| record::read::<Cluster>(document));
         model.ok_or_else(|| {
@@ -214,7 +217,7 @@ fn tainted(name: &str) -> Diagnostic {
 
 /// What tells the cluster of this control plane from others.
 async fn cluster_id_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<String, Diagnostic> {
-    let ask = async { cx.agents.connect(first, Role::Observer).await?.cluster_status().await };
+    let ask = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.cluster_status().await };
     ask.await.map(|status| status.cluster_id).map_err(|error| explain::agent(act, &error))
 }
 
@@ -265,7 +268,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
     let document =
         Cluster { kubeconfig: computed(), ca_certificate: computed(), api_endpoint: computed(), ..m.clone() };
     let act = format!("record cluster {}", m.name.or(""));
-    let mut agent = cx.agents.connect(first, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
     Ok(())
 }
@@ -274,7 +278,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
 async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
     let name = m.name.or("");
     let act = format!("read the kubeconfig of cluster {name}");
-    let mut agent = cx.agents.connect(first, Role::Admin).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Admin, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);

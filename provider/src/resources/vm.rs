@@ -6,9 +6,11 @@
 
 mod checks;
 mod claims;
+mod clone;
 mod config;
 mod create;
 mod disks;
+mod earlier;
 mod effects;
 mod fill;
 mod finish;
@@ -18,6 +20,7 @@ mod model;
 mod plan;
 mod probe;
 mod remove;
+mod rivals;
 mod seeding;
 mod site;
 mod slots;
@@ -28,7 +31,7 @@ use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
 use crate::agents::Error as AgentError;
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::explain;
 
 /// See [`Resource::DOC`].
@@ -47,7 +50,9 @@ impl Resource for VmResource {
         the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
         image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
         shared. Its instance id is the machine's UUID and never changes, so that no later change repeats first-boot work.\n\n\
-        A creation that was cut off is recognised at the next apply by a line in the VM's description, and completed.";
+        A creation that was cut off is completed by the next apply in the same folder and workspace, which has its token in \
+        `.terraform/groundwork` and recognises the VM by a line in its description. An apply from anywhere else leaves such a VM alone and \
+        names it.";
 
     async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
         create::create(cx, m).await
@@ -167,7 +172,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
     let address = m.addresses.get().and_then(|all| all.first()?.parse().ok());
     let (Some(address), Some(uuid)) = (address, m.uuid.text()) else { return };
     let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
-    match cx.agents.identify(&address, uuid).await {
+    match cx.agents.identify(&address, uuid, &looking(cx)).await {
         Ok(endpoint) => {
             m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
         }

@@ -2,7 +2,9 @@
 
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint};
-use crate::agents::{ClusterStatus, Endpoint, Error, Job, Join, JoinMaterial, Node, NodeSettings, Standing, Wait};
+use crate::agents::{
+    ClusterStatus, Endpoint, Error, Job, Join, JoinMaterial, Node, NodeSettings, Standing, Until, Wait,
+};
 use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
@@ -58,7 +60,7 @@ impl Crew<'_> {
     }
 
     async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
-        self.cx.agents.connect(machine, Role::Observer).await?.cluster_status().await
+        self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
 
     async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<(), Diagnostic> {
@@ -69,7 +71,8 @@ impl Crew<'_> {
         }
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
-        let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
+        let mut agent =
+            self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
         let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material: material.clone() };
         let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;
@@ -81,7 +84,7 @@ impl Crew<'_> {
 
     /// The machine has no use for its token any more, nor has whoever broke into it.
     async fn forget(&self, material: &JoinMaterial) -> Result<(), Error> {
-        self.cx.agents.connect(self.first, Role::Operator).await?.join_ended(material).await
+        self.cx.agents.connect(self.first, Role::Operator, &Until::grace()).await?.join_ended(material).await
     }
 
     /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.

@@ -159,7 +159,7 @@ async fn agent_answers(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostics> {
     let (Some(endpoint), Some(uuid)) = (m.endpoint.get(), m.uuid.text()) else { return Ok(()) };
     let address = endpoint.address.or("");
     let patience = tokio::time::Instant::now() + BOOT;
-    while let Err(error) = site.cx.agents.identify(&address, uuid).await {
+    while let Err(error) = site.cx.agents.identify(&address, uuid, &site.until()).await {
         if tokio::time::Instant::now() > patience {
             let warning =
                 Diagnostic::warning(format!("The agent of VM {} does not answer after the reboot", m.name.or("")))

@@ -17,7 +17,7 @@ from .config import Config
 from .local import Local
 from .power import Power
 from .tasks import Tasks
-from .traffic import ROOT_TOKEN, Traffic
+from .traffic import ROOT_TOKEN, Runner, Traffic
 from .transfer import Transfer
 from .volumes import Volumes
 
@@ -72,7 +72,7 @@ class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
         """Listens, with pveproxy's patience for idle connections."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certfile, keyfile)
-        self.runner = web.AppRunner(self._build_app(), keepalive_timeout=5, access_log=None)
+        self.runner = Runner(self._build_app(), keepalive_timeout=5, access_log=None)
         await self.runner.setup()
         await web.TCPSite(self.runner, self.host, self.port, ssl_context=context).start()
 
