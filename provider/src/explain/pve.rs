@@ -147,6 +147,15 @@ fn by_words(message: &str) -> &'static str {
     if says("does not support") {
         return "Set `storage` to one that may hold this, or add it to that storage's content types.";
     }
+    if says("vcpus allowed per VM") {
+        return "Lower `cores` or `sockets` to what the node has, and apply again.";
+    }
+    if says("bridge '") || says("hotplug problem - interface ") {
+        return "Correct `bridge`, or make that bridge on the node, and apply again.";
+    }
+    if says("still busy in guest") || says("can't unplug") {
+        return "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.";
+    }
     if says("checksum mismatch") {
         return "Correct `checksum`, or find out why the file is another one, and apply again.";
     }

@@ -134,6 +134,8 @@ fn blamed(m: &Vm, error: &Error) -> Option<Path> {
         Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
         _ if said.contains("Linked clone feature") => Some(Path::from("clone")),
         _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
+        _ if said.contains("hotplug problem - interface ") => bridge(m, &said),
+        _ if said.contains("vcpus allowed per VM") => Some("cores".into()),
         _ => None,
     }
 }
@@ -163,7 +165,8 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
 }
 
 fn bridge(m: &Vm, said: &str) -> Option<Path> {
-    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| said.contains(&format!("'{bridge}'")));
+    let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == '\'').collect();
+    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| words.contains(&bridge));
     let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
     card.map(|(slot, _)| Path::from("networks").key(&slot).name("bridge"))
 }
