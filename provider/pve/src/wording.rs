@@ -15,6 +15,10 @@ pub enum Class {
     NoPool,
     /// The node has no such bridge.
     NoBridge,
+    /// More CPUs than the node has.
+    TooManyCpus,
+    /// The guest does not give a device up.
+    HeldByGuest,
     /// A task nobody remembers.
     NoTask,
     /// The name or number is taken.
@@ -93,6 +97,9 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["no such bridge"], Class::NoBridge, "qemu-server 9.1"),
     (&["no physical interface on bridge '"], Class::NoBridge, "9.1.8"),
     (&["hotplug problem - interface ", "does not exist"], Class::NoBridge, "9.1.8"),
+    (&["MAX ", "vcpus allowed per VM"], Class::TooManyCpus, "9.1.8"),
+    (&["still busy in guest"], Class::HeldByGuest, "9.1.8"),
+    (&["can't unplug"], Class::HeldByGuest, "9.1.8"),
     (&["does not support"], Class::WrongContent, "9.1.8"),
     (&["content-type"], Class::WrongContent, "libpve-storage-perl 9.1"),
     (&["storage '", "does not exist"], Class::NoStorage, "9.1.8"),
@@ -138,6 +145,8 @@ mod tests {
         check(500, "hostname lookup 'pve7' failed", Class::NoNode);
         check(500, "checksum mismatch: got 'a' != expect 'b'", Class::OtherSum);
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", Class::NoLinkedClone);
+        check(500, "MAX 4 vcpus allowed per VM on this node", Class::TooManyCpus);
+        check(500, "hotplug problem - error unplugging scsi1 - still busy in guest?", Class::HeldByGuest);
         check(500, "something else", Class::Other);
     }
 }

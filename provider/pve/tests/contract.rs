@@ -70,7 +70,7 @@ async fn guests_are_asked_for_once_by_everybody() {
         asking.spawn(async move { client.cluster().guests().await.is_ok() });
     }
     assert_eq!(asking.join_all().await, [true; 10]);
-    assert_eq!(server.lines(), ["GET /cluster/resources?type=vm"]);
+    assert_eq!(server.lines(), ["GET /cluster/resources"]);
     let found = client.cluster().guests().await.unwrap();
     assert_eq!(found.find(vmid(160)).unwrap().name.as_deref(), Some("info-vm"));
     assert_eq!(found.find(vmid(160)).unwrap().tags(), ["b", "a"]);

@@ -137,6 +137,8 @@ fn by_class(class: Class, message: &str) -> String {
         Class::WrongContent => "Set `storage` to one that may hold this, or add it to that storage's content types.".to_owned(),
         Class::OtherSum => "Correct `checksum`, or find out why the file is another one, and apply again.".to_owned(),
         Class::NoDownload => "Correct `url`, or see why the node cannot reach it, and apply again.".to_owned(),
+        Class::TooManyCpus => "Lower `cores` or `sockets` to what the node has, and apply again.".to_owned(),
+        Class::HeldByGuest => "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.".to_owned(),
         Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
     }
 }

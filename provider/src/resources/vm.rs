@@ -4,6 +4,7 @@
 //! Odd about them: `pending` is read instead of `config`; a number is claimed by the create call and by nothing before it;
 //! a VM may be on another node than it was created on. Start at `create`, then `finish`.
 
+mod announced;
 mod checks;
 mod claims;
 mod clone;
@@ -14,17 +15,24 @@ mod earlier;
 mod effects;
 mod fill;
 mod finish;
+mod hotplug;
 mod locate;
 mod marker;
 mod model;
+mod needs;
+mod noted;
 mod plan;
 mod probe;
 mod remove;
+mod replace;
 mod rivals;
 mod seeding;
 mod site;
 mod slots;
 mod update;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
@@ -45,7 +53,9 @@ impl Resource for VmResource {
     const DOC: &'static str = "A virtual machine: from an image, as a clone, or with empty disks. Only what is written is managed; \
         what is not is left as it is and shown.\n\n\
         Changes are made in place where Proxmox VE can, and `effects` of the plan says for each whether it is live, needs a reboot, \
-        or replaces the machine.\n\n\
+        or replaces the machine. What is live depends on the VM's `hotplug` too, as the last refresh saw it; a reboot that the plan did \
+        not announce is not made. A replacement looks for everything that the new machine needs (its node, storages, bridges, image) \
+        before it destroys the old one, and `lost_on_destroy` says what goes with that.\n\n\
         `cloud_init` and `agent` go onto a seed image of the machine's own, uploaded to a storage with content `iso`. With `agent`, \
         the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
         image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
@@ -55,7 +65,11 @@ impl Resource for VmResource {
         names it.";
 
     async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
-        create::create(cx, m).await
+        needs::possible(m)?;
+        needs::met(cx.private());
+        create::create(cx, m).await?;
+        slots::done(cx.private(), BTreeSet::new());
+        Ok(())
     }
 
     async fn read(&self, cx: &Cx, m: &mut Vm) -> Result<Presence, Diagnostics> {
@@ -69,7 +83,11 @@ impl Resource for VmResource {
         };
         m.vmid.set(i64::from(found.vmid.get()));
         m.current_node.set(found.node.to_string());
-        fill::fill(m, &found.settings);
+        slots::seen(cx.private(), &found.settings);
+        fill::fill(m, &found.settings, &slots::ours(cx.private()));
+        if let Ok(seen) = cx.pve()?.cluster().guests_since(LIST).await {
+            noted::note(cx.private(), &found.settings, seen.nodes());
+        }
         power(cx, m, &found).await?;
         addresses(cx, m, &found).await?;
         Ok(Presence::Here)
@@ -80,6 +98,7 @@ impl Resource for VmResource {
     }
 
     async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
+        needs::check(cx, m).await?;
         remove::remove(cx, m).await
     }
 
@@ -104,7 +123,7 @@ impl Resource for VmResource {
             locate::by_id(cx.pve()?, vmid).await.map_err(|error| explain::pve(&format!("import VM {id}"), &error))?;
         let found = found.ok_or_else(|| refusal(format!("There is no VM {vmid} that the API token may see.")))?;
         let mut m = imported(&found);
-        fill::fill(&mut m, &found.settings);
+        fill::fill(&mut m, &found.settings, &BTreeSet::new());
         for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
             disk.format = Attr::imported();
         }
@@ -185,3 +204,6 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
         ),
     }
 }
+
+/// How old the cluster's list may be to tell which nodes there are: as old as a refresh may be.
+const LIST: Duration = Duration::from_secs(120);

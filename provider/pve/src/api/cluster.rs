@@ -1,13 +1,15 @@
 //! `/cluster`: who is where, and free VM ids.
 //!
-//! The list of guests is fetched once and shared by everybody in the process until something is created, removed or moved.
+//! The list of guests and nodes is fetched once and shared by everybody in the process until something is created, removed or moved.
 //! It may lack a guest that exists, because of missing rights: ask [`Cluster::is_taken`] before calling one gone.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -76,9 +78,9 @@ pub enum GuestKind {
     Lxc,
 }
 
-/// All guests at one moment.
+/// All guests at one moment, and the nodes there were.
 #[derive(Debug, Default)]
-pub struct Guests(Vec<Guest>);
+pub struct Guests(Vec<Guest>, BTreeMap<NodeName, bool>);
 
 impl Guests {
     /// The guest with that number.
@@ -91,6 +93,36 @@ impl Guests {
     pub fn iter(&self) -> impl Iterator<Item = &Guest> {
         self.0.iter()
     }
+
+    /// Every node of the cluster, and whether it is in reach of the others.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<NodeName, bool> {
+        &self.1
+    }
+
+    /// From the rows of one answer, which are of many kinds: storages, networks and pools are nothing to us.
+    fn of(rows: Vec<Value>) -> serde_json::Result<Self> {
+        let mut all = Self::default();
+        for row in rows {
+            match row.get("type").and_then(Value::as_str) {
+                Some("qemu" | "lxc") => all.0.push(Guest::deserialize(row)?),
+                Some("node") => {
+                    let node = NodeRow::deserialize(row)?;
+                    all.1.insert(node.node, node.status == "online");
+                }
+                _ => {}
+            }
+        }
+        all.0.sort_by_key(|guest| guest.vmid);
+        Ok(all)
+    }
+}
+
+#[derive(Deserialize)]
+struct NodeRow {
+    node: NodeName,
+    #[serde(default)]
+    status: String,
 }
 
 /// The shared view: one fetch at a time, renewed after it was invalidated.
@@ -192,15 +224,14 @@ impl Cluster<'_> {
         if let Some(guests) = will_do(snapshot) {
             return Ok(guests);
         }
-        let call = Call::get(&["cluster", "resources"]).params(Params::new().with("type", "vm"));
+        let call = Call::get(&["cluster", "resources"]);
         let _single = self.0.unless_over(&call, snapshot.fetch.lock()).await?;
         if let Some(guests) = will_do(snapshot) {
             return Ok(guests);
         }
-        let asked = Instant::now();
-        let mut list: Vec<Guest> = self.0.call(call).await?;
-        list.sort_by_key(|guest| guest.vmid);
-        let guests = Arc::new(Guests(list));
+        let (asked, name) = (Instant::now(), call.name());
+        let guests = Guests::of(self.0.call(call).await?);
+        let guests = Arc::new(guests.map_err(|source| Error::Unreadable { call: name, source })?);
         snapshot.state().last = Some((asked, Arc::clone(&guests)));
         Ok(guests)
     }

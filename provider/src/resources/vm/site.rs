@@ -143,6 +143,7 @@ fn blamed(m: &Vm, error: &Error) -> Option<Path> {
         Class::Exists => m.vmid.get().filter(|vmid| said.contains(&vmid.to_string())).map(|_| "vmid".into()),
         Class::NoLinkedClone => Some(Path::from("clone")),
         Class::NoBridge => bridge(m, &said),
+        Class::TooManyCpus => Some("cores".into()),
         _ => None,
     }
 }

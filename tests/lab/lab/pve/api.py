@@ -14,6 +14,7 @@ from ..faults import Faults
 from ..machines import Machine, Plan
 from ..settings import NODES, Settings
 from .config import Config
+from .hotplug import Hotplug
 from .local import Local
 from .power import Power
 from .tasks import Tasks
@@ -35,7 +36,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
+class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(
@@ -63,6 +64,7 @@ class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
         self._setup_tasks()
         self._setup_volumes()
         self._setup_power()
+        self._setup_hotplug()
 
     @property
     def token(self) -> str:
