@@ -17,6 +17,7 @@ mod images;
 mod killed;
 mod life;
 mod ownership;
+mod pools;
 mod privileges;
 mod qemu;
 mod quickstart;

@@ -23,6 +23,7 @@ mod wording;
 
 pub use api::cluster::{Cluster, Guest, GuestKind, Guests};
 pub use api::nodes::{Node, Nodes};
+pub use api::pools::{Pool, Pools};
 pub use api::qemu::{CloneVm, CreateVm, Qemu, Status, Vm};
 pub use api::qemu::{agent::AgentInterface, settings::Setting, settings::Settings};
 pub use api::storage::{Content, Download, Storage, Storages};

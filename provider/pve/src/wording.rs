@@ -13,6 +13,8 @@ pub enum Class {
     NoNode,
     /// There is no such pool.
     NoPool,
+    /// A pool has members or pools below it.
+    NotEmpty,
     /// The node has no such bridge.
     NoBridge,
     /// More CPUs than the node has.
@@ -72,7 +74,9 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["file changed by other user?"], Class::Conflict, "9.1.8"),
     (&["checksum mismatch"], Class::OtherSum, "9.1.8"),
     (&["download failed"], Class::NoDownload, "9.1.8"),
+    (&["pool '", "is not empty"], Class::NotEmpty, "9.1.8"),
     (&["pool '", "does not exist"], Class::NoPool, "9.1.8"),
+    (&["parent '", "of pool '", "does not exist"], Class::NoPool, "9.1.8"),
     (&["Permission check failed"], Class::Rights, "9.1.8"),
     (&["only root can set"], Class::Rights, "9.1.8"),
     (&["Only root "], Class::Rights, "9.1.8"),
@@ -147,6 +151,10 @@ mod tests {
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", Class::NoLinkedClone);
         check(500, "MAX 4 vcpus allowed per VM on this node", Class::TooManyCpus);
         check(500, "hotplug problem - error unplugging scsi1 - still busy in guest?", Class::HeldByGuest);
+        check(500, "pool 'none' does not exist", Class::NoPool);
+        check(500, "create pool failed: parent 'q18' of pool 'q18/sub' does not exist", Class::NoPool);
+        check(500, "create pool failed: pool 'p18' already exists", Class::Exists);
+        check(500, "delete pool failed: pool 'p18' is not empty (contains pool 'p18/sub')", Class::NotEmpty);
         check(500, "something else", Class::Other);
     }
 }

@@ -139,7 +139,7 @@ fn by_class(class: Class, message: &str) -> String {
         Class::NoDownload => "Correct `url`, or see why the node cannot reach it, and apply again.".to_owned(),
         Class::TooManyCpus => "Lower `cores` or `sockets` to what the node has, and apply again.".to_owned(),
         Class::HeldByGuest => "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.".to_owned(),
-        Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
+        Class::NotEmpty | Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
     }
 }
 

@@ -6,8 +6,10 @@ import json
 import logging
 import re
 import time
+import urllib.parse
 
 import aiohttp
+import fakepve.server
 import yarl
 from aiohttp import web
 from fakepve import PveError
@@ -18,6 +20,21 @@ ROOT_TOKEN = "root@pam!lab"
 # pveproxy closes a connection after this many requests.
 REQUESTS_PER_CONNECTION = 100
 CONTENT = "/nodes/{node}/storage/{storage}/content/{volume}"
+
+_filled = fakepve.server.params
+
+
+async def _params(request) -> dict:
+    """All parameters of a request. fakepve drops those that are empty; to Proxmox VE `comment=` takes a comment away."""
+    values = await _filled(request)
+    if request.content_type == "application/x-www-form-urlencoded":
+        body = (await request.read()).decode()
+        pairs = urllib.parse.parse_qsl(body, keep_blank_values=True)
+        values.update((key, "") for key, value in pairs if value == "" and key not in values)
+    return values
+
+
+fakepve.server.params = _params
 
 
 class Runner(web.AppRunner):
