@@ -13,7 +13,7 @@ use super::locate::Found;
 use super::model::{AgentEndpoint, Vm};
 use super::seeding;
 use super::site::Site;
-use super::{disks, fill, probe};
+use super::{disks, fill, noted, probe, slots};
 use crate::agents::{Endpoint, Error as AgentError};
 
 /// When the creation was begun.
@@ -68,7 +68,10 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
     if begun == Begun::Now && !written && !grown && !seeding::is_wanted(m) {
         m.vmid.set(i64::from(place.1.get()));
         m.current_node.set(place.0.to_string());
-        fill::fill(m, &settings);
+        fill::fill(m, &settings, &slots::ours(site.cx.private()));
+        if let Some((seen, _)) = site.client.cluster().guests_known() {
+            noted::note(site.cx.private(), &settings, seen.nodes());
+        }
         site.cx.filled();
     }
     Ok(())

@@ -10,7 +10,6 @@ use pve::{Class, Error, NodeName, Storage, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
 use tf::{Diagnostic, Diagnostics, Path, Private};
 
-use super::claims;
 use super::locate;
 use super::model::Vm;
 use super::noted::no_node;
@@ -137,7 +136,7 @@ async fn guests(site: &Site<'_>, needs: &Needs, old: &Vm) -> Result<Vec<(String,
         );
     }
     let own = locate::vmid(old);
-    let foreign = |number: &Vmid| Some(*number) != own && claims::name_of(*number).is_none();
+    let foreign = |number: &Vmid| Some(*number) != own && site.cx.numbers.name_of(*number).is_none();
     let number = needs.vmid.and_then(Vmid::new).filter(foreign);
     if let Some(number) = number
         && site.client.cluster().is_taken(number).await?
