@@ -7,6 +7,7 @@ mod call;
 mod dial;
 mod enrol;
 mod error;
+mod first_boot;
 mod install;
 mod pki;
 mod run;
@@ -15,6 +16,7 @@ mod tests;
 
 pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
 pub(crate) use error::{Error, RunFailure};
+pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;

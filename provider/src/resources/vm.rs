@@ -12,6 +12,7 @@ mod disks;
 mod effects;
 mod fill;
 mod finish;
+mod first_boot;
 mod locate;
 mod marker;
 mod model;
