@@ -53,6 +53,8 @@ pub async fn look(host: &dyn Host) -> FirstBoot {
     if there(DISABLED) || !(there(PROGRAM) || there(STATUS)) {
         return FirstBoot::default();
     }
+    // It is written after the last word of the status: looked for first, or that word might be missed.
+    let over = there(RESULT);
     let written = host.text(STATUS).ok().flatten().and_then(|text| serde_json::from_str::<Written>(&text).ok());
     let Some(Written { v1 }) = written else {
         // Before its first stage; or somebody keeps it from running.
@@ -64,7 +66,7 @@ pub async fn look(host: &dyn Host) -> FirstBoot {
         v1.into_values().filter_map(|value| value.is_object().then(|| serde_json::from_value(value).ok())?).collect();
     let mut told = FirstBoot { standing: Standing::Done, ..FirstBoot::default() };
     told.errors = stages.iter().flat_map(|stage| &stage.errors).map(|error| readable(error)).collect();
-    if !there(RESULT) {
+    if !over {
         match cut_short(host).await {
             Some(why) => told.errors.push(why),
             None => return FirstBoot { standing: Standing::Running, stage, ..FirstBoot::default() },
@@ -80,7 +82,7 @@ pub async fn look(host: &dyn Host) -> FirstBoot {
         shorten(lines);
     }
     // A module that failed is complained of, too.
-    told.warnings.retain(|warning| !told.errors.contains(warning));
+    told.warnings.retain(|warning| !told.errors.contains(warning) && !warning.starts_with(NO_SSH));
     told
 }
 
@@ -145,6 +147,8 @@ const RESULT: &str = "/run/cloud-init/result.json";
 const LOG: &str = "/var/log/cloud-init.log";
 const LAST: &str = "cloud-final.service";
 const LEVELS: [&str; 4] = ["WARNING", "ERROR", "CRITICAL", "DEPRECATED"];
+/// An image without sshd, of which nobody asked anything: said in every boot.
+const NO_SSH: &str = "Ignoring config 'ssh_pwauth: None'";
 /// Lines of each kind, and characters of each.
 const MOST: usize = 20;
 const LONGEST: usize = 400;
@@ -185,6 +189,7 @@ mod tests {
             LOG,
             "1 - util.py[WARNING]: of an earlier boot\n2 - util.py[DEBUG]: Cloud-init v. 22.4.2 running 'init-local' at x\n\
              3 - __init__.py[WARNING]: Unhandled unknown content-type (text/x-y) userdata: 'b'#a'...'\n4 - util.py[DEBUG]: fine\n\
+             5 - cc_set_passwords.py[WARNING]: Ignoring config 'ssh_pwauth: None'. SSH service 'ssh' is not installed.\n\
              5 - util.py[WARNING]: same\n5 - util.py[WARNING]: same\n",
         );
         let told = look(&host).await;

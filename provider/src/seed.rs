@@ -182,9 +182,10 @@ impl Interface {
         ]
     }
 
-    /// Calls of [`ROUTES`]: ifupdown's commands can say neither what lies outside nor whose link a link-local address is on.
+    /// Calls of [`ROUTES`]: before 23.1 cloud-init took `::/0` for `::/64` with every renderer but netplan, and ifupdown's commands
+    /// can say neither what lies outside nor whose link a link-local address is on.
     fn routes_by_hand(&self) -> String {
-        let by_hand = |gateway: &&String| self.is_outside(gateway) || is_link_local(gateway);
+        let by_hand = |gateway: &&String| gateway.contains(':') || self.is_outside(gateway);
         let call = |gateway: &String| format!("default_route {} {gateway}\n", self.mac.to_lowercase());
         self.gateways.iter().filter(by_hand).map(call).collect()
     }
@@ -327,7 +328,7 @@ mod tests {
         ]);
         assert_eq!((routes_of, by_hand.lines().count()), (want, 2));
         let (_, by_hand) = routes(&["10.77.2.63/24", "fd00::63/64"], &["10.77.2.1", "fd00::1"]);
-        assert_eq!(by_hand, "");
+        assert_eq!(by_hand, "default_route bc:24:11:00:00:01 fd00::1\n");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::harness::{Backend, Lab, Terraform, ready};
 
-const HEAD: &str = r#"
+const HEAD: &str = r##"
 terraform {
   required_providers {
     groundwork = { source = "groundwork-tf/groundwork" }
@@ -41,15 +41,15 @@ resource "groundwork_vm" "fine" {
     password  = "$ecret-pässwörd"
     user_data = each.value
     network = { net0 = {
-      address  = "NET.${local.address[each.key]}/32"
-      gateway  = "NET.254"
+      address  = "NET.${local.address[each.key]}/${each.key == "mime" ? 24 : 32}"
+      gateway  = each.key == "mime" ? null : "NET.254"
       address6 = "fd00:77::${local.address[each.key]}/128"
       gateway6 = each.key == "jinja" ? "fe80::1" : "fd00:77::1"
     } }
   }
   timeouts = { create = "3m" }
 }
-"#;
+"##;
 
 const FAILED: &str = r##"
 resource "groundwork_vm" "failed" {
@@ -166,7 +166,7 @@ fn everything_was_run(lab: &Lab) {
 }
 
 fn gateways_outside_are_reached(lab: &Lab, net: &str) {
-    for (vm, gateway6) in [("mime-vm", "fd00:77::1"), ("jinja-vm", "fe80::1")] {
+    for (vm, gateway6) in [("archive-vm", "fd00:77::1"), ("jinja-vm", "fe80::1")] {
         let routes = lab.must(vm, "ip -4 route show default; ip -6 route show default");
         assert!(routes.contains(&format!("default via {net}.254 dev")), "{vm}: {routes}");
         assert!(routes.contains(&format!("default via {gateway6} dev")), "{vm}: {routes}");
