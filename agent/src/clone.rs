@@ -146,7 +146,9 @@ mod tests {
     fn state() -> (tempfile::TempDir, State) {
         let folder = tempfile::tempdir().unwrap();
         let state = State::open(folder.path()).unwrap();
-        for name in ["identity/key.pem", "records/machine.json", "originals/%2Fetc%2Fmotd.json", "enrol.json", "seed-id"] {
+        for name in
+            ["identity/key.pem", "records/machine.json", "originals/%2Fetc%2Fmotd.json", "enrol.json", "seed-id"]
+        {
             state.write(name, "{}").unwrap();
         }
         (folder, state)
@@ -192,7 +194,9 @@ mod tests {
     #[test]
     fn the_note_of_an_enrolment_tells_a_clone_as_well() {
         let (_folder, state) = state();
-        state.write(crate::identity::ENROLLED, r#"{"id":"e","generation":1,"machine_uuid":"aa","machine_id":"m"}"#).unwrap();
+        state
+            .write(crate::identity::ENROLLED, r#"{"id":"e","generation":1,"machine_uuid":"aa","machine_id":"m"}"#)
+            .unwrap();
         settle(&host("bb"), &state).unwrap();
         assert_eq!(state.list("records").unwrap(), Vec::<String>::new());
     }

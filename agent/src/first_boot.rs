@@ -107,7 +107,8 @@ async fn has_booted(host: &dyn Host) -> bool {
 
 /// What the log complains of since the last boot began.
 fn complaints(log: &str) -> Vec<String> {
-    let boot = log.rfind(" running 'init-local' ").map_or(0, |at| log.get(..at).and_then(|log| log.rfind('\n')).unwrap_or(0));
+    let boot =
+        log.rfind(" running 'init-local' ").map_or(0, |at| log.get(..at).and_then(|log| log.rfind('\n')).unwrap_or(0));
     let lines = log.get(boot..).unwrap_or_default().lines();
     let complaint = |line: &str| {
         let (place, message) = line.split_once("]: ")?;
@@ -169,7 +170,9 @@ mod tests {
 
     /// As 22.4 writes it.
     fn old(last: &str) -> String {
-        format!(r#"{{"v1":{{"datasource":"DataSourceNoCloud [seed=x]","init":{NULL},"modules-final":{last},"stage":"modules-final"}}}}"#)
+        format!(
+            r#"{{"v1":{{"datasource":"DataSourceNoCloud [seed=x]","init":{NULL},"modules-final":{last},"stage":"modules-final"}}}}"#
+        )
     }
 
     #[tokio::test]
@@ -182,7 +185,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_cloud_init_tells_failures_itself_and_complaints_in_its_log() {
-        let failed = r#"{"errors":["('scripts-user', RuntimeError('Runparts: 1 failures (runcmd) in 1 attempted commands'))"]}"#;
+        let failed =
+            r#"{"errors":["('scripts-user', RuntimeError('Runparts: 1 failures (runcmd) in 1 attempted commands'))"]}"#;
         let host = host(&old(failed));
         host.put(RESULT, "{}");
         host.put(
@@ -205,7 +209,10 @@ mod tests {
         host.put(RESULT, "{}");
         host.put(LOG, "1 - util.py[WARNING]: told above\n");
         let told = look(&host).await;
-        assert_eq!((told.errors.len(), told.warnings), (0, vec!["old".to_owned(), "Invalid cloud-config provided: x".to_owned()]));
+        assert_eq!(
+            (told.errors.len(), told.warnings),
+            (0, vec!["old".to_owned(), "Invalid cloud-config provided: x".to_owned()])
+        );
     }
 
     #[test]

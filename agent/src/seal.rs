@@ -64,7 +64,9 @@ async fn cloud_init(host: &dyn Host, say: fn(&str) -> Done) -> Done {
     if !host.exists(CLOUD_INIT).map_err(SealError::from)? {
         return say("there is no cloud-init: clones will get neither a name nor an agent from `groundwork_vm`");
     }
-    if host.exists("/var/lib/cloud/instance").map_err(SealError::from)? || host.exists(CLOUD_LOG).map_err(SealError::from)? {
+    if host.exists("/var/lib/cloud/instance").map_err(SealError::from)?
+        || host.exists(CLOUD_LOG).map_err(SealError::from)?
+    {
         run(host, CLOUD_INIT, &["clean", "--logs"]).await?;
         say("removed what cloud-init knew of this machine (cloud-init clean --logs)")?;
     }

@@ -61,7 +61,7 @@ resource "groundwork_vm" "failed" {
   networks   = { net0 = { bridge = "vmbr0" } }
   agent      = {}
   cloud_init = {
-    user_data = "#cloud-config\nruncmd: [COMMAND]\n"
+    user_data = "#cloud-config\nCONFIG\n"
     network   = { net0 = { address = "NET.65/24" } }
   }
   timeouts = { create = "3m" }
@@ -81,7 +81,6 @@ Content-Type: text/cloud-config
 fqdn: other.example.org
 manage_etc_hosts: false
 users: [default, { name: bob, plain_text_passwd: x }]
-bootcmd:
 runcmd:
 - echo "grüße" > /root/config
 --MIMEBOUNDARY
@@ -132,7 +131,9 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     let net = net.trim_end_matches(".0");
     lab.serve("included.txt", "#!/bin/sh\necho included > /root/included\n");
     let filled = |text: &str| {
-        text.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256")).replace("NET", net)
+        text.replace("URL", &lab.value("LAB_IMAGE_URL"))
+            .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
+            .replace("NET", net)
     };
     terraform.write("mime.txt", &filled(MIME));
     terraform.write("archive.txt", ARCHIVE);
@@ -140,16 +141,28 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     terraform.write("main.tf", &filled(HEAD));
 
     let applied = terraform.apply();
-    applied.says(&["Warning: The first boot of VM", "was not clean", "merging in cloud config part", "Correct `user_data`"]);
+    applied.says(&[
+        "Warning: The first boot of VM",
+        "was not clean",
+        "merging in cloud config part",
+        "Correct `user_data`",
+    ]);
     assert_eq!(applied.flat().matches("was not clean").count(), 1, "only one left something out:\n{}", applied.text);
     terraform.has_no_changes();
     everything_was_run(&lab);
     gateways_outside_are_reached(&lab, net);
 
-    terraform.write("failed.tf", &filled(FAILED).replace("COMMAND", "exit 3"));
-    terraform.fails(&["Cannot create VM failed", "Its first boot failed", "runcmd", "recorded in the state as tainted"]);
+    terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "bootcmd:\\nruncmd: [exit 3]"));
+    let parts = [
+        "Cannot create VM failed",
+        "Its first boot failed",
+        "bootcmd: ",
+        "(runcmd)",
+        "recorded in the state as tainted",
+    ];
+    terraform.fails(&parts);
     assert_eq!(lab.must("failed", "systemctl is-active groundwork-agent"), "active");
-    terraform.write("failed.tf", &filled(FAILED).replace("COMMAND", "exit 0"));
+    terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "runcmd: [exit 0]"));
     terraform.apply().says(&["1 added, 0 changed, 1 destroyed"]);
     terraform.destroy();
 }
@@ -159,9 +172,14 @@ fn everything_was_run(lab: &Lab) {
     assert_eq!(all, "grüße\nstraße\nboothook\nhandled\nincluded\nother\nother\nbob\n0");
     assert_eq!(lab.must("archive-vm", "cat /root/config /root/script; hostname"), "1\nübung\narchived");
     assert_eq!(lab.must("jinja-vm", "cat /root/config; hostname"), "jinja-vm ä\njinja-vm");
-    let check = "import crypt, spwd; h = spwd.getspnam('admin').sp_pwdp; print(h[:3], crypt.crypt('$ecret-pässwörd', h) == h)";
+    let check =
+        "import crypt, spwd; h = spwd.getspnam('admin').sp_pwdp; print(h[:3], crypt.crypt('$ecret-pässwörd', h) == h)";
     for vm in ["mime-vm", "jinja-vm", "ignored-vm"] {
-        assert_eq!(lab.must(vm, &format!("PYTHONIOENCODING=utf8 python3 -W ignore -c \"{}\"", check.replace('$', "\\$"))), "$6$ True", "{vm}");
+        assert_eq!(
+            lab.must(vm, &format!("PYTHONIOENCODING=utf8 python3 -W ignore -c \"{}\"", check.replace('$', "\\$"))),
+            "$6$ True",
+            "{vm}"
+        );
     }
 }
 

@@ -86,7 +86,13 @@ fn clones_of_a_prepared_machine_are_machines_of_their_own() {
     lab.control("power", &["golden", "on"]).exits(0);
     wait_until("the template runs", || lab.exec("golden", "systemctl is-active groundwork-agent").code == 0);
     let said = lab.must("golden", "groundwork-agent seal");
-    for part in ["stopped and disabled the agent", "identity, records, originals", "cloud-init clean", "emptied /etc/machine-id", "Sealed."] {
+    for part in [
+        "stopped and disabled the agent",
+        "identity, records, originals",
+        "cloud-init clean",
+        "emptied /etc/machine-id",
+        "Sealed.",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     let again = lab.must("golden", "groundwork-agent seal");
@@ -106,9 +112,11 @@ fn clones_of_a_prepared_machine_are_machines_of_their_own() {
 fn own(lab: &Lab, name: &str) -> String {
     let files = lab.must(name, "hostname; cat /etc/hostname /etc/golden /etc/own");
     assert_eq!(files, format!("{name}\n{name}\nof the template\nof the clone"));
-    lab.must(name, "ls /var/lib/groundwork/records /var/lib/groundwork/originals | sort | xargs").split_whitespace().for_each(|file| {
-        assert!(!file.contains("golden"), "inherited: {file}");
-    });
+    lab.must(name, "ls /var/lib/groundwork/records /var/lib/groundwork/originals | sort | xargs")
+        .split_whitespace()
+        .for_each(|file| {
+            assert!(!file.contains("golden"), "inherited: {file}");
+        });
     lab.must(name, "cat /etc/machine-id")
 }
 

@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn a_password_that_only_begins_like_a_hash_is_hashed() {
-        for plain in ["$ecret", "$6$", "$6$salt$short", "$$$", "$1$", "plain", "pä$$wörd", "$y$j9T$$", "$2b$12$tooshort"] {
+        for plain in
+            ["$ecret", "$6$", "$6$salt$short", "$$$", "$1$", "plain", "pä$$wörd", "$y$j9T$$", "$2b$12$tooshort"]
+        {
             let hash = hashed(plain).unwrap();
             assert!(!is_hash(plain) && is_hash(&hash) && hash.starts_with("$6$"), "{plain}: {hash}");
         }

@@ -94,7 +94,9 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
         );
     }
     if has_head(text) {
-        return Err("must say `MIME-Version: 1.0` in its head, or cloud-init does not take it for a MIME document".to_owned());
+        return Err(
+            "must say `MIME-Version: 1.0` in its head, or cloud-init does not take it for a MIME document".to_owned()
+        );
     }
     check_text(text)
 }
@@ -120,7 +122,8 @@ fn check_text(text: &str) -> Result<(), String> {
     let rendered = |text: &str| text.starts_with(['{', '#']) && !text.starts_with("#include");
     if template.is_some_and(|text| !rendered(text) || OUT_OF_TEMPLATES.iter().any(|kind| text.starts_with(kind))) {
         return Err(
-            "must be a template of a `#cloud-config`, a script or a `#cloud-boothook`: cloud-init renders no other".to_owned()
+            "must be a template of a `#cloud-config`, a script or a `#cloud-boothook`: cloud-init renders no other"
+                .to_owned(),
         );
     }
     Ok(())
@@ -155,7 +158,8 @@ fn is_mime(text: &str) -> bool {
 fn has_head(text: &str) -> bool {
     let name = text.split_once(':').map_or("", |(name, _)| name);
     let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    text.starts_with("From ") || (named && ["content", "mime"].iter().any(|word| name.to_ascii_lowercase().starts_with(word)))
+    text.starts_with("From ")
+        || (named && ["content", "mime"].iter().any(|word| name.to_ascii_lowercase().starts_with(word)))
 }
 
 fn looks_encoded(text: &str) -> bool {

@@ -75,7 +75,9 @@ impl Lab {
     pub(crate) fn serve(&self, name: &str, text: &str) {
         let folder = self.folder.path().join("files");
         std::fs::create_dir_all(&folder).expect("the lab's folder of files");
-        std::fs::File::create(folder.join(name)).and_then(|mut file| file.write_all(text.as_bytes())).expect("a served file");
+        std::fs::File::create(folder.join(name))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .expect("a served file");
     }
 
     /// Runs a shell line in the machine called `vm`; its exit code and output.

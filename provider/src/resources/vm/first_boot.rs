@@ -19,10 +19,13 @@ pub(super) async fn judged(
     let progress = |line: &str| site.cx.progress(line);
     let ended = site.cx.agents.first_boot(endpoint, &site.wait(&progress)).await;
     let FirstBoot { errors, warnings } = ended.map_err(|error| site.not_booted(vmid, &error))?;
+    if !errors.is_empty() {
+        return Ok(Some(failed(site, m, &errors, &warnings)));
+    }
     if !warnings.is_empty() {
         site.cx.warn(complained(m, vmid, &warnings));
     }
-    Ok((!errors.is_empty()).then(|| failed(site, m, &errors)))
+    Ok(None)
 }
 
 fn complained(m: &Vm, vmid: Vmid, warnings: &[String]) -> Diagnostic {
@@ -33,9 +36,13 @@ fn complained(m: &Vm, vmid: Vmid, warnings: &[String]) -> Diagnostic {
     at(warning, m)
 }
 
-fn failed(site: &Site<'_>, m: &Vm, errors: &[String]) -> Diagnostic {
+fn failed(site: &Site<'_>, m: &Vm, errors: &[String], warnings: &[String]) -> Diagnostic {
+    let mut happened = explain::listed("Its first boot failed. cloud-init says:", errors);
+    if !warnings.is_empty() {
+        happened.push_str(&explain::listed("\nand complains:", warnings));
+    }
     let error = site
-        .error(explain::listed("Its first boot failed. cloud-init says:", errors))
+        .error(happened)
         .holds("The VM runs and its agent is enrolled; it is recorded in the state as tainted: the next apply replaces it.")
         .next(format!(
             "{}, and apply again. If the machine is good as it is, `terraform untaint` keeps it. \
@@ -46,7 +53,11 @@ fn failed(site: &Site<'_>, m: &Vm, errors: &[String]) -> Diagnostic {
 }
 
 fn cure(m: &Vm) -> &'static str {
-    if has_user_data(m) { "Correct `user_data`, or the image if that is the cause" } else { "Correct the image or template" }
+    if has_user_data(m) {
+        "Correct `user_data`, or the image if that is the cause"
+    } else {
+        "Correct the image or template"
+    }
 }
 
 fn at(diagnostic: Diagnostic, m: &Vm) -> Diagnostic {

@@ -400,8 +400,12 @@ impl Model for Timeouts {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { create, update, delete } = self;
         vec![
-            optional("create", create, "Until the machine is created, enrolled and through its first boot. Default: `20m`.")
-                .check(timeouts::check),
+            optional(
+                "create",
+                create,
+                "Until the machine is created, enrolled and through its first boot. Default: `20m`.",
+            )
+            .check(timeouts::check),
             optional("update", update, "Until a change is made. Default: `20m`.").check(timeouts::check),
             optional("delete", delete, "Until the machine is gone. Default: `10m`.").check(timeouts::check),
         ]

@@ -9,7 +9,9 @@ const CLOUDINIT_CONFIG: &str = "Content-Type: multipart/mixed; boundary=\"MIMEBO
 
 #[test]
 fn a_single_document_is_looked_at_by_cloud_init_itself() {
-    for text in ["#cloud-config\n{}", "#include\nhttps://example.org/a", "## template: jinja\n#cloud-config\n{}", "#!/bin/sh"] {
+    for text in
+        ["#cloud-config\n{}", "#include\nhttps://example.org/a", "## template: jinja\n#cloud-config\n{}", "#!/bin/sh"]
+    {
         let all = parts(text);
         assert_eq!(all, [Part::new("text/plain", "", text)]);
         assert_eq!(check(text), Ok(()));
@@ -35,13 +37,22 @@ fn the_parts_of_a_mime_document_become_parts_of_ours() {
 
 #[test]
 fn nested_and_single_part_documents_are_flat_afterwards() {
-    let inner = "Content-Type: multipart/mixed; boundary=in\n\n--in\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n--in--\n";
-    let text = format!("From nobody\nContent-Type: multipart/mixed; boundary=\"o;u t\"\nMIME-Version: 1.0\n\npreamble\n--o;u t\n{inner}\n--o;u t\n\n#cloud-config\n{{}}\n--o;u t--\nepilogue\n");
+    let inner =
+        "Content-Type: multipart/mixed; boundary=in\n\n--in\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n--in--\n";
+    let text = format!(
+        "From nobody\nContent-Type: multipart/mixed; boundary=\"o;u t\"\nMIME-Version: 1.0\n\npreamble\n--o;u t\n{inner}\n--o;u t\n\n#cloud-config\n{{}}\n--o;u t--\nepilogue\n"
+    );
     let kinds: Vec<_> = parts(&text).iter().map(Part::kind).collect();
     assert_eq!(kinds, ["text/x-shellscript", "text/plain"]);
     assert_eq!(check(&text), Ok(()));
     let one = "MIME-Version: 1.0\nContent-Type: text/x-shellscript\n\n#!/bin/sh\n";
-    assert_eq!(parts(one), [Part { head: "MIME-Version: 1.0\r\nContent-Type: text/x-shellscript\r\n".to_owned(), body: "#!/bin/sh\n".to_owned() }]);
+    assert_eq!(
+        parts(one),
+        [Part {
+            head: "MIME-Version: 1.0\r\nContent-Type: text/x-shellscript\r\n".to_owned(),
+            body: "#!/bin/sh\n".to_owned()
+        }]
+    );
 }
 
 #[test]
@@ -79,7 +90,15 @@ fn what_cloud_init_would_not_take_is_refused_by_name() {
 
 #[test]
 fn nothing_makes_it_fall_over() {
-    for text in [":", "\n", "--", "MIME-Version:\n", "MIME-Version: \nContent-Type: multipart/;boundary=\"", "From \n\n", "Content-Type"] {
+    for text in [
+        ":",
+        "\n",
+        "--",
+        "MIME-Version:\n",
+        "MIME-Version: \nContent-Type: multipart/;boundary=\"",
+        "From \n\n",
+        "Content-Type",
+    ] {
         drop(check(text));
         drop(document(&parts(text)));
     }
