@@ -7,6 +7,7 @@ mod call;
 mod dial;
 mod enrol;
 mod error;
+mod first_boot;
 mod install;
 mod line;
 mod pki;
@@ -17,6 +18,7 @@ mod until;
 
 pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
 pub(crate) use error::{Error, RunFailure};
+pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;

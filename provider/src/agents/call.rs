@@ -18,7 +18,7 @@ use trust::Role;
 pub(crate) struct Agent(pub(super) Line);
 
 /// What an agent says about itself and its machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Description {
     pub(crate) version: String,
     /// Steps it knows.
@@ -29,6 +29,8 @@ pub(crate) struct Description {
     pub(crate) records: BTreeMap<String, String>,
     /// Kinds of cluster it can set up.
     pub(crate) distributions: Vec<String>,
+    /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
+    pub(crate) first_boot: wire::FirstBoot,
 }
 
 /// What a machine still lacks.
@@ -138,6 +140,7 @@ impl Agent {
             steps: said.steps,
             records: said.records,
             distributions: said.distributions,
+            first_boot: said.first_boot.unwrap_or_default(),
         })
     }
 

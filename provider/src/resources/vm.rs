@@ -15,6 +15,7 @@ mod earlier;
 mod effects;
 mod fill;
 mod finish;
+mod first_boot;
 mod hotplug;
 mod locate;
 mod marker;
@@ -60,6 +61,12 @@ impl Resource for VmResource {
         the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
         image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
         shared. Its instance id is the machine's UUID and never changes, so that no later change repeats first-boot work.\n\n\
+        With `agent`, the end of the first boot is waited for, and what cloud-init says of it is said: a module or script that failed \
+        is an error, after which the VM is complete and tainted, and what it left out or complained of is a warning. A `user_data` that \
+        waits for something which comes later in the same apply ends with the time limit.\n\n\
+        A VM or template to `clone` should hold nothing that is one machine's alone: an empty `/etc/machine-id`, no agent with a state, \
+        no SSH host keys, and a cloud-init that runs. `groundwork-agent seal` on the machine makes it so; see the guide \
+        [Templates and clones](../guides/templates.md).\n\n\
         A creation that was cut off is completed by the next apply in the same folder and workspace, which has its token in \
         `.terraform/groundwork` and recognises the VM by a line in its description. An apply from anywhere else leaves such a VM alone and \
         names it.";

@@ -13,7 +13,7 @@ use super::locate::Found;
 use super::model::{AgentEndpoint, Vm};
 use super::seeding;
 use super::site::Site;
-use super::{disks, fill, noted, probe, slots};
+use super::{disks, fill, first_boot, noted, probe, slots};
 use crate::agents::{Endpoint, Error as AgentError};
 
 /// When the creation was begun.
@@ -63,6 +63,10 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
         let uuid = m.uuid.cloned().unwrap_or_default();
         seeding::remove_all(site, m, &place, (&uuid, site.holds)).await?;
     }
+    let failed = match endpoint(m) {
+        Some(endpoint) => first_boot::judged(site, m, found.vmid, &endpoint).await?,
+        None => None,
+    };
     unmark(site, m, &place).await?;
     // What was read is still so: nothing but the mark was written since. Otherwise the framework reads once more.
     if begun == Begun::Now && !written && !grown && !seeding::is_wanted(m) {
@@ -74,7 +78,7 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
         }
         site.cx.filled();
     }
-    Ok(())
+    failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
 /// Writes what the create call could not say: everything for a clone, little otherwise. Says whether anything was written.
@@ -277,6 +281,11 @@ pub(super) fn agent_address(site: &Site<'_>, m: &Vm) -> Result<String, Diagnosti
         let cure = "Give a static `address` in `cloud_init.network`, or use an image that carries QEMU's guest agent.";
         site.error("The machine has no address that anybody knows.").holds(site.holds).next(cure).at("agent").into()
     })
+}
+
+fn endpoint(m: &Vm) -> Option<Endpoint> {
+    let AgentEndpoint { address, fingerprint } = m.endpoint.get()?;
+    Some(Endpoint { address: address.cloned()?, fingerprint: fingerprint.cloned()? })
 }
 
 fn keep(m: &mut Vm, endpoint: &Endpoint) {

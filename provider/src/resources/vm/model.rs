@@ -107,7 +107,7 @@ fn sources<'a>(image: &'a mut Attr<String>, clone: &'a mut Attr<Clone>) -> [Row<
             .first_boot()
             .keep()
             .check(checks::volume),
-        optional_computed("clone", clone, "VM or template to copy. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
+        optional_computed("clone", clone, "VM or template to copy; what a source must look like, the guide [Templates and clones](../guides/templates.md) says. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
             .first_boot()
             .keep(),
     ]
@@ -298,7 +298,7 @@ impl Model for CloudInit {
             )
             .check(checks::user),
             optional("ssh_keys", ssh_keys, "Public SSH keys of the account.").check(checks::ssh_key),
-            optional("password", password, "Password of the account, plain or as a crypt(3) hash.")
+            optional("password", password, "Password of the account, plain or as a hash of crypt(3), such as `$6$…` or `$y$…`. A plain one is hashed before it goes onto the seed image.")
                 .sensitive()
                 .write_only(),
             optional(
@@ -310,7 +310,7 @@ impl Model for CloudInit {
             optional(
                 "user_data",
                 user_data,
-                "Your own user-data beside Groundwork's: cloud-config, a script, anything cloud-init takes. It stands in the state and in saved plans.",
+                "Your own user-data beside Groundwork's, as text: a cloud-config, a script, `#include`, `#cloud-boothook`, `#part-handler`, `#cloud-config-archive`, a jinja template, or a MIME document of such parts, as `cloudinit_config` makes it with `gzip = false` and `base64_encode = false`. What it says wins over what Groundwork would add (`fqdn`, `manage_etc_hosts`, `package_update`, …), and `users` of both are made. Where a URL of `#include` does not answer, cloud-init does nothing of all this, and no agent arrives. It stands in the state and in saved plans.",
             )
             .check(checks::user_data),
             optional("storage", storage, "Storage for the seed image, with content `iso`. Default: one the node has.")
@@ -342,9 +342,9 @@ impl Model for Interface {
         vec![
             optional("address", address, "IPv4 address with prefix length, `192.0.2.11/24`. Default: DHCP.")
                 .check(checks::cidr4),
-            optional("gateway", gateway, "IPv4 gateway.").check(checks::ipv4),
+            optional("gateway", gateway, "IPv4 gateway. For an `address` with prefix length 32 it may lie outside: it is then reached over the link.").check(checks::ipv4),
             optional("address6", address6, "IPv6 address with prefix length, `2001:db8::11/64`.").check(checks::cidr6),
-            optional("gateway6", gateway6, "IPv6 gateway.").check(checks::ipv6),
+            optional("gateway6", gateway6, "IPv6 gateway; may be link-local, and for an `address6` with prefix length 128 may lie outside.").check(checks::ipv6),
             optional("dns", dns, "Name servers.").check(checks::ip),
             optional("search", search, "Search domains."),
         ]
@@ -402,8 +402,12 @@ impl Model for Timeouts {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { create, update, delete } = self;
         vec![
-            optional("create", create, "Until the machine is created, booted and enrolled. Default: `20m`.")
-                .check(timeouts::check),
+            optional(
+                "create",
+                create,
+                "Until the machine is created, enrolled and through its first boot. Default: `20m`.",
+            )
+            .check(timeouts::check),
             optional("update", update, "Until a change is made. Default: `20m`.").check(timeouts::check),
             optional("delete", delete, "Until the machine is gone. Default: `10m`.").check(timeouts::check),
         ]

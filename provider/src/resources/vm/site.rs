@@ -58,6 +58,16 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The diagnostic of a first boot whose end was not seen.
+    pub(super) fn not_booted(&self, vmid: Vmid, error: &AgentError) -> Diagnostic {
+        let act = format!("see the first boot of VM {vmid} through");
+        let diagnostic = explain::enrolment(&act, error, self.holds, &self.limit.name());
+        match self.limit.path().filter(|_| matches!(error, AgentError::Deadline { .. })) {
+            Some(path) => diagnostic.at(path),
+            None => diagnostic,
+        }
+    }
+
     /// An error of our own in this operation.
     pub(super) fn error(&self, happened: impl Into<String>) -> Diagnostic {
         Diagnostic::error(format!("Cannot {}", self.act)).happened(happened)
