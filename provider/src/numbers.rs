@@ -39,7 +39,9 @@ impl Numbers {
         };
         let mut known = self.known();
         let mut number = from;
-        while known.names.contains_key(&number) || guests.find(number).is_some() {
+        // The list may be older than the server's answer: what is named as free is free, also if a guest had it a moment ago.
+        let is_listed = |number: Vmid| number != from && guests.find(number).is_some();
+        while known.names.contains_key(&number) || is_listed(number) {
             number = number.next().ok_or_else(|| Error::Deadline { what: "a free VM id".to_owned() })?;
         }
         known.names.insert(number, name.to_owned());

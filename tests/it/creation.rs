@@ -52,7 +52,7 @@ fn a_vm_that_another_state_is_creating_is_left_alone() {
         second.write("main.tf", &VM.replace(change.0, change.1));
         second.fails(&[
             "Cannot create VM",
-            "VM 100 on node pve1 has the name one, and its creation was begun from another folder",
+            "A guest named one exists already: 100 on node pve1. Its creation was begun from another folder",
             "Nothing was created, and that guest was not touched.",
             "destroy VM 100 in Proxmox VE",
         ]);

@@ -19,7 +19,7 @@ use super::locate::{self, Found};
 use super::marker::Mark;
 use super::model::{CloudInit, Vm};
 use super::site::{CREATE, Site};
-use super::{clone, config, earlier, probe, rivals, seeding, slots};
+use super::{clone, config, disks, earlier, probe, rivals, seeding, slots};
 use crate::context::Cx;
 use crate::timeouts::Limit;
 
@@ -149,10 +149,13 @@ fn node(m: &Vm) -> Result<NodeName, Diagnostic> {
     m.node.need()?.parse().map_err(|_| Diagnostic::bug("the name of a node was not checked"))
 }
 
-/// Two configurations that make the same VM have the same sum. Secrets are no part of it.
+/// Two configurations that make the same VM have the same sum: of what a VM cannot be given afterwards, by the values that the
+/// configuration gives. What is computed may be known to one plan and not to the next. Secrets are no part of it.
 fn made_of(m: &Vm) -> String {
-    let m = Vm { started: Attr::Null, reboot: Attr::Null, timeouts: Attr::Null, effects: Attr::Null, ..m.clone() };
-    hex::encode(digest(&SHA256, format!("{m:?}").as_bytes()))
+    let disks: Vec<_> = disks::of(m).into_iter().map(|(slot, disk)| (slot, disk.storage)).collect();
+    let source = (&m.node, &m.vmid, &m.image, &m.clone, &m.pool, disks);
+    let first_boot = (&m.firmware, &m.efi_storage, &m.cloud_init, &m.agent);
+    hex::encode(digest(&SHA256, format!("{source:?}{first_boot:?}").as_bytes()))
 }
 
 /// A new VM from an image or with empty disks.
@@ -275,6 +278,17 @@ mod tests {
         let uuid = random_uuid();
         assert_eq!((uuid.len(), uuid.as_bytes()[14]), (36, b'4'), "{uuid}");
         assert!(matches!(uuid.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{uuid}");
+    }
+
+    #[test]
+    fn a_sum_is_of_what_a_vm_is_made_of() {
+        let m = Vm { node: "pve1".into(), image: "local:import/a.qcow2".into(), ..Vm::default() };
+        let same = Vm { cores: 4.into(), effects: vec!["x".to_owned()].into(), started: true.into(), ..m.clone() };
+        assert_eq!(made_of(&m), made_of(&same));
+        assert_ne!(made_of(&m), made_of(&Vm { node: "pve2".into(), ..m.clone() }));
+        assert_ne!(made_of(&m), made_of(&Vm { image: "local:import/b.qcow2".into(), ..m.clone() }));
+        let keys = CloudInit { ssh_keys: vec!["ssh-ed25519 A".to_owned()].into(), ..CloudInit::default() };
+        assert_ne!(made_of(&m), made_of(&Vm { cloud_init: keys.into(), ..m.clone() }));
     }
 
     #[test]

@@ -151,10 +151,10 @@ fn exists(site: &Site<'_>, name: &str, guest: &Guest, holds: &str) -> Diagnostic
 fn unfinished(site: &Site<'_>, name: &str, guest: &Guest, holds: &str) -> Diagnostic {
     let Guest { vmid, node, .. } = guest;
     let happened = format!(
-        "VM {vmid} on node {node} has the name {name}, and its creation was begun from another folder, computer or state and is not finished."
+        "A guest named {name} exists already: {vmid} on node {node}. Its creation was begun from another folder, computer or state, and is not finished."
     );
     let cure = format!(
-        "If another apply is creating it, let it end, and choose another `name` here. If none is, nobody goes on with it: destroy VM {vmid} in Proxmox VE, and apply again."
+        "Choose another `name`, or let the other apply end if one is creating it. If none is, nobody goes on with it: destroy VM {vmid} in Proxmox VE, and apply again."
     );
     site.error(happened).holds(holds).next(cure).at("name")
 }
