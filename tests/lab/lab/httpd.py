@@ -1,8 +1,10 @@
-"""The lab's web server: the machine image and the package repositories, for the lab's machines and its API."""
+"""The lab's web server: machine image, package repositories, container images; for its machines and its API."""
 
 import pathlib
 
 from aiohttp import web
+
+from .kubernetes.registry import Registry
 
 IMAGE_PATH = "/images/machine.qcow2"
 
@@ -10,7 +12,7 @@ IMAGE_PATH = "/images/machine.qcow2"
 class FileServer:
     """Serves files as they are; knows nothing of what they are for."""
 
-    def __init__(self, image: pathlib.Path, repository: pathlib.Path | None, own: pathlib.Path):
+    def __init__(self, image: pathlib.Path, repository: pathlib.Path | None, registry: pathlib.Path | None, own: pathlib.Path):
         self.app = web.Application()
         self.app.router.add_get(IMAGE_PATH, lambda _request: web.FileResponse(image))
         own.mkdir(parents=True, exist_ok=True)
@@ -18,6 +20,8 @@ class FileServer:
         for name in ("debian", "kubernetes"):
             if repository is not None and (repository / name).is_dir():
                 self.app.router.add_static(f"/{name}", repository / name)
+        if registry is not None:
+            Registry(registry).add_routes(self.app)
         self.runner = web.AppRunner(self.app, access_log=None)
 
     async def start(self, **where) -> None:
