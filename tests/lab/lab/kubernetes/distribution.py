@@ -10,6 +10,8 @@ from .toolchain import CannotBuild
 # What kube-flannel.yml and kubeadm name; a registry is asked without the registry's name.
 FLANNEL = ("flannel-io/flannel", "flannel-io/flannel-cni-plugin")
 AGNHOST = "e2e-test-images/agnhost"
+# Tags that upstream has as well, so that a manifest holds for both.
+AGNHOST_TAG, FLANNEL_PLUGIN_TAG = "2.53", "v1.8.0-flannel1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Distribution:
                     yield self._component(version, name, tag)
                 else:
                     tags.setdefault(name, set()).add(tag)
-            tags.setdefault(AGNHOST, set()).add("latest")
+            tags.setdefault(AGNHOST, set()).add(AGNHOST_TAG)
         tags.setdefault("pause", set()).add(_asked_by_containerd(self.common("containerd")[1]))
         etcd, coredns = self.common("etcd")[1] / "server", self.common("coredns")[1] / "coredns"
         yield images.Image(_names("etcd", tags["etcd"]), (("usr/local/bin/etcd", etcd),))
@@ -59,8 +61,8 @@ class Distribution:
     def _flannel(self):
         version, folder = self.common("flannel")
         yield images.Image((f"{FLANNEL[0]}:v{version}",), (("opt/bin/flanneld", folder / "flannel"),), on_base=True)
-        version, folder = self.common("flannel-cni-plugin")
-        yield images.Image((f"{FLANNEL[1]}:v{version}",), (("flannel", folder / "flannel"),), on_base=True)
+        _version, folder = self.common("flannel-cni-plugin")
+        yield images.Image((f"{FLANNEL[1]}:{FLANNEL_PLUGIN_TAG}",), (("flannel", folder / "flannel"),), on_base=True)
 
 
 def minor_of(version: str) -> str:

@@ -29,6 +29,8 @@ SOURCES = pathlib.Path(__file__).resolve().parents[2] / "kubernetes"
 KEEP = 2
 # Go's own cache is for a build that was cut off, or for one more patch release; above this it is not worth its room.
 GO_CACHE_LIMIT = 6 << 30
+# Building takes whatever the machine has left, and leaves it to whoever works on it.
+NICE = ("nice", "-n", "10")
 # Seconds between two lines about a build that goes on.
 REPORT_EVERY = 20
 
@@ -214,7 +216,7 @@ class Go:
         }
 
     def run(self, folder: pathlib.Path, *arguments: str) -> str:
-        command = ["nice", "-n", "10", self.program, *arguments]
+        command = [*NICE, self.program, *arguments]
         done = subprocess.run(command, cwd=folder, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotBuild(f"go {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
@@ -224,7 +226,7 @@ class Go:
         """Builds a program and says how far it is."""
         flags = ["-tags", program.tags, "-ldflags", program.linker_flags()]
         total = len(self.run(folder, "list", "-deps", "-tags", program.tags, *program.packages).split())
-        command = ["nice", "-n", "10", self.program, "build", "-v", *flags, "-o", f"{target}/", *program.packages]
+        command = [*NICE, self.program, "build", "-v", *flags, "-o", f"{target}/", *program.packages]
         done = 0
         # The compiler names every package it begins with, on a stream that also holds its errors.
         with subprocess.Popen(command, cwd=folder, env=self.environment, stderr=subprocess.PIPE, text=True) as process:

@@ -40,7 +40,7 @@ mount --move $real/proc /proc/sys
 # look for the second version.
 if [ ! -e /sys/fs/cgroup/cgroup.procs ]; then
     for hierarchy in /sys/fs/cgroup/*/; do
-        ! mountpoint -q "$hierarchy" || mount -o remount,rw "$hierarchy"
+        ! mountpoint -q "$hierarchy" || mount -o remount,bind,rw "$hierarchy"
     done
     export SYSTEMD_PROC_CMDLINE="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
 fi
