@@ -44,7 +44,8 @@ def arguments() -> argparse.Namespace:
     start.add_argument("--name", default="lab")
     start.add_argument(
         "--kubernetes", default=parts.DEFAULT, metavar="VERSION,...",
-        help="what its repository and registry hold: minor releases or versions, the first for quickstart; or none",
+        help="what its repository and registry hold: minor releases or versions, the first for quickstart; upstream for the "
+        "Kubernetes project's own; or none",
     )
     start.add_argument("--keep-uploads", action="store_true", help="keep a copy of every uploaded file")
     start.add_argument("--guests", type=int, default=0, metavar="N", help="begin with N stopped VMs")

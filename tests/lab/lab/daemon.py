@@ -49,9 +49,7 @@ class Lab:
         self.control = Control(self.pve)
         self.parts = None if settings.backend == "none" else parts.build(settings.kubernetes)
         own = settings.folder / "files"
-        self.files = FileServer(
-            self.image.disk, self.parts and self.parts.repository.folder, self.parts and self.parts.images, own
-        )
+        self.files = FileServer(self.image.disk, self.parts, own)
 
     async def start(self) -> None:
         settings = self.settings
@@ -111,8 +109,9 @@ class Lab:
             minor = minor_of(version)
             values["LAB_REGISTRY"] = files
             values["LAB_KUBERNETES_VERSION"] = version
-            values["LAB_KUBERNETES_URL"] = f"{files}/{self.parts.repository.minors[minor]['path']}"
-            values["LAB_KUBERNETES_KEY"] = self.parts.repository.key(minor)
+            values["LAB_KUBERNETES_URL"] = f"{files}/kubernetes/v{minor}/deb"
+            if not self.parts.upstream:
+                values["LAB_KUBERNETES_KEY"] = self.parts.repository.key(minor)
         return values
 
 

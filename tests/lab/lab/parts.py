@@ -9,6 +9,8 @@ from .settings import cache_of
 
 # The minor release of a lab that is asked for none: the newest.
 DEFAULT = programs.minors()[0]
+# In place of what is built here: the Kubernetes project's own packages and images, `upstream` or `upstream:VERSION`.
+UPSTREAM = "upstream"
 CANNOT_BUILD = (image.CannotBuild, packages.CannotBuild, toolchain.CannotBuild)
 
 
@@ -17,8 +19,9 @@ class Parts:
     """The built parts."""
 
     repository: packages.Repository
-    versions: tuple[str, ...]
-    images: pathlib.Path | None
+    versions: tuple[str, ...] = ()
+    images: pathlib.Path | None = None
+    upstream: bool = False
 
 
 def wanted(text: str) -> tuple[str, ...]:
@@ -34,7 +37,13 @@ def extras() -> list[str]:
 def build(kubernetes: tuple[str, ...], extra: list[str] = ()) -> Parts:
     """Everything for these releases of Kubernetes; a look-up when it is in the cache."""
     if not kubernetes:
-        return Parts(packages.build(cache_of("packages"), None), (), None)
+        return Parts(packages.build(cache_of("packages"), None))
+    name, _, version = kubernetes[0].partition(":")
+    if name == UPSTREAM:
+        # The distribution's containerd may still be too old.
+        built = distribution.build_containerd(cache_of("kubernetes"))
+        repository = packages.build(cache_of("packages"), built)
+        return Parts(repository, (distribution.version_of(version or DEFAULT),), upstream=True)
     built = distribution.build(cache_of("kubernetes"), list(kubernetes), list(extra))
     return Parts(packages.build(cache_of("packages"), built), built.versions, built.registry())
 

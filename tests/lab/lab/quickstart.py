@@ -29,7 +29,7 @@ def variables(settings: Settings, environment: dict[str, str]) -> dict:
         values["kubernetes_version"] = environment["LAB_KUBERNETES_VERSION"]
         values["kubernetes_repository"] = {
             "url": environment["LAB_KUBERNETES_URL"],
-            "key_pem": environment["LAB_KUBERNETES_KEY"],
+            "key_pem": environment.get("LAB_KUBERNETES_KEY"),
         }
     return values
 

@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import tarfile
 
+from .. import image
 from .toolchain import CannotBuild
 
 PACKAGES = ("conntrack", "coreutils", "dash", "ipset", "iptables", "kmod", "nftables")
@@ -13,7 +14,8 @@ EXCLUDED = ("man", "doc", "locale", "info", "lintian", "bash-completion", "bug",
 
 
 def key() -> str:
-    return " ".join(PACKAGES)
+    """What the layer is made from, but for the packages the distribution has just now."""
+    return f"{image.os_release()} {' '.join(PACKAGES)}"
 
 
 def build(folder: pathlib.Path) -> pathlib.Path:
@@ -21,7 +23,8 @@ def build(folder: pathlib.Path) -> pathlib.Path:
     target = folder / "base.tar"
     options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
     command = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", f"--include={','.join(PACKAGES)}", *options]
-    command += ['--aptopt=APT::Install-Recommends "false"', _codename(), str(target)]
+    command += ['--aptopt=APT::Install-Recommends "false"', image.os_release()[1], str(target)]
+    command += image.sources(*image.os_release())
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CannotBuild(f"the images' Debian layer cannot be made:\n{done.stderr.strip()[-2000:]}")

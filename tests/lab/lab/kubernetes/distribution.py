@@ -71,13 +71,18 @@ def minor_of(version: str) -> str:
 
 def build(cache: pathlib.Path, wanted: list[str], extra: list[str] = ()) -> Distribution:
     """Builds what the cache does not hold of the `wanted` minor releases or versions, the first one being the lab's."""
-    versions = tuple(dict.fromkeys(_version(name) for name in wanted))
+    versions = tuple(dict.fromkeys(version_of(name) for name in wanted))
     listed = [*(programs.kubernetes(version) for version in versions), *programs.COMMON.values()]
     listed += [programs.EXTRA[name] for name in extra]
     return Distribution(cache, versions, programs.build(cache, listed))
 
 
-def _version(name: str) -> str:
+def build_containerd(cache: pathlib.Path) -> Distribution:
+    """No Kubernetes, and the runtime that one from elsewhere needs."""
+    return Distribution(cache, (), programs.build(cache, [programs.COMMON["containerd"]]))
+
+
+def version_of(name: str) -> str:
     """`1.36` is the release of its folder, `1.36.4` that code under another version."""
     known = programs.minors()
     minor = name if name.count(".") == 1 else minor_of(name)

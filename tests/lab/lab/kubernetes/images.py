@@ -5,6 +5,7 @@ processor time on each of them.
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import io
 import json
@@ -42,11 +43,13 @@ class Image:
 def build(cache: pathlib.Path, images: list[Image]) -> pathlib.Path:
     """The folder of a registry that holds these images; a look-up when the cache has it."""
     place = cache / "images" / _key(images)
-    if not (place / "index.json").exists():
-        print(f"kubernetes: packing {len(images)} images", file=sys.stderr, flush=True)
-        _write(place, images)
-        _forget_old(place)
-    os.utime(place)
+    with (cache / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "index.json").exists():
+            print(f"kubernetes: packing {len(images)} images", file=sys.stderr, flush=True)
+            _write(place, images)
+            _forget_old(place)
+        os.utime(place)
     return place
 
 

@@ -148,6 +148,15 @@ def built(cache: pathlib.Path, program: Program) -> pathlib.Path | None:
 
 def build(cache: pathlib.Path, wanted: list[Program]) -> dict[str, pathlib.Path]:
     """Builds what the cache does not hold; the folder of each program's files by its name and version."""
+    if any(built(cache, program) is None for program in wanted):
+        _build_missing(cache, wanted)
+    folders = {f"{program.name}={program.version}": _place(cache, program) for program in wanted}
+    for folder in folders.values():
+        os.utime(folder)
+    return folders
+
+
+def _build_missing(cache: pathlib.Path, wanted: list[Program]) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     # One build at a time: two would take the machine twice, for the same files.
     with (cache / "lock").open("w") as lock:
@@ -155,13 +164,9 @@ def build(cache: pathlib.Path, wanted: list[Program]) -> dict[str, pathlib.Path]
         missing = [program for program in wanted if built(cache, program) is None]
         for number, program in enumerate(missing, 1):
             _build(cache, program, f"{number} of {len(missing)}")
-        folders = {}
         for program in wanted:
-            folders[f"{program.name}={program.version}"] = folder = _place(cache, program)
-            os.utime(folder)
-        if missing:
-            _tidy(cache)
-    return folders
+            os.utime(_place(cache, program))
+        _tidy(cache)
 
 
 def _place(cache: pathlib.Path, program: Program) -> pathlib.Path:

@@ -92,7 +92,7 @@ def _build(cache: pathlib.Path, target: pathlib.Path, recipe: str, distribution:
         debian.fetch(WANTED, cache / "debs", work / "debian" / "pool")
         minors: dict[str, dict] = {}
         if distribution:
-            _say(f"packages: packing Kubernetes {', '.join(distribution.versions)}")
+            _say(f"packages: packing containerd{''.join(f', Kubernetes {version}' for version in distribution.versions)}")
             version, programs = distribution.common("containerd")
             kubernetes.build_containerd(version, programs, architecture, work / "debian" / "pool")
             minors = _build_minors(work, distribution, architecture, key)
