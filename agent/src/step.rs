@@ -54,12 +54,19 @@ pub struct Todo {
     pub changes: Vec<Change>,
     /// What this machine cannot do, with the fact that says so.
     pub skipped: Vec<String>,
+    /// What a person should know, and no change puts right.
+    pub warnings: Vec<String>,
 }
 
 impl Todo {
     /// One more change: what is wrong, the cure, and why it matters.
     pub fn push(&mut self, finding: impl Into<String>, verb: Verb, why: impl Into<String>) {
         self.changes.push(Change { finding: finding.into(), verb, why: why.into() });
+    }
+
+    /// Something that a person should know.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
     }
 
     /// Something this machine cannot do.

@@ -19,7 +19,7 @@ pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
-pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings};
+pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

@@ -8,11 +8,14 @@ use tf::Diagnostic;
 
 use crate::agents::Agents;
 use crate::explain;
+use crate::turns::Turns;
 
 /// Made once per provider process, from the provider block.
 #[derive(Debug, Default)]
 pub(crate) struct Data {
     pub(crate) agents: Agents,
+    /// One machine of a cluster goes at a time.
+    pub(crate) turns: Turns,
     proxmox: Proxmox,
     client: OnceLock<Result<pve::Client, pve::ConfigError>>,
 }
@@ -33,7 +36,7 @@ pub(crate) enum Proxmox {
 
 impl Data {
     pub(crate) fn new(proxmox: Proxmox, agents: Agents) -> Self {
-        Self { agents, proxmox, client: OnceLock::new() }
+        Self { agents, turns: Turns::default(), proxmox, client: OnceLock::new() }
     }
 
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.

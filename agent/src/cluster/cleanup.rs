@@ -7,7 +7,7 @@
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
 use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
-use super::status;
+use super::{before, status};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
@@ -32,11 +32,15 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     interfaces(kube, step).await?;
     rules(kube, step).await?;
     files(kube, step).await?;
+    for path in before::since(kube)? {
+        remove_all(kube, step, &path).await?;
+    }
     kubeconfig_of_root(kube, step, authority.as_deref())?;
     let left = left(kube).await?;
     if !left.is_empty() {
         return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
     }
+    before::forget(kube)?;
     Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
     kube.made(step, "kubeadm reset and clean up", why, since);
     Ok(())

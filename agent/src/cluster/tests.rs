@@ -4,7 +4,7 @@ mod imitation;
 
 use self::imitation::{MOMENTS, Machine};
 use super::status::cluster_id_of;
-use super::{InitPlan, JoinPlan, Standing, forget_token, init, join, join_material, reset, status};
+use super::{InitPlan, JoinPlan, Overlay, Standing, forget_token, init, join, join_material, reset, status};
 use crate::host::Host;
 use crate::run::{Failure, Outcome, RunCx, Runner, What};
 use crate::state::State;
@@ -70,6 +70,8 @@ impl Scene {
             endpoint: "10.99.0.11:6443".into(),
             token: "abcdef.0123456789abcdef".into(),
             ca_hash: ca_hash.to_owned(),
+            ignored_checks: Vec::new(),
+            overlay: Overlay::default(),
         };
         self.run(|cx| join(cx, state, plan)).await
     }

@@ -117,6 +117,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
     }
     let count = u32::try_from(todo.changes.len()).unwrap_or(u32::MAX);
     if count == 0 {
+        todo.warnings.iter().for_each(|warning| cx.warn(name, warning));
         return Ok(0);
     }
     cx.step_began(name, count);
@@ -129,7 +130,8 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.finding, &error))?;
         cx.change_made(name, &change.finding, &change.why, began.elapsed());
     }
-    let left = look(cx, step).await?.changes;
+    let Todo { changes: left, warnings, .. } = look(cx, step).await?;
+    warnings.iter().for_each(|warning| cx.warn(name, warning));
     let Some(first) = left.first() else { return Ok(count) };
     let lines: Vec<_> = left.iter().map(|change| change.finding.as_str()).collect();
     let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));

@@ -7,7 +7,7 @@ mod config;
 
 use crate::facts;
 use crate::host::units::{self, Unit};
-use crate::host::{Host, HostError, dpkg};
+use crate::host::{Host, HostError, Runtime, dpkg};
 use crate::spec::ContainerRuntime;
 use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
 use std::iter;
@@ -126,7 +126,10 @@ fn service(todo: &mut Todo, unit: &Unit, newer: Option<&str>) {
 /// The daemon can be up while its CRI part has failed: only the socket tells.
 async fn answers(todo: &mut Todo, host: &dyn Host, unit: &Unit) {
     let complaint = match host.runtime(SOCKET).await {
-        Ok(runtime) => runtime.complaints.first().map(|complaint| format!("{} says {complaint}", runtime.name)),
+        Ok(Runtime { name, complaint, warnings, .. }) => {
+            warnings.iter().for_each(|warning| todo.warn(format!("{name} says {warning}")));
+            complaint.map(|complaint| format!("{name} says {complaint}"))
+        }
         Err(error) => Some(error.to_string()),
     };
     let Some(complaint) = complaint else { return };

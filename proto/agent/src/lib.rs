@@ -6,4 +6,5 @@
 //! carry one.
 
 pub mod form;
+pub mod overlay;
 pub mod v1;

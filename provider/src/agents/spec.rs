@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use trust::Role;
 
 /// What its values must be like: the agent's own rules.
-pub(crate) use agent_proto::form;
+pub(crate) use agent_proto::{form, overlay};
 
 /// What a machine is to be. What is absent is not managed. Its `Debug` prints nothing: files may hold secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
