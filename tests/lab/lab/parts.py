@@ -23,6 +23,10 @@ class Parts:
     images: pathlib.Path | None = None
     upstream: bool = False
 
+    def folders(self) -> list[pathlib.Path]:
+        """What a lab serves from, and needs as long as it runs."""
+        return [self.repository.folder, *([self.images] if self.images else [])]
+
 
 def wanted(text: str) -> tuple[str, ...]:
     """The releases named in an argument."""

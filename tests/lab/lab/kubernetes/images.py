@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 
+from ..cache import forget_old
 from . import base
 from .toolchain import CannotBuild
 
@@ -48,7 +49,7 @@ def build(cache: pathlib.Path, images: list[Image]) -> pathlib.Path:
         if not (place / "index.json").exists():
             print(f"kubernetes: packing {len(images)} images", file=sys.stderr, flush=True)
             _write(place, images)
-            _forget_old(place)
+            forget_old([path for path in place.parent.iterdir() if path != place], KEEP - 1)
         os.utime(place)
     return place
 
@@ -155,9 +156,3 @@ def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.uname, entry.gname = kind, mode, "root", "root"
     return entry
-
-
-def _forget_old(place: pathlib.Path) -> None:
-    others = [path for path in place.parent.iterdir() if path != place]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEEP - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)

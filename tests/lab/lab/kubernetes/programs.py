@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 
+from ..cache import forget_old
 from . import toolchain
 from .toolchain import CannotBuild
 
@@ -265,8 +266,7 @@ def _tidy(cache: pathlib.Path) -> None:
         else:
             by_name.setdefault(path.name.split("=")[0], []).append(path)
     for paths in by_name.values():
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[KEEP:]:
-            shutil.rmtree(path, ignore_errors=True)
+        forget_old(paths, KEEP)
     for name in ("modules", "build"):
         shutil.rmtree(cache / "go" / name, ignore_errors=True)
 
