@@ -32,7 +32,8 @@ def arguments() -> argparse.Namespace:
             made.add_argument("--dir", required=True, type=lambda text: pathlib.Path(text).resolve())
         return made
 
-    verb("prepare", prepare, "build everything a lab needs: machine image, Kubernetes, packages")
+    prepares = verb("prepare", prepare, "build everything a lab needs: machine image, Kubernetes, packages")
+    prepares.add_argument("--kubernetes", default=parts.DEFAULT, metavar="VERSION,...", help="as for start")
     builds = verb("kubernetes", build_kubernetes, "build Kubernetes, and say what the cache holds")
     builds.add_argument(
         *("--minor", "--version"), dest="wanted", action="append", metavar="VERSION",
@@ -83,9 +84,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(_options) -> None:
+def prepare(options) -> None:
     print(image.get(cache()).folder)
-    built = parts.build(parts.wanted(parts.DEFAULT))
+    built = parts.build(parts.wanted(options.kubernetes))
     print(built.repository.folder)
 
 

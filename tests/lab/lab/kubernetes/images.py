@@ -22,7 +22,7 @@ from . import base
 from .toolchain import CannotBuild
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "kubernetes"
-KEEP = 2
+KEEP = 3
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -97,7 +97,7 @@ def _write(place: pathlib.Path, images: list[Image]) -> None:
 
 
 class Store:
-    """Blobs by their digest."""
+    """Blobs by their digest, as files of one folder."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -110,8 +110,15 @@ class Store:
     def add_file(self, file: pathlib.Path) -> tuple[str, int]:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        file.rename(self.folder / "blobs" / digest)
-        return f"sha256:{digest}", (self.folder / "blobs" / digest).stat().st_size
+        blob = self.folder / "blobs" / digest
+        # Sets of images share most of their layers.
+        other = next(self.folder.parent.glob(f"*/blobs/{digest}"), None)
+        if other is None:
+            file.rename(blob)
+        elif not blob.exists():
+            os.link(other, blob)
+        file.unlink(missing_ok=True)
+        return f"sha256:{digest}", blob.stat().st_size
 
     def add_image(self, image: Image, base_layer: tuple[str, int] | None) -> str:
         layers = [base_layer] if image.on_base and base_layer else []
