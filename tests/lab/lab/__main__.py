@@ -45,8 +45,8 @@ def arguments() -> argparse.Namespace:
     start.add_argument("--name", default="lab")
     start.add_argument(
         "--kubernetes", default=parts.DEFAULT, metavar="VERSION,...",
-        help="what its repository and registry hold: minor releases or versions, the first for quickstart; upstream for the "
-        "Kubernetes project's own; or none",
+        help="what its repository and registry hold: minor releases or versions, the first for quickstart, and "
+        f"{' or '.join(parts.extras())}; upstream for the Kubernetes project's own; or none",
     )
     start.add_argument("--keep-uploads", action="store_true", help="keep a copy of every uploaded file")
     start.add_argument("--guests", type=int, default=0, metavar="N", help="begin with N stopped VMs")
@@ -91,7 +91,7 @@ def prepare(options) -> None:
 
 
 def build_kubernetes(options) -> None:
-    parts.build(tuple(options.wanted or (parts.DEFAULT,)), options.extra)
+    parts.build((*(options.wanted or (parts.DEFAULT,)), *options.extra))
     print(parts.sizes())
 
 
