@@ -4,6 +4,7 @@
 //! A running containerd is restarted only when its configuration is newer than it is; mirrors are read at every pull.
 
 mod config;
+mod fits;
 
 use crate::facts;
 use crate::host::units::{self, Unit};
@@ -26,7 +27,11 @@ impl Step for Containerd {
         let Some(wanted) = &self.0 else { return Ok(todo) };
         let installed = dpkg::Packages::read(host)?;
         let package = package(wanted, &installed);
-        let installed = installed.get(package).map(|package| package.version.clone());
+        let version = |name| installed.get(name).map(|package| package.version.clone());
+        let (kubelet, installed) = (version("kubelet"), version(package));
+        if let (Some(kubelet), Some(runtime)) = (&kubelet, &installed) {
+            fits::complaint(kubelet, runtime).into_iter().for_each(|complaint| todo.warn(complaint));
+        }
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
         let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
