@@ -13,6 +13,7 @@ mod examples;
 mod harness;
 mod images;
 mod killed;
+mod kubernetes;
 mod life;
 mod ownership;
 mod privileges;
