@@ -378,6 +378,16 @@ async fn a_worker_that_goes_waits_for_its_pods_and_is_clean_then() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_departure_that_was_cut_off_in_its_reset_is_finished() {
+    let mut scene = Scene::new();
+    scene.join().await.unwrap();
+    let here = scene.cluster_id().await;
+    super::evidence::Attempt::new("reset", "").under(&here).note(&scene.state()).unwrap();
+    assert_eq!(scene.leave().await.unwrap().changes, 1);
+    assert_eq!(scene.standing().await, Standing::Clean);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_whose_pods_may_not_go_stays_and_names_the_budget() {
     let mut scene = Scene::new();
     scene.join().await.unwrap();
