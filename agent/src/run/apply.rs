@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, RunCx};
 use crate::facts;
 use crate::host::Host;
-use crate::spec::NodeSpec;
+use crate::spec::Spec;
 use crate::step::{self, AnyStep, Change, StepError, Todo, Verb, Wait};
 use crate::steps;
 use std::error::Error;
@@ -59,7 +59,7 @@ pub struct PlanError {
 ///
 /// # Errors
 /// The first step that cannot look at the machine.
-pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
+pub async fn plan(host: &dyn Host, spec: &Spec) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     for step in steps::steps(spec) {
         let name = step.name();
@@ -97,7 +97,7 @@ pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
 ///
 /// # Errors
 /// The first change that failed, the first step that did not converge, or a cancellation.
-pub async fn apply(cx: RunCx, spec: NodeSpec) -> Result<Outcome, Failure> {
+pub async fn apply(cx: RunCx, spec: Spec) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let lines = |line: &str| cx.output("earlier run", line);
     cx.host().settle(&lines).await.map_err(|error| failure("", "", &StepError::Host(error)))?;

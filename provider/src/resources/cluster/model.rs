@@ -1,7 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::rules;
-use crate::agents::spec::{form, overlay};
+use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
