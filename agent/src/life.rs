@@ -10,7 +10,7 @@ use crate::identity::Machine;
 use crate::records::Records;
 use crate::run::{self, Runner, What};
 use crate::server::{AgentService, serve as serve_grpc};
-use crate::spec::NodeSpec;
+use crate::spec::Spec;
 use crate::state::State;
 use std::error::Error;
 use std::io;
@@ -110,10 +110,10 @@ pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
 }
 
 /// The specification in a file; every failure names it.
-fn spec_in(file: &Path) -> Result<NodeSpec, Box<dyn Error>> {
+fn spec_in(file: &Path) -> Result<Spec, Box<dyn Error>> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
-    Ok(NodeSpec::from_json(&text).map_err(|error| named(&error))?)
+    Ok(Spec::from_json(&text).map_err(|error| named(&error))?)
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

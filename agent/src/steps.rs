@@ -19,31 +19,13 @@ mod services;
 mod swap;
 mod sysctls;
 
-use crate::spec::NodeSpec;
+use crate::spec::Spec;
 use crate::step::AnyStep;
-
-/// Names of all steps, in order.
-pub const NAMES: [&str; 15] = [
-    "first_boot",
-    "time_sync",
-    "hostname",
-    "hosts",
-    "swap",
-    "kernel_modules",
-    "sysctls",
-    "repositories",
-    "packages",
-    "filesystems",
-    "mounts",
-    "files",
-    "container_runtime",
-    "services",
-    "commands",
-];
+use agent_proto::v1::machine::NodeSpec;
 
 /// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.
 #[must_use]
-pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
+pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
     let spec = spec.complete();
     let claimed = claimed(&spec);
     vec![
@@ -51,8 +33,8 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
         Box::new(gates::Clock(spec.time_sync == Some(true))),
         Box::new(hostname::Hostname(spec.hostname)),
         Box::new(hosts::Hosts(spec.hosts)),
-        Box::new(swap::Swap(spec.swap)),
-        Box::new(kernel_modules::KernelModules(spec.kernel_modules)),
+        Box::new(swap::Swap(spec.swap.is_some())),
+        Box::new(kernel_modules::KernelModules(spec.kernel_modules.into_iter().collect())),
         Box::new(sysctls::Sysctls(spec.sysctls)),
         Box::new(repositories::Repositories(spec.repositories)),
         Box::new(packages::Packages { wanted: spec.packages, runtime: spec.container_runtime.clone() }),
@@ -65,10 +47,16 @@ pub fn steps(spec: &NodeSpec) -> Vec<Box<dyn AnyStep>> {
     ]
 }
 
+/// Names of all steps, in order.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    steps(&Spec::default()).iter().map(|step| step.name()).collect()
+}
+
 /// Beginnings of paths that other steps than `files` have written over and still need.
 fn claimed(spec: &NodeSpec) -> Vec<String> {
     let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();
-    let swap = spec.swap.map(|_| swap::ZRAM.to_owned());
+    let swap = spec.swap.as_ref().map(|_| swap::ZRAM.to_owned());
     let sources = (!spec.repositories.is_empty()).then(|| repositories::SOURCES.to_owned());
     containerd.into_iter().chain(swap).chain(sources).collect()
 }

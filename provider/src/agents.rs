@@ -10,16 +10,18 @@ mod error;
 mod install;
 mod pki;
 mod run;
-pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing};
+pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
+
+/// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
+pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::machine};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

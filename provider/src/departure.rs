@@ -24,7 +24,8 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
             return Ok(());
         }
     };
-    if !matches!(status.standing, Standing::Worker | Standing::ControlPlane) {
+    // What is unfinished may be a departure that was cut off.
+    if status.standing == Standing::Clean {
         return Ok(());
     }
     cx.progress(&format!("{}: waiting for its turn to leave its cluster", endpoint.address));

@@ -15,6 +15,7 @@ mod images;
 mod killed;
 mod kubernetes;
 mod life;
+mod nodes;
 mod ownership;
 mod privileges;
 mod qemu;

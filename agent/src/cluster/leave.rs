@@ -25,7 +25,13 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
     let found = kube.traces()?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
-    let ours = kube.attempt()?.filter(|attempt| attempt.cluster_id.is_some() && attempt.has_made(&here));
+    let attempt = kube.attempt()?;
+    let is_cut_off = |attempt: &Attempt| attempt.kind == "reset" && attempt.may_be_undone(&here, &traces);
+    if attempt.as_ref().is_some_and(is_cut_off) {
+        cleanup::undo(&kube, "reset", "an earlier reset did not come to its end").await?;
+        return Ok(kube.done());
+    }
+    let ours = attempt.filter(|attempt| attempt.cluster_id.is_some() && attempt.has_made(&here));
     let standing = standing(&traces);
     let kubeconfig = match standing {
         Standing::Worker => KUBELET,

@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, RunCx};
 use crate::facts;
 use crate::host::Host;
-use crate::spec::NodeSpec;
+use crate::spec::Spec;
 use crate::step::{self, AnyStep, Change, StepError, Todo, Verb, Wait};
 use crate::steps;
 use std::error::Error;
@@ -59,7 +59,7 @@ pub struct PlanError {
 ///
 /// # Errors
 /// The first step that cannot look at the machine.
-pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
+pub async fn plan(host: &dyn Host, spec: &Spec) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     for step in steps::steps(spec) {
         let name = step.name();
@@ -84,7 +84,10 @@ pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
             _ => true,
         };
         let changes = todo.changes.into_iter().filter(differs);
-        plan.changes.extend(changes.map(|Change { finding, why, .. }| PlannedChange { step: name, finding, why }));
+        plan.changes.extend(changes.flat_map(|Change { finding, also, why, .. }| {
+            let planned = move |finding| PlannedChange { step: name, finding, why: why.clone() };
+            std::iter::once(finding).chain(also).map(planned)
+        }));
         plan.skipped.extend(todo.skipped.into_iter().map(|reason| Skipped { step: name, reason }));
     }
     Ok(plan)
@@ -94,7 +97,7 @@ pub async fn plan(host: &dyn Host, spec: &NodeSpec) -> Result<Plan, PlanError> {
 ///
 /// # Errors
 /// The first change that failed, the first step that did not converge, or a cancellation.
-pub async fn apply(cx: RunCx, spec: NodeSpec) -> Result<Outcome, Failure> {
+pub async fn apply(cx: RunCx, spec: Spec) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let lines = |line: &str| cx.output("earlier run", line);
     cx.host().settle(&lines).await.map_err(|error| failure("", "", &StepError::Host(error)))?;
@@ -127,13 +130,13 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         }
         let began = Instant::now();
         let lines = |line: &str| cx.output(name, line);
-        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.finding, &error))?;
-        cx.change_made(name, &change.finding, &change.why, began.elapsed());
+        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.to_string(), &error))?;
+        cx.change_made(name, &change.to_string(), &change.why, began.elapsed());
     }
     let Todo { changes: left, warnings, .. } = look(cx, step).await?;
     warnings.iter().for_each(|warning| cx.warn(name, warning));
     let Some(first) = left.first() else { return Ok(count) };
-    let lines: Vec<_> = left.iter().map(|change| change.finding.as_str()).collect();
+    let lines: Vec<_> = left.iter().map(ToString::to_string).collect();
     let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));
     Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
 }

@@ -9,12 +9,13 @@ use crate::reboot;
 use crate::records::Records;
 use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
 use crate::server::chain;
-use crate::spec::NodeSpec;
+use crate::spec::Spec;
 use crate::state::State;
 use crate::steps;
 use crate::tls::Peer;
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
+use agent_proto::v1::machine::NodeSpec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,7 +76,7 @@ impl Agent for AgentService {
         let records = if operates(&request) { self.records.all().map_err(internal)? } else { BTreeMap::new() };
         Ok(Response::new(proto::Description {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            steps: steps::NAMES.map(str::to_owned).to_vec(),
+            steps: steps::names().into_iter().map(str::to_owned).collect(),
             facts: Some(wire::facts(facts::read(self.host()).await)),
             records,
             run_id: self.runner.current().unwrap_or_default(),
@@ -87,7 +88,7 @@ impl Agent for AgentService {
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanReply> {
         let operates = operates(&request);
         let spec = spec(request.into_inner().spec)?;
-        if !operates && spec.commands.values().any(|command| !command.unless.is_empty()) {
+        if !operates && spec.given().has_guards() {
             return Err(Status::permission_denied(
                 "a plan of commands with `unless` runs programs: it needs an operator",
             ));
@@ -210,9 +211,9 @@ fn forget_cluster(records: &Records) -> Result<(), Failure> {
     forgotten.map_err(|error| Failure { message: chain(&error), ..Failure::default() })
 }
 
-fn spec(message: Option<proto::NodeSpec>) -> Result<NodeSpec, Status> {
+fn spec(message: Option<NodeSpec>) -> Result<Spec, Status> {
     let message = message.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
-    NodeSpec::try_from(message).map_err(refused)
+    Spec::try_from(message).map_err(refused)
 }
 
 /// The run that is in the way stands in the metadata, so that the caller can attach to it.

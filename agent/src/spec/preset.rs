@@ -2,14 +2,14 @@
 //!
 //! Source: kubernetes.io, "Installing kubeadm" and "Container runtimes". An explicit value always wins.
 
-use super::{ContainerRuntime, Kubernetes, NodeSpec, Repository, Swap};
+use agent_proto::v1::machine::{ContainerRuntimeSpec, KubernetesSpec, NodeSpec, RepositorySpec};
 
 pub(super) fn complete(mut spec: NodeSpec) -> NodeSpec {
     if let Some(kubernetes) = spec.kubernetes.clone() {
         kubeadm(&mut spec, &kubernetes);
     }
     if let Some(runtime) = &spec.container_runtime {
-        let package = spec.packages.entry(runtime.package().to_owned()).or_default();
+        let package = spec.packages.entry(runtime_package(runtime).to_owned()).or_default();
         package.version = package.version.take().or_else(|| runtime.version.clone());
         // An upgrade restarts every shim's parent; when that happens is the operator's choice.
         package.hold.get_or_insert(true);
@@ -17,9 +17,9 @@ pub(super) fn complete(mut spec: NodeSpec) -> NodeSpec {
     spec
 }
 
-fn kubeadm(spec: &mut NodeSpec, kubernetes: &Kubernetes) {
-    spec.swap.get_or_insert(Swap::Off);
-    spec.container_runtime.get_or_insert_with(ContainerRuntime::default);
+fn kubeadm(spec: &mut NodeSpec, kubernetes: &KubernetesSpec) {
+    spec.swap.get_or_insert_with(|| "off".to_owned());
+    spec.container_runtime.get_or_insert_with(ContainerRuntimeSpec::default);
     spec.kernel_modules.extend(MODULES.map(str::to_owned));
     for (key, value) in SYSCTLS {
         spec.sysctls.entry(key.to_owned()).or_insert_with(|| value.to_owned());
@@ -37,12 +37,17 @@ fn kubeadm(spec: &mut NodeSpec, kubernetes: &Kubernetes) {
     kubelet.restart_on.push("/var/lib/dpkg/info/kubelet.list".to_owned());
 }
 
-fn repository(kubernetes: &Kubernetes) -> Repository {
+fn repository(kubernetes: &KubernetesSpec) -> RepositorySpec {
     let given = kubernetes.repository.clone().unwrap_or_default();
     let minor = kubernetes.version.rsplit_once('.').map_or("", |(minor, _)| minor);
     let url = given.url.unwrap_or_else(|| format!("https://pkgs.k8s.io/core:/stable:/v{minor}/deb/"));
     let key_url = given.key_pem.is_none().then(|| format!("{}/Release.key", url.trim_end_matches('/')));
-    Repository { url, key_pem: given.key_pem, key_url, ..Repository::default() }
+    RepositorySpec { url, key_pem: given.key_pem, key_url, ..RepositorySpec::default() }
+}
+
+/// The package that the runtime comes in, unless the machine decides.
+pub(crate) fn runtime_package(runtime: &ContainerRuntimeSpec) -> &str {
+    runtime.package.as_deref().unwrap_or("containerd")
 }
 
 const MODULES: [&str; 2] = ["overlay", "br_netfilter"];
@@ -55,12 +60,12 @@ const SYSCTLS: [(&str, &str); 3] = [
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::spec::Spec;
 
     #[test]
     fn a_version_alone_is_a_kubeadm_node() {
-        let spec = NodeSpec::from_json(r#"{"kubernetes": {"version": "1.28.4"}}"#).unwrap().complete();
-        assert_eq!(spec.swap, Some(Swap::Off));
+        let spec = Spec::from_json(r#"{"kubernetes": {"version": "1.28.4"}}"#).unwrap().complete();
+        assert_eq!(spec.swap(), "off");
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "1");
         assert_eq!(spec.packages["kubelet"].version.as_deref(), Some("1.28.4-*"));
         assert_eq!(spec.packages["containerd"].hold, Some(true));
@@ -75,7 +80,7 @@ mod tests {
         let text = r#"{"kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/", "key_pem": "-----BEGIN PGP"}},
             "container_runtime": {"package": "containerd.io", "version": "1.7.24-1"},
             "sysctls": {"net.ipv4.ip_forward": "0"}, "packages": {"kubectl": {"version": "1.28.7-1.1", "hold": false}}}"#;
-        let spec = NodeSpec::from_json(text).unwrap().complete();
+        let spec = Spec::from_json(text).unwrap().complete();
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "0");
         assert_eq!(spec.packages["kubectl"].version.as_deref(), Some("1.28.7-1.1"));
         assert_eq!(spec.packages["kubectl"].hold, Some(false));

@@ -4,17 +4,19 @@
 //! A running containerd is restarted only when its configuration is newer than it is; mirrors are read at every pull.
 
 mod config;
+mod fits;
 
 use crate::facts;
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, Runtime, dpkg};
-use crate::spec::ContainerRuntime;
+use crate::spec::runtime_package;
 use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
+use agent_proto::v1::machine::ContainerRuntimeSpec;
 use std::iter;
 use std::time::Duration;
 
 /// containerd, if it is declared. What its configuration was before comes back by the step `files`.
-pub(super) struct Containerd(pub(super) Option<ContainerRuntime>);
+pub(super) struct Containerd(pub(super) Option<ContainerRuntimeSpec>);
 
 impl Step for Containerd {
     fn name(&self) -> &'static str {
@@ -26,7 +28,11 @@ impl Step for Containerd {
         let Some(wanted) = &self.0 else { return Ok(todo) };
         let installed = dpkg::Packages::read(host)?;
         let package = package(wanted, &installed);
-        let installed = installed.get(package).map(|package| package.version.clone());
+        let version = |name| installed.get(name).map(|package| package.version.clone());
+        let (kubelet, installed) = (version("kubelet"), version(package));
+        if let (Some(kubelet), Some(runtime)) = (&kubelet, &installed) {
+            fits::complaint(kubelet, runtime).into_iter().for_each(|complaint| todo.warn(complaint));
+        }
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
         let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
@@ -57,9 +63,9 @@ impl Step for Containerd {
 
 /// The package it comes in on this machine. Docker's own will do where none is asked for by name or version: Debian's would take it
 /// away, and Docker with it.
-pub(super) fn package<'a>(wanted: &'a ContainerRuntime, installed: &dpkg::Packages) -> &'a str {
+pub(super) fn package<'a>(wanted: &'a ContainerRuntimeSpec, installed: &dpkg::Packages) -> &'a str {
     let any = wanted.package.is_none() && wanted.version.is_none();
-    if any && installed.get(DOCKERS).is_some() { DOCKERS } else { wanted.package() }
+    if any && installed.get(DOCKERS).is_some() { DOCKERS } else { runtime_package(wanted) }
 }
 
 fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), HostError> {
@@ -70,7 +76,7 @@ fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), H
 }
 
 /// Mirrors that we once wrote without keeping what stood there. Those with an original are the step `files`' concern.
-fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntime) -> Result<(), HostError> {
+fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntimeSpec) -> Result<(), HostError> {
     let (declared, kept) = (paths(wanted), step::originals(host)?);
     for registry in host.list(config::REGISTRIES)? {
         let path = format!("{}/{registry}/hosts.toml", config::REGISTRIES);
@@ -87,7 +93,7 @@ fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntime) -> Re
 }
 
 /// Files that may have been an administrator's before.
-pub(super) fn paths(wanted: &ContainerRuntime) -> Vec<String> {
+pub(super) fn paths(wanted: &ContainerRuntimeSpec) -> Vec<String> {
     let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
     iter::once(CONFIG.to_owned()).chain(registries).collect()
 }

@@ -1,8 +1,8 @@
 //! Files as they are declared: content, mode, owner. What stood there before the first write comes back when one is no longer declared.
 
 use crate::host::{Access, Host, HostError, Kind};
-use crate::spec::FileSpec;
 use crate::step::{self, File, Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::FileSpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Files by path.

@@ -5,12 +5,12 @@
 
 use crate::facts;
 use crate::host::{Command, Host, HostError, disk, fstab};
-use crate::spec::Filesystem;
 use crate::step::{Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::FilesystemSpec;
 use std::collections::BTreeMap;
 
 /// Filesystems by device.
-pub(super) struct Filesystems(pub(super) BTreeMap<String, Filesystem>);
+pub(super) struct Filesystems(pub(super) BTreeMap<String, FilesystemSpec>);
 
 impl Step for Filesystems {
     fn name(&self) -> &'static str {
@@ -37,7 +37,7 @@ impl Step for Filesystems {
     }
 }
 
-fn format(host: &dyn Host, device: &str, want: &Filesystem, uuid: String) -> Result<Verb, StepError> {
+fn format(host: &dyn Host, device: &str, want: &FilesystemSpec, uuid: String) -> Result<Verb, StepError> {
     let what = || format!("making a filesystem on {device}");
     let Some(probe) = host.probe(device)? else {
         return Err(StepError::unsupported(what(), "there is no such device"));
@@ -55,7 +55,7 @@ fn format(host: &dyn Host, device: &str, want: &Filesystem, uuid: String) -> Res
 }
 
 /// Only a mounted filesystem is grown: both kinds can do it then, and nothing has to be checked first.
-async fn grow(host: &dyn Host, device: &str, want: &Filesystem, todo: &mut Todo) -> Result<(), StepError> {
+async fn grow(host: &dyn Host, device: &str, want: &FilesystemSpec, todo: &mut Todo) -> Result<(), StepError> {
     let Some(node) = disk::resolved(host, device)? else { return Ok(()) };
     let mounted = fstab::mounted(&host.text("/proc/self/mountinfo")?.unwrap_or_default());
     let Some(mount) = mounted.iter().find(|mount| mount.source == node) else { return Ok(()) };

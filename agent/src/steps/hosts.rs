@@ -4,8 +4,8 @@
 
 use super::block::{self, BEGIN, END};
 use crate::host::Host;
-use crate::spec::HostNames;
 use crate::step::{File, Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::HostNames;
 use std::collections::BTreeMap;
 
 pub(super) struct Hosts(pub(super) BTreeMap<String, HostNames>);

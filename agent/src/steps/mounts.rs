@@ -9,16 +9,16 @@ use super::swap;
 use crate::facts;
 use crate::host::fstab::{self, Mounted};
 use crate::host::{Host, HostError, disk};
-use crate::spec::{Filesystem, Mount};
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::{FilesystemSpec, MountSpec};
 use std::collections::BTreeMap;
 
 /// Mounts by mount point.
 pub(super) struct Mounts {
     /// As they are declared.
-    pub(super) wanted: BTreeMap<String, Mount>,
+    pub(super) wanted: BTreeMap<String, MountSpec>,
     /// Filesystems of ours, which are mounted by their UUID.
-    pub(super) filesystems: BTreeMap<String, Filesystem>,
+    pub(super) filesystems: BTreeMap<String, FilesystemSpec>,
 }
 
 impl Step for Mounts {
@@ -62,7 +62,7 @@ impl Mounts {
         self.wanted.iter().map(|(target, want)| self.line(host, target, want)).collect()
     }
 
-    fn line(&self, host: &dyn Host, target: &str, want: &Mount) -> Result<String, HostError> {
+    fn line(&self, host: &dyn Host, target: &str, want: &MountSpec) -> Result<String, HostError> {
         let source = self.source(host, want)?;
         let kind = want.kind.clone().or_else(|| Some(self.filesystems.get(&want.source)?.kind.clone()));
         let kind = kind.unwrap_or_else(|| "auto".to_owned());
@@ -71,7 +71,7 @@ impl Mounts {
         Ok(format!("{} {} {kind} {options} 0 {pass}", fstab::escape(&source), fstab::escape(target)))
     }
 
-    fn source(&self, host: &dyn Host, want: &Mount) -> Result<String, HostError> {
+    fn source(&self, host: &dyn Host, want: &MountSpec) -> Result<String, HostError> {
         let Some(filesystem) = self.filesystems.get(&want.source) else { return Ok(want.source.clone()) };
         Ok(format!("UUID={}", disk::uuid(host, &want.source, filesystem.uuid.as_deref())?))
     }
@@ -175,7 +175,7 @@ mod tests {
     async fn a_link_is_replaced_by_a_file_that_others_cannot_write() {
         let host = crate::host::fake::Fake::template();
         host.link(FSTAB, "/run/fstab");
-        let wanted = [("/data".to_owned(), Mount { source: "UUID=1".to_owned(), ..Mount::default() })].into();
+        let wanted = [("/data".to_owned(), MountSpec { source: "UUID=1".to_owned(), ..MountSpec::default() })].into();
         let todo = Mounts { wanted, filesystems: BTreeMap::new() }.missing(&host).await.unwrap();
         let Some(Verb::Write(file)) = todo.changes.first().map(|change| &change.verb) else { panic!("{todo:?}") };
         assert_eq!(file.access.mode, 0o644);

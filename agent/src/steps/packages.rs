@@ -6,17 +6,18 @@
 use super::container_runtime;
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
-use crate::spec::{ContainerRuntime, Package};
-use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over};
+use crate::spec::runtime_package;
+use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over, stays};
+use agent_proto::v1::machine::{ContainerRuntimeSpec, PackageSpec};
 use std::collections::BTreeMap;
 use std::iter;
 
 /// Packages by name.
 pub(super) struct Packages {
     /// As they are declared or implied.
-    pub(super) wanted: BTreeMap<String, Package>,
+    pub(super) wanted: BTreeMap<String, PackageSpec>,
     /// Whose package may be another one on this machine.
-    pub(super) runtime: Option<ContainerRuntime>,
+    pub(super) runtime: Option<ContainerRuntimeSpec>,
 }
 
 impl Step for Packages {
@@ -43,9 +44,14 @@ impl Step for Packages {
             let transacted = wanted.transaction(&installed, &mut todo);
             wanted.holds(&installed, &transacted, &mut todo);
         }
-        // A transaction takes it away by itself.
-        if !todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_))) {
-            left_over(host, &mut todo)?;
+        let transaction = todo.changes.iter().find_map(|change| match &change.verb {
+            Verb::Packages(transaction) => Some(transaction),
+            _ => None,
+        });
+        match transaction {
+            Some(transaction) => stays(host, transaction)?,
+            // A transaction takes it away by itself.
+            None => left_over(host, &mut todo)?,
         }
         Ok(todo)
     }
@@ -53,12 +59,12 @@ impl Step for Packages {
 
 impl Packages {
     /// With the container runtime's package as it is called on this machine.
-    fn on(&self, installed: &dpkg::Packages) -> BTreeMap<String, Package> {
+    fn on(&self, installed: &dpkg::Packages) -> BTreeMap<String, PackageSpec> {
         let mut wanted = self.wanted.clone();
         let Some(runtime) = &self.runtime else { return wanted };
-        let (usual, here) = (runtime.package(), container_runtime::package(runtime, installed));
+        let (usual, here) = (runtime_package(runtime), container_runtime::package(runtime, installed));
         let any = wanted.get(usual).is_some_and(|package| package.version.is_none());
-        let may_stay = wanted.get(here).is_none_or(|package| !package.absent);
+        let may_stay = wanted.get(here).is_none_or(|package| !package.absent());
         if usual != here && any && may_stay {
             let implied = wanted.remove(usual).unwrap_or_default();
             wanted.entry(here.to_owned()).or_insert(implied);
@@ -68,7 +74,7 @@ impl Packages {
 }
 
 /// Packages as they are wanted on this very machine.
-struct Wanted(BTreeMap<String, Package>);
+struct Wanted(BTreeMap<String, PackageSpec>);
 
 impl Wanted {
     /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
@@ -118,16 +124,18 @@ impl Wanted {
         let mut wrong = Vec::new();
         for (name, want) in &self.0 {
             let finding = match (installed.get(name), want) {
-                (Some(_), Package { absent: true, .. }) => {
+                (Some(_), PackageSpec { absent: Some(true), .. }) => {
                     transaction.remove.push(name.clone());
                     format!("{name} is installed")
                 }
-                (None, Package { absent: true, .. }) => continue,
+                (None, PackageSpec { absent: Some(true), .. }) => continue,
                 (None, want) => {
                     transaction.install.push((name.clone(), want.version.clone()));
                     format!("{name} is not installed")
                 }
-                (Some(found), Package { version: Some(version), .. }) if !version_matches(&found.version, version) => {
+                (Some(found), PackageSpec { version: Some(version), .. })
+                    if !version_matches(&found.version, version) =>
+                {
                     transaction.install.push((name.clone(), want.version.clone()));
                     format!("{name} is {}, not {version}", found.version)
                 }
@@ -141,8 +149,8 @@ impl Wanted {
             wrong.insert(0, ("", finding));
         }
         if !wrong.is_empty() {
-            let findings: Vec<_> = wrong.iter().map(|(_, finding)| finding.as_str()).collect();
-            todo.push(findings.join(", "), Verb::Packages(transaction), "declared");
+            let findings = wrong.iter().map(|(_, finding)| finding.clone()).collect();
+            todo.push_all(findings, Verb::Packages(transaction), "declared");
         }
         wrong.into_iter().map(|(name, _)| name).collect()
     }

@@ -6,12 +6,12 @@
 mod rivals;
 
 use crate::host::Host;
-use crate::spec::Repository;
 use crate::step::{File, Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::RepositorySpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Repositories by name. A source of somebody else's that is in the way comes back by the step `files`.
-pub(super) struct Repositories(pub(super) BTreeMap<String, Repository>);
+pub(super) struct Repositories(pub(super) BTreeMap<String, RepositorySpec>);
 
 impl Step for Repositories {
     fn name(&self) -> &'static str {
@@ -58,11 +58,11 @@ impl Step for Repositories {
     }
 }
 
-fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(String, Verb)>, StepError> {
+fn key(host: &dyn Host, name: &str, repository: &RepositorySpec) -> Result<Option<(String, Verb)>, StepError> {
     let path = key_path(name);
     let present = host.text(&path)?;
     let verb = match (&repository.key_pem, &repository.key_url) {
-        _ if repository.trusted => None,
+        _ if repository.trusted() => None,
         (Some(key), _) => {
             let want = format!("{}\n", key.trim());
             (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
@@ -76,7 +76,7 @@ fn key(host: &dyn Host, name: &str, repository: &Repository) -> Result<Option<(S
     Ok(verb.map(|verb| (path, verb)))
 }
 
-fn text(name: &str, repository: &Repository) -> String {
+fn text(name: &str, repository: &RepositorySpec) -> String {
     let suites = if repository.suites.is_empty() { "/".to_owned() } else { repository.suites.join(" ") };
     // Which key it was: another address means to fetch again.
     let from = repository.key_url.as_deref().filter(|_| repository.key_pem.is_none()).map(from).unwrap_or_default();
@@ -84,7 +84,7 @@ fn text(name: &str, repository: &Repository) -> String {
     if !repository.components.is_empty() {
         text.push_str(&format!("Components: {}\n", repository.components.join(" ")));
     }
-    if repository.trusted {
+    if repository.trusted() {
         text.push_str("Trusted: yes\n");
     } else {
         text.push_str(&format!("Signed-By: {}\n", key_path(name)));

@@ -4,12 +4,12 @@
 
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError};
-use crate::spec::Service;
 use crate::step::{Act, Step, StepError, Todo, Verb};
+use agent_proto::v1::machine::ServiceSpec;
 use std::collections::BTreeMap;
 
 /// Units by name.
-pub(super) struct Services(pub(super) BTreeMap<String, Service>);
+pub(super) struct Services(pub(super) BTreeMap<String, ServiceSpec>);
 
 impl Step for Services {
     fn name(&self) -> &'static str {
@@ -33,7 +33,7 @@ impl Step for Services {
 }
 
 /// What happens at the next boot.
-fn boot(todo: &mut Todo, name: &str, want: &Service, unit: &Unit) {
+fn boot(todo: &mut Todo, name: &str, want: &ServiceSpec, unit: &Unit) {
     const WHY: &str = "holds at the next boot";
     match want.masked {
         Some(true) if !unit.masked => todo.push(format!("{name} is not masked"), act(name, Act::Mask), WHY),
@@ -48,7 +48,7 @@ fn boot(todo: &mut Todo, name: &str, want: &Service, unit: &Unit) {
 }
 
 /// What happens now.
-fn now(todo: &mut Todo, name: &str, want: &Service, unit: &Unit, newer: Option<&str>) {
+fn now(todo: &mut Todo, name: &str, want: &ServiceSpec, unit: &Unit, newer: Option<&str>) {
     let running = if want.masked == Some(true) { Some(false) } else { want.running };
     match running {
         Some(true) if !unit.active => {
@@ -82,7 +82,7 @@ fn act(unit: &str, act: Act) -> Verb {
 mod tests {
     use super::*;
 
-    fn todo(want: &Service, unit: &Unit, newer: Option<&str>) -> Vec<String> {
+    fn todo(want: &ServiceSpec, unit: &Unit, newer: Option<&str>) -> Vec<String> {
         let mut todo = Todo::default();
         boot(&mut todo, "x.service", want, unit);
         now(&mut todo, "x.service", want, unit, newer);
@@ -92,18 +92,18 @@ mod tests {
     #[test]
     fn only_what_differs_is_changed() {
         let running = Unit { known: true, active: true, enabled: true, ..Unit::default() };
-        let wanted = Service { enabled: Some(true), running: Some(true), ..Service::default() };
+        let wanted = ServiceSpec { enabled: Some(true), running: Some(true), ..ServiceSpec::default() };
         assert!(todo(&wanted, &running, None).is_empty());
         assert_eq!(todo(&wanted, &Unit::default(), None), ["x.service is not enabled", "x.service is not running"]);
-        let masked = Service { masked: Some(true), ..Service::default() };
+        let masked = ServiceSpec { masked: Some(true), ..ServiceSpec::default() };
         assert_eq!(todo(&masked, &running, None), ["x.service is not masked", "x.service is running"]);
-        assert!(todo(&Service::default(), &running, None).is_empty());
+        assert!(todo(&ServiceSpec::default(), &running, None).is_empty());
     }
 
     #[test]
     fn a_newer_file_restarts_a_running_unit() {
         let running = Unit { active: true, ..Unit::default() };
-        let wanted = Service::default();
+        let wanted = ServiceSpec::default();
         assert_eq!(todo(&wanted, &running, Some("/etc/x")), ["x.service is older than /etc/x"]);
         assert!(todo(&wanted, &running, None).is_empty());
     }

@@ -5,11 +5,11 @@
 
 use crate::facts;
 use crate::host::{Host, HostError, Kind, fstab};
-use crate::spec::Swap as Wanted;
 use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use std::collections::BTreeSet;
 
-pub(super) struct Swap(pub(super) Option<Wanted>);
+/// Whether it is to be off.
+pub(super) struct Swap(pub(super) bool);
 
 /// Where zram-generator's own configuration is; the originals step must not put it back while swap is off.
 pub(super) const ZRAM: &str = "/etc/systemd/zram-generator.conf";
@@ -21,7 +21,9 @@ impl Step for Swap {
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let mut todo = Todo::default();
-        let Some(Wanted::Off) = self.0 else { return Ok(todo) };
+        if !self.0 {
+            return Ok(todo);
+        }
         if let Some(kind) = facts::container(host) {
             todo.skip(format!("in a container ({kind}) swap belongs to the host"));
             return Ok(todo);

@@ -29,18 +29,12 @@ const FULL: &str = r#"{
     "commands": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}
 }"#;
 
-#[test]
-fn the_names_are_those_of_the_steps_in_order() {
-    let names: Vec<_> = steps(&NodeSpec::default()).iter().map(|step| step.name()).collect();
-    assert_eq!(names, NAMES);
-}
-
-fn full() -> NodeSpec {
-    NodeSpec::from_json(FULL).unwrap()
+fn full() -> Spec {
+    Spec::from_json(FULL).unwrap()
 }
 
 /// Applies as the agent does, and returns how it ended and the whole story.
-async fn run(host: &Arc<Fake>, spec: &NodeSpec) -> (Result<Outcome, Failure>, Vec<What>) {
+async fn run(host: &Arc<Fake>, spec: &Spec) -> (Result<Outcome, Failure>, Vec<What>) {
     let runner = Runner::new(Arc::<Fake>::clone(host));
     let spec = spec.clone();
     let id = runner.start("apply", |cx| apply(cx, spec)).unwrap();
@@ -53,11 +47,11 @@ async fn run(host: &Arc<Fake>, spec: &NodeSpec) -> (Result<Outcome, Failure>, Ve
     (end, story)
 }
 
-async fn lines(host: &Fake, spec: &NodeSpec) -> Vec<String> {
+async fn lines(host: &Fake, spec: &Spec) -> Vec<String> {
     plan(host, spec).await.unwrap().changes.iter().map(ToString::to_string).collect()
 }
 
-async fn check(host: &Fake, spec: &NodeSpec, expect: Expect) {
+async fn check(host: &Fake, spec: &Spec, expect: Expect) {
     expect.assert_eq(&(lines(host, spec).await.join("\n") + "\n"));
 }
 
@@ -69,7 +63,10 @@ async fn converged() -> Arc<Fake> {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_from_a_template_needs_all_of_it() {
-    check(&Fake::template(), &full(), expect![[r#"
+    check(
+        &Fake::template(),
+        &full(),
+        expect![[r#"
         hostname: /etc/cloud/cloud.cfg.d/99-zz-groundwork.cfg is not as wanted
         hostname: /etc/hostname says "template"
         hostname: the name is "template"
@@ -102,7 +99,12 @@ async fn a_machine_from_a_template_needs_all_of_it() {
         repositories: the key of kubernetes is not as wanted
         repositories: /etc/apt/sources.list.d/groundwork-kubernetes.sources is missing
         packages: /etc/apt/preferences.d/groundwork is missing
-        packages: containerd is not installed, kubeadm is not installed, kubectl is 1.27.0-1.1, not 1.28.4-*, kubelet is not installed, nginx is not installed, telnet is installed
+        packages: containerd is not installed
+        packages: kubeadm is not installed
+        packages: kubectl is 1.27.0-1.1, not 1.28.4-*
+        packages: kubelet is not installed
+        packages: nginx is not installed
+        packages: telnet is installed
         packages: containerd is not held
         packages: kubeadm is not held
         packages: kubectl is not held
@@ -122,7 +124,9 @@ async fn a_machine_from_a_template_needs_all_of_it() {
         services: nginx.service is not enabled
         services: nginx.service is not running
         commands: once: /var/once is missing
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,8 +196,8 @@ async fn drift_is_named_and_only_that_is_repaired() {
 #[tokio::test(start_paused = true)]
 async fn an_empty_specification_takes_back_what_was_ours() {
     let host = converged().await;
-    run(&host, &NodeSpec::default()).await.0.unwrap();
-    assert_eq!(lines(&host, &NodeSpec::default()).await, [""; 0]);
+    run(&host, &Spec::default()).await.0.unwrap();
+    assert_eq!(lines(&host, &Spec::default()).await, [""; 0]);
     assert_eq!(host.text("/etc/motd").as_deref(), Some("Debian\n"));
     assert_eq!(host.text("/etc/secret"), None);
     assert_eq!(host.text("/etc/systemd/zram-generator.conf").as_deref(), Some("[zram0]\nzram-size = ram\n"));
@@ -206,11 +210,10 @@ async fn an_empty_specification_takes_back_what_was_ours() {
 async fn a_link_comes_back_when_its_file_is_no_longer_declared() {
     let host = Arc::new(Fake::template());
     host.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
-    let spec =
-        NodeSpec::from_json(r#"{"files": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
+    let spec = Spec::from_json(r#"{"files": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
     run(&host, &spec).await.0.unwrap();
     assert_eq!(host.text("/etc/resolv.conf").as_deref(), Some("nameserver 192.0.2.1\n"));
-    run(&host, &NodeSpec::default()).await.0.unwrap();
+    run(&host, &Spec::default()).await.0.unwrap();
     assert_eq!(host.picture()["/etc/resolv.conf"], "-> ../run/systemd/resolve/stub-resolv.conf");
 }
 

@@ -1,7 +1,6 @@
-//! The forms of a specification's values: the provider applies these rules when a configuration is validated, the agent when a
-//! specification arrives. Each says how a bad value must be instead, so that it completes "`attribute` …".
+//! The forms of values, which both ends check. Each says how a bad value must be instead, so that it completes "`attribute` …".
 //!
-//! Rules between values are not here: the provider meets values that it does not know yet.
+//! Which value of a specification has which form, and what does not go together, is in `check`.
 
 #![expect(clippy::missing_errors_doc, reason = "the first line of each says what is good; anything else is the error")]
 
@@ -32,6 +31,11 @@ pub fn dns_name(text: &str) -> Verdict {
 /// An address of IPv4 or IPv6.
 pub fn address(text: &str) -> Verdict {
     demand(text.parse::<IpAddr>().is_ok(), "an IP address")
+}
+
+/// What can be wanted of swap. HCL's `false` and "on" end here too.
+pub fn swap(text: &str) -> Verdict {
+    demand(text == "off", "\"off\", or left out if swap is to stay as it is")
 }
 
 /// A module's name, which is not its file's.

@@ -16,13 +16,30 @@
 )]
 mod generated {
     include!("gen/groundwork.agent.v1.rs");
+
+    pub mod machine {
+        include!("gen/groundwork.agent.v1.machine.rs");
+    }
 }
 
 pub use generated::*;
 
+impl machine::NodeSpec {
+    /// Whether finding out what it needs runs a program of the user's: an `unless`. Then looking is not enough, it takes an operator.
+    #[must_use]
+    pub fn has_guards(&self) -> bool {
+        self.commands.values().any(|command| !command.unless.is_empty())
+    }
+}
+
+/// Bytes that are text in JSON.
+fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    Ok(<String as serde::Deserialize>::deserialize(from)?.into_bytes())
+}
+
 /// `Debug` for messages that hold a secret: the type's name, no field.
 macro_rules! secret {
-    ($($message:ident),*) => {$(
+    ($($message:path),*) => {$(
         impl std::fmt::Debug for $message {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($message)).finish_non_exhaustive()
@@ -31,7 +48,14 @@ macro_rules! secret {
     )*};
 }
 
-secret!(JoinMaterialReply, ControlPlaneJoin, KubeconfigReply, NodeSpec, FileSpec, CommandSpec);
+secret!(
+    JoinMaterialReply,
+    ControlPlaneJoin,
+    KubeconfigReply,
+    machine::NodeSpec,
+    machine::FileSpec,
+    machine::CommandSpec
+);
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,9 @@
 //! Work that takes its time is in `run`. Answers leave here as plain structs; protocol messages stay behind.
 
 use super::dial::dial_pinned;
-use super::spec::MachineSpec;
 use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::v1::agent_client::AgentClient;
+use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -164,8 +164,8 @@ impl Agent {
     }
 
     /// What the machine lacks to be as `spec` says.
-    pub(crate) async fn plan(&mut self, spec: &MachineSpec) -> Result<Missing, Error> {
-        let asked = self.client.plan(wire::PlanRequest { spec: Some(spec.to_wire()) });
+    pub(crate) async fn plan(&mut self, spec: &NodeSpec) -> Result<Missing, Error> {
+        let asked = self.client.plan(wire::PlanRequest { spec: Some(spec.clone()) });
         let said = answer(&self.address, "Plan", asked).await?;
         Ok(Missing {
             drift: said.changes.into_iter().map(|change| format!("{}: {}", change.step, change.summary)).collect(),
@@ -216,6 +216,11 @@ impl Agent {
         let said = answer(&self.address, "Kubeconfig", asked).await?;
         Ok(Kubeconfig { text: said.kubeconfig, ca_certificate: said.ca_certificate, endpoint: said.endpoint })
     }
+}
+
+/// The least role that may plan it.
+pub(crate) fn role_to_plan(spec: &NodeSpec) -> Role {
+    if spec.has_guards() { Role::Operator } else { Role::Observer }
 }
 
 /// The answer of a call, within its time.

@@ -5,8 +5,8 @@
 //! next change; nothing is cut in the middle.
 
 use super::call::{Agent, answer, judge};
-use super::spec::MachineSpec;
 use super::{Agents, Endpoint, Error, RunFailure, Wait};
+use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, event::What};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,7 +79,7 @@ pub(crate) struct NodeSettings {
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
     /// Make the machine as the specification says.
-    Apply(Box<MachineSpec>),
+    Apply(Box<NodeSpec>),
     /// `kubeadm init`
     Init(Box<Init>),
     /// `kubeadm join`
@@ -227,7 +227,7 @@ impl Agent {
     async fn start(&mut self, job: &Job) -> Result<Streaming<wire::Event>, Error> {
         let Self { client, address } = self;
         let (call, started) = match job {
-            Job::Apply(spec) => ("Apply", client.apply(wire::ApplyRequest { spec: Some(spec.to_wire()) }).await),
+            Job::Apply(spec) => ("Apply", client.apply(wire::ApplyRequest { spec: Some((**spec).clone()) }).await),
             Job::Init(init) => ("ClusterInit", client.cluster_init(init.to_wire()).await),
             Job::Join(join) => ("ClusterJoin", client.cluster_join(join.to_wire()).await),
             Job::Reset { cluster_id } => {

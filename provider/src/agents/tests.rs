@@ -6,9 +6,11 @@ mod stops;
 
 use self::bare::Bare;
 use super::dial::dial;
+use super::machine::{CommandSpec, NodeSpec};
 use super::run::Report;
-use super::spec::{Command, MachineSpec};
-use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki};
+use super::{
+    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki, role_to_plan,
+};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
 use groundwork_agent::enrol::Trust;
@@ -312,9 +314,12 @@ async fn roles_are_held_to_the_table() {
 async fn an_observer_is_told_no_record_and_runs_no_program() {
     let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
     let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
-    let guarded =
-        Command { unless: vec!["/usr/bin/true".into()], argv: vec!["/usr/bin/true".into()], ..Command::default() };
-    let guarded = MachineSpec { commands: [("x".to_owned(), guarded)].into(), ..MachineSpec::default() };
+    let guarded = CommandSpec {
+        unless: vec!["/usr/bin/true".into()],
+        argv: vec!["/usr/bin/true".into()],
+        ..CommandSpec::default()
+    };
+    let guarded = NodeSpec { commands: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
     let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
     called.record("machine", "{}").await.unwrap();
     assert_eq!(called.describe().await.unwrap().records.len(), 1);
@@ -323,9 +328,9 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
     assert_eq!(called.describe().await.unwrap().records.len(), 0);
     let denied = called.plan(&guarded).await.unwrap_err();
     assert!(denied.to_string().contains("needs an operator"), "{denied}");
-    let open = MachineSpec::default();
+    let open = NodeSpec::default();
     called.plan(&open).await.unwrap();
-    assert_eq!([guarded, open].map(|spec| spec.role_to_plan()), [Role::Operator, Role::Observer]);
+    assert_eq!([guarded, open].map(|spec| role_to_plan(&spec)), [Role::Operator, Role::Observer]);
 }
 
 #[tokio::test]

@@ -4,17 +4,18 @@
 //! update. Creating and updating are the same act: the agent makes what is missing. Destroying takes a node of ours out of its cluster
 //! in order, and otherwise forgets the machine and changes nothing on it, because what a user built on it may still need it.
 
+mod message;
 mod model;
 mod rules;
-mod spec;
 
 use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
-use crate::{departure, explain, record};
+use crate::{agents, departure, explain, record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use message::To as _;
 use model::Machine;
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -113,7 +114,7 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
     let endpoint = endpoint(m)?;
     let act = format!("{verb} machine {}", name(m));
     let explained = |error: Error| explain::agent(&act, &error);
-    let spec = spec::of(m)?;
+    let spec = m.settings.to();
     m.id.set(endpoint.fingerprint.clone());
     let progress = |line: &str| cx.progress(line);
     let wait = Wait { deadline: cx.deadline(time), stop: &cx.stop, progress: &progress };
@@ -145,8 +146,8 @@ fn unrecorded(name: &str, error: &Error) -> Diagnostic {
 
 /// Facts, and what is missing.
 async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error> {
-    let Ok(spec) = spec::of(m) else { return Ok(()) };
-    let mut agent = cx.agents.connect(endpoint, spec.role_to_plan()).await?;
+    let spec = m.settings.to();
+    let mut agent = cx.agents.connect(endpoint, agents::role_to_plan(&spec)).await?;
     let said = agent.describe().await?;
     let missing = agent.plan(&spec).await?;
     m.id.set(endpoint.fingerprint.clone());
@@ -169,7 +170,7 @@ fn key(m: &Machine) -> Option<String> {
 /// How a person calls the machine.
 fn name(m: &Machine) -> String {
     let address = || m.endpoint.get().and_then(|endpoint| endpoint.address.cloned());
-    match (m.hostname.cloned(), address()) {
+    match (m.settings.hostname.cloned(), address()) {
         (Some(hostname), Some(address)) => format!("{hostname} ({address})"),
         (Some(name), None) | (None, Some(name)) => name,
         (None, None) => String::new(),

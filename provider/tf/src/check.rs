@@ -152,8 +152,19 @@ fn known_field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diag
     }
 }
 
+/// Terraform before 1.11 would store write-only values.
+pub(crate) fn too_old_for_write_only(block: &Block, config: &Value) -> Diagnostics {
+    let refusal = |path: Path| {
+        Diagnostic::error(format!("Cannot keep {path} out of the state"))
+            .happened("This Terraform does not know write-only attributes and would store the value.")
+            .next(format!("Use Terraform 1.11 or later, or remove `{path}`."))
+            .at(path)
+    };
+    write_only_in(block, config, &Path::root()).into_iter().map(refusal).collect()
+}
+
 /// The write-only attributes that have a value.
-pub(crate) fn write_only_in(block: &Block, object: &Value, at: &Path) -> Vec<Path> {
+fn write_only_in(block: &Block, object: &Value, at: &Path) -> Vec<Path> {
     let within = |attribute: &Attribute| {
         let (value, at) = (object.attribute(attribute.facts.name), at.name(attribute.facts.name));
         if attribute.facts.write_only {

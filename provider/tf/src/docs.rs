@@ -3,7 +3,7 @@
 //! Whoever builds a provider keeps the pages in `docs/` and has a test compare them with [`pages`].
 
 use crate::resource::Provider;
-use crate::schema::{Attribute, Block, Facts, Given, Shape};
+use crate::schema::{Attribute, Block, Facts, Form, Given, Shape};
 use crate::value::{Type, Value};
 
 /// One page.
@@ -80,11 +80,10 @@ fn schema(block: &Block) -> String {
     let mut text = "## Schema\n".to_owned();
     let mut nested = Vec::new();
     groups(&mut text, block, "### ", "", &mut nested);
-    // Sections of nested attributes follow in the order in which they are met.
+    // Sections of nested attributes and blocks follow in the order in which they are met.
     let mut at = 0;
-    while let Some((path, block)) = nested.get(at).cloned() {
-        let anchor = path.replace('.', "--");
-        line(&mut text, &format!("\n<a id=\"nestedatt--{anchor}\"></a>\n### Nested Schema for `{path}`"));
+    while let Some(Nested { path, anchor, block }) = nested.get(at).cloned() {
+        line(&mut text, &format!("\n<a id=\"{anchor}\"></a>\n### Nested Schema for `{path}`"));
         groups(&mut text, &block, "", &path, &mut nested);
         at += 1;
     }
@@ -92,8 +91,16 @@ fn schema(block: &Block) -> String {
     text
 }
 
+/// What has a section of its own.
+#[derive(Clone)]
+struct Nested {
+    path: String,
+    anchor: String,
+    block: Block,
+}
+
 /// The attributes of one object: required ones, optional ones, and those that can only be read.
-fn groups(text: &mut String, block: &Block, heading: &str, path: &str, nested: &mut Vec<(String, Block)>) {
+fn groups(text: &mut String, block: &Block, heading: &str, path: &str, nested: &mut Vec<Nested>) {
     let colon = if heading.is_empty() { ":" } else { "" };
     let of = |given: &[Given]| block.attributes.iter().filter(|a| given.contains(&a.facts.given)).collect::<Vec<_>>();
     let all = [
@@ -112,9 +119,9 @@ fn groups(text: &mut String, block: &Block, heading: &str, path: &str, nested: &
     }
 }
 
-fn item(attribute: &Attribute, path: &str, nested: &mut Vec<(String, Block)>) -> String {
+fn item(attribute: &Attribute, path: &str, nested: &mut Vec<Nested>) -> String {
     let Facts { name, doc, sensitive, write_only, .. } = &attribute.facts;
-    let mut kind = shape(&attribute.shape);
+    let mut kind = shape(attribute);
     kind.push_str(if *sensitive { ", Sensitive" } else { "" });
     kind.push_str(if *write_only { ", Write-only" } else { "" });
     let mut item = format!("- `{name}` ({kind}) {}", doc.trim());
@@ -123,8 +130,10 @@ fn item(attribute: &Attribute, path: &str, nested: &mut Vec<(String, Block)>) ->
     }
     if let Some(block) = attribute.shape.block() {
         let path = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
-        item = format!("{item} (see [below for nested schema](#nestedatt--{}))", path.replace('.', "--"));
-        nested.push((path, block.clone()));
+        let kind = if attribute.facts.form.is_block() { "nestedblock" } else { "nestedatt" };
+        let anchor = format!("{kind}--{}", path.replace('.', "--"));
+        item = format!("{item} (see [below for nested schema](#{anchor}))");
+        nested.push(Nested { path, anchor, block: block.clone() });
     }
     item
 }
@@ -145,8 +154,13 @@ fn notes(facts: &Facts) -> Vec<String> {
     .collect()
 }
 
-fn shape(shape: &Shape) -> String {
-    match shape {
+fn shape(attribute: &Attribute) -> String {
+    match attribute.facts.form {
+        Form::Attribute => {}
+        Form::Block => return "Block".to_owned(),
+        Form::LabelledBlocks => return "Block Map".to_owned(),
+    }
+    match &attribute.shape {
         Shape::Leaf(own) => leaf(own),
         Shape::Single(_) => "Attributes".to_owned(),
         Shape::List(_) => "Attributes List".to_owned(),
@@ -199,7 +213,8 @@ pub fn outline(block: &Block) -> String {
 }
 
 fn outline_of(block: &Block, depth: usize, text: &mut String) {
-    for Attribute { facts, shape: own } in &block.attributes {
+    for attribute in &block.attributes {
+        let Attribute { facts, shape: own } = attribute;
         let given = match facts.given {
             Given::Required => "required",
             Given::Optional => "optional",
@@ -216,7 +231,10 @@ fn outline_of(block: &Block, depth: usize, text: &mut String) {
         ];
         let marks = marks.iter().filter(|(set, _)| *set).map(|(_, word)| (*word).to_owned());
         let words: Vec<String> = std::iter::once(given.to_owned()).chain(default).chain(marks).collect();
-        line(text, &format!("{:indent$}{}: {} ({})", "", facts.name, shape(own), words.join(", "), indent = depth * 2));
+        line(
+            text,
+            &format!("{:indent$}{}: {} ({})", "", facts.name, shape(attribute), words.join(", "), indent = depth * 2),
+        );
         if let Some(block) = own.block() {
             outline_of(block, depth + 1, text);
         }
@@ -229,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::attr::{Attr, Secret};
-    use crate::model::{Model, Row, computed, optional, required};
+    use crate::model::{Model, Row, block, computed, optional, required};
 
     #[derive(Debug, Clone, Default)]
     struct Disk {
@@ -250,17 +268,31 @@ mod tests {
         cores: Attr<i64>,
         key: Attr<Secret<String>>,
         disks: Attr<BTreeMap<String, Disk>>,
+        net: Attr<BTreeMap<String, Net>>,
+    }
+
+    #[derive(Debug, Clone, Default)]
+    struct Net {
+        vlan: Attr<Disk>,
+    }
+
+    impl Model for Net {
+        fn rows(&mut self) -> Vec<Row<'_>> {
+            let Self { vlan } = self;
+            vec![block("vlan", vlan, "Its VLAN.")]
+        }
     }
 
     impl Model for Vm {
         fn rows(&mut self) -> Vec<Row<'_>> {
-            let Self { id, name, cores, key, disks } = self;
+            let Self { id, name, cores, key, disks, net } = self;
             vec![
                 computed("id", id, "Which one.").keep(),
                 required("name", name, "Its name.").replaces(),
                 optional("cores", cores, "CPU cores.").default(1),
                 optional("key", key, "A key.").write_only(),
                 optional("disks", disks, "Disks by slot."),
+                block("net", net, "Cards by slot."),
             ]
         }
     }
@@ -279,6 +311,7 @@ mod tests {
             - `cores` (Number) CPU cores. Default: `1`.
             - `disks` (Attributes Map) Disks by slot. (see [below for nested schema](#nestedatt--disks))
             - `key` (String, Sensitive, Write-only) A key.
+            - `net` (Block Map) Cards by slot. (see [below for nested schema](#nestedblock--net))
 
             ### Read-Only
 
@@ -286,6 +319,20 @@ mod tests {
 
             <a id="nestedatt--disks"></a>
             ### Nested Schema for `disks`
+
+            Required:
+
+            - `size_gib` (Number) Size in GiB.
+
+            <a id="nestedblock--net"></a>
+            ### Nested Schema for `net`
+
+            Optional:
+
+            - `vlan` (Block) Its VLAN. (see [below for nested schema](#nestedblock--net--vlan))
+
+            <a id="nestedblock--net--vlan"></a>
+            ### Nested Schema for `net.vlan`
 
             Required:
 
@@ -304,6 +351,9 @@ mod tests {
             id: String (computed, keep)
             key: String (optional, sensitive, write-only)
             name: String (required, replaces)
+            net: Block Map (optional)
+              vlan: Block (optional)
+                size_gib: Number (required)
         "]]
         .assert_eq(&outline(&Block::of::<Vm>()));
     }

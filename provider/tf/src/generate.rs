@@ -16,7 +16,7 @@ pub(crate) fn configuration(block: &Block, state: &Value) -> Value {
 
 fn field(attribute: &Attribute, state: &Value) -> Value {
     let facts = &attribute.facts;
-    let unknowable = facts.first_boot && is_placeholder(state);
+    let unknowable = facts.first_boot && !facts.form.is_block() && is_placeholder(state);
     if facts.given == Given::Computed || facts.write_only || unknowable {
         return Value::Null;
     }

@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::{self, Model};
 use crate::number::Number;
 use crate::path::Path;
-use crate::schema::{Block, Shape};
+use crate::schema::{Block, Form, Shape};
 use crate::value::{Type, Value};
 
 /// A type that an attribute may hold.
@@ -34,6 +34,20 @@ pub trait Held: Clone + Send + Sync + Sized + 'static {
 
     /// A generic test of the rows within; see [`crate::testing::rows_match_fields`].
     fn check_rows() {}
+}
+
+/// What blocks may hold: a model, or models by label.
+pub trait Written: Held {
+    /// How a configuration writes it.
+    const FORM: Form;
+}
+
+impl<M: Model> Written for M {
+    const FORM: Form = Form::Block;
+}
+
+impl<M: Model> Written for BTreeMap<String, M> {
+    const FORM: Form = Form::LabelledBlocks;
 }
 
 /// What stands in creation-only text after an import.

@@ -31,14 +31,14 @@ mod wire;
 pub use attr::{Attr, Secret};
 pub use cx::{Cx, Private};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, chain};
-pub use held::{Held, IMPORTED};
-pub use model::{Model, Row, computed, dump, load, optional, optional_computed, required};
+pub use held::{Held, IMPORTED, Written};
+pub use model::{Model, Row, block, computed, dump, load, optional, optional_computed, required};
 pub use number::Number;
 pub use path::{Path, PathStep};
 pub use resource::{
     AnyDataSource, AnyResource, DataSource, PlanNotes, Presence, Provider, Resource, data_source, resource,
 };
-pub use schema::{Attribute, Block, Facts, Given, Shape};
+pub use schema::{Attribute, Block, Facts, Form, Given, Shape};
 pub use serve::{Mode, serve};
 pub use tokio_util::sync::CancellationToken;
 pub use value::{Type, Value};

@@ -9,9 +9,9 @@ use std::fmt;
 use crate::attr::Attr;
 use crate::check::IntoCheck;
 use crate::diagnostic::Diagnostics;
-use crate::held::Held;
+use crate::held::{Held, Written};
 use crate::path::Path;
-use crate::schema::{Attribute, Facts, Given, Shape};
+use crate::schema::{Attribute, Facts, Form, Given, Shape};
 use crate::value::{Type, Value};
 
 /// A struct whose fields are `Attr<…>` and whose rows name each of them once.
@@ -72,11 +72,22 @@ pub fn optional_computed<'a, T: Held>(
     Row::new(name, field, doc.into(), Given::OptionalComputed)
 }
 
+/// The configuration may give the value, written as `name { … }` for a model and as `name "label" { … }` for a map of models.
+///
+/// What a person writes by hand is a block: Terraform refuses names in it that do not exist. A map of blocks is never null, and
+/// what a plan holds is what the configuration has: there are no defaults for a block as a whole, only for what is in it.
+pub fn block<'a, T: Written>(name: &'static str, field: &'a mut Attr<T>, doc: impl Into<Cow<'static, str>>) -> Row<'a> {
+    let mut row = Row::new(name, field, doc.into(), Given::Optional);
+    row.facts.form = T::FORM;
+    row
+}
+
 impl<'a> Row<'a> {
     fn new<T: Held>(name: &'static str, field: &'a mut Attr<T>, doc: Cow<'static, str>, given: Given) -> Self {
         let facts = Facts {
             name,
             doc,
+            form: Form::Attribute,
             given,
             default: None,
             checks: Vec::new(),
@@ -153,7 +164,15 @@ impl<'a> Row<'a> {
     }
 
     pub(crate) fn load(&mut self, value: &Value, at: &Path) -> Result<(), Diagnostics> {
-        self.field.load(value, at)
+        let nothing = self.facts.form.nothing();
+        self.field.load(if value.is_null() { &nothing } else { value }, at)
+    }
+
+    fn dump(&self) -> Value {
+        match self.field.dump() {
+            Value::Null => self.facts.form.nothing(),
+            value => value,
+        }
     }
 
     pub(crate) fn check_rows(&self) {
@@ -226,7 +245,7 @@ pub(crate) fn load_at<M: Model>(object: &Value, at: &Path) -> Result<M, Diagnost
 #[must_use]
 pub fn dump<M: Model>(model: &M) -> Value {
     let mut model = model.clone();
-    Value::Map(model.rows().iter().map(|row| (row.name().to_owned(), row.field.dump())).collect::<BTreeMap<_, _>>())
+    Value::Map(model.rows().iter().map(|row| (row.name().to_owned(), row.dump())).collect::<BTreeMap<_, _>>())
 }
 
 #[cfg(test)]

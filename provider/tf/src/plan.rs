@@ -91,7 +91,13 @@ fn field(attribute: &Attribute, config: &Value, prior: Option<&Value>, fill: Fil
         return Value::Null;
     }
     match prior {
-        Some(prior) if facts.first_boot && is_placeholder(prior) && (!config.is_null() || attribute.is_computed()) => {
+        // Blocks are as configured, whatever an import could not know.
+        Some(prior)
+            if facts.first_boot
+                && !facts.form.is_block()
+                && is_placeholder(prior)
+                && (!config.is_null() || attribute.is_computed()) =>
+        {
             return prior.clone();
         }
         _ => {}

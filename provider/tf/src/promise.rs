@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::path::Path;
 use crate::place::Place;
-use crate::schema::{Attribute, Block, Shape};
+use crate::schema::{Attribute, Block, Form, Shape};
 use crate::value::Value;
 
 /// Checks a planned object against the configuration and the prior state.
@@ -35,6 +35,9 @@ fn object(block: &Block, [config, prior, planned]: [&Value; 3], at: &Path) -> Re
 
 /// The rules in Terraform's order; the first that fits decides.
 fn field(attribute: &Attribute, [config, prior, planned]: [&Value; 3], at: &Path) -> Result<(), Path> {
+    if attribute.facts.form.is_block() {
+        return blocks(attribute, [config, prior, planned], at);
+    }
     let verdict = |fine: bool| if fine { Ok(()) } else { Err(at.clone()) };
     if attribute.facts.write_only {
         return verdict(planned.is_null());
@@ -46,7 +49,23 @@ fn field(attribute: &Attribute, [config, prior, planned]: [&Value; 3], at: &Path
     if config.is_null() {
         return verdict(attribute.is_computed());
     }
-    let shape = &attribute.shape;
+    within(&attribute.shape, [config, prior, planned], at)
+}
+
+/// Blocks are those of the configuration, each with its label: none may be added, left out, unknown or as it was before.
+fn blocks(attribute: &Attribute, [config, prior, planned]: [&Value; 3], at: &Path) -> Result<(), Path> {
+    if planned == config {
+        return if planned.is_null() && attribute.facts.form == Form::LabelledBlocks {
+            Err(at.clone())
+        } else {
+            Ok(())
+        };
+    }
+    within(&attribute.shape, [config, prior, planned], at)
+}
+
+/// The same objects in the same places, and in each of them the rules.
+fn within(shape: &Shape, [config, prior, planned]: [&Value; 3], at: &Path) -> Result<(), Path> {
     match (shape.block(), shape.objects(config), shape.objects(planned)) {
         (Some(block), Some(wanted), Some(items)) if places(&wanted).eq(places(&items)) => {
             wanted.iter().try_for_each(|(place, config)| {
@@ -83,7 +102,7 @@ fn settled(attribute: &Attribute, planned: &Value, found: &Value, at: &Path, dif
         return Value::Null;
     }
     if planned.is_unknown() {
-        return known(&attribute.shape, found);
+        return known(attribute, found);
     }
     let objects = attribute
         .shape
@@ -92,7 +111,7 @@ fn settled(attribute: &Attribute, planned: &Value, found: &Value, at: &Path, dif
         return objects;
     }
     if !planned.is_wholly_known() {
-        return known(&attribute.shape, found);
+        return known(attribute, found);
     }
     if planned != found && !found.is_unknown() {
         differ.push(at.clone());
@@ -105,17 +124,18 @@ pub(crate) fn outgoing(block: &Block, object: &Value) -> Value {
     let stored = |attribute: &Attribute| {
         let name = attribute.facts.name;
         let write_only = attribute.facts.write_only;
-        (name.to_owned(), if write_only { Value::Null } else { known(&attribute.shape, object.attribute(name)) })
+        (name.to_owned(), if write_only { Value::Null } else { known(attribute, object.attribute(name)) })
     };
     Value::Map(block.attributes.iter().map(stored).collect())
 }
 
-fn known(shape: &Shape, value: &Value) -> Value {
+fn known(attribute: &Attribute, value: &Value) -> Value {
+    let shape = &attribute.shape;
     let stored = |block: &Block, _: Place<'_>, value: &Value| {
         if value.entries().is_some() { outgoing(block, value) } else { Value::Null }
     };
     let leaf = matches!(shape, Shape::Leaf(_)) && value.is_wholly_known();
-    let otherwise = || if leaf { value.clone() } else { Value::Null };
+    let otherwise = || if leaf { value.clone() } else { attribute.facts.form.nothing() };
     shape.rebuilt(value, stored).unwrap_or_else(otherwise)
 }
 

@@ -11,7 +11,7 @@ use crate::check::Check;
 use crate::model::Model;
 use crate::value::{Type, Value};
 
-/// The attributes of an object, sorted by name.
+/// The attributes of an object, sorted by name; nested blocks count as attributes.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// All attributes.
@@ -34,6 +34,8 @@ pub struct Facts {
     pub name: &'static str,
     /// Meaning, unit, allowed values and default, for users.
     pub doc: Cow<'static, str>,
+    /// How a configuration writes it.
+    pub form: Form,
     /// Who gives the value.
     pub given: Given,
     /// The value if the configuration has none.
@@ -50,6 +52,37 @@ pub struct Facts {
     pub keep: bool,
     /// Used at creation only.
     pub first_boot: bool,
+}
+
+/// How a configuration writes an attribute.
+///
+/// Terraform refuses names it does not know in blocks, and drops them without a word in objects that are the value of an
+/// attribute. In exchange the blocks of a plan are always those of the configuration: a provider adds none and leaves none out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `name = …`
+    Attribute,
+    /// `name { … }`, at most once; without one the value is null.
+    Block,
+    /// `name "label" { … }`, once per label; without any the value is an empty map, never null.
+    LabelledBlocks,
+}
+
+impl Form {
+    /// The value where the configuration has nothing.
+    #[must_use]
+    pub const fn nothing(self) -> Value {
+        match self {
+            Self::Attribute | Self::Block => Value::Null,
+            Self::LabelledBlocks => Value::Map(BTreeMap::new()),
+        }
+    }
+
+    /// True for blocks of either kind.
+    #[must_use]
+    pub const fn is_block(self) -> bool {
+        matches!(self, Self::Block | Self::LabelledBlocks)
+    }
 }
 
 /// Who gives the value of an attribute.
@@ -100,23 +133,26 @@ impl Block {
         Type::Object(self.attributes.iter().map(|a| (a.facts.name.to_owned(), a.shape.own_type())).collect())
     }
 
-    /// The object with every attribute null.
+    /// The object of a configuration that has nothing.
     #[must_use]
     pub fn nulls(&self) -> Value {
-        Value::Map(self.attributes.iter().map(|a| (a.facts.name.to_owned(), Value::Null)).collect::<BTreeMap<_, _>>())
+        Value::Map(self.attributes.iter().map(|a| (a.facts.name.to_owned(), a.facts.form.nothing())).collect())
     }
 
     /// The schema message of a resource, data source or provider.
     #[must_use]
     pub fn message(&self, version: i64, doc: &str) -> v6::Schema {
-        v6::Schema {
-            version,
-            block: Some(v6::schema::Block {
-                attributes: self.attributes.iter().map(Attribute::message).collect(),
-                description: doc.to_owned(),
-                description_kind: v6::StringKind::Markdown.into(),
-                ..Default::default()
-            }),
+        v6::Schema { version, block: Some(self.block_message(doc)) }
+    }
+
+    fn block_message(&self, doc: &str) -> v6::schema::Block {
+        let (blocks, attributes): (Vec<_>, Vec<_>) = self.attributes.iter().partition(|a| a.facts.form.is_block());
+        v6::schema::Block {
+            attributes: attributes.into_iter().map(Attribute::message).collect(),
+            block_types: blocks.into_iter().filter_map(Attribute::block_message).collect(),
+            description: doc.to_owned(),
+            description_kind: v6::StringKind::Markdown.into(),
+            ..Default::default()
         }
     }
 }
@@ -146,6 +182,22 @@ impl Attribute {
             write_only: *write_only,
             ..Default::default()
         }
+    }
+
+    /// How many blocks there must be is left to checks, which say why.
+    fn block_message(&self) -> Option<v6::schema::NestedBlock> {
+        use v6::schema::nested_block::NestingMode;
+        let nesting = match self.facts.form {
+            Form::Attribute => return None,
+            Form::Block => NestingMode::Single,
+            Form::LabelledBlocks => NestingMode::Map,
+        };
+        Some(v6::schema::NestedBlock {
+            type_name: self.facts.name.to_owned(),
+            block: Some(self.shape.block()?.block_message(&self.facts.doc)),
+            nesting: nesting.into(),
+            ..Default::default()
+        })
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use self::answer::{messages, metadata, path_message};
+use self::answer::{messages, metadata, path_message, point_at_source};
 use self::rpc::Rpc;
 use crate::check;
 use crate::cx::{Cx, Private};
@@ -26,7 +26,6 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::generate;
 use crate::lifecycle::Outcome;
 use crate::model::load;
-use crate::path::Path;
 use crate::plan::{self, Planned};
 use crate::promise;
 use crate::resource::{AnyDataSource, AnyResource, Provider};
@@ -134,6 +133,7 @@ impl<P: Provider> Server<P> {
             tf_resource_type = request.resource(),
             tf_data_source_type = request.data_source()
         );
+        let about = (request.resource().map(str::to_owned), request.data_source().map(str::to_owned));
         let work = work(call, request);
         let timed = async move {
             let start = Instant::now();
@@ -145,7 +145,12 @@ impl<P: Provider> Server<P> {
         };
         let task = self.inner.running.spawn(timed.instrument(span));
         let bug = |_| Diagnostics::from(Diagnostic::bug(&format!("{} panicked outside of any operation", Q::NAME)));
-        Ok(Response::new(task.await.map_err(bug).unwrap_or_else(Q::failed)))
+        let mut answer = task.await.map_err(bug).unwrap_or_else(Q::failed);
+        let reported = Q::diagnostics(&mut answer);
+        if reported.iter().any(|diagnostic| diagnostic.attribute.is_some()) {
+            point_at_source(reported, &self.inner.block_of(about.0.as_deref(), about.1.as_deref()));
+        }
+        Ok(Response::new(answer))
     }
 }
 
@@ -232,7 +237,7 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
             let config = decode(request.config.as_ref(), &block)?;
             let mut found = problems_of(&block, &config, |config| resource.0.validate(config));
             if !request.client_capabilities.is_some_and(|host| host.write_only_attributes_allowed) {
-                found.extend(too_old_for_write_only(&block, &config));
+                found.extend(check::too_old_for_write_only(&block, &config));
             }
             Ok(v6::validate_resource_config::Response { diagnostics: messages(found) })
         })
@@ -413,6 +418,13 @@ impl<P: Provider> Inner<P> {
         self.data_sources.get(name).ok_or_else(|| unknown_thing("data source", name))
     }
 
+    /// The attributes of a resource, of a data source, or else of the provider block.
+    fn block_of(&self, resource: Option<&str>, data_source: Option<&str>) -> Block {
+        let resource = resource.and_then(|name| self.resources.get(name)).map(AnyResource::block);
+        let data_source = || data_source.and_then(|name| self.data_sources.get(name)).map(AnyDataSource::block);
+        resource.or_else(data_source).unwrap_or_else(Block::of::<P::Model>)
+    }
+
     fn schemas(&self) -> v6::get_provider_schema::Response {
         let resource = |(name, resource): (&String, &AnyResource<P::Data>)| {
             (name.clone(), resource.block().message(resource.0.version(), resource.0.doc()))
@@ -460,17 +472,6 @@ fn upgraded<D>(resource: &AnyResource<D>, version: i64, stored: &[u8]) -> Result
     let state = wire::decode_json(&current, &block.own_type())
         .map_err(|error| unreadable(&format!("does not fit: {error}")))?;
     Ok(promise::outgoing(&block, &state))
-}
-
-/// Terraform before 1.11 would store write-only values.
-fn too_old_for_write_only(block: &Block, config: &Value) -> Diagnostics {
-    let refusal = |path: Path| {
-        Diagnostic::error(format!("Cannot keep {path} out of the state"))
-            .happened("This Terraform does not know write-only attributes and would store the value.")
-            .next(format!("Use Terraform 1.11 or later, or remove `{path}`."))
-            .at(path)
-    };
-    check::write_only_in(block, config, &Path::root()).into_iter().map(refusal).collect()
 }
 
 fn unknown_thing(kind: &str, name: &str) -> Diagnostics {

@@ -1,7 +1,7 @@
 //! The texts of containerd's files: `config.toml` by the version of its format, `certs.d` by registry.
 
 use crate::host::dpkg;
-use crate::spec::Registry;
+use agent_proto::v1::machine::RegistrySpec;
 use std::collections::BTreeMap;
 
 /// Format of `config.toml`. Version 3 is read by every 2.x, version 2 by every 1.x since 1.3.
@@ -79,7 +79,7 @@ impl Settings<'_> {
 }
 
 /// Files below `certs.d`: path and text. containerd reads them at every pull.
-pub(super) fn registries(registries: &BTreeMap<String, Registry>) -> Vec<(String, String)> {
+pub(super) fn registries(registries: &BTreeMap<String, RegistrySpec>) -> Vec<(String, String)> {
     let mut files = Vec::new();
     for (name, registry) in registries {
         let folder = format!("{REGISTRIES}/{name}");
@@ -91,7 +91,7 @@ pub(super) fn registries(registries: &BTreeMap<String, Registry>) -> Vec<(String
     files
 }
 
-fn hosts(folder: &str, name: &str, registry: &Registry) -> String {
+fn hosts(folder: &str, name: &str, registry: &RegistrySpec) -> String {
     let mut text = HEADER.to_owned();
     match name {
         "_default" => {}
@@ -103,10 +103,10 @@ fn hosts(folder: &str, name: &str, registry: &Registry) -> String {
         if registry.ca_pem.is_some() {
             text.push_str(&format!("  ca = \"{folder}/ca.crt\"\n"));
         }
-        if registry.skip_verify {
+        if registry.skip_verify() {
             text.push_str("  skip_verify = true\n");
         }
-        if registry.override_path {
+        if registry.override_path() {
             text.push_str("  override_path = true\n");
         }
     }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn mirrors_are_written_for_each_registry() {
         let mirrors = vec!["https://mirror.lan:5000".to_owned()];
-        let registry = Registry { mirrors, ca_pem: Some("CA".to_owned()), ..Registry::default() };
+        let registry = RegistrySpec { mirrors, ca_pem: Some("CA".to_owned()), ..RegistrySpec::default() };
         let files = registries(&[("docker.io".to_owned(), registry)].into());
         assert_eq!(files[0], ("/etc/containerd/certs.d/docker.io/ca.crt".to_owned(), "CA".to_owned()));
         let hosts: toml::Table = files[1].1.parse().unwrap();

@@ -5,13 +5,13 @@
 
 use super::{LISTS, PREFIX, SOURCES, key_path};
 use crate::host::{Access, Host, HostError};
-use crate::spec::Repository;
 use crate::step::{File, StepError, Todo, Verb};
+use agent_proto::v1::machine::RepositorySpec;
 use std::collections::BTreeMap;
 
 pub(super) fn switch_off(
     host: &dyn Host,
-    ours: &BTreeMap<String, Repository>,
+    ours: &BTreeMap<String, RepositorySpec>,
     todo: &mut Todo,
 ) -> Result<(), StepError> {
     for path in foreign(host)? {
@@ -35,7 +35,7 @@ pub(super) fn switch_off(
     Ok(())
 }
 
-fn without(path: &str, text: &str, name: &str, ours: &Repository) -> Result<String, StepError> {
+fn without(path: &str, text: &str, name: &str, ours: &RepositorySpec) -> Result<String, StepError> {
     if path.ends_with(".sources") {
         return stanzas(text, &|source| is_rival(name, ours, &source), path);
     }
@@ -67,8 +67,8 @@ enum Rival {
     InPart,
 }
 
-fn is_rival(name: &str, ours: &Repository, theirs: &Source<'_>) -> Rival {
-    let alike = match ours.trusted {
+fn is_rival(name: &str, ours: &RepositorySpec, theirs: &Source<'_>) -> Rival {
+    let alike = match ours.trusted() {
         true => theirs.trusted,
         false => theirs.signed_by == Some(key_path(name).as_str()),
     };
@@ -165,13 +165,13 @@ mod tests {
     use super::*;
     use crate::host::fake::Fake;
 
-    fn kubernetes() -> Repository {
-        Repository { url: "https://pkgs.k8s.io/core:/stable:/v1.28/deb/".into(), ..Repository::default() }
+    fn kubernetes() -> RepositorySpec {
+        RepositorySpec { url: "https://pkgs.k8s.io/core:/stable:/v1.28/deb/".into(), ..RepositorySpec::default() }
     }
 
     fn after(host: &Fake) -> Result<Vec<(String, String)>, StepError> {
         let mut todo = Todo::default();
-        let other = Repository { url: "http://other/".into(), ..Repository::default() };
+        let other = RepositorySpec { url: "http://other/".into(), ..RepositorySpec::default() };
         let ours = [("kubernetes".to_owned(), kubernetes()), ("other".to_owned(), other)].into();
         switch_off(host, &ours, &mut todo)?;
         let texts = todo.changes.into_iter().map(|change| match change.verb {

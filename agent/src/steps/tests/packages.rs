@@ -1,6 +1,7 @@
 //! What packages, their sources and their services do to a machine that was not empty before.
 
 use super::*;
+use agent_proto::v1::machine::{ContainerRuntimeSpec, PackageSpec};
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_with_dockers_containerd_keeps_it() {
@@ -18,16 +19,15 @@ async fn a_machine_with_dockers_containerd_keeps_it() {
     assert_eq!(lines(&host, &full()).await, [""; 0]);
 
     // Asked for by name it would be put in its place: that is refused, and said.
-    let mut spec = full();
-    spec.container_runtime =
-        Some(crate::spec::ContainerRuntime { package: Some("containerd".into()), ..Default::default() });
-    let Err(failure) = run(&host, &spec).await.0 else { panic!("containerd.io was removed") };
+    let mut spec = full().given().clone();
+    spec.container_runtime = Some(ContainerRuntimeSpec { package: Some("containerd".into()), ..Default::default() });
+    let Err(failure) = run(&host, &spec.try_into().unwrap()).await.0 else { panic!("containerd.io was removed") };
     assert!(failure.message.contains("apt would remove containerd.io for it"), "{}", failure.message);
 
     // Declared absent it goes, and the usual one comes.
-    spec = full();
-    spec.packages.insert("containerd.io".into(), crate::spec::Package { absent: true, ..Default::default() });
-    run(&host, &spec).await.0.unwrap();
+    let mut spec = full().given().clone();
+    spec.packages.insert("containerd.io".into(), PackageSpec { absent: Some(true), ..Default::default() });
+    run(&host, &spec.try_into().unwrap()).await.0.unwrap();
     assert!(host.text("/var/lib/dpkg/status").unwrap().contains("Package: containerd\nStatus: hold ok installed"));
 }
 
@@ -66,7 +66,7 @@ async fn a_source_in_the_way_is_switched_off_and_comes_back() {
     run(&host, &full()).await.0.unwrap();
     assert!(host.text(path).unwrap().starts_with('#'));
     assert_eq!(lines(&host, &full()).await, [""; 0]);
-    run(&host, &NodeSpec::default()).await.0.unwrap();
+    run(&host, &Spec::default()).await.0.unwrap();
     assert_eq!(host.text(path).as_deref(), Some(theirs));
 }
 
@@ -105,8 +105,8 @@ async fn member() -> Arc<Fake> {
     host
 }
 
-fn version(version: &str) -> NodeSpec {
-    NodeSpec::from_json(&FULL.replace("1.28.4", version)).unwrap()
+fn version(version: &str) -> Spec {
+    Spec::from_json(&FULL.replace("1.28.4", version)).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,13 +122,16 @@ async fn a_new_kubelet_replaces_the_one_that_runs() {
 async fn a_node_keeps_its_minor_version() {
     let host = member().await;
     let want = version("1.29.0");
-    assert!(lines(&host, &want).await.iter().any(|line| line.contains("kubelet is 1.28.4-1.1, not 1.29.0-*")));
+    let refusal =
+        "packages: cannot be as declared: changing kubeadm from 1.28 to 1.29 is refused: this machine is a node";
+    assert!(lines(&host, &want).await.iter().any(|line| line.starts_with(refusal)));
     let Err(failure) = run(&host, &want).await.0 else { panic!("another minor version was installed") };
     assert_eq!(
         failure.message,
         "changing kubeadm from 1.28 to 1.29 is refused: this machine is a node of a cluster (/etc/kubernetes/kubelet.conf), where \
-         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. Set \
-         `kubernetes.version` to one of 1.28"
+         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. If the \
+         cluster has 1.28, set `kubernetes.version` to one of it. If only this package was changed by hand, put it back by hand: \
+         drain the node, and install one of 1.29"
     );
     host.take("/etc/kubernetes/kubelet.conf");
     let Err(failure) = run(&host, &want).await.0 else { panic!("there is no 1.29") };
@@ -142,7 +145,7 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
     host.put(&path("quay.io"), "server = \"https://quay.io\"\n");
     let mirrored = |registries: &str| {
         let runtime = format!("{{\"container_runtime\": {{\"registries\": {registries}}}, ");
-        NodeSpec::from_json(&FULL.replacen('{', &runtime, 1)).unwrap()
+        Spec::from_json(&FULL.replacen('{', &runtime, 1)).unwrap()
     };
     let both = r#"{"docker.io": {"mirrors": ["http://m"], "ca_pem": "CA"}, "quay.io": {"mirrors": ["http://m"]}}"#;
     run(&host, &mirrored(both)).await.0.unwrap();
@@ -183,7 +186,7 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_fetched_again_from_another_address_and_must_be_one() {
     let host = converged().await;
-    let at = |url: &str| NodeSpec::from_json(&FULL.replace("https://example.org/key.asc", url)).unwrap();
+    let at = |url: &str| Spec::from_json(&FULL.replace("https://example.org/key.asc", url)).unwrap();
     run(&host, &at("https://example.org/new.asc")).await.0.unwrap();
     let key = || host.text("/etc/apt/keyrings/groundwork-extra.asc").unwrap();
     assert!(key().ends_with("fetched from https://example.org/new.asc\n"), "{}", key());

@@ -3,7 +3,7 @@
 use super::*;
 
 fn spec_job() -> Job {
-    Job::Apply(Box::new(MachineSpec { hostname: Some("a".to_owned()), ..MachineSpec::default() }))
+    Job::Apply(Box::new(NodeSpec { hostname: Some("a".to_owned()), ..NodeSpec::default() }))
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::rules;
-use crate::agents::spec::{form, overlay};
+use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
@@ -49,8 +49,9 @@ impl Model for Cluster {
             required(
                 "version",
                 version,
-                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is refused at plan, as this \
-                 version of the provider does not upgrade clusters: to have another one, take the cluster away with \
+                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is told in the plan and \
+                 refused by the apply, as this version of the provider does not upgrade clusters. After an upgrade by hand, set the version \
+                 that the cluster has now. To make it with another one, take the cluster away with \
                  `terraform destroy -target=groundwork_cluster.NAME`, which resets its machines, then set it here and at the machines, \
                  and apply.",
             )

@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use crate::agents::spec::form;
+use crate::agents::form;
 use crate::cidr;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;

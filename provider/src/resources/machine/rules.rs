@@ -1,169 +1,163 @@
-//! Rules between the values of a machine. The agent has them too; here they name the attribute before anything is asked of it.
+//! What is wrong with a configured machine: the rules of the specification, and those of attributes that are not in it as such.
 //!
-//! A value that is not known yet is waited for: each rule speaks only when nothing unknown could satisfy it.
+//! A value that is not known yet is waited for: a rule speaks only when it knows all that it looks at.
 
-use super::model::{Command, File, Filesystem, Machine, Package, Repository, Service};
-use crate::agents::spec::form;
-use std::collections::BTreeMap;
-use tf::{Attr, Diagnostic, Diagnostics, Path};
-
-/// The attribute that is the cure, below the element, and what is wrong with it; none for the element itself.
-type Problem = Option<(Option<&'static str>, String)>;
+use super::message::To as _;
+use super::model::{Machine, Settings};
+use crate::agents::{Part, check};
+use tf::{Diagnostic, Diagnostics, Path, PathStep, Value};
 
 pub(super) fn problems(m: &Machine) -> Diagnostics {
-    let mut found = Diagnostics::new();
-    found.extend(each("repositories", &m.repositories, proof));
-    found.extend(each("repositories", &m.repositories, components));
-    found.extend(each("packages", &m.packages, package));
-    found.extend(each("files", &m.files, file));
-    found.extend(each("services", &m.services, service));
-    found.extend(each("filesystems", &m.filesystems, filesystem));
-    found.extend(each("commands", &m.commands, command));
+    let own = of_attributes(&m.settings);
+    // What has a problem of its own already is as unclear to the others as what is not known.
+    let mut unclear: Vec<_> = own.iter().map(|(at, _)| words(at)).collect();
+    unknown(&tf::dump(&m.settings), &mut Vec::new(), &mut unclear);
+    let is_clear = |at: &Path| !unclear.iter().any(|other| words(at).starts_with(other));
+    let mut found: Diagnostics = own.iter().map(|(at, why)| wrong(at, why, None)).collect();
+    for problem in check::check(&m.settings.to()) {
+        if problem.seen.iter().map(|seen| attribute(seen.parts())).all(|at| is_clear(&at)) {
+            found.push(wrong(&attribute(problem.at.parts()), &problem.why, problem.value.as_deref()));
+        }
+    }
     found
 }
 
-fn each<M>(attribute: &str, models: &Attr<BTreeMap<String, M>>, rule: fn(&M) -> Problem) -> Vec<Diagnostic> {
-    let broken = |(key, model): (&String, &M)| {
-        let (name, problem) = rule(model)?;
-        let element = Path::from(attribute).key(key);
-        let at = name.map_or_else(|| element.clone(), |name| element.name(name));
-        Some(Diagnostic::error(format!("Cannot use {element}")).happened(format!("`{at}` {problem}.")).at(at))
+/// Where a value of the specification stands in the configuration: fields and attributes have the same names.
+fn attribute(parts: &[Part]) -> Path {
+    parts.iter().fold(Path::root(), |at, part| match part {
+        Part::Field(name) => at.name(name),
+        Part::Key(key) => at.key(key),
+        Part::Index(index) => at.index(*index),
+    })
+}
+
+fn wrong(at: &Path, why: &str, value: Option<&str>) -> Diagnostic {
+    let quoted = value.map(|value| format!("; it is `{value}`")).unwrap_or_default();
+    Diagnostic::error(format!("Cannot use this value of {at}"))
+        .happened(format!("`{at}` {why}{quoted}."))
+        .at(at.clone())
+}
+
+/// What cannot be said in the specification: a file with two contents or none, and a guard that is given but empty.
+fn of_attributes(settings: &Settings) -> Vec<(Path, &'static str)> {
+    let mut found = Vec::new();
+    for (path, file) in settings.files.get().into_iter().flatten() {
+        let (text, binary) = (&file.content, &file.content_base64);
+        let problem = match (text.is_null() && binary.is_null(), text.is_known() && binary.is_known()) {
+            (true, _) => "is needed, or `content_base64`",
+            (_, true) => "does not go together with `content_base64`",
+            _ => continue,
+        };
+        found.push((Path::from("files").key(path).name("content"), problem));
+    }
+    for (name, command) in settings.commands.get().into_iter().flatten() {
+        if command.unless.get().is_some_and(Vec::is_empty) {
+            found.push((Path::from("commands").key(name).name("unless"), "must have one element or more"));
+        }
+    }
+    found
+}
+
+/// Paths of all that is not known yet. Nothing tells the attributes of an object from the elements of a map here, so each step is
+/// only its text.
+fn unknown(value: &Value, at: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    if value.is_unknown() {
+        found.push(at.clone());
+    }
+    for (name, inner) in value.entries().into_iter().flatten() {
+        at.push(name.clone());
+        unknown(inner, at, found);
+        at.pop();
+    }
+}
+
+/// A path in that form.
+fn words(path: &Path) -> Vec<String> {
+    let word = |step: &PathStep| match step {
+        PathStep::Name(text) | PathStep::Key(text) => text.clone(),
+        PathStep::Index(index) => index.to_string(),
     };
-    models.get().into_iter().flatten().filter_map(broken).collect()
-}
-
-fn at(name: &'static str, problem: &str) -> Problem {
-    Some((Some(name), problem.to_owned()))
-}
-
-fn proof(m: &Repository) -> Problem {
-    let may_be_trusted = m.trusted.is_unknown() || m.trusted.is_true();
-    let bare = m.key_pem.is_null() && m.key_url.is_null() && !may_be_trusted;
-    if bare { at("key_pem", "is needed, or `key_url`, or `trusted = true` for a repository of your own") } else { None }
-}
-
-fn components(m: &Repository) -> Problem {
-    if m.suites.is_unknown() || m.components.is_unknown() {
-        return None;
-    }
-    let problem = form::suites_fit_components(&m.suites.or(Vec::new()), &m.components.or(Vec::new())).err()?;
-    at("components", &problem)
-}
-
-fn package(m: &Package) -> Problem {
-    let clash = m.absent.is_true() && (m.version.is_known() || m.hold.is_true());
-    if clash { at("absent", "does not go together with `version` or `hold`") } else { None }
-}
-
-fn file(m: &File) -> Problem {
-    let (text, binary) = (&m.content, &m.content_base64);
-    match (text.is_null() && binary.is_null(), text.is_known() && binary.is_known()) {
-        (true, _) => at("content", "is needed, or `content_base64`"),
-        (_, true) => at("content", "does not go together with `content_base64`"),
-        _ => None,
-    }
-}
-
-fn service(m: &Service) -> Problem {
-    let clash = m.masked.is_true() && (m.enabled.is_true() || m.running.is_true());
-    if clash {
-        at("masked", "does not go together with `enabled` or `running`: a masked unit cannot be started")
-    } else {
-        None
-    }
-}
-
-fn filesystem(m: &Filesystem) -> Problem {
-    let problem = form::filesystem_label(m.label.text()?, m.kind.text()?).err()?;
-    at("label", &problem)
-}
-
-fn command(m: &Command) -> Problem {
-    let (creates, unless) = (&m.creates, &m.unless);
-    let none = creates.is_null() && unless.is_null();
-    let both = creates.is_known() && unless.is_known();
-    (none || both)
-        .then(|| (None, "needs exactly one guard that says when it is needed: `creates` or `unless`".to_owned()))
+    path.steps().iter().map(word).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::{Command, File, Filesystem, Repository, Service};
     use super::*;
+    use std::collections::BTreeMap;
+    use tf::Attr;
 
     fn one<M>(model: M) -> Attr<BTreeMap<String, M>> {
-        BTreeMap::from([("x".to_owned(), model)]).into()
+        BTreeMap::from([("/x".to_owned(), model)]).into()
     }
 
     #[track_caller]
-    fn check(m: &Machine, path: &str) {
-        let found = problems(m);
-        let paths: Vec<_> = found.iter().filter_map(Diagnostic::path).map(ToString::to_string).collect();
-        let wanted: Vec<_> = (!path.is_empty()).then(|| path.to_owned()).into_iter().collect();
-        assert_eq!(paths, wanted);
-    }
-
-    #[test]
-    fn a_repository_needs_a_key_or_trust() {
-        let check = |repository, path| check(&Machine { repositories: one(repository), ..Machine::default() }, path);
-        check(Repository::default(), r#"repositories["x"].key_pem"#);
-        check(Repository { trusted: false.into(), ..Repository::default() }, r#"repositories["x"].key_pem"#);
-        check(Repository { trusted: true.into(), ..Repository::default() }, "");
-        check(Repository { key_url: Attr::Unknown, ..Repository::default() }, "");
-    }
-
-    #[test]
-    fn components_go_with_suites() {
-        let trusted = || Repository { trusted: true.into(), ..Repository::default() };
-        let check = |repository, path| check(&Machine { repositories: one(repository), ..Machine::default() }, path);
-        let suites = || Attr::Known(vec!["bookworm".to_owned()]);
-        check(Repository { suites: suites(), ..trusted() }, r#"repositories["x"].components"#);
-        check(Repository { suites: suites(), components: Attr::Unknown, ..trusted() }, "");
-        check(Repository { suites: suites(), components: vec!["main".to_owned()].into(), ..trusted() }, "");
-    }
-
-    #[test]
-    fn what_is_absent_has_no_version() {
-        let check = |package, path| check(&Machine { packages: one(package), ..Machine::default() }, path);
-        let absent = || Package { absent: true.into(), ..Package::default() };
-        check(Package { version: "1".into(), ..absent() }, r#"packages["x"].absent"#);
-        check(Package { hold: true.into(), ..absent() }, r#"packages["x"].absent"#);
-        check(Package { version: Attr::Unknown, hold: false.into(), ..absent() }, "");
+    fn check(settings: Settings, paths: &[&str]) {
+        let found = problems(&Machine { settings, ..Machine::default() });
+        let said: Vec<_> = found.iter().filter_map(Diagnostic::path).map(ToString::to_string).collect();
+        assert_eq!(said, paths);
     }
 
     #[test]
     fn a_file_has_one_content() {
-        let check = |file, path| check(&Machine { files: one(file), ..Machine::default() }, path);
-        check(File::default(), r#"files["x"].content"#);
-        check(File { content: "".into(), content_base64: "".into(), ..File::default() }, r#"files["x"].content"#);
-        check(File { content: "".into(), content_base64: Attr::Unknown, ..File::default() }, "");
-        check(File { content_base64: Attr::Unknown, ..File::default() }, "");
+        let check = |file, paths: &[&str]| check(Settings { files: one(file), ..Settings::default() }, paths);
+        check(File::default(), &[r#"files["/x"].content"#]);
+        check(File { content: "".into(), content_base64: "".into(), ..File::default() }, &[r#"files["/x"].content"#]);
+        check(File { content: "".into(), content_base64: Attr::Unknown, ..File::default() }, &[]);
+        check(File { content_base64: Attr::Unknown, ..File::default() }, &[]);
     }
 
     #[test]
-    fn a_masked_service_does_not_run() {
-        let check = |service, path| check(&Machine { services: one(service), ..Machine::default() }, path);
-        let masked = || Service { masked: true.into(), ..Service::default() };
-        check(Service { running: true.into(), ..masked() }, r#"services["x"].masked"#);
-        check(Service { running: false.into(), enabled: Attr::Unknown, ..masked() }, "");
+    fn a_rule_waits_for_what_it_looks_at() {
+        let check = |repository, paths: &[&str]| {
+            let repositories = BTreeMap::from([("x".to_owned(), repository)]).into();
+            check(Settings { repositories, ..Settings::default() }, paths);
+        };
+        let known = || Repository { url: "http://x".into(), ..Repository::default() };
+        check(known(), &[r#"repositories["x"].key_pem"#]);
+        check(Repository { key_url: Attr::Unknown, ..known() }, &[]);
+        check(Repository { url: Attr::Unknown, trusted: true.into(), ..known() }, &[]);
+        let suites = || Attr::Known(vec!["bookworm".to_owned()]);
+        check(Repository { trusted: true.into(), suites: suites(), components: Attr::Unknown, ..known() }, &[]);
+        check(Repository { trusted: Attr::Unknown, suites: suites(), ..known() }, &[r#"repositories["x"].components"#]);
     }
 
     #[test]
-    fn a_label_fits_its_filesystem() {
-        let check = |filesystem, path| check(&Machine { filesystems: one(filesystem), ..Machine::default() }, path);
-        let labelled = |kind| Filesystem { kind, label: "thirteen-long".into(), ..Filesystem::default() };
-        check(labelled("xfs".into()), r#"filesystems["x"].label"#);
-        check(labelled("ext4".into()), "");
-        check(labelled(Attr::Unknown), "");
+    fn what_is_known_is_judged_beside_what_is_not() {
+        let services = [("a", Attr::Unknown), ("b", true.into())]
+            .map(|(name, running)| (name.to_owned(), Service { masked: true.into(), running, ..Service::default() }));
+        let settings = Settings {
+            hostname: Attr::Unknown,
+            services: BTreeMap::from(services).into(),
+            filesystems: Attr::Unknown,
+            ..Settings::default()
+        };
+        check(settings, &[r#"services["b"].masked"#]);
+        let filesystems = BTreeMap::from([(
+            "/dev/x".to_owned(),
+            Filesystem { kind: Attr::Unknown, label: "thirteen-long".into(), uuid: "X".into() },
+        )]);
+        let settings = Settings { filesystems: filesystems.into(), ..Settings::default() };
+        check(settings, &[r#"filesystems["/dev/x"].uuid"#]);
     }
 
     #[test]
-    fn a_command_has_one_guard() {
-        let check = |command, path| check(&Machine { commands: one(command), ..Machine::default() }, path);
-        let guards = |creates, unless| Command { creates, unless, ..Command::default() };
-        let program = || Attr::Known(vec!["/bin/true".to_owned()]);
-        check(guards(Attr::Null, Attr::Null), r#"commands["x"]"#);
-        check(guards("/x".into(), program()), r#"commands["x"]"#);
-        check(guards("/x".into(), Attr::Unknown), "");
-        check(guards(Attr::Unknown, Attr::Null), "");
+    fn a_guard_that_is_empty_is_one_problem() {
+        let command = |unless| Command { argv: vec!["/bin/true".to_owned()].into(), unless, ..Command::default() };
+        let check = |unless, paths: &[&str]| {
+            let commands = BTreeMap::from([("x".to_owned(), command(unless))]).into();
+            check(Settings { commands, ..Settings::default() }, paths);
+        };
+        check(Vec::new().into(), &[r#"commands["x"].unless"#]);
+        check(Attr::Null, &[r#"commands["x"]"#]);
+        check(Attr::Unknown, &[]);
+    }
+
+    #[test]
+    fn a_bad_value_is_quoted() {
+        let m = Machine { settings: Settings { hostname: "CP_1".into(), ..Settings::default() }, ..Machine::default() };
+        let found = problems(&m);
+        let detail = found.iter().next().unwrap().detail().to_owned();
+        assert!(detail.starts_with("`hostname` must be a host name") && detail.contains("; it is `CP_1`."), "{detail}");
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::attr::Attr;
-use crate::model::{Model, Row, computed, optional, optional_computed, required};
-use crate::schema::{Given, Shape};
+use crate::model::{Model, Row, block, computed, optional, optional_computed, required};
+use crate::schema::{Form, Given, Shape};
 use crate::sketch::{json as shown, value};
 use crate::value::Type;
 
@@ -30,6 +30,46 @@ impl Model for Disk {
     }
 }
 
+/// What blocks can hold.
+#[derive(Debug, Clone, Default)]
+struct Card {
+    bridge: Attr<String>,
+    model: Attr<String>,
+    mac: Attr<String>,
+    speed: Attr<i64>,
+    key: Attr<String>,
+    vlan: Attr<Vlan>,
+    route: Attr<BTreeMap<String, Vlan>>,
+}
+
+impl Model for Card {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { bridge, model, mac, speed, key, vlan, route } = self;
+        vec![
+            required("bridge", bridge, "").replaces(),
+            optional("model", model, "").default("virtio"),
+            optional_computed("mac", mac, "").keep(),
+            computed("speed", speed, ""),
+            optional("key", key, "").write_only(),
+            block("vlan", vlan, ""),
+            block("route", route, ""),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Vlan {
+    tag: Attr<i64>,
+    name: Attr<String>,
+}
+
+impl Model for Vlan {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { tag, name } = self;
+        vec![required("tag", tag, ""), computed("name", name, "").keep()]
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct Vm {
     id: Attr<String>,
@@ -42,12 +82,14 @@ struct Vm {
     password: Attr<String>,
     tags: Attr<Vec<String>>,
     disks: Attr<BTreeMap<String, Disk>>,
+    card: Attr<BTreeMap<String, Card>>,
+    clone: Attr<Vlan>,
     drift: Attr<Vec<String>>,
 }
 
 impl Model for Vm {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { id, name, node, cores, mac, uptime, image, password, tags, disks, drift } = self;
+        let Self { id, name, node, cores, mac, uptime, image, password, tags, disks, card, clone, drift } = self;
         vec![
             computed("id", id, "").keep(),
             required("name", name, ""),
@@ -59,6 +101,8 @@ impl Model for Vm {
             optional("password", password, "").write_only(),
             optional("tags", tags, ""),
             optional("disks", disks, ""),
+            block("card", card, ""),
+            block("clone", clone, "").first_boot(),
             computed("drift", drift, ""),
         ]
     }
@@ -95,7 +139,7 @@ fn with(mut base: Json, changes: Json) -> Json {
 fn check(prior: Option<Json>, config: Json, wanted: Json, replace: &[&str]) {
     let planned = plan(prior, config, |value, _| Ok(value)).unwrap();
     let mut got = shown(&planned.value);
-    got.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    got.as_object_mut().unwrap().retain(|name, value| !value.is_null() && !(name == "card" && *value == json!({})));
     assert_eq!(got, wanted);
     let paths: Vec<String> = planned.replace.iter().map(ToString::to_string).collect();
     assert_eq!(paths, replace);
@@ -183,6 +227,68 @@ fn a_list_with_an_unknown_element_is_planned_as_configured() {
     );
 }
 
+fn card(changes: Json) -> Json {
+    let full =
+        json!({"bridge": "b", "model": "virtio", "mac": null, "speed": null, "key": null, "vlan": null, "route": {}});
+    with(full, changes)
+}
+
+#[test]
+fn a_new_block_has_defaults_and_unknown_computed_parts() {
+    let configured = json!({"bridge": "b", "key": "secret", "route": {"r": {"tag": 1}}});
+    let made = card(json!({"mac": "?", "speed": "?", "route": {"r": {"tag": 1, "name": "?"}}}));
+    let wanted = with(prior(), json!({"card": {"net0": made}, "uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"card": {"net0": configured}})), wanted, &[]);
+}
+
+#[test]
+fn a_block_that_stays_keeps_what_is_computed_in_it() {
+    let made = card(json!({"mac": "aa:bb", "speed": 10, "vlan": {"tag": 1, "name": "one"}}));
+    let with_card = |made: &Json| with(prior(), json!({"card": {"net0": made}}));
+    let configured =
+        |model: &str| json!({"card": {"net0": {"bridge": "b", "model": model, "vlan": {"tag": 1}, "route": {}}}});
+    check(Some(with_card(&made)), with(config(), configured("virtio")), with_card(&made), &[]);
+    let changed = with(made.clone(), json!({"model": "e1000", "speed": "?"}));
+    let wanted = with(with_card(&changed), json!({"uptime": "?", "drift": "?"}));
+    check(Some(with_card(&made)), with(config(), configured("e1000")), wanted, &[]);
+}
+
+#[test]
+fn a_block_that_is_taken_away_is_planned_away() {
+    let made = card(json!({"mac": "aa:bb", "speed": 10}));
+    let before = with(prior(), json!({"card": {"net0": made}, "clone": {"tag": 1, "name": "one"}}));
+    check(Some(before), config(), with(prior(), json!({"uptime": "?", "drift": "?"})), &[]);
+}
+
+#[test]
+fn a_row_of_a_block_that_replaces_names_its_label() {
+    let made = card(json!({"mac": "aa:bb", "speed": 10}));
+    let wanted = card(json!({"bridge": "c", "mac": "aa:bb", "speed": "?"}));
+    check(
+        Some(with(prior(), json!({"card": {"net0": made}}))),
+        with(config(), json!({"card": {"net0": {"bridge": "c", "route": {}}}})),
+        with(prior(), json!({"card": {"net0": wanted}, "uptime": "?", "drift": "?"})),
+        &[r#"card["net0"].bridge"#],
+    );
+}
+
+/// What `dynamic` with an unknown `for_each` makes.
+#[test]
+fn blocks_that_are_unknown_as_a_whole_stay_so() {
+    let made = card(json!({"mac": "aa:bb", "speed": 10}));
+    let unknown = json!({"card": "?", "clone": "?"});
+    let wanted = with(prior(), json!({"card": "?", "clone": "?", "uptime": "?", "drift": "?"}));
+    check(Some(with(prior(), json!({"card": {"net0": made}}))), with(config(), unknown), wanted, &[]);
+}
+
+/// A placeholder in place of a block would be a plan that Terraform refuses: blocks are always as configured.
+#[test]
+fn a_creation_only_block_is_recorded_after_an_import() {
+    let made = json!({"clone": {"tag": 1, "name": "?"}});
+    let wanted = with(with(prior(), made), json!({"uptime": "?", "drift": "?"}));
+    check(Some(prior()), with(config(), json!({"clone": {"tag": 1}})), wanted, &[]);
+}
+
 #[test]
 fn what_the_resource_sets_in_an_unchanged_plan_makes_it_a_change() {
     let drifted = with(prior(), json!({"drift": ["swap is on"]}));
@@ -262,6 +368,8 @@ fn configs(block: &Block, unknowns: bool) -> BoxedStrategy<Value> {
         let value = match attribute.facts.given {
             Given::Computed => Just(Value::Null).boxed(),
             Given::Required => value,
+            // Terraform never says null for labelled blocks.
+            _ if attribute.facts.form == Form::LabelledBlocks => value,
             Given::Optional | Given::OptionalComputed => prop_oneof![value, Just(Value::Null)].boxed(),
         };
         let unknown = u32::from(unknowns && attribute.facts.given != Given::Computed);

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::attr::Attr;
-use crate::model::{Model, Row, computed, optional};
+use crate::model::{Model, Row, block, computed, optional};
 use crate::sketch::{json as shown, value};
 
 #[derive(Debug, Clone, Default)]
@@ -40,6 +40,20 @@ impl Model for Vm {
             optional("nets", nets, ""),
             optional("password", password, "").write_only(),
         ]
+    }
+}
+
+/// A model whose objects are written as blocks.
+#[derive(Debug, Clone, Default)]
+struct Rack {
+    card: Attr<BTreeMap<String, Net>>,
+    base: Attr<Net>,
+}
+
+impl Model for Rack {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { card, base } = self;
+        vec![block("card", card, ""), block("base", base, "")]
     }
 }
 
@@ -86,10 +100,50 @@ fn write_only_values_come_from_the_configuration_and_never_leave() {
     );
 }
 
+#[test]
+fn blocks_are_completed_one_by_one_and_never_null() {
+    let rack = Block::of::<Rack>();
+    let net = |mac: &str| json!({"bridge": "b", "mac": mac, "key": null});
+    let planned = json!({"card": {"net0": net("?")}, "base": net("?")});
+    let found = json!({"card": {"net0": {"mac": "aa", "key": "secret"}, "net1": net("bb")}, "base": net("cc")});
+    let (got, differ) = complete(&rack, &value(&planned), &value(&found));
+    assert_eq!(shown(&got), json!({"card": {"net0": net("aa")}, "base": net("cc")}));
+    assert_eq!(differ, [Path::from("card").key("net0").name("bridge")]);
+    let nothing = json!({"card": {}, "base": null});
+    assert_eq!(shown(&complete(&rack, &value(&json!({"card": "?", "base": "?"})), &Value::Null).0), nothing);
+    assert_eq!(shown(&outgoing(&rack, &Value::Null)), nothing);
+}
+
 #[track_caller]
 fn refused(config: Json, planned: Json, at: &str) {
-    let problems = keeps_the_rules(&Block::of::<Vm>(), &value(&config), None, &value(&planned)).unwrap_err();
+    refused_by::<Vm>(config, None, planned, at);
+}
+
+#[track_caller]
+fn refused_by<M: Model>(config: Json, prior: Option<Json>, planned: Json, at: &str) {
+    let prior = prior.map(|prior| value(&prior));
+    let problems = keeps_the_rules(&Block::of::<M>(), &value(&config), prior.as_ref(), &value(&planned)).unwrap_err();
     assert!(problems.to_string().contains(&format!("`{at}`")), "{problems}");
+}
+
+#[test]
+fn a_plan_that_does_not_have_the_blocks_of_the_configuration_is_refused() {
+    let cards = |card: Json| json!({"card": card, "base": null});
+    let refused = |config: Json, planned: Json, at: &str| refused_by::<Rack>(config, None, planned, at);
+    refused(cards(json!({"net0": {"bridge": "a"}})), cards(json!({})), "card");
+    refused(cards(json!({})), cards(json!({"net0": {"bridge": "a"}})), "card");
+    refused(cards(json!({})), cards(json!("?")), "card");
+    refused(cards(json!("?")), cards(json!({})), "card");
+    refused(cards(Json::Null), cards(Json::Null), "card");
+    refused(cards(json!({"net0": {}})), cards(json!({"net0": {"bridge": "b"}})), r#"card["net0"].bridge"#);
+    refused(json!({"card": {}, "base": null}), json!({"card": {}, "base": {"mac": "a"}}), "base");
+}
+
+/// What may stand for an attribute as a whole must not for a block: Terraform compares what is in it, name by name.
+#[test]
+fn a_block_may_not_be_as_it_was_before() {
+    let before = json!({"card": {}, "base": {"bridge": null}});
+    refused_by::<Rack>(json!({"card": {}, "base": {"bridge": "b"}}), Some(before.clone()), before, "base.bridge");
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub(super) trait Rpc: Send + 'static {
         None
     }
 
+    /// What an answer reports.
+    fn diagnostics(answer: &mut Self::Answer) -> &mut [v6::Diagnostic];
+
     /// An answer that reports problems and nothing else.
     fn failed(problems: Diagnostics) -> Self::Answer;
 }
@@ -33,6 +36,10 @@ macro_rules! rpcs {
             const NAME: &'static str = $name;
 
             rpcs!(@ $about);
+
+            fn diagnostics(answer: &mut Self::Answer) -> &mut [v6::Diagnostic] {
+                &mut answer.diagnostics
+            }
 
             fn failed(problems: Diagnostics) -> Self::Answer {
                 let mut answer = Self::Answer::default();

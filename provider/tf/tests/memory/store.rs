@@ -1,5 +1,6 @@
 //! The other side: objects as files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -21,6 +22,12 @@ pub(crate) struct Object {
     /// How long the password was that it was given.
     pub(crate) password_length: usize,
     pub(crate) faults: Vec<String>,
+    /// How long the codes of its locks were that it was given.
+    #[serde(default)]
+    pub(crate) lock_lengths: BTreeMap<String, usize>,
+    /// What an import finds of its shelves.
+    #[serde(default)]
+    pub(crate) shelf_widths: BTreeMap<String, i64>,
 }
 
 impl Store {

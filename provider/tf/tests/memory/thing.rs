@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use tf::{
-    Attr, Cx, Diagnostic, Diagnostics, Model, Number, PlanNotes, Presence, Resource, Row, Secret, Value, check,
-    computed, optional, optional_computed, required,
+    Attr, Cx, Diagnostic, Diagnostics, Model, Number, Path, PlanNotes, Presence, Resource, Row, Secret, Value, block,
+    check, computed, optional, optional_computed, required,
 };
 
 use crate::store::{Object, Store};
@@ -33,6 +33,8 @@ pub(crate) struct Thing {
     settings: Attr<Settings>,
     image: Attr<String>,
     seed: Attr<Settings>,
+    shelf: Attr<BTreeMap<String, Shelf>>,
+    origin: Attr<Origin>,
     revision: Attr<i64>,
     faults: Attr<Vec<String>>,
     behave: Attr<String>,
@@ -59,6 +61,8 @@ impl Model for Thing {
             settings,
             image,
             seed,
+            shelf,
+            origin,
             revision,
             faults,
             behave,
@@ -82,6 +86,8 @@ impl Model for Thing {
             optional_computed("settings", settings, "Settings."),
             optional("image", image, "What it was made from.").first_boot(),
             optional("seed", seed, "What it was told first.").first_boot(),
+            block("shelf", shelf, "Shelves by place.").check(check::keys(check::one_of(&["top", "middle", "bottom"]))),
+            block("origin", origin, "Where it came from.").first_boot(),
             computed("revision", revision, "Counts the changes."),
             computed("faults", faults, "What is wrong with it; an apply repairs it."),
             optional("behave", behave, "How to fail."),
@@ -134,6 +140,45 @@ impl Model for Settings {
     }
 }
 
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    width: Attr<i64>,
+    depth: Attr<i64>,
+    serial: Attr<String>,
+    lock_wo: Attr<Secret<String>>,
+    colours: Attr<BTreeMap<String, String>>,
+    light: Attr<Settings>,
+    book: Attr<BTreeMap<String, Part>>,
+}
+
+impl Model for Shelf {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { width, depth, serial, lock_wo, colours, light, book } = self;
+        vec![
+            required("width", width, "Its width.").check(check::at_least(1)),
+            optional("depth", depth, "Its depth.").default(30),
+            computed("serial", serial, "Its number.").keep(),
+            optional("lock_wo", lock_wo, "The code of its lock.").write_only(),
+            optional("colours", colours, "Colours of its parts.").check(check::one_of(&["red", "blue"])),
+            block("light", light, "Its light."),
+            block("book", book, "Books by title."),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    country: Attr<String>,
+    year: Attr<i64>,
+}
+
+impl Model for Origin {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { country, year } = self;
+        vec![required("country", country, "Which country."), optional_computed("year", year, "Which year.").keep()]
+    }
+}
+
 impl Resource for ThingResource {
     type Data = Store;
     type Model = Thing;
@@ -163,6 +208,16 @@ impl Resource for ThingResource {
         m.size.set(object.size);
         m.revision.set(object.revision);
         m.faults.set(object.faults);
+        if let Some(shelves) = m.shelf.get_mut() {
+            for (place, width) in object.shelf_widths {
+                shelves.entry(place).or_default().width.set(width);
+            }
+        }
+        if let Some(origin) = m.origin.get_mut()
+            && origin.year.is_unknown()
+        {
+            origin.year.set(1984);
+        }
         if m.settings.is_unknown() {
             m.settings.set(Settings { level: 7.into(), mode: Attr::Null });
         }
@@ -191,6 +246,13 @@ impl Resource for ThingResource {
     }
 
     fn validate(&self, m: &Thing) -> Diagnostics {
+        if let Some(shelves) = m.shelf.get()
+            && shelves.contains_key("bottom")
+            && !shelves.contains_key("top")
+        {
+            let at = Path::from("shelf").key("bottom");
+            return Diagnostic::error("Cannot fit the shelf").happened("A top comes first.").at(at).into();
+        }
         match (m.size.get(), m.parts.get()) {
             (Some(1), Some(parts)) if parts.len() > 2 => {
                 Diagnostic::error("Cannot fit the parts").happened("Size 1 has room for two.").at("parts").into()
@@ -247,7 +309,11 @@ impl Resource for ThingResource {
 
 impl Thing {
     fn object(&self, revision: i64, kept: &Object) -> Object {
+        let locks = self.shelf.get().into_iter().flatten();
+        let locks = locks.filter_map(|(place, shelf)| Some((place.clone(), shelf.lock_wo.get()?.expose().len())));
         Object {
+            lock_lengths: locks.collect(),
+            shelf_widths: BTreeMap::new(),
             name: self.name.or(""),
             size: self.size.or(0),
             revision,
@@ -257,10 +323,12 @@ impl Thing {
     }
 
     fn fill_parts(&mut self) {
-        for (slot, part) in self.parts.get_mut().into_iter().flatten() {
-            if part.serial.is_unknown() {
-                part.serial.set(format!("serial-{slot}"));
+        fill(self.parts.get_mut());
+        for (place, shelf) in self.shelf.get_mut().into_iter().flatten() {
+            if shelf.serial.is_unknown() {
+                shelf.serial.set(format!("serial-{place}"));
             }
+            fill(shelf.book.get_mut());
         }
     }
 
@@ -286,6 +354,14 @@ impl Thing {
                 Err(failure(what, &name, "Stopped slowly."))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+fn fill(parts: Option<&mut BTreeMap<String, Part>>) {
+    for (slot, part) in parts.into_iter().flatten() {
+        if part.serial.is_unknown() {
+            part.serial.set(format!("serial-{slot}"));
         }
     }
 }

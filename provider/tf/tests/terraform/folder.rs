@@ -65,6 +65,12 @@ impl Folder {
         self
     }
 
+    /// Writes a file beside the configuration.
+    #[expect(clippy::disallowed_methods, reason = "scratch files need no atomicity")]
+    pub(crate) fn file(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "a test starts what it tests")]
         let mut command = Command::new("env");

@@ -2,6 +2,7 @@
 //!
 //! Without `terraform` these tests say so and pass; with GROUNDWORK_REQUIRE_TERRAFORM=1 they fail.
 
+mod blocks;
 mod ends;
 mod failures;
 mod folder;
