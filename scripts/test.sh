@@ -47,7 +47,7 @@ export CARGO_TERM_COLOR=never
 TESTS="cargo test --locked --quiet"
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(kubernetes:: nodes:: life:: ownership:: secrets:: killed::a_cluster)
 
 stage "lab: programs and machine image" scripts/lab.sh prepare --kubernetes none
 # The first time this builds it, and says what each part took.
