@@ -68,6 +68,7 @@ RC
 
 cp examples/quickstart/*.tf "$WORK/"
 cp "$LAB/quickstart.tfvars.json" "$WORK/terraform.tfvars.json"
+cp "$LAB/quickstart_override.tf.json" "$WORK/lab_override.tf.json"
 rm -f "$WORK/.terraform.lock.hcl"
 [ -d "$WORK/pki" ] || "$PROVIDER_BINARY" pki init "$WORK/pki"
 
@@ -80,6 +81,26 @@ say "applied in $(($(date +%s) - FROM)) s"
 tf plan -input=false -detailed-exitcode >/dev/null && say "a second plan has no changes"
 tf output -raw kubeconfig >"$DEMO/kubeconfig"
 chmod 0600 "$DEMO/kubeconfig"
+
+# on_cp ARGS: kubectl on the control plane.
+on_cp() { scripts/lab.sh exec --dir "$LAB" cp-1 -- kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
+
+say "a pod network: kubectl apply -f kube-flannel.yaml"
+on_cp apply -f - <tests/lab/kubernetes/kube-flannel.yaml >/dev/null
+on_cp wait --for=condition=Ready nodes --all --timeout=5m
+say "kubectl run web, and its page by way of a service"
+on_cp get pod web >/dev/null 2>&1 || {
+    on_cp run web --image=registry.k8s.io/e2e-test-images/agnhost:2.53 --port=8080 -- netexec
+    on_cp expose pod web --port=80 --target-port=8080
+}
+on_cp wait --for=condition=Ready pod/web --timeout=5m
+on_cp -n kube-system wait --for=condition=Available deployment/coredns --timeout=5m
+on_cp get --raw /api/v1/namespaces/default/services/web:80/proxy/hostname
+printf '\n'
+say "kubectl get nodes -o wide"
+on_cp get nodes -o wide
+say "kubectl get pods -A"
+on_cp get pods -A
 
 cat <<END
 

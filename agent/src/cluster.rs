@@ -4,16 +4,21 @@
 //! that survive the agent. Tokens stand in files that only root can read, never among a program's arguments, and are cut out of
 //! everything that is shown. Start with `init`; `evidence` says what is known about killed attempts.
 
+mod before;
+mod causes;
 mod cleanup;
 mod config;
+mod drain;
 mod evidence;
 mod init;
 mod join;
 mod kube;
 mod kubelet;
+mod leave;
 mod members;
 mod nodes;
 mod output;
+mod overlay;
 mod reset;
 mod status;
 #[cfg(test)]
@@ -25,8 +30,10 @@ pub use config::{InitPlan, JoinPlan, Taint};
 pub use evidence::Standing;
 pub use init::init;
 pub use join::join;
+pub use leave::leave;
 pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
+pub use overlay::Overlay;
 pub use reset::reset;
 pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
 pub use tokens::{JoinMaterial, forget as forget_token, join_material};

@@ -133,7 +133,11 @@ async fn virtualization(host: &dyn Host) -> String {
     host.run(&detect, &|_| ()).await.map(|output| output.stdout.trim().to_owned()).unwrap_or_default()
 }
 
-async fn addresses(host: &dyn Host) -> Result<Vec<String>, HostError> {
+/// Addresses with prefix length, loopback and link-local ones left out.
+///
+/// # Errors
+/// When they cannot be listed.
+pub async fn addresses(host: &dyn Host) -> Result<Vec<String>, HostError> {
     let ask = Command::new("/usr/sbin/ip", ["-oneline", "address", "show", "scope", "global"]);
     let output = host.run_ok(&ask, &|_| ()).await?;
     let mut words = output.stdout.lines().map(|line| line.split_whitespace().skip(2));

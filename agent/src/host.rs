@@ -184,8 +184,10 @@ pub struct Runtime {
     pub name: String,
     /// "1.7.24"
     pub version: String,
-    /// Conditions that do not hold, readable. The network's is not among them: it waits for a CNI plugin.
-    pub complaints: Vec<String>,
+    /// Why it is not ready, readable.
+    pub complaint: Option<String>,
+    /// What else it finds wrong, such as its deprecations: no obstacle.
+    pub warnings: Vec<String>,
 }
 
 /// A program with its arguments; never a shell line.

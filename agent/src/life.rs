@@ -101,6 +101,7 @@ pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
             match event.what {
                 What::ChangeMade { step, summary, .. } => say(&format!("{step}: {summary}"))?,
                 What::Output { line, .. } => say(&format!("  {line}"))?,
+                What::Note { step, line, .. } => say(&format!("{step}: {line}"))?,
                 What::Skipped { step, reason } => say(&format!("{step}: left out: {reason}"))?,
                 What::Failed(failure) => return Err(format!("{}: {}", failure.step, failure.message).into()),
                 What::Began { .. } | What::StepBegan { .. } | What::Finished(_) => {}

@@ -223,6 +223,21 @@ impl RunCx {
         self.tale.tell(What::Output { step: step.to_owned(), line: line.to_owned() });
     }
 
+    /// News of work that takes its time.
+    pub fn note(&self, step: &str, line: &str) {
+        self.say(step, line, false);
+    }
+
+    /// Something that a person should know although all went well.
+    pub fn warn(&self, step: &str, line: &str) {
+        self.say(step, line, true);
+    }
+
+    fn say(&self, step: &str, line: &str, warning: bool) {
+        tracing::info!(run_id = %self.tale.id, step, line, warning, "noted");
+        self.tale.tell(What::Note { step: step.to_owned(), line: line.to_owned(), warning });
+    }
+
     /// A step, or part of it, is left out on this machine.
     pub fn skipped(&self, step: &str, reason: &str) {
         self.tale.tell(What::Skipped { step: step.to_owned(), reason: reason.to_owned() });

@@ -13,7 +13,7 @@ use crate::host::{Access, BoxFuture, Host, HostError};
 use std::fmt;
 
 pub use apply::make;
-pub(crate) use apt::left_over;
+pub(crate) use apt::{left_over, stays};
 pub use original::{originals, restores};
 pub(crate) use waiting::still_missing;
 
@@ -54,12 +54,28 @@ pub struct Todo {
     pub changes: Vec<Change>,
     /// What this machine cannot do, with the fact that says so.
     pub skipped: Vec<String>,
+    /// What a person should know, and no change puts right.
+    pub warnings: Vec<String>,
 }
 
 impl Todo {
     /// One more change: what is wrong, the cure, and why it matters.
     pub fn push(&mut self, finding: impl Into<String>, verb: Verb, why: impl Into<String>) {
-        self.changes.push(Change { finding: finding.into(), verb, why: why.into() });
+        self.changes.push(Change { finding: finding.into(), also: Vec::new(), verb, why: why.into() });
+    }
+
+    /// One more change that puts several things right: each is a line of its own where differences are listed.
+    pub fn push_all(&mut self, mut findings: Vec<String>, verb: Verb, why: impl Into<String>) {
+        if findings.is_empty() {
+            return;
+        }
+        let first = findings.remove(0);
+        self.changes.push(Change { finding: first, also: findings, verb, why: why.into() });
+    }
+
+    /// Something that a person should know.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
     }
 
     /// Something this machine cannot do.
@@ -73,6 +89,8 @@ impl Todo {
 pub struct Change {
     /// What is wrong now: "/swap.img is active".
     pub finding: String,
+    /// What else is wrong that the same verb puts right.
+    pub also: Vec<String>,
     /// What puts it right.
     pub verb: Verb,
     /// Why it matters: "the kubelet refuses to run with swap".
@@ -81,7 +99,8 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.finding)
+        f.write_str(&self.finding)?;
+        self.also.iter().try_for_each(|finding| write!(f, ", {finding}"))
     }
 }
 

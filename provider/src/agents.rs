@@ -22,11 +22,11 @@ pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
-pub(crate) use run::{Init, Job, Join, JoinMaterial, NodeSettings};
+pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
 pub(crate) use until::Until;
 
 /// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
-pub(crate) use agent_proto::{check, form, path::Part, v1::machine};
+pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::machine};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

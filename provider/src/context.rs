@@ -10,12 +10,15 @@ use tf::Diagnostic;
 use crate::agents::{Agents, Until};
 use crate::explain;
 use crate::numbers::Numbers;
+use crate::turns::Turns;
 
 /// Made once per provider process, from the provider block.
 #[derive(Debug, Default)]
 pub(crate) struct Data {
     pub(crate) agents: Agents,
     pub(crate) numbers: Numbers,
+    /// One machine of a cluster goes at a time.
+    pub(crate) turns: Turns,
     proxmox: Proxmox,
     client: OnceLock<Result<pve::Client, pve::ConfigError>>,
 }
@@ -36,7 +39,7 @@ pub(crate) enum Proxmox {
 
 impl Data {
     pub(crate) fn new(proxmox: Proxmox, agents: Agents) -> Self {
-        Self { agents, numbers: Numbers::default(), proxmox, client: OnceLock::new() }
+        Self { agents, numbers: Numbers::default(), turns: Turns::default(), proxmox, client: OnceLock::new() }
     }
 
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.

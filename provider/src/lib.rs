@@ -5,6 +5,7 @@ mod cidr;
 pub mod command;
 mod context;
 mod data_sources;
+mod departure;
 mod endpoint;
 mod explain;
 mod kubeconfig;
@@ -15,6 +16,7 @@ mod record;
 mod resources;
 mod seed;
 mod timeouts;
+mod turns;
 
 use std::process::ExitCode;
 

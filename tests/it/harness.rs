@@ -51,10 +51,10 @@ pub(crate) fn ready() -> bool {
     missing.is_empty()
 }
 
-/// Looks again until it is so; a minute at most.
+/// Looks again until it is so; five minutes at most.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_secs(300);
     while !is_so() {
         assert!(Instant::now() < patience, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(200));

@@ -1,45 +1,54 @@
-//! The provider dies (SIGKILL) at ten different moments of an apply; applying again ends in the same state.
+//! The provider dies (SIGKILL) at different moments of an apply; applying again ends in the same state.
 
 use crate::harness::terraform::kill_provider;
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, lab_is_empty, nodes};
 use std::time::{Duration, Instant};
 
-// Ten moments, as fractions of the time that an undisturbed apply takes, in two labs side by side.
-
 #[test]
-fn an_apply_goes_on_after_the_provider_was_killed_early() {
-    killed("killed-early", &[0.05, 0.1, 0.15, 0.2, 0.3]);
-}
-
-#[test]
-fn an_apply_goes_on_after_the_provider_was_killed_late() {
-    killed("killed-late", &[0.4, 0.5, 0.6, 0.75, 0.9]);
-}
-
-fn killed(name: &str, moments: &[f64]) {
+fn machines_are_finished_after_the_provider_was_killed() {
     if !ready() {
         return;
     }
-    let lab = Lab::start(name, Backend::Nspawn, &[]);
-    let terraform = quickstart::prepare(&lab, 1);
+    let lab = Lab::start("killed-machines", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare_machines(&lab, 1);
     let began = Instant::now();
     terraform.apply();
     let whole = began.elapsed();
     terraform.destroy();
     lab_is_empty(&lab);
 
-    for moment in moments {
-        let cut = kill_provider_after(&terraform, whole.mul_f64(*moment));
+    // Moments as fractions of the time that an undisturbed apply takes.
+    for moment in [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.9] {
+        let cut = kill_provider_after(&terraform, whole.mul_f64(moment));
         terraform.apply();
         let inventory = lab.inventory();
         let vms = inventory["vms"].as_array().expect("vms");
         assert_eq!(vms.len(), 2, "killed at {moment} ({cut}): no second VM and no lost one: {inventory}");
-        assert_eq!(nodes(&lab), ["cp-1", "worker-1"], "killed at {moment}");
         terraform.has_no_changes();
         terraform.destroy();
         lab_is_empty(&lab);
     }
+}
+
+#[test]
+fn a_cluster_is_finished_after_the_provider_was_killed() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("killed-cluster", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare(&lab, 1);
+    terraform.run(&["apply", "-auto-approve", "-input=false", "-target=groundwork_machine.machine"]).exits(0);
+    // kubeadm is in the middle of its work: on the control plane, then on the worker.
+    for (vm, sign) in [("cp-1", "/etc/kubernetes/manifests/kube-apiserver.yaml"), ("worker-1", "/etc/kubernetes/bootstrap-kubelet.conf")] {
+        terraform.killed(|| lab.exec(vm, &format!("test -e {sign}")).code == 0);
+        terraform.apply();
+        assert_eq!(nodes(&lab), ["cp-1", "worker-1"], "killed while {vm} became a node");
+        terraform.has_no_changes();
+        terraform.run(&["destroy", "-auto-approve", "-input=false", "-target=groundwork_cluster.main"]).exits(0);
+    }
+    terraform.destroy();
+    lab_is_empty(&lab);
 }
 
 /// Starts an apply and kills every provider process of it after `delay`; says what was killed.

@@ -1,10 +1,19 @@
 //! A cluster that was made by hand on a machine of ours: never adopted, never changed, never reset.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{lab_is_empty, nodes, prepare};
+use crate::quickstart::{self, lab_is_empty, nodes, prepare};
 
-/// What an administrator types.
-const INIT: &str = "kubeadm init --kubernetes-version v1.28.4 --pod-network-cidr 10.244.0.0/16 --skip-token-print";
+/// What an administrator types in a lab, whose kubelet may find control groups of the first version.
+fn init(lab: &Lab) -> String {
+    let version = quickstart::version(lab);
+    format!(
+        "printf '%s\\n' 'apiVersion: kubeadm.k8s.io/v1beta4' 'kind: ClusterConfiguration' 'kubernetesVersion: v{version}' \
+         'networking: {{ podSubnet: 10.244.0.0/16 }}' --- 'apiVersion: kubelet.config.k8s.io/v1beta1' \
+         'kind: KubeletConfiguration' 'failCgroupV1: false' >/root/by-hand.yaml && \
+         kubeadm init --config /root/by-hand.yaml --skip-token-print --ignore-preflight-errors SystemVerification"
+    )
+}
+
 const RESET: &str = "kubeadm reset --force && rm -rf /etc/cni/net.d/*";
 
 #[test]
@@ -17,7 +26,7 @@ fn a_cluster_made_by_hand_is_never_touched() {
     terraform.run(&["apply", "-auto-approve", "-input=false", "-target=groundwork_machine.machine"]).exits(0);
 
     // It stood there before: the creation is refused, and the tainted resource that it leaves behind is no licence to reset.
-    lab.must("cp-1", INIT);
+    lab.must("cp-1", &init(&lab));
     let theirs = authority(&lab);
     terraform.fails(&["Cannot create cluster quickstart", "this agent did not make", "Nothing was changed"]);
     terraform.plan().exits(2).says(&["Cluster quickstart is not finished"]);
@@ -28,7 +37,7 @@ fn a_cluster_made_by_hand_is_never_touched() {
     terraform.apply();
     terraform.has_no_changes();
     let ours = terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();
-    lab.must("cp-1", &format!("{RESET} && {INIT}"));
+    lab.must("cp-1", &format!("{RESET} && {}", init(&lab)));
     let theirs = authority(&lab);
     terraform.plan().says(&["Cannot look at cluster quickstart", "Another cluster, with the CA sha256:"]);
     let kept = terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();

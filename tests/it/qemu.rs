@@ -1,7 +1,7 @@
-//! The quickstart on virtual machines: what a container cannot show.
+//! The quickstart's machines as virtual ones: what a container cannot show. A control plane would take too long under emulation.
 
 use crate::harness::{Backend, Lab, ready};
-use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, variables};
+use crate::quickstart::{self, lab_is_empty, machine_is_prepared, variables};
 use serde_json::json;
 
 #[test]
@@ -10,13 +10,12 @@ fn the_quickstart_holds_on_qemu() {
         return;
     }
     let lab = Lab::start("qemu", Backend::Qemu, &[]);
-    let terraform = quickstart::prepare(&lab, 1);
+    let terraform = quickstart::prepare_machines(&lab, 1);
     terraform.apply();
     for vm in ["cp-1", "worker-1"] {
         machine_is_prepared(&lab, vm);
         kernel_is_prepared(&lab, vm);
     }
-    assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
     terraform.has_no_changes();
 
     // Swap comes back by hand: the plan shows it and the apply takes it away again.
@@ -31,7 +30,6 @@ fn the_quickstart_holds_on_qemu() {
     terraform.apply();
     assert_eq!(lab.must("worker-1", "nproc"), "3");
     kernel_is_prepared(&lab, "worker-1");
-    assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
     terraform.has_no_changes();
 
     terraform.destroy();

@@ -4,10 +4,12 @@ use crate::harness::{Lab, Terraform, repository, wait_until};
 use serde_json::{Value, json};
 
 /// The client on a control plane.
-const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
+pub(crate) const KUBECTL: &str = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
-/// Version the tests ask for; the lab's repository also holds a newer one, so that the pin matters.
-pub(crate) const KUBERNETES: &str = "1.28.4";
+/// Kubernetes version that the tests ask for.
+pub(crate) fn version(lab: &Lab) -> String {
+    lab.value("LAB_KUBERNETES_VERSION")
+}
 
 /// Variables of the example for `lab`, with `workers` workers.
 pub(crate) fn variables(lab: &Lab, workers: u8) -> Value {
@@ -21,7 +23,7 @@ pub(crate) fn variables(lab: &Lab, workers: u8) -> Value {
         "memory_mib": 2048,
         "disk_gib": 4,
         "cpu_type": "host",
-        "kubernetes_version": KUBERNETES,
+        "kubernetes_version": version(lab),
         "kubernetes_repository": {
             "url": lab.value("LAB_KUBERNETES_URL"),
             "key_pem": lab.value("LAB_KUBERNETES_KEY"),
@@ -35,6 +37,21 @@ pub(crate) fn prepare(lab: &Lab, workers: u8) -> Terraform {
     let terraform = Terraform::for_lab(lab);
     terraform.example("quickstart");
     terraform.variables(&variables(lab, workers));
+    terraform.write("lab_override.tf.json", &lab.file("quickstart_override.tf.json"));
+    terraform
+}
+
+/// The same without the cluster: machines that are ready to become nodes.
+#[track_caller]
+pub(crate) fn prepare_machines(lab: &Lab, workers: u8) -> Terraform {
+    let terraform = prepare(lab, workers);
+    let example = std::fs::read_to_string(terraform.path("main.tf")).expect("the example");
+    let (machines, _) = example.split_once("resource \"groundwork_cluster\"").expect("the example has a cluster");
+    terraform.write("main.tf", machines);
+    terraform.write("outputs.tf", "");
+    let mut over: Value = serde_json::from_str(&lab.file("quickstart_override.tf.json")).expect("JSON");
+    over["resource"].as_object_mut().expect("resources").remove("groundwork_cluster");
+    terraform.write("lab_override.tf.json", &over.to_string());
     terraform
 }
 
@@ -49,7 +66,7 @@ pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
     );
     let sysctls = lab.must(vm, "cat /etc/sysctl.d/99-zz-groundwork.conf");
     assert!(sysctls.contains("net.bridge.bridge-nf-call-iptables"), "{vm}: sysctls for the next boot\n{sysctls}");
-    lab.must(vm, "systemctl is-active containerd kubelet");
+    lab.must(vm, "systemctl is-active containerd");
     lab.must(vm, "test -S /run/containerd/containerd.sock && ctr --address /run/containerd/containerd.sock version");
     let config = lab.must(vm, "containerd config dump");
     assert!(config.contains("SystemdCgroup = true"), "{vm}: cgroup driver\n{config}");
@@ -57,16 +74,16 @@ pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
     for package in ["kubeadm", "kubelet", "kubectl"] {
         assert!(held.lines().any(|line| line == package), "{vm}: {package} is held\n{held}");
         let version = lab.must(vm, &format!("dpkg-query -W -f '${{Version}}' {package}"));
-        assert!(version.starts_with(KUBERNETES), "{vm}: {package} {version}");
+        assert!(version.starts_with(&format!("{}-", self::version(lab))), "{vm}: {package} {version}");
     }
     assert_eq!(lab.must(vm, "hostname"), vm);
 }
 
-/// Applies the lab's network plugin, as a user applies one: without it no node becomes Ready.
+/// Applies Flannel, as a user applies it: without a pod network no node becomes Ready.
 #[track_caller]
 pub(crate) fn apply_pod_network(lab: &Lab) {
-    let manifest = repository().join("tests/lab/packages/pod-network.yaml");
-    let manifest = std::fs::read_to_string(manifest).expect("the network plugin's manifest");
+    let manifest = repository().join("tests/lab/kubernetes/kube-flannel.yaml");
+    let manifest = std::fs::read_to_string(manifest).expect("Flannel's manifest");
     lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
     wait_until("all nodes are Ready", || names(lab, true) == names(lab, false));
 }

@@ -7,7 +7,7 @@
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
 use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
-use super::status;
+use super::{before, status};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
@@ -32,11 +32,15 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     interfaces(kube, step).await?;
     rules(kube, step).await?;
     files(kube, step).await?;
+    for path in before::since(kube)? {
+        remove_all(kube, step, &path).await?;
+    }
     kubeconfig_of_root(kube, step, authority.as_deref())?;
     let left = left(kube).await?;
     if !left.is_empty() {
         return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
     }
+    before::forget(kube)?;
     Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
     kube.made(step, "kubeadm reset and clean up", why, since);
     Ok(())
@@ -221,7 +225,7 @@ const INTERFACES: [&str; 12] = [
     "flannel-wg",
 ];
 const INTERFACE_PREFIXES: [&str; 4] = ["flannel.", "flannel-", "cali", "lxc_"];
-const RULES: [&str; 6] = ["KUBE-", "CNI-", "cali-", "cali:", "CILIUM_", "flannel"];
+const RULES: [&str; 7] = ["KUBE-", "CNI-", "cali-", "cali:", "CILIUM_", "FLANNEL-", "flannel"];
 /// CNI configurations of known plugins; one that the user wrote stays.
 const FILES: [&str; 7] = [
     "/etc/cni/net.d/10-flannel.conflist",
@@ -255,7 +259,8 @@ mod filter_tests {
 
     #[test]
     fn rules_of_others_stay() {
-        let saved = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\n\
+        let saved = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n:FLANNEL-FWD - [0:0]\n\
+            -A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n-A INPUT -s 192.0.2.0/24 -j DROP\n\
             -A INPUT -j KUBE-FIREWALL\n-A FORWARD -m comment --comment \"cali:abc\" -j ACCEPT\nCOMMIT\n";
         assert_eq!(without_ours(saved), "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\nCOMMIT\n");
     }

@@ -3,7 +3,9 @@
 //! Two forms: `v1beta3` up to Kubernetes 1.30 and `v1beta4` from 1.31 on, where extra arguments are lists and time-outs have a
 //! place of their own. Source: kubeadm configuration reference, v1beta3 and v1beta4.
 
+use super::overlay::{Overlay, lay};
 use super::version::Version;
+use agent_proto::overlay::{Fragment, Part};
 use serde_json::{Map, Value, json};
 
 /// Where containerd listens.
@@ -30,6 +32,10 @@ pub struct InitPlan {
     pub certificate_names: Vec<String>,
     /// Taints of this node; kubeadm's own without.
     pub taints: Option<Vec<Taint>>,
+    /// Checks whose failure is no obstacle.
+    pub ignored_checks: Vec<String>,
+    /// What the user lays over the documents.
+    pub overlay: Overlay,
 }
 
 /// What a worker joins.
@@ -47,6 +53,10 @@ pub struct JoinPlan {
     pub token: String,
     /// `sha256:<hex>` of the cluster CA's public key.
     pub ca_hash: String,
+    /// Checks whose failure is no obstacle.
+    pub ignored_checks: Vec<String>,
+    /// What the user lays over the documents.
+    pub overlay: Overlay,
 }
 
 impl std::fmt::Debug for JoinPlan {
@@ -89,7 +99,10 @@ impl Taint {
 }
 
 /// The file for `kubeadm init`. `token` lives for minutes: kubeadm makes one that lives for a day if it is given none.
-pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> String {
+///
+/// # Errors
+/// What the overlay has in another form than the document.
+pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> Result<String, String> {
     let new = kubeadm_version.has_v1beta4();
     let mut own = kubeadm("InitConfiguration", new);
     own.insert("bootstrapTokens".into(), json!([{ "token": token, "ttl": "15m0s" }]));
@@ -104,7 +117,29 @@ pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> St
     if new {
         own.insert("timeouts".into(), json!({ "controlPlaneComponentHealthCheck": PATIENCE }));
     }
-    documents(&[own, cluster(plan, new), kubelet()])
+    let over = &plan.overlay;
+    let mut all = vec![
+        overlaid(own, Part::Init, &over.init)?,
+        overlaid(cluster(plan, new), Part::Cluster, &over.cluster)?,
+        overlaid(kubelet(), Part::Kubelet, &over.kubelet)?,
+    ];
+    if !over.kube_proxy.is_empty() {
+        all.push(overlaid(kube_proxy(), Part::KubeProxy, &over.kube_proxy)?);
+    }
+    Ok(documents(&all))
+}
+
+/// A document with the user's fragment over it. Where the fragment says its API version it must be ours, or its fields mean nothing.
+fn overlaid(mut ours: Map<String, Value>, part: Part, over: &Fragment) -> Result<Map<String, Value>, String> {
+    let place = |path: &str| format!("config.{}: {path}", part.name());
+    if let Some(theirs) =
+        over.get("apiVersion").filter(|theirs| !theirs.is_null() && ours.get("apiVersion") != Some(*theirs))
+    {
+        let needed = ours.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+        return Err(place(&format!("apiVersion {theirs} is not what kubeadm of this version is given, {needed}")));
+    }
+    lay(&mut ours, over).map_err(|path| place(&format!("{path} is of another type in kubeadm's configuration")))?;
+    Ok(ours)
 }
 
 fn cluster(plan: &InitPlan, new: bool) -> Map<String, Value> {
@@ -138,8 +173,15 @@ fn kubelet() -> Map<String, Value> {
     object(document)
 }
 
+fn kube_proxy() -> Map<String, Value> {
+    object(json!({ "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration" }))
+}
+
 /// The file for `kubeadm join` of a worker.
-pub(super) fn join(plan: &JoinPlan, kubeadm_version: Version) -> String {
+///
+/// # Errors
+/// What the overlay has in another form than the document.
+pub(super) fn join(plan: &JoinPlan, kubeadm_version: Version) -> Result<String, String> {
     let new = kubeadm_version.has_v1beta4();
     let mut own = kubeadm("JoinConfiguration", new);
     let discovery = json!({ "bootstrapToken": {
@@ -149,7 +191,7 @@ pub(super) fn join(plan: &JoinPlan, kubeadm_version: Version) -> String {
     }});
     own.insert("discovery".into(), discovery);
     own.insert("nodeRegistration".into(), registration(&plan.node_name, plan.advertise_address.as_deref(), new).into());
-    documents(&[own])
+    Ok(documents(&[overlaid(own, Part::Join, &plan.overlay.join)?]))
 }
 
 fn registration(name: &str, address: Option<&str>, new: bool) -> Map<String, Value> {
@@ -203,11 +245,11 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_version() {
-        let old = parts(&init(&plan("1.30.9"), "1.30.9".parse().unwrap(), "abcdef.0123456789abcdef"));
+        let old = parts(&init(&plan("1.30.9"), "1.30.9".parse().unwrap(), "abcdef.0123456789abcdef").unwrap());
         assert_eq!(old[0]["apiVersion"], "kubeadm.k8s.io/v1beta3");
         assert_eq!(old[0]["nodeRegistration"]["kubeletExtraArgs"]["node-ip"], "10.99.0.11");
         assert_eq!(old[1]["apiServer"]["timeoutForControlPlane"], "8m0s");
-        let new = parts(&init(&plan("1.31.0"), "1.31.0".parse().unwrap(), "abcdef.0123456789abcdef"));
+        let new = parts(&init(&plan("1.31.0"), "1.31.0".parse().unwrap(), "abcdef.0123456789abcdef").unwrap());
         assert_eq!(new[0]["apiVersion"], "kubeadm.k8s.io/v1beta4");
         assert_eq!(new[0]["nodeRegistration"]["kubeletExtraArgs"][0]["name"], "node-ip");
         assert_eq!(new[0]["timeouts"]["controlPlaneComponentHealthCheck"], "8m0s");
@@ -216,13 +258,17 @@ mod tests {
 
     #[test]
     fn what_is_not_given_is_not_written() {
-        let documents = parts(&init(&plan("1.28.4"), "1.28.4".parse().unwrap(), "abcdef.0123456789abcdef"));
+        let documents = parts(&init(&plan("1.28.4"), "1.28.4".parse().unwrap(), "abcdef.0123456789abcdef").unwrap());
         assert_eq!(documents[1]["kubernetesVersion"], "v1.28.4");
         assert_eq!(documents[1]["networking"], json!({ "podSubnet": "10.244.0.0/16" }));
         assert_eq!(documents[1].get("controlPlaneEndpoint"), None);
         assert_eq!(documents[0]["nodeRegistration"].get("taints"), None, "kubeadm's own");
         let open = InitPlan { taints: Some(Vec::new()), ..plan("1.28.4") };
-        assert_eq!(parts(&init(&open, open.version, ""))[0]["nodeRegistration"]["taints"], json!([]), "none at all");
+        assert_eq!(
+            parts(&init(&open, open.version, "").unwrap())[0]["nodeRegistration"]["taints"],
+            json!([]),
+            "none at all"
+        );
     }
 
     #[test]
@@ -234,8 +280,10 @@ mod tests {
             endpoint: "10.99.0.11:6443".into(),
             token: "abcdef.0123456789abcdef".into(),
             ca_hash: "sha256:00".into(),
+            ignored_checks: Vec::new(),
+            overlay: Overlay::default(),
         };
-        let documents = parts(&join(&plan, plan.version));
+        let documents = parts(&join(&plan, plan.version).unwrap());
         assert_eq!(documents[0]["discovery"]["bootstrapToken"]["caCertHashes"], json!(["sha256:00"]));
         assert!(!format!("{plan:?}").contains("abcdef"), "{plan:?}");
     }
@@ -248,5 +296,30 @@ mod tests {
         for text in ["", "a", "a=b", "a:Never", ":NoSchedule"] {
             assert_eq!(Taint::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_overlay_reaches_its_documents() {
+        let fragment = |value: Value| object(value);
+        let overlay = Overlay {
+            kubelet: fragment(json!({ "failCgroupV1": false })),
+            kube_proxy: fragment(json!({ "conntrack": { "maxPerCore": 0 } })),
+            cluster: fragment(json!({ "networking": { "dnsDomain": "example.org" } })),
+            ..Overlay::default()
+        };
+        let plan = InitPlan { overlay, ..plan("1.36.3") };
+        let documents = parts(&init(&plan, plan.version, "").unwrap());
+        assert_eq!(documents[1]["networking"], json!({ "podSubnet": "10.244.0.0/16", "dnsDomain": "example.org" }));
+        assert_eq!(documents[2]["failCgroupV1"], false);
+        assert_eq!(documents[2]["cgroupDriver"], "systemd");
+        assert_eq!(documents[3]["kind"], "KubeProxyConfiguration");
+    }
+
+    #[test]
+    fn an_overlay_of_another_api_version_is_refused() {
+        let cluster = object(json!({ "apiVersion": "kubeadm.k8s.io/v1beta3" }));
+        let plan = InitPlan { overlay: Overlay { cluster, ..Overlay::default() }, ..plan("1.36.3") };
+        let said = init(&plan, plan.version, "").unwrap_err();
+        assert!(said.starts_with("config.cluster: ") && said.contains("kubeadm.k8s.io/v1beta4"), "{said}");
     }
 }

@@ -2,9 +2,11 @@
 
 use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, refused};
+use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, ignored, refused, with};
+use super::nodes::Node;
 use super::output::are_leftovers;
-use super::{cleanup, kubelet, nodes, output, status, tokens};
+use super::version::Version;
+use super::{before, causes, cleanup, kubelet, nodes, output, status, tokens};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -17,18 +19,24 @@ use std::time::{Duration, Instant};
 pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     let own = kube.tools(plan.version).await?;
-    if already(&kube, &plan).await? {
-        return Ok(kube.done());
+    let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
+    match already(&kube, &plan).await? {
+        Stands::Nothing => before::note(&kube)?,
+        Stands::Whole => return Ok(kube.done()),
+        Stands::Finished => {
+            mend(&kube, &plan, own).await?;
+            return Ok(kube.done());
+        }
     }
     let token = tokens::make().ok_or_else(|| failure("init", "no token can be made"))?;
-    let text = config::init(&plan, own, &token);
+    let text = config::init(&plan, own, &token).map_err(|why| failure("init", why))?;
     kube.host()
         .write(FILE, text.as_bytes(), Access::PRIVATE)
         .map_err(failed("init", "write kubeadm's configuration"))?;
-    let ran = run(&kube, &plan.node_name).await;
+    let ran = run(&kube, &plan).await;
     kube.host().remove(FILE).map_err(failed("init", "remove kubeadm's configuration"))?;
     let attempt = ran?;
-    answering(&kube, &plan.node_name).await?;
+    answering(&kube, Some(&plan.node_name)).await?;
     // It is of no use: each join has its own.
     if let Err(error) = tokens::forget(kube.host(), tokens::id(&token)).await {
         tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
@@ -37,8 +45,18 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     Ok(kube.done())
 }
 
+/// What there is of the control plane.
+enum Stands {
+    /// Nothing, or not any more.
+    Nothing,
+    /// All of it, as the API server says just now.
+    Whole,
+    /// It was finished once. Somebody may have taken something away since.
+    Finished,
+}
+
 /// Whether this machine is the control plane already; clears away what a killed attempt of ours has left.
-async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
+async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<Stands, Failure> {
     let found = kube.traces()?;
     cleanup::no_stranger(&found)?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
@@ -46,19 +64,20 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
     let here = authority(kube)?;
     let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
     match standing(&traces) {
-        Standing::Clean => Ok(false),
+        Standing::Clean => Ok(Stands::Nothing),
         Standing::ControlPlane if !attempt.as_ref().is_some_and(|attempt| attempt.has_made(&here)) => {
             let message =
                 format!("a control plane that this agent did not make stands on this machine: its CA is {here}");
             Err(foreign(message))
         }
+        Standing::ControlPlane if attempt.is_some_and(|attempt| attempt.cluster_id.is_some()) => Ok(Stands::Finished),
         Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
             kube.note(&Attempt::new("init", &plan.node_name).finished(&here))?;
-            Ok(true)
+            Ok(Stands::Whole)
         }
         Standing::ControlPlane | Standing::Partial if ours => {
             cleanup::undo(kube, "init", "an earlier attempt did not come to its end").await?;
-            Ok(false)
+            Ok(Stands::Nothing)
         }
         Standing::ControlPlane => {
             let message = "a control plane stands on this machine, and its API server does not answer as this node's";
@@ -69,16 +88,49 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<bool, Failure> {
     }
 }
 
+/// Puts right what somebody has taken away from a finished control plane: its kubelet's run, its node, the node's marks.
+async fn mend(kube: &Kube<'_>, plan: &InitPlan, own: Version) -> Result<(), Failure> {
+    kubelet::up(kube, MEND).await?;
+    let answered = answering(kube, None).await;
+    answered.map_err(|failure| Failure { step: MEND.to_owned(), ..failure })?;
+    let mut node = node(kube, &plan.node_name).await?;
+    if node.is_none() {
+        // It registers its node when it begins.
+        kubelet::start(kube, MEND, &format!("the cluster has no node {}", plan.node_name)).await?;
+        answering(kube, Some(&plan.node_name)).await?;
+        node = self::node(kube, &plan.node_name).await?;
+    }
+    if node.is_some_and(|node| node.control_plane) {
+        return Ok(());
+    }
+    let since = Instant::now();
+    let text = config::init(plan, own, "").map_err(|why| failure(MEND, why))?;
+    kube.host().write(FILE, text.as_bytes(), Access::PRIVATE).map_err(failed(MEND, "write kubeadm's configuration"))?;
+    let mark = ["init", "phase", "mark-control-plane", "--config", FILE];
+    let said = kube.kubeadm(MEND, &mark, CERTIFICATES).await;
+    kube.host().remove(FILE).map_err(failed(MEND, "remove kubeadm's configuration"))?;
+    let said = said?;
+    if said.code != Some(0) {
+        return Err(refused(MEND, &Command::new(super::kube::KUBEADM, mark), &said));
+    }
+    kube.made(MEND, "mark the node as a control plane", "its role and its taint were lost with its node", since);
+    Ok(())
+}
+
 /// Pin of the CA that stands here; empty without one.
 fn authority(kube: &Kube<'_>) -> Result<String, Failure> {
     status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))
 }
 
 /// Checks, then the work, each told by itself. The checks change nothing but pulled images: only the work is an attempt.
-async fn run(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
+async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     kube.may_go_on("preflight")?;
     kube.cx.step_began("preflight", 1);
-    let checks = ["init", "phase", "preflight", "--config", FILE];
+    if !plan.overlay.is_empty() {
+        kube.understood(FILE, plan.version).await?;
+    }
+    let ignored = ignored(&plan.ignored_checks);
+    let checks = with(&["init", "phase", "preflight", "--config", FILE], &ignored);
     let said = kube.kubeadm("preflight", &checks, PREFLIGHT).await?;
     if said.code != Some(0) {
         return Err(unready(&checks, &said));
@@ -86,14 +138,14 @@ async fn run(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
     let since = Instant::now();
-    let attempt = begin(kube, node_name).await?;
+    let attempt = begin(kube, &plan.node_name).await?;
     // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
-    let work = ["init", "--config", FILE, "--skip-token-print"];
+    let work = with(&["init", "--config", FILE, "--skip-token-print"], &ignored);
     let began = kube.host().now();
     let said = kube.kubeadm("init", &work, INIT).await?;
     if said.code != Some(0) {
         let mut failure = refused("init", &Command::new(super::kube::KUBEADM, work), &said);
-        failure.message = kubelet::and_its_complaints(kube, failure.message, began).await;
+        failure.message = causes::before(kube, failure.message, began).await;
         return Err(failure);
     }
     kube.made("init", "kubeadm init", "this machine becomes the first control plane", since);
@@ -126,13 +178,7 @@ fn unready(checks: &[&str], said: &crate::host::Output) -> Failure {
 
 /// The API server answers, and has this node as a control plane.
 async fn is_whole(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
-    let broken = failed("look", "ask the API server");
-    let said =
-        kube.kubectl(ADMIN, &["get", "nodes", node_name, "--ignore-not-found", "-o", "json"]).await.map_err(broken)?;
-    if said.code != Some(0) {
-        return Ok(false);
-    }
-    let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
+    let Ok(node) = node(kube, node_name).await else { return Ok(false) };
     let marked = node.is_some_and(|node| node.control_plane);
     let maps = ["get", "configmap", "cluster-info", "--namespace", "kube-public", "--ignore-not-found", "-o", "json"];
     let said = kube.kubectl(ADMIN, &maps).await.map_err(failed("look", "ask the API server"))?;
@@ -140,22 +186,39 @@ async fn is_whole(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
     Ok(marked && said.code == Some(0) && said.stdout.contains("kubeconfig"))
 }
 
-/// Waits until the API server is ready, twice in a row, and knows this node.
-async fn answering(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
+/// This node, as the API server has it.
+async fn node(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
+    let ask = ["get", "nodes", node_name, "--ignore-not-found", "-o", "json"];
+    let said = kube.kubectl(ADMIN, &ask).await.map_err(failed("look", "ask the API server"))?;
+    if said.code != Some(0) {
+        let why = output::reasons(&said.stderr).join("; ");
+        return Err(failure("look", format!("the API server does not answer: {why}")));
+    }
+    nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))
+}
+
+/// Waits until the API server is ready, twice in a row, and knows a node if one is named.
+async fn answering(kube: &Kube<'_>, node_name: Option<&str>) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
-    let until = Instant::now() + READY;
+    let until = tokio::time::Instant::now() + READY;
     let mut good = 0;
     let mut last = String::new();
     while good < 2 {
-        if Instant::now() > until {
-            return Err(failure("ready", format!("the API server is not ready after {} s: {last}", READY.as_secs())));
+        if tokio::time::Instant::now() > until {
+            let why = format!("the API server does not answer as ready after {} s: {last}", READY.as_secs());
+            return Err(failure("ready", why));
         }
         let ready =
             kube.kubectl(ADMIN, &["get", "--raw", "/readyz"]).await.map_err(failed("ready", "ask for readyz"))?;
-        let known =
-            kube.kubectl(ADMIN, &["get", "nodes", node_name]).await.map_err(failed("ready", "ask for the node"))?;
-        last = format!("{} {}", ready.stderr.trim(), known.stderr.trim());
-        good = if ready.code == Some(0) && known.code == Some(0) { good + 1 } else { 0 };
+        ready.stderr.trim().clone_into(&mut last);
+        let mut is_good = ready.code == Some(0);
+        if let Some(name) = node_name.filter(|_| is_good) {
+            let known =
+                kube.kubectl(ADMIN, &["get", "nodes", name]).await.map_err(failed("ready", "ask for the node"))?;
+            known.stderr.trim().clone_into(&mut last);
+            is_good = known.code == Some(0);
+        }
+        good = if is_good { good + 1 } else { 0 };
         if good < 2 {
             kube.pause("ready", Duration::from_millis(500)).await?;
         }
@@ -163,6 +226,7 @@ async fn answering(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+const MEND: &str = "repair";
 const FILE: &str = "/run/groundwork/kubeadm-init.yaml";
 /// Images are pulled among the checks.
 const PREFLIGHT: Duration = Duration::from_secs(1_200);

@@ -5,8 +5,9 @@
 
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{CA, KUBEADM, KUBELET, Kube, failed, failure, foreign, refused};
-use super::{cleanup, kubelet, nodes, output, status};
+use super::kube::{CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, ignored, refused, with};
+use super::nodes::Node;
+use super::{before, causes, cleanup, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -19,15 +20,17 @@ use std::time::{Duration, Instant};
 pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     let own = kube.tools(plan.version).await?;
+    let plan = JoinPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
+    before::note(&kube)?;
     let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
-    let text = config::join(&plan, own);
+    let text = config::join(&plan, own).map_err(|why| failure("join", why))?;
     kube.host()
         .write(FILE, text.as_bytes(), Access::PRIVATE)
         .map_err(failed("join", "write kubeadm's configuration"))?;
-    let ran = run(&kube, &attempt).await;
+    let ran = run(&kube, &attempt, &plan).await;
     kube.host().remove(FILE).map_err(failed("join", "remove kubeadm's configuration"))?;
     ran?;
     registered(&kube, &plan.node_name).await?;
@@ -46,7 +49,10 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     match standing(&traces) {
         Standing::Clean => return Ok(false),
         Standing::ControlPlane => return Err(foreign("this machine is a control plane")),
-        Standing::Partial if ours => {
+        // Whole once, and reset by somebody else since, but for parts.
+        Standing::Partial
+            if ours || here.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.cluster_id.is_some()) =>
+        {
             cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
             return Ok(false);
         }
@@ -56,8 +62,10 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     if here != plan.ca_hash {
         return Err(foreign(format!("this machine is a worker of another cluster, whose CA is {here}")));
     }
-    if is_known(kube, &plan.node_name).await? {
+    if let Some(node) = known(kube, &plan.node_name).await? {
         kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
+        kubelet::up(kube, "join").await?;
+        back(kube, &node).await?;
         kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
         return Ok(true);
     }
@@ -71,8 +79,8 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     ))
 }
 
-/// Whether the cluster has this node and it is this machine.
-async fn is_known(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
+/// This machine's node, if the cluster has it.
+async fn known(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
     let ask = ["get", "node", node_name, "--ignore-not-found", "-o", "json"];
     let said = kube.kubectl(KUBELET, &ask).await.map_err(failed("look", "ask the API server for this node"))?;
     if said.code != Some(0) {
@@ -83,26 +91,30 @@ async fn is_known(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
         ));
     }
     let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
-    let Some(node) = node else { return Ok(false) };
+    let Some(node) = node else { return Ok(None) };
     let own = status::machine_uuid(kube.host()).map_err(failed("look", "read this machine's UUID"))?;
     if status::same_machine(&own, &node.machine_uuid) {
-        return Ok(true);
+        return Ok(Some(node));
     }
     let other = node.machine_uuid;
     Err(failure("look", format!("the cluster's node {node_name} is another machine ({other}), this is {own}")))
 }
 
 /// Checks, which change nothing, then the work, which is noted. The name of a node that was reset a moment ago is refused until the API server sees it gone.
-async fn run(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
+async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), Failure> {
     kube.may_go_on("preflight")?;
     kube.cx.step_began("preflight", 1);
-    let checks = ["join", "phase", "preflight", "--config", FILE];
+    if !plan.overlay.is_empty() {
+        kube.understood(FILE, plan.version).await?;
+    }
+    let ignored = ignored(&plan.ignored_checks);
+    let checks = with(&["join", "phase", "preflight", "--config", FILE], &ignored);
     let said = kube.kubeadm("preflight", &checks, CHECKS).await?;
     if said.code != Some(0) {
-        return Err(refused("preflight", &Command::new(KUBEADM, checks), &said));
+        return Err(refused("preflight", &Command::new(KUBEADM, checks.iter().copied()), &said));
     }
     kube.cx.step_began("join", 1);
-    let work = ["join", "--config", FILE];
+    let work = with(&["join", "--config", FILE], &ignored);
     let until = Instant::now() + STILL_READY;
     loop {
         kube.may_go_on("join")?;
@@ -115,8 +127,8 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
         }
         let waits = output::name_still_ready(&format!("{}{}", said.stdout, said.stderr));
         if !waits || Instant::now() > until {
-            let mut failure = refused("join", &Command::new(KUBEADM, work), &said);
-            failure.message = kubelet::and_its_complaints(kube, failure.message, began).await;
+            let mut failure = refused("join", &Command::new(KUBEADM, work.iter().copied()), &said);
+            failure.message = causes::before(kube, failure.message, began).await;
             return Err(failure);
         }
         kube.cx
@@ -126,13 +138,24 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
     }
 }
 
+/// A node that left in order and has come back, before anybody deleted it, takes pods again.
+async fn back(kube: &Kube<'_>, node: &Node) -> Result<(), Failure> {
+    if !node.leaving {
+        return Ok(());
+    }
+    let (unmark, name) = (format!("{}-", nodes::LEAVING), node.name.as_str());
+    let annotate = ["--kubeconfig", KUBELET, CACHE, "annotate", "node", name, &unmark];
+    kube.must("ready", &Command::new(KUBECTL, annotate)).await?;
+    kube.must("ready", &Command::new(KUBECTL, ["--kubeconfig", KUBELET, CACHE, "uncordon", name])).await.map(drop)
+}
+
 /// Waits until the cluster has the node.
 async fn registered(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
     let until = Instant::now() + REGISTERED;
     loop {
-        if is_known(kube, node_name).await? {
-            return Ok(());
+        if let Some(node) = known(kube, node_name).await? {
+            return back(kube, &node).await;
         }
         if Instant::now() > until {
             return Err(failure(

@@ -3,6 +3,7 @@
 use super::evidence::{Attempt, TRACES, Trace};
 use super::output::{mask, reasons};
 use super::version::Version;
+use crate::facts;
 use crate::host::{Command, Host, HostError, Output};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::server::chain;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 pub(super) const KUBEADM: &str = "/usr/bin/kubeadm";
 pub(super) const KUBECTL: &str = "/usr/bin/kubectl";
 pub(super) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// kubectl keeps what it learns of an API server where a reset need not look for it.
+pub(super) const CACHE: &str = "--cache-dir=/run/groundwork/kubectl";
 pub(super) const ADMIN: &str = "/etc/kubernetes/admin.conf";
 pub(super) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 pub(super) const CA: &str = "/etc/kubernetes/pki/ca.crt";
@@ -87,6 +90,18 @@ impl<'a> Kube<'a> {
         kubectl(self.host(), kubeconfig, args).await
     }
 
+    /// The address a node is to have, if this machine has it. Behind a forwarded port it has not, and a kubelet would refuse to start.
+    pub(super) async fn own(&self, address: Option<String>) -> Option<String> {
+        let address = address?;
+        let Ok(all) = facts::addresses(self.host()).await else { return Some(address) };
+        let bare = |one: &String| one.split('/').next().is_some_and(|one| one == address);
+        if all.iter().any(bare) {
+            return Some(address);
+        }
+        self.cx.note("look", &format!("{address} is not an address of this machine: the kubelet chooses one"));
+        None
+    }
+
     /// The version of this machine's kubeadm, which must be able to set up `wanted`.
     pub(super) async fn tools(&self, wanted: Version) -> Result<Version, Failure> {
         let step = "tools";
@@ -102,6 +117,17 @@ impl<'a> Kube<'a> {
             return Ok(own);
         }
         Err(failure(step, format!("kubeadm is {own}, the cluster is to be {wanted}: install kubeadm of that version")))
+    }
+
+    /// Refuses a configuration with fields that this machine's kubeadm does not know: its work would pass over them with a warning.
+    pub(super) async fn understood(&self, file: &str, version: Version) -> Result<(), Failure> {
+        if !version.has_config_validate() {
+            return Ok(());
+        }
+        let step = "config";
+        let command = Command::new(KUBEADM, ["config", "validate", "--config", file]);
+        let said = self.host().run(&command, &|_| {}).await.map_err(failed(step, &command.to_string()))?;
+        if said.code == Some(0) { Ok(()) } else { Err(refused(step, &command, &said)) }
     }
 
     /// What stands here of a cluster.
@@ -120,9 +146,19 @@ impl<'a> Kube<'a> {
     }
 }
 
+/// The option of kubeadm by which failed checks are no obstacle; empty without any.
+pub(super) fn ignored(checks: &[String]) -> String {
+    if checks.is_empty() { String::new() } else { format!("--ignore-preflight-errors={}", checks.join(",")) }
+}
+
+/// Arguments, and one more if it is not empty.
+pub(super) fn with<'a>(args: &[&'a str], more: &'a str) -> Vec<&'a str> {
+    args.iter().copied().chain(Some(more).filter(|more| !more.is_empty())).collect()
+}
+
 /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
 pub(super) async fn kubectl(host: &dyn Host, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
-    let whole = ["--kubeconfig", kubeconfig, "--request-timeout=15s"].into_iter().chain(args.iter().copied());
+    let whole = ["--kubeconfig", kubeconfig, CACHE, "--request-timeout=15s"].into_iter().chain(args.iter().copied());
     host.run(&Command::new(KUBECTL, whole).timeout(Duration::from_secs(40)), &|_| {}).await
 }
 
@@ -163,12 +199,9 @@ pub(super) fn refused(step: &str, command: &Command, output: &Output) -> Failure
     let mut tail: Vec<String> = told.take(20).map(mask).collect();
     tail.reverse();
     let name = command.program.rsplit('/').next().unwrap_or_default();
-    let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-    Failure {
-        step: step.to_owned(),
-        change: mask(&command.to_string()),
-        message: format!("{name} ended with {code}: {}", reasons.join("; ")),
-        output: tail,
-        cancelled: false,
-    }
+    let message = match output.code {
+        Some(code) => format!("{name} ended with exit code {code}: {}", reasons.join("; ")),
+        None => format!("{name} was killed, by somebody or for lack of memory"),
+    };
+    Failure { step: step.to_owned(), change: mask(&command.to_string()), message, output: tail, cancelled: false }
 }

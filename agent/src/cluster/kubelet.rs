@@ -1,24 +1,55 @@
-//! What the kubelet complains about, read from its journal.
+//! The kubelet's unit: whether it runs, starting it, and what it complains about, read from its journal.
 //!
 //! kubeadm waits for the kubelet and knows nothing of it: after minutes it says that it has waited. Why no pod was started stands in
 //! the kubelet's journal only, between hundreds of lines that are consequences. Source: journals of kubelet v1.22 and v1.28.
 
-use super::kube::Kube;
+use super::kube::failed;
+use super::kube::{Kube, SYSTEMCTL};
 use super::output::mask;
-use crate::host::Command;
+use crate::host::{Command, Host, HostError};
+use crate::run::Failure;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Adds to `message` what the kubelet has complained about since `began`; as it was if the journal tells nothing.
-pub(super) async fn and_its_complaints(kube: &Kube<'_>, message: String, began: std::time::SystemTime) -> String {
+/// systemd's word for the state of its unit.
+pub(super) async fn state(host: &dyn Host) -> Result<String, HostError> {
+    let said = host.run(&Command::new(SYSTEMCTL, ["is-active", UNIT]), &|_| {}).await?;
+    Ok(said.stdout.trim().to_owned())
+}
+
+/// Starts the kubelet of a node if somebody has stopped it, now and for the next boot.
+pub(super) async fn up(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    let state = state(kube.host()).await.map_err(failed(step, "ask for the kubelet's state"))?;
+    if ["active", "activating", "reloading"].contains(&state.as_str()) {
+        return Ok(());
+    }
+    start(kube, step, &format!("the kubelet is {state}")).await
+}
+
+/// Starts it, or starts it anew: it registers its node when it begins.
+pub(super) async fn start(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), Failure> {
+    let since = Instant::now();
+    for arguments in [["reset-failed", UNIT], ["enable", UNIT], ["restart", UNIT]] {
+        let command = Command::new(SYSTEMCTL, arguments).timeout(START);
+        // There is no failure to forget in most cases, which older releases answer with an error.
+        if arguments[0] == "reset-failed" {
+            kube.run(step, &command).await?
+        } else {
+            kube.must(step, &command).await?
+        };
+    }
+    kube.made(step, "start the kubelet", why, since);
+    Ok(())
+}
+
+/// What the kubelet has complained about since `began`; empty if its journal tells nothing.
+pub(super) async fn complaints_since(kube: &Kube<'_>, began: std::time::SystemTime) -> Vec<String> {
     let since = began.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
     let since = format!("--since=@{since}");
     let arguments = ["--unit=kubelet.service", "--output=cat", "--no-pager", "--quiet", "--lines=5000", &since];
     let ask = Command::new("/usr/bin/journalctl", arguments).timeout(Duration::from_secs(20));
-    // A journal that cannot be read must not hide what kubeadm said.
-    let Ok(said) = kube.host().run(&ask, &|_| {}).await else { return message };
-    let complaints = complaints(&said.stdout);
-    if complaints.is_empty() { message } else { format!("{message}; the kubelet says: {}", complaints.join("; ")) }
+    let said = kube.host().run(&ask, &|_| {}).await;
+    said.map(|said| complaints(&said.stdout)).unwrap_or_default()
 }
 
 /// The two complaints made most often, or the last one; in the order they were first made.
@@ -72,6 +103,8 @@ const CONSEQUENCES: [&str; 7] = [
     "cni plugin not initialized",
     "oom_score_adj",
 ];
+const UNIT: &str = "kubelet.service";
+const START: Duration = Duration::from_secs(120);
 /// Letters of one complaint.
 const LONGEST: usize = 300;
 

@@ -1,7 +1,8 @@
 //! What a control plane does about other nodes: labels and taints, and sending one away.
 
 use super::config::Taint;
-use super::kube::{ADMIN, KUBECTL, Kube, failed, failure, refused};
+use super::drain;
+use super::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
 use crate::host::Command;
@@ -41,7 +42,7 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
         let step = if kind == "label" { "labels" } else { "taints" };
         kube.cx.step_began(step, 1);
         let since = Instant::now();
-        let fixed = ["--kubeconfig", ADMIN, kind, "node", name].map(str::to_owned);
+        let fixed = ["--kubeconfig", ADMIN, CACHE, kind, "node", name].map(str::to_owned);
         let words = fixed.into_iter().chain(arguments.clone()).chain(["--overwrite".to_owned()]);
         kube.must(step, &Command::new(KUBECTL, words)).await?;
         kube.made(step, &format!("{name}: {}", arguments.join(" ")), "as the configuration says", since);
@@ -53,64 +54,26 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
 ///
 /// # Errors
 /// When its pods do not leave in time: nothing is deleted then.
-pub async fn remove(cx: RunCx, state: State, node_name: String, drain: Option<Duration>) -> Result<Outcome, Failure> {
+pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<Duration>) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
-    if find(&kube, "drain", &node_name).await?.is_none() {
-        return Ok(kube.done());
+    let Some(node) = find(&kube, "drain", &node_name).await? else { return Ok(kube.done()) };
+    // Nothing runs on a node whose kubelet is silent that could end a pod: to wait for it would be in vain.
+    if !node.ready && timeout.is_some() {
+        cx.warn("drain", &format!("node {node_name} is not ready: its pods were not waited for"));
     }
-    if let Some(timeout) = drain {
+    if let Some(timeout) = timeout.filter(|_| node.ready) {
         kube.cx.step_began("drain", 1);
         let since = Instant::now();
-        empty(&kube, &node_name, timeout).await?;
+        drain::drain(&kube, ADMIN, &node_name, timeout).await?;
         kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
         kube.may_go_on("delete")?;
     }
     kube.cx.step_began("delete", 1);
     let since = Instant::now();
-    let delete = ["--kubeconfig", ADMIN, "delete", "node", &node_name, "--ignore-not-found"];
+    let delete = ["--kubeconfig", ADMIN, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
     kube.must("delete", &Command::new(KUBECTL, delete)).await?;
     kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
     Ok(kube.done())
-}
-
-async fn empty(kube: &Kube<'_>, node_name: &str, timeout: Duration) -> Result<(), Failure> {
-    let seconds = format!("--timeout={}s", timeout.as_secs());
-    let drain = [
-        "--kubeconfig",
-        ADMIN,
-        "drain",
-        node_name,
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--force",
-        &seconds,
-    ];
-    let command = Command::new(KUBECTL, drain).timeout(timeout + Duration::from_secs(30));
-    let said = kube.run("drain", &command).await?;
-    if said.code == Some(0) {
-        return Ok(());
-    }
-    let mut failure = refused("drain", &command, &said);
-    failure.message =
-        format!("pods do not leave {node_name}, which stays cordoned: {}", stuck(&said.stderr).join("; "));
-    Err(failure)
-}
-
-/// Pods that could not be evicted, each with the last reason; what kubectl said if there are none.
-fn stuck(stderr: &str) -> Vec<String> {
-    let pods: BTreeMap<String, &str> = stderr.lines().filter_map(not_evicted).collect();
-    if pods.is_empty() {
-        return reasons(stderr);
-    }
-    pods.into_iter().map(|(pod, why)| format!("{pod}: {}", why.trim_end_matches('.'))).collect()
-}
-
-/// Pod and reason in a line of `kubectl drain`: `error when evicting pods/"POD" -n "NAMESPACE" (will retry after 5s): WHY`.
-fn not_evicted(line: &str) -> Option<(String, &str)> {
-    let (pod, rest) = line.strip_prefix("error when evicting pods/\"")?.split_once("\" -n \"")?;
-    let (namespace, rest) = rest.split_once('"')?;
-    let (_, why) = rest.split_once("(will retry")?.1.split_once("): ")?;
-    Some((format!("{namespace}/{pod}"), why))
 }
 
 async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {
@@ -138,14 +101,6 @@ fn taint_changes(wanted: &NodeSettings, node: &Node) -> Vec<String> {
 #[cfg(test)]
 mod change_tests {
     use super::*;
-
-    #[test]
-    fn pods_that_stay_are_told_with_the_reason() {
-        let budget = "Cannot evict pod as it would violate the pod's disruption budget";
-        let want = ["l98hs", "pkjwh"].map(|pod| format!("default/web-78f4d86c57-{pod}: {budget}"));
-        assert_eq!(stuck(include_str!("recorded/drain-budget.txt")), want);
-        assert_eq!(stuck("error: unable to drain node \"w\"\n"), ["error: unable to drain node \"w\""]);
-    }
 
     #[test]
     fn only_what_differs_is_asked_for() {

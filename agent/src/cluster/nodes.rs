@@ -26,6 +26,10 @@ pub struct Node {
     pub taints: Vec<String>,
     /// Cordoned.
     pub unschedulable: bool,
+    /// What its kubelet is short of.
+    pub pressures: Vec<String>,
+    /// Its machine has left in order, and nobody need be waited for.
+    pub leaving: bool,
 }
 
 /// All nodes of a list, or the one of a single object.
@@ -61,6 +65,7 @@ struct Item {
 struct Metadata {
     name: String,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -115,6 +120,9 @@ struct NodeInfo {
 impl From<Item> for Node {
     fn from(item: Item) -> Self {
         let Status { conditions, addresses, node_info } = item.status;
+        let short = |condition: &&Condition| PRESSURES.contains(&condition.kind.as_str()) && condition.status == "True";
+        let told = |condition: &Condition| format!("{}: {}", condition.kind, condition.message);
+        let pressures = conditions.iter().filter(short).map(told).collect();
         let ready = conditions.into_iter().find(|condition| condition.kind == "Ready").unwrap_or_default();
         let internal = addresses.into_iter().find(|address| address.kind == "InternalIP").unwrap_or_default();
         Self {
@@ -124,6 +132,8 @@ impl From<Item> for Node {
             control_plane: item.metadata.labels.contains_key("node-role.kubernetes.io/control-plane"),
             machine_uuid: node_info.system_uuid.to_ascii_lowercase(),
             internal_address: internal.address,
+            leaving: item.metadata.annotations.contains_key(LEAVING),
+            pressures,
             name: item.metadata.name,
             labels: item.metadata.labels,
             taints: item.spec.taints.into_iter().map(|taint| taint.text()).collect(),
@@ -139,6 +149,11 @@ impl Taint {
     }
 }
 
+/// Annotation of a node whose machine has left, or is leaving, in order.
+pub(super) const LEAVING: &str = "groundwork/leaving";
+/// Conditions that are bad when they hold. Source: Kubernetes, `core/v1` NodeConditionType.
+const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +166,17 @@ mod tests {
         assert_eq!((node.name.as_str(), node.ready, node.control_plane), ("cp-1", true, true));
         assert_eq!((node.kubelet_version.as_str(), node.internal_address.as_str()), ("v1.28.4", "10.99.0.11"));
         assert_eq!(node.taints, ["node-role.kubernetes.io/control-plane:NoSchedule"]);
+    }
+
+    #[test]
+    fn pressures_and_marks_are_read() {
+        let node = read_one(
+            r#"{"metadata":{"name":"w","annotations":{"groundwork/leaving":"true"}},"status":{"conditions":[
+                {"type":"DiskPressure","status":"True","message":"kubelet has disk pressure"},
+                {"type":"PIDPressure","status":"False","message":"kubelet has sufficient PID available"}]}}"#,
+        );
+        let node = node.unwrap().unwrap();
+        assert_eq!((node.pressures, node.leaving), (vec!["DiskPressure: kubelet has disk pressure".to_owned()], true));
     }
 
     #[test]

@@ -40,10 +40,13 @@ pub(super) fn reasons(stderr: &str) -> Vec<String> {
     if let Some(panic) = stderr.lines().find(|line| line.starts_with("panic: ")) {
         return vec![mask(panic)];
     }
-    // What stands before it are the phases and, after a time-out, general advice.
-    let stderr = stderr.find("\nerror execution phase").map_or(stderr, |at| stderr.get(at..).unwrap_or(stderr));
+    // What stands before it are the phases and, after a time-out, general advice. Releases from 1.29 on begin it with `error: `.
+    let starts = ["\nerror execution phase", "\nerror: error execution phase"];
+    let start = starts.iter().filter_map(|start| stderr.rfind(start)).max();
+    let stderr = start.map_or(stderr, |at| stderr.get(at..).unwrap_or(stderr));
     let told = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
-    let mut last: Vec<String> = told.map(mask).collect();
+    let bare = |line: &str| mask(line.strip_prefix("error: ").filter(|rest| rest.starts_with("error")).unwrap_or(line));
+    let mut last: Vec<String> = told.map(bare).collect();
     let reasons = last.split_off(last.len().saturating_sub(3));
     if reasons.is_empty() { vec!["it printed no reason".to_owned()] } else { reasons }
 }
@@ -88,9 +91,28 @@ fn is_key(word: &str) -> bool {
 }
 
 fn is_noise(line: &str) -> bool {
-    // Lines in brackets tell the phases, not why one failed.
-    line.starts_with("To see the stack trace") || line.starts_with('[')
+    // Lines in brackets tell the phases, not why one failed; after a time-out comes advice for a person at the machine.
+    line.starts_with("To see the stack trace")
+        || line.starts_with('[')
+        || is_log(line)
+        || ADVICE.iter().any(|words| line.starts_with(words))
 }
+
+/// A line of klog, `W1126 18:00:00.000000 …`: what a program logs on its way, not why it ended.
+fn is_log(line: &str) -> bool {
+    let rest = line.strip_prefix(['I', 'W', 'E']).unwrap_or_default();
+    rest.len() > 4 && rest.bytes().take(4).all(|byte| byte.is_ascii_digit()) && rest.as_bytes().get(4) == Some(&b' ')
+}
+
+/// Source: kubeadm v1.35, `cmd/kubeadm/app/util/error` and its texts for a kubelet, or a control plane, that is not healthy.
+const ADVICE: [&str; 6] = [
+    "- '",
+    "Unfortunately, an error has occurred",
+    "This error is likely caused by",
+    "If you are on a systemd-powered system",
+    "Additionally, a control plane component may have crashed",
+    "Here is one example how you may list",
+];
 
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
@@ -128,6 +150,16 @@ mod tests {
         assert!(reasons(include_str!("recorded/join-badhash.txt"))[0].contains("are pinned"));
         assert!(reasons(include_str!("recorded/init-kubelet-not-healthy.txt"))[0].contains("wait-control-plane"));
         assert!(name_still_ready(include_str!("recorded/join-still-ready.txt")));
+    }
+
+    #[test]
+    fn newer_releases_begin_it_with_error_and_log_beside_it() {
+        let said = "W1126 18:00:00.000001    1 x.go:1] something odd\n[kubelet-check] Waiting\n\
+            \t- 'systemctl status kubelet'\n\t- 'journalctl -xeu kubelet'\n\n\
+            error: error execution phase wait-control-plane: failed while waiting\nTo see the stack trace of this error execute with --v=5\n";
+        assert_eq!(reasons(said), ["error execution phase wait-control-plane: failed while waiting"]);
+        let other = "E1126 18:00:00.000001    1 x.go:1] failed\nerror: failed to create or update bootstrap token\n";
+        assert_eq!(reasons(other), ["error: failed to create or update bootstrap token"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, kubectl, traces};
+use super::kubelet;
 use super::nodes::{self, Node};
 use super::output::reasons;
 use crate::host::{Host, HostError};
@@ -21,6 +22,8 @@ pub struct Evidence {
     pub found: Vec<String>,
     /// Name of the node.
     pub node_name: String,
+    /// systemd's word for the state of the kubelet's unit; empty where nothing of a cluster stands.
+    pub kubelet: String,
 }
 
 /// This machine's part in a cluster and, on a control plane, the cluster.
@@ -101,6 +104,11 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
         cluster_id: cluster_id(host)?,
         found: found.into_iter().map(|(path, _)| path.to_owned()).collect(),
         node_name: node_name.unwrap_or_default(),
+        kubelet: if standing == Standing::Clean {
+            String::new()
+        } else {
+            kubelet::state(host).await.map_err(ClusterError::Host)?
+        },
     };
     let nodes = if standing == Standing::ControlPlane { ask_nodes(host).await? } else { Ok(Vec::new()) };
     Ok(Status { evidence, nodes, version: version(host)? })

@@ -17,6 +17,11 @@ impl Version {
         self.minor >= 31
     }
 
+    /// Whether kubeadm of this version knows `config validate`.
+    pub(super) const fn has_config_validate(self) -> bool {
+        self.minor >= 26
+    }
+
     /// Whether both are of one minor version.
     #[must_use]
     pub const fn same_minor(self, other: Self) -> bool {

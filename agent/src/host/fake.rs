@@ -281,7 +281,7 @@ impl Host for Fake {
                 let why = "connection refused".to_owned();
                 return Err(HostError::Runtime { socket: socket.to_owned(), why });
             }
-            Ok(Runtime { name: "containerd".into(), version: "1.6.20".into(), complaints: Vec::new() })
+            Ok(Runtime { name: "containerd".into(), version: "1.6.20".into(), complaint: None, warnings: Vec::new() })
         })
     }
 }

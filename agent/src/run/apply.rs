@@ -84,7 +84,10 @@ pub async fn plan(host: &dyn Host, spec: &Spec) -> Result<Plan, PlanError> {
             _ => true,
         };
         let changes = todo.changes.into_iter().filter(differs);
-        plan.changes.extend(changes.map(|Change { finding, why, .. }| PlannedChange { step: name, finding, why }));
+        plan.changes.extend(changes.flat_map(|Change { finding, also, why, .. }| {
+            let planned = move |finding| PlannedChange { step: name, finding, why: why.clone() };
+            std::iter::once(finding).chain(also).map(planned)
+        }));
         plan.skipped.extend(todo.skipped.into_iter().map(|reason| Skipped { step: name, reason }));
     }
     Ok(plan)
@@ -117,6 +120,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
     }
     let count = u32::try_from(todo.changes.len()).unwrap_or(u32::MAX);
     if count == 0 {
+        todo.warnings.iter().for_each(|warning| cx.warn(name, warning));
         return Ok(0);
     }
     cx.step_began(name, count);
@@ -126,12 +130,13 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         }
         let began = Instant::now();
         let lines = |line: &str| cx.output(name, line);
-        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.finding, &error))?;
-        cx.change_made(name, &change.finding, &change.why, began.elapsed());
+        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.to_string(), &error))?;
+        cx.change_made(name, &change.to_string(), &change.why, began.elapsed());
     }
-    let left = look(cx, step).await?.changes;
+    let Todo { changes: left, warnings, .. } = look(cx, step).await?;
+    warnings.iter().for_each(|warning| cx.warn(name, warning));
     let Some(first) = left.first() else { return Ok(count) };
-    let lines: Vec<_> = left.iter().map(|change| change.finding.as_str()).collect();
+    let lines: Vec<_> = left.iter().map(ToString::to_string).collect();
     let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));
     Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
 }

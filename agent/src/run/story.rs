@@ -58,6 +58,15 @@ pub enum What {
         /// The fact that says so.
         reason: String,
     },
+    /// Something that a person should read.
+    Note {
+        /// During which step.
+        step: String,
+        /// The line.
+        line: String,
+        /// Still to be said when the run has ended.
+        warning: bool,
+    },
     /// The last event, if all went well.
     Finished(Outcome),
     /// The last event otherwise.

@@ -75,6 +75,7 @@ impl Agent for AgentService {
     type ClusterInitStream = Events;
     type ClusterJoinStream = Events;
     type ClusterResetStream = Events;
+    type ClusterLeaveStream = Events;
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
 
@@ -175,8 +176,17 @@ impl Agent for AgentService {
         let (state, records) = (self.state.clone(), self.records.clone());
         self.start("cluster reset", |cx| async move {
             let outcome = cluster::reset(cx, state, cluster_id).await?;
-            let forgotten = records.store("cluster", "");
-            forgotten.map_err(|error| Failure { message: chain(&error), ..Failure::default() })?;
+            forget_cluster(&records)?;
+            Ok(outcome)
+        })
+    }
+
+    async fn cluster_leave(&self, request: Request<proto::ClusterLeaveRequest>) -> Answer<Events> {
+        let drain = wire::drain(request.into_inner().drain_timeout_s);
+        let (state, records) = (self.state.clone(), self.records.clone());
+        self.start("cluster leave", |cx| async move {
+            let outcome = cluster::leave(cx, state, drain).await?;
+            forget_cluster(&records)?;
             Ok(outcome)
         })
     }
@@ -203,6 +213,12 @@ impl Agent for AgentService {
 /// Whether the caller may change the machine, and so may see and run all that a change may.
 fn operates<T>(request: &Request<T>) -> bool {
     request.extensions().get::<Peer>().is_some_and(|peer| peer.role.includes(Role::Operator))
+}
+
+/// What a provider stored of a cluster is of no use when the machine has left it.
+fn forget_cluster(records: &Records) -> Result<(), Failure> {
+    let forgotten = records.store("cluster", "");
+    forgotten.map_err(|error| Failure { message: chain(&error), ..Failure::default() })
 }
 
 fn spec(message: Option<NodeSpec>) -> Result<Spec, Status> {

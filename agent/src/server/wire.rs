@@ -1,9 +1,10 @@
 //! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
 
-use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Standing, Status, Taint, Version};
+use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, Version};
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
 use crate::run::{self, What};
+use agent_proto::overlay::{self, Part};
 use agent_proto::{form, v1 as proto};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,6 +70,7 @@ pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
         }
         What::Output { step, line } => Wire::Output(proto::OutputLine { step, line }),
         What::Skipped { step, reason } => Wire::Skipped(proto::SkippedStep { step, reason }),
+        What::Note { step, line, warning } => Wire::Note(proto::Note { step, line, warning }),
         What::Finished(run::Outcome { changes, reboot_needed }) => {
             Wire::Finished(proto::RunFinished { changes, reboot_needed })
         }
@@ -81,7 +83,7 @@ pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
 
 pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
     use proto::node_evidence::Standing as Wire;
-    let cluster::Evidence { standing, cluster_id, found, node_name } = status.evidence;
+    let cluster::Evidence { standing, cluster_id, found, node_name, kubelet } = status.evidence;
     let standing = match standing {
         Standing::Clean => Wire::Clean,
         Standing::Partial => Wire::Partial,
@@ -93,7 +95,7 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         Err(message) => (false, message, Vec::new()),
     };
     proto::ClusterStatusReply {
-        evidence: Some(proto::NodeEvidence { standing: standing.into(), cluster_id, found, node_name }),
+        evidence: Some(proto::NodeEvidence { standing: standing.into(), cluster_id, found, node_name, kubelet }),
         api_ready,
         api_message,
         nodes: nodes.into_iter().map(node).collect(),
@@ -114,6 +116,8 @@ fn node(node: cluster::Node) -> proto::ClusterNode {
         labels: node.labels,
         taints: node.taints,
         unschedulable: node.unschedulable,
+        pressures: node.pressures,
+        leaving: node.leaving,
     }
 }
 
@@ -131,6 +135,8 @@ pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, 
         service_subnet: some(request.service_subnet),
         certificate_names: names,
         taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
+        ignored_checks: checks(request.ignore_preflight_errors)?,
+        overlay: overlay(request.config.unwrap_or_default())?,
     })
 }
 
@@ -147,6 +153,8 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
         endpoint: given(material.endpoint, "material.endpoint")?,
         token: given(material.token, "material.token")?,
         ca_hash: given(material.ca_hash, "material.ca_hash")?,
+        ignored_checks: checks(request.ignore_preflight_errors)?,
+        overlay: overlay(request.config.unwrap_or_default())?,
     })
 }
 
@@ -168,9 +176,13 @@ pub(super) fn node_settings(request: proto::NodeSetRequest) -> Result<NodeSettin
 
 /// The node, and how long its pods may take to leave; `None` if they are not waited for.
 pub(super) fn node_remove(request: proto::NodeRemoveRequest) -> Result<(String, Option<Duration>), String> {
-    let seconds = if request.drain_timeout_s == 0 { 300 } else { request.drain_timeout_s };
-    let drain = (!request.unreachable).then(|| Duration::from_secs(seconds.into()));
+    let drain = (!request.unreachable).then(|| drain(request.drain_timeout_s));
     Ok((node_name(request.node_name)?, drain))
+}
+
+/// How long a node's pods may take to leave.
+pub(super) fn drain(seconds: u32) -> Duration {
+    Duration::from_secs(if seconds == 0 { 300 } else { seconds.into() })
 }
 
 /// Life of a join token.
@@ -202,6 +214,25 @@ fn address(text: String) -> Result<Option<String>, String> {
         Ok(_) => Ok(Some(text)),
         Err(_) => Err(format!("advertise_address: {text:?} is no IP address")),
     }
+}
+
+/// None may pass for an option, nor for two checks.
+fn checks(names: Vec<String>) -> Result<Vec<String>, String> {
+    let bad = names.iter().find_map(|name| Some((name, form::preflight_check(name).err()?)));
+    bad.map_or(Ok(()), |(name, why)| Err(format!("ignore_preflight_errors: {name:?} {why}")))?;
+    Ok(names)
+}
+
+fn overlay(config: proto::ConfigOverlay) -> Result<Overlay, String> {
+    let read =
+        |part: Part, text: &str| overlay::read(part, text).map_err(|why| format!("config.{}: {why}", part.name()));
+    Ok(Overlay {
+        cluster: read(Part::Cluster, &config.cluster)?,
+        init: read(Part::Init, &config.init)?,
+        join: read(Part::Join, &config.join)?,
+        kubelet: read(Part::Kubelet, &config.kubelet)?,
+        kube_proxy: read(Part::KubeProxy, &config.kube_proxy)?,
+    })
 }
 
 fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
@@ -249,6 +280,17 @@ mod tests {
             (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
             (proto::ClusterInitRequest { advertise_address: "cp-1".into(), ..init() }, "advertise_address"),
             (proto::ClusterInitRequest { taints: vec!["x".into()], taints_given: true, ..init() }, "taints"),
+            (
+                proto::ClusterInitRequest { ignore_preflight_errors: vec!["--v=9".into()], ..init() },
+                "ignore_preflight_errors",
+            ),
+            (
+                proto::ClusterInitRequest {
+                    config: Some(proto::ConfigOverlay { kubelet: "[]".into(), ..Default::default() }),
+                    ..init()
+                },
+                "config.kubelet",
+            ),
         ];
         for (request, name) in bad {
             let said = init_plan(request).unwrap_err();

@@ -13,13 +13,14 @@ use silence::Silence;
 use std::iter;
 use std::time::Duration;
 
+pub(crate) use minor::stays;
 pub(crate) use silence::left_over;
 
 pub(super) async fn run(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Result<(), StepError> {
     if !host.exists(APT)? {
         return Err(StepError::unsupported("installing packages", format!("there is no {APT}")));
     }
-    minor::stays(host, transaction)?;
+    stays(host, transaction)?;
     let silence = Silence::begin(host, lines).await?;
     let done = all(host, transaction, lines).await;
     silence.end(host, lines).await?;

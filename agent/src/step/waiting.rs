@@ -32,7 +32,7 @@ pub(crate) async fn still_missing(host: &dyn Host, what: &Wait) -> Result<Option
             (!synchronised).then(|| "the kernel's clock is not synchronised; is UDP port 123 open?".to_owned())
         }
         Wait::Runtime(socket) => match host.runtime(socket).await {
-            Ok(runtime) => runtime.complaints.first().cloned(),
+            Ok(runtime) => runtime.complaint,
             Err(error) => Some(error.to_string()),
         },
     })

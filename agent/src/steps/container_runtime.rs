@@ -4,10 +4,11 @@
 //! A running containerd is restarted only when its configuration is newer than it is; mirrors are read at every pull.
 
 mod config;
+mod fits;
 
 use crate::facts;
 use crate::host::units::{self, Unit};
-use crate::host::{Host, HostError, dpkg};
+use crate::host::{Host, HostError, Runtime, dpkg};
 use crate::spec::runtime_package;
 use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
 use agent_proto::v1::machine::ContainerRuntimeSpec;
@@ -27,7 +28,11 @@ impl Step for Containerd {
         let Some(wanted) = &self.0 else { return Ok(todo) };
         let installed = dpkg::Packages::read(host)?;
         let package = package(wanted, &installed);
-        let installed = installed.get(package).map(|package| package.version.clone());
+        let version = |name| installed.get(name).map(|package| package.version.clone());
+        let (kubelet, installed) = (version("kubelet"), version(package));
+        if let (Some(kubelet), Some(runtime)) = (&kubelet, &installed) {
+            fits::complaint(kubelet, runtime).into_iter().for_each(|complaint| todo.warn(complaint));
+        }
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
         let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
@@ -127,7 +132,10 @@ fn service(todo: &mut Todo, unit: &Unit, newer: Option<&str>) {
 /// The daemon can be up while its CRI part has failed: only the socket tells.
 async fn answers(todo: &mut Todo, host: &dyn Host, unit: &Unit) {
     let complaint = match host.runtime(SOCKET).await {
-        Ok(runtime) => runtime.complaints.first().map(|complaint| format!("{} says {complaint}", runtime.name)),
+        Ok(Runtime { name, complaint, warnings, .. }) => {
+            warnings.iter().for_each(|warning| todo.warn(format!("{name} says {warning}")));
+            complaint.map(|complaint| format!("{name} says {complaint}"))
+        }
         Err(error) => Some(error.to_string()),
     };
     let Some(complaint) = complaint else { return };

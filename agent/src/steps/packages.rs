@@ -7,7 +7,7 @@ use super::container_runtime;
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
 use crate::spec::runtime_package;
-use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over};
+use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over, stays};
 use agent_proto::v1::machine::{ContainerRuntimeSpec, PackageSpec};
 use std::collections::BTreeMap;
 use std::iter;
@@ -44,9 +44,14 @@ impl Step for Packages {
             let transacted = wanted.transaction(&installed, &mut todo);
             wanted.holds(&installed, &transacted, &mut todo);
         }
-        // A transaction takes it away by itself.
-        if !todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_))) {
-            left_over(host, &mut todo)?;
+        let transaction = todo.changes.iter().find_map(|change| match &change.verb {
+            Verb::Packages(transaction) => Some(transaction),
+            _ => None,
+        });
+        match transaction {
+            Some(transaction) => stays(host, transaction)?,
+            // A transaction takes it away by itself.
+            None => left_over(host, &mut todo)?,
         }
         Ok(todo)
     }
@@ -144,8 +149,8 @@ impl Wanted {
             wrong.insert(0, ("", finding));
         }
         if !wrong.is_empty() {
-            let findings: Vec<_> = wrong.iter().map(|(_, finding)| finding.as_str()).collect();
-            todo.push(findings.join(", "), Verb::Packages(transaction), "declared");
+            let findings = wrong.iter().map(|(_, finding)| finding.clone()).collect();
+            todo.push_all(findings, Verb::Packages(transaction), "declared");
         }
         wrong.into_iter().map(|(name, _)| name).collect()
     }

@@ -63,7 +63,10 @@ async fn converged() -> Arc<Fake> {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_from_a_template_needs_all_of_it() {
-    check(&Fake::template(), &full(), expect![[r#"
+    check(
+        &Fake::template(),
+        &full(),
+        expect![[r#"
         hostname: /etc/cloud/cloud.cfg.d/99-zz-groundwork.cfg is not as wanted
         hostname: /etc/hostname says "template"
         hostname: the name is "template"
@@ -96,7 +99,12 @@ async fn a_machine_from_a_template_needs_all_of_it() {
         repositories: the key of kubernetes is not as wanted
         repositories: /etc/apt/sources.list.d/groundwork-kubernetes.sources is missing
         packages: /etc/apt/preferences.d/groundwork is missing
-        packages: containerd is not installed, kubeadm is not installed, kubectl is 1.27.0-1.1, not 1.28.4-*, kubelet is not installed, nginx is not installed, telnet is installed
+        packages: containerd is not installed
+        packages: kubeadm is not installed
+        packages: kubectl is 1.27.0-1.1, not 1.28.4-*
+        packages: kubelet is not installed
+        packages: nginx is not installed
+        packages: telnet is installed
         packages: containerd is not held
         packages: kubeadm is not held
         packages: kubectl is not held
@@ -116,7 +124,9 @@ async fn a_machine_from_a_template_needs_all_of_it() {
         services: nginx.service is not enabled
         services: nginx.service is not running
         commands: once: /var/once is missing
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -243,6 +243,12 @@ pub fn taint(text: &str) -> Verdict {
     demand(good, &format!("`key=value:Effect` or `key:Effect`, with one of the effects {}", EFFECTS.join(", ")))
 }
 
+/// One of kubeadm's checks before its work. Source: kubeadm, `--ignore-preflight-errors`.
+pub fn preflight_check(text: &str) -> Verdict {
+    let good = is_word(text, "-_.") && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    demand(good, "the name of one of kubeadm's checks, such as `SystemVerification`, or `all`")
+}
+
 fn number(text: &str) -> Option<u16> {
     let plain = text == "0" || !text.starts_with(['0', '+']);
     text.parse().ok().filter(|_| plain)
@@ -378,6 +384,11 @@ mod tests {
             taint,
             &["dedicated=db:NoSchedule", "a/b:NoExecute"],
             &["", "a=b", "a:Never", ":NoSchedule", "a b:NoExecute"],
+        );
+        check(
+            preflight_check,
+            &["SystemVerification", "FileContent--proc-sys-net-ipv4-ip_forward", "all"],
+            &["", "-v", "Swap,Mem", "a b"],
         );
         check(label_value, &["", "a_b.c"], &["-a", "a b", "a/b", &"a".repeat(64)]);
     }

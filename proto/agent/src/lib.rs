@@ -8,5 +8,6 @@
 
 pub mod check;
 pub mod form;
+pub mod overlay;
 pub mod path;
 pub mod v1;

@@ -86,7 +86,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role.
-const CALLS: [(&str, Role); 17] = [
+const CALLS: [(&str, Role); 18] = [
     ("Enrolment/Enroll", Role::Admin),
     ("Agent/Describe", Role::Observer),
     ("Agent/Plan", Role::Observer),
@@ -103,6 +103,7 @@ const CALLS: [(&str, Role); 17] = [
     ("Agent/NodeSet", Role::Operator),
     ("Agent/NodeRemove", Role::Operator),
     ("Agent/ClusterReset", Role::Admin),
+    ("Agent/ClusterLeave", Role::Admin),
     ("Agent/Kubeconfig", Role::Admin),
 ];
 

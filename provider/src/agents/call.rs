@@ -68,6 +68,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) api_message: String,
     pub(crate) version: String,
     pub(crate) nodes: Vec<Node>,
+    /// systemd's word for the state of the kubelet's unit; empty where there is none, or the agent is too old to say.
+    pub(crate) kubelet: String,
 }
 
 /// A node as the API server has it.
@@ -82,6 +84,11 @@ pub(crate) struct Node {
     pub(crate) labels: BTreeMap<String, String>,
     /// `key=value:Effect`
     pub(crate) taints: Vec<String>,
+    pub(crate) cordoned: bool,
+    /// What its kubelet is short of.
+    pub(crate) pressures: Vec<String>,
+    /// Its machine has left in order.
+    pub(crate) leaving: bool,
 }
 
 /// The administrator's access to a cluster. The kubeconfig is a secret.
@@ -95,6 +102,14 @@ pub(crate) struct Kubeconfig {
 impl std::fmt::Debug for Kubeconfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kubeconfig").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl ClusterStatus {
+    /// Why the kubelet of a node is at no work; `None` if it is, or nobody says.
+    pub(crate) fn kubelet_down(&self) -> Option<&str> {
+        let up = ["", "active", "activating", "reloading"].contains(&self.kubelet.as_str());
+        (!up).then_some(self.kubelet.as_str())
     }
 }
 
@@ -175,6 +190,7 @@ impl Agent {
             cluster_id: evidence.cluster_id,
             found: evidence.found,
             node_name: evidence.node_name,
+            kubelet: evidence.kubelet,
             api_ready: said.api_ready,
             api_message: said.api_message,
             version: said.version,
@@ -241,6 +257,9 @@ fn node(wire: wire::ClusterNode) -> Node {
         control_plane: wire.control_plane,
         labels: wire.labels,
         taints: wire.taints,
+        cordoned: wire.unschedulable,
+        pressures: wire.pressures,
+        leaving: wire.leaving,
     }
 }
 

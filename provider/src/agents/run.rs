@@ -40,6 +40,20 @@ pub(crate) struct Init {
     pub(crate) certificate_names: Vec<String>,
     /// `None` leaves kubeadm's own taint.
     pub(crate) taints: Option<Vec<String>>,
+    pub(crate) kubeadm: Kubeadm,
+}
+
+/// How kubeadm's work is changed by the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kubeadm {
+    /// Checks whose failure is no obstacle.
+    pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Fragments of its documents, as JSON; empty: none.
+    pub(crate) cluster: String,
+    pub(crate) init: String,
+    pub(crate) join: String,
+    pub(crate) kubelet: String,
+    pub(crate) kube_proxy: String,
 }
 
 /// A worker to be.
@@ -47,7 +61,10 @@ pub(crate) struct Init {
 pub(crate) struct Join {
     pub(crate) version: String,
     pub(crate) node_name: String,
+    /// Address of this node that the others reach; empty: the kubelet's choice.
+    pub(crate) node_ip: String,
     pub(crate) material: JoinMaterial,
+    pub(crate) kubeadm: Kubeadm,
 }
 
 /// Labels and taints of a node.
@@ -73,8 +90,10 @@ pub(crate) enum Job {
     Reset { cluster_id: String },
     /// Set labels and taints; on a control plane.
     NodeSet(NodeSettings),
-    /// Drain and delete a node; on a control plane.
-    NodeRemove { node_name: String, unreachable: bool },
+    /// Drain and delete a node; on a control plane. Without a time its pods are not waited for: the machine is gone.
+    NodeRemove { node_name: String, drain: Option<Duration> },
+    /// Leave the cluster in order, because the machine is to go.
+    Leave { drain: Duration },
 }
 
 /// How a run ended.
@@ -83,6 +102,8 @@ pub(crate) struct Report {
     pub(crate) run_id: String,
     pub(crate) changes: u32,
     pub(crate) reboot_needed: bool,
+    /// What a person should know although all went well.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Agents {
@@ -228,13 +249,17 @@ impl Agent {
                 let request = settings.to_wire();
                 line.events("NodeSet", |mut client| async move { client.node_set(request).await }).await
             }
-            Job::NodeRemove { node_name, unreachable } => {
+            Job::NodeRemove { node_name, drain } => {
                 let request = wire::NodeRemoveRequest {
                     node_name: node_name.clone(),
-                    drain_timeout_s: DRAIN_S,
-                    unreachable: *unreachable,
+                    drain_timeout_s: drain.map_or(0, seconds),
+                    unreachable: drain.is_none(),
                 };
                 line.events("NodeRemove", |mut client| async move { client.node_remove(request).await }).await
+            }
+            Job::Leave { drain } => {
+                let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };
+                line.events("ClusterLeave", |mut client| async move { client.cluster_leave(request).await }).await
             }
         }
     }
@@ -276,11 +301,20 @@ struct Follower {
     deadline: Instant,
     /// Set when the agent was asked to stop: until when it may take to do so.
     stop_by: Option<Instant>,
+    warnings: Vec<String>,
 }
 
 impl Follower {
     fn new(address: &str, deadline: Instant) -> Self {
-        Self { address: address.to_owned(), run_id: String::new(), seen: 0, told: 0, deadline, stop_by: None }
+        Self {
+            address: address.to_owned(),
+            run_id: String::new(),
+            seen: 0,
+            told: 0,
+            deadline,
+            stop_by: None,
+            warnings: Vec::new(),
+        }
     }
 
     async fn next(&self, events: &mut Events, wait: &Wait<'_>) -> Next {
@@ -309,16 +343,25 @@ impl Follower {
             if let Some(line) = event.what.as_ref().and_then(line) {
                 progress(&format!("{}: {line}", self.address));
             }
+            if let Some(What::Note(wire::Note { step, line, warning: true })) = &event.what {
+                self.warnings.push(format!("{step}: {line}"));
+            }
         }
         match event.what? {
             What::Finished(end) => Some(Ok(Ended::Done(Report {
                 run_id: event.run_id,
                 changes: end.changes,
                 reboot_needed: end.reboot_needed,
+                warnings: std::mem::take(&mut self.warnings),
             }))),
             What::Failed(failed) if failed.cancelled && self.stop_by.is_some() => Some(Err(Error::Stopped)),
             What::Failed(failed) => Some(Err(self.failure(failed))),
-            What::Began(_) | What::StepBegan(_) | What::ChangeMade(_) | What::Output(_) | What::Skipped(_) => None,
+            What::Began(_)
+            | What::StepBegan(_)
+            | What::ChangeMade(_)
+            | What::Output(_)
+            | What::Skipped(_)
+            | What::Note(_) => None,
         }
     }
 
@@ -339,6 +382,7 @@ fn line(what: &What) -> Option<String> {
             tracing::debug!(step = output.step, line = output.line, "output");
             None
         }
+        What::Note(note) => Some(format!("{}: {}", note.step, note.line)),
         What::Skipped(skipped) => Some(format!("{}: left out: {}", skipped.step, skipped.reason)),
         What::Finished(end) => Some(format!("done, {} changes", end.changes)),
         What::Failed(failed) => Some(format!("{} failed", failed.step)),
@@ -348,7 +392,7 @@ fn line(what: &What) -> Option<String> {
 impl Job {
     fn role(&self) -> Role {
         match self {
-            Self::Reset { .. } => Role::Admin,
+            Self::Reset { .. } | Self::Leave { .. } => Role::Admin,
             Self::Apply(_) | Self::Init(_) | Self::Join(_) | Self::NodeSet(_) | Self::NodeRemove { .. } => {
                 Role::Operator
             }
@@ -371,7 +415,16 @@ impl Init {
             labels: BTreeMap::new(),
             taints: self.taints.clone().unwrap_or_default(),
             taints_given: self.taints.is_some(),
+            ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
+            config: Some(wire::ConfigOverlay { join: String::new(), ..self.kubeadm.to_wire() }),
         }
+    }
+}
+
+impl Kubeadm {
+    fn to_wire(&self) -> wire::ConfigOverlay {
+        let Self { ignore_preflight_errors: _, cluster, init, join, kubelet, kube_proxy } = self.clone();
+        wire::ConfigOverlay { cluster, init, join, kubelet, kube_proxy }
     }
 }
 
@@ -381,9 +434,11 @@ impl Join {
             distribution: "kubeadm".to_owned(),
             version: self.version.clone(),
             node_name: self.node_name.clone(),
-            advertise_address: String::new(),
+            advertise_address: self.node_ip.clone(),
             material: Some(self.material.0.clone()),
             control_plane: None,
+            ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
+            config: Some(wire::ConfigOverlay { join: self.kubeadm.join.clone(), ..Default::default() }),
         }
     }
 }
@@ -400,6 +455,11 @@ impl NodeSettings {
     }
 }
 
+/// Whole seconds, one at least: none would be the agent's own choice.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
 fn lost_again(endpoint: &Endpoint) -> Error {
     let why = "the agent was restarted again and again during the run".to_owned();
     Error::Unreachable { address: endpoint.address.clone(), why }
@@ -410,4 +470,3 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a run may take to its next change after Terraform was told to stop.
 const STOPPING: Duration = Duration::from_secs(300);
-const DRAIN_S: u32 = 300;

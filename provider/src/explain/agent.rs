@@ -14,6 +14,33 @@ pub(crate) fn agent(act: &str, error: &Error) -> Diagnostic {
     diagnostic.happened(said).holds(holds(error)).next(next(error))
 }
 
+/// The diagnostic for a node that does not leave its cluster; `limit` is the attribute that gives the time for its pods.
+pub(crate) fn leaving(act: &str, error: &Error, limit: &str) -> Diagnostic {
+    let Error::Run { failure, .. } = error else { return agent(act, error) };
+    let (holds, next) = match failure.step.as_str() {
+        "drain" => (
+            "The machine is a node of its cluster still, and was not reset.",
+            format!(
+                "Let the pods that are named go: more replicas elsewhere, a budget that allows one to miss, or a longer `{limit}`. Then \
+                 apply again. If the node is to stay, `kubectl uncordon` it."
+            ),
+        ),
+        "quorum" => (
+            "Nothing was changed.",
+            "Destroy the `groundwork_cluster` first, or get its control planes ready again. If this cluster may be lost with its machine, \
+             run `kubeadm reset` there, or switch the machine off, and apply again."
+                .to_owned(),
+        ),
+        _ => return agent(act, error),
+    };
+    Diagnostic::error(format!("Cannot {act}")).happened(sentence(&failure.message)).holds(holds).next(next)
+}
+
+/// The warning for something that an agent noted in a run that went well.
+pub(crate) fn noted(subject: &str, line: &str) -> Diagnostic {
+    Diagnostic::warning(format!("A note about {subject}")).happened(sentence(line))
+}
+
 /// The diagnostic for an agent that was not enrolled. `holds` says what there is of its VM, and `limit` is the attribute that
 /// gives the time for it.
 pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
@@ -161,6 +188,23 @@ mod tests {
         let late = Error::Deadline { what: "the enrolment".to_owned(), last: None };
         let said = enrolment("enrol the agent of VM 120", &late, "The VM exists.", "timeouts.create").to_string();
         assert!(said.contains("raise `timeouts.create`"), "{said}");
+    }
+
+    #[test]
+    fn pods_that_stay_are_named_with_the_attribute_that_gives_them_time() {
+        let message = "pods do not leave worker-1 within 60 s, and it stays cordoned: default/web: the disruption budget web needs 2";
+        let failure = RunFailure { step: "drain".to_owned(), message: message.to_owned(), ..RunFailure::default() };
+        let error = Error::Run { address: "192.0.2.1:7443".to_owned(), failure: Box::new(failure) };
+        let said = leaving("destroy VM 120", &error, "timeouts.delete").to_string();
+        for part in [
+            "Cannot destroy VM 120",
+            "Pods do not leave worker-1",
+            "budget web",
+            "`timeouts.delete`",
+            "kubectl uncordon",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
     }
 
     #[test]

@@ -3,15 +3,17 @@
 //! Everything is done by the agents: the first control plane initialises, mints a join token per worker, and removes nodes.
 //! Each operation may be repeated and does only what is missing, so a creation that was cut off goes on with the next apply.
 
+mod fixed;
+mod look;
 mod membership;
 mod model;
 mod rules;
 
 use self::membership::Crew;
-use crate::agents::{Endpoint, Init, Job, Standing, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
-use crate::timeouts::Limit;
+use crate::timeouts::{self, Limit};
 use crate::{explain, record};
 use model::{Cluster, Member};
 use std::time::Duration;
@@ -40,18 +42,12 @@ impl Resource for ClusterResource {
     }
 
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
+        // What is wrong now will be put right. This line is what makes drift a change of the plan.
+        m.drift.set(Vec::new());
         let Some(prior) = prior else { return };
-        if prior.version.is_known() && m.version.is_known() && prior.version != m.version {
-            notes.error(
-                Diagnostic::error(format!("Cannot upgrade cluster {}", prior.name.or("")))
-                    .happened("This version of the provider makes clusters and does not upgrade them yet.")
-                    .holds("Nothing was changed.")
-                    .next(format!(
-                        "Set `version` to {} again; or destroy the cluster, which resets its machines, and apply then.",
-                        prior.version.or("")
-                    ))
-                    .at("version"),
-            );
+        // No error: Terraform plans before it destroys too, and a cluster must not be kept by what its configuration says.
+        for refusal in fixed::changes(prior, m) {
+            notes.warn(refusal.warning());
         }
         // Another machine as control plane is another cluster: its data were on the old one.
         if fingerprints(prior) != fingerprints(m) {
@@ -67,11 +63,13 @@ impl Resource for ClusterResource {
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
         let init = Job::Init(Box::new(to_init(m, &node)?));
-        cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
+        let report = cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
+        report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
-        let cluster_id = cluster_id_at(cx, &first, &act).await?;
+        let cluster_id = status_at(cx, &first, &act).await?.cluster_id;
         m.ca_fingerprint.set(cluster_id.clone());
-        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
+        let (kubeadm, drain) = (to_kubeadm(m), drain(m));
+        let crew = Crew { cx, first: &first, version: m.version.need()?, kubeadm, drain, cluster_id, wait: &wait };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
         let built = async {
             crew.settle(&members).await?;
@@ -85,7 +83,7 @@ impl Resource for ClusterResource {
     }
 
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
-        let (_, first) = control_plane(m)?;
+        let (node, first) = control_plane(m)?;
         let name = m.name.or("");
         let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
             Ok(agent) => agent,
@@ -109,7 +107,12 @@ impl Resource for ClusterResource {
             cx.warn(another(&name, &status.cluster_id));
             return Ok(Presence::Here);
         }
+        // The machine knows; what was recorded at the creation may be older.
+        if !status.version.is_empty() {
+            m.version.set(status.version.trim_start_matches('v').to_owned());
+        }
         if !status.api_ready {
+            m.drift.set(look::control_plane(&node, &status).into_iter().collect::<Vec<_>>());
             cx.warn(
                 Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
                     .happened(format!("Its API server does not answer: {}", status.api_message))
@@ -118,7 +121,8 @@ impl Resource for ClusterResource {
             );
             return Ok(Presence::Here);
         }
-        membership::compare(cx, m, &status.nodes);
+        let machines = look::machines(cx, m).await;
+        look::compare(cx, m, &status, &machines);
         if m.kubeconfig.get().is_none() {
             fill_access(cx, m, &first).await?;
         }
@@ -126,18 +130,32 @@ impl Resource for ClusterResource {
     }
 
     async fn update(&self, cx: &Cx, prior: &Cluster, m: &mut Cluster) -> Result<(), Diagnostics> {
-        let (_, first) = control_plane(m)?;
+        let refused: Vec<Diagnostic> = fixed::changes(prior, m).iter().map(fixed::Change::error).collect();
+        if !refused.is_empty() {
+            return Err(refused.into_iter().collect());
+        }
+        let (node, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
         let cluster_id = prior.ca_fingerprint.or("");
-        let (name, now) = (m.name.or(""), cluster_id_at(cx, &first, "look at the cluster").await?);
-        if now != cluster_id {
-            return Err(not_this_one(&name, &now).into());
+        let name = m.name.or("");
+        let now = status_at(cx, &first, "look at the cluster").await?;
+        if now.cluster_id != cluster_id {
+            return Err(not_this_one(&name, &now.cluster_id).into());
         }
-        let crew = Crew { cx, first: &first, version: m.version.need()?, cluster_id, wait: &wait };
+        let (kubeadm, drain) = (to_kubeadm(m), drain(m));
+        let turn = cluster_id.clone();
+        let crew = Crew { cx, first: &first, version: m.version.need()?, kubeadm, drain, cluster_id, wait: &wait };
+        if look::control_plane(&node, &now).is_some() {
+            crew.mend(to_init(m, &node)?).await?;
+        }
+        crew.answering(&name).await?;
         let none = std::collections::BTreeMap::new;
         let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
+        // Machines that are destroyed in the same run leave one after the other, too.
+        let turn = cx.turns.take(&turn).await;
         crew.remove(&before, &after).await?;
+        drop(turn);
         crew.join(&after).await?;
         crew.settle(&m.control_planes.or(none())).await?;
         crew.forget_settings(&before, &after).await?;
@@ -149,7 +167,8 @@ impl Resource for ClusterResource {
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
         let version = m.version.or("");
-        let crew = Crew { cx, first: &first, version: &version, cluster_id: m.ca_fingerprint.or(""), wait: &wait };
+        let (kubeadm, cluster_id) = (Kubeadm::default(), m.ca_fingerprint.or(""));
+        let crew = Crew { cx, first: &first, version: &version, kubeadm, drain: drain(m), cluster_id, wait: &wait };
         crew.reset_all(m).await
     }
 
@@ -215,10 +234,10 @@ fn tainted(name: &str) -> Diagnostic {
         .next("To keep the cluster and add only what is missing, run `terraform untaint` for this resource before the next apply.")
 }
 
-/// What tells the cluster of this control plane from others.
-async fn cluster_id_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<String, Diagnostic> {
+/// How the cluster of this control plane stands.
+async fn status_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<ClusterStatus, Diagnostic> {
     let ask = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.cluster_status().await };
-    ask.await.map(|status| status.cluster_id).map_err(|error| explain::agent(act, &error))
+    ask.await.map_err(|error| explain::agent(act, &error))
 }
 
 /// The one control plane, by node name.
@@ -241,20 +260,43 @@ fn fingerprints(m: &Cluster) -> Option<Vec<String>> {
 
 fn to_init(m: &Cluster, node: &str) -> Result<Init, Diagnostic> {
     let member = m.control_planes.need()?.get(node);
-    let address = member.and_then(|member| member.endpoint.get()).and_then(|endpoint| endpoint.address.cloned());
-    let address = address.unwrap_or_default();
-    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let machine = member.map(endpoint).transpose()?;
     Ok(Init {
         name: m.name.need()?.clone(),
         version: m.version.need()?.clone(),
         node_name: node.to_owned(),
-        advertise_address: host.trim_matches(['[', ']']).to_owned(),
+        advertise_address: machine.as_ref().map(node_ip).unwrap_or_default(),
         endpoint: m.endpoint.or(""),
         pod_subnet: m.pod_subnet.or(""),
         service_subnet: m.service_subnet.or(""),
         certificate_names: m.certificate_names.or(Vec::new()),
         taints: member.and_then(|member| member.taints.cloned()),
+        kubeadm: to_kubeadm(m),
     })
+}
+
+/// The address by which the machine is reached, for its node; empty where that cannot be the address of a node.
+fn node_ip(machine: &Endpoint) -> String {
+    let host = machine.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    let address = host.parse::<std::net::IpAddr>().ok().filter(|address| !address.is_loopback());
+    address.map(|address| address.to_string()).unwrap_or_default()
+}
+
+/// How long the pods of a node may take to leave.
+fn drain(m: &Cluster) -> Duration {
+    m.drain_timeout.text().and_then(timeouts::parse).unwrap_or(DRAIN)
+}
+
+fn to_kubeadm(m: &Cluster) -> Kubeadm {
+    let config = m.config.cloned().unwrap_or_default();
+    Kubeadm {
+        ignore_preflight_errors: m.ignore_preflight_errors.or(Vec::new()),
+        cluster: config.cluster.or(""),
+        init: config.init.or(""),
+        join: config.join.or(""),
+        kubelet: config.kubelet.or(""),
+        kube_proxy: config.kube_proxy.or(""),
+    }
 }
 
 fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)) -> Wait<'a> {
@@ -264,9 +306,15 @@ fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)
 /// Asks for the cluster's access data, and has the control plane's agent keep what an import will need.
 async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
     fill_access(cx, m, first).await?;
+    m.drift.set(Vec::new());
     let computed = Attr::<String>::default;
-    let document =
-        Cluster { kubeconfig: computed(), ca_certificate: computed(), api_endpoint: computed(), ..m.clone() };
+    let document = Cluster {
+        kubeconfig: computed(),
+        ca_certificate: computed(),
+        api_endpoint: computed(),
+        drift: Attr::Null,
+        ..m.clone()
+    };
     let act = format!("record cluster {}", m.name.or(""));
     let mut agent =
         cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
@@ -292,3 +340,4 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), D
 /// Kind of the agent's record.
 const RECORD: &str = "cluster";
 const TIME: Duration = Duration::from_secs(1800);
+const DRAIN: Duration = Duration::from_secs(300);

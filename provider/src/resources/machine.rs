@@ -1,8 +1,8 @@
 //! `groundwork_machine`: the operating system of one machine, by its agent.
 //!
 //! Refreshing asks the agent which changes are still needed; they stand in `drift`, and a plan that finds some turns them into an
-//! update. Creating and updating are the same act: the agent makes what is missing. Destroying forgets the machine and changes
-//! nothing on it, because what Kubernetes or a user built on it may still need it.
+//! update. Creating and updating are the same act: the agent makes what is missing. Destroying takes a node of ours out of its cluster
+//! in order, and otherwise forgets the machine and changes nothing on it, because what a user built on it may still need it.
 
 mod message;
 mod model;
@@ -12,7 +12,7 @@ use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
-use crate::{agents, explain, record};
+use crate::{agents, departure, explain, record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use message::To as _;
@@ -32,7 +32,10 @@ impl Resource for MachineResource {
     const DOC: &'static str = "The operating system of one machine, through its agent. Only what is given is managed. What differs inside the \
         machine, now or after its next boot, stands in `drift` of the plan and is repaired by the next apply; nothing else is touched or \
         restarted.\n\n`kubernetes = { version = \"1.36.2\" }` alone sets everything a kubeadm node needs. Destroying this resource leaves the \
-        machine as it is.\n\n\
+        machine as it is, but for one thing: if the machine is a node of a cluster that `groundwork_cluster` made, the node first leaves it \
+        in order. It is cordoned, its pods are evicted with their budgets honoured, and the machine is reset; of one cluster one machine goes \
+        at a time, and the last control plane never does while its cluster lives. Destroyed together with its cluster, nothing is drained. To \
+        forget a machine and keep its node, use a `removed` block with `destroy = false`.\n\n\
         Kubernetes and containerd have to fit: 1.34 wants at least containerd 1.7.28, 2.0.6 or 2.1.3, 1.35 at least 1.7.28, 2.1.5 or 2.2.0, \
         and 1.36 at least 2.2.0. From 1.38 on the kubelet does not work with containerd 1.x at all: the agent then refuses to install it \
         beside one. The distribution's `containerd` is often older, that of Debian 12 is 1.6.20. `node` in the example takes a newer one \
@@ -78,8 +81,10 @@ impl Resource for MachineResource {
         apply(cx, m, "change", time).await
     }
 
-    async fn delete(&self, _cx: &Cx, _m: &Machine) -> Result<(), Diagnostics> {
-        Ok(())
+    async fn delete(&self, cx: &Cx, m: &Machine) -> Result<(), Diagnostics> {
+        let Some(endpoint) = m.endpoint.get().and_then(EndpointModel::to_endpoint) else { return Ok(()) };
+        let limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DEPARTURE);
+        departure::depart(cx, &format!("destroy machine {}", name(m)), &endpoint, limit).await
     }
 
     async fn import(&self, cx: &Cx, id: &str) -> Result<Machine, Diagnostics> {
@@ -114,6 +119,7 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
     let progress = |line: &str| cx.progress(line);
     let wait = Wait { deadline: cx.deadline(time), stop: &cx.stop, progress: &progress };
     let report = cx.agents.run(&endpoint, &Job::Apply(Box::new(spec)), &wait).await.map_err(explained)?;
+    report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("machine {}", name(m)), line)));
     if report.reboot_needed {
         cx.warn(
             Diagnostic::warning(format!("Machine {} needs a reboot", name(m)))
@@ -179,6 +185,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 /// Kind of the agent's record.
 const RECORD: &str = "machine";
 const APPLY: Duration = Duration::from_secs(1800);
+const DEPARTURE: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {

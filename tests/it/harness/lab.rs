@@ -63,6 +63,12 @@ impl Lab {
         text(value)
     }
 
+    /// A file that the lab wrote into its folder for its users.
+    #[track_caller]
+    pub(crate) fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_else(|error| panic!("{name} of the lab: {error}"))
+    }
+
     /// Host number `last` in the lab's network.
     pub(crate) fn address(&self, last: u8) -> String {
         let subnet = self.value("LAB_SUBNET");

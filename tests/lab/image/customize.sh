@@ -32,4 +32,6 @@ echo localhost >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' >"$root/etc/hosts"
 : >"$root/etc/machine-id"
 rm -f "$root/var/lib/dbus/machine-id" "$root/etc/resolv.conf"
+# The kubelet wants the file and CoreDNS a name server in it; nobody answers at this one.
+echo 'nameserver 169.254.77.1' >"$root/etc/resolv.conf"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log "$root"/var/log/apt

@@ -7,7 +7,7 @@ import json
 import pathlib
 import sys
 
-from . import image, launch, packages
+from . import image, launch, parts
 from .launch import CannotLaunch
 from .settings import BACKENDS, Settings, cache
 
@@ -16,7 +16,7 @@ def main() -> int:
     options = arguments()
     try:
         return options.run(options) or 0
-    except (CannotLaunch, image.CannotBuild, packages.CannotBuild) as problem:
+    except (CannotLaunch, *parts.CANNOT_BUILD) as problem:
         print(f"lab: {problem}", file=sys.stderr)
         return 1
 
@@ -28,14 +28,26 @@ def arguments() -> argparse.Namespace:
     def verb(name: str, run, text: str) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=text)
         made.set_defaults(run=run)
-        if name not in ("prepare",):
+        if name not in ("prepare", "kubernetes"):
             made.add_argument("--dir", required=True, type=lambda text: pathlib.Path(text).resolve())
         return made
 
-    verb("prepare", prepare, "build the machine image and the package repository")
+    prepares = verb("prepare", prepare, "build everything a lab needs: machine image, Kubernetes, packages")
+    prepares.add_argument("--kubernetes", default=parts.DEFAULT, metavar="VERSION,...", help="as for start")
+    builds = verb("kubernetes", build_kubernetes, "build Kubernetes, and say what the cache holds")
+    builds.add_argument(
+        *("--minor", "--version"), dest="wanted", action="append", metavar="VERSION",
+        help="1.36, or 1.36.4 for the code of 1.36 that calls itself so; more than once for several",
+    )
+    builds.add_argument("--with", dest="extra", action="append", default=[], choices=parts.extras(), metavar="PROGRAM")
     start = verb("start", start_lab, "start a lab; returns when its API answers")
     start.add_argument("--backend", choices=BACKENDS, default="nspawn")
     start.add_argument("--name", default="lab")
+    start.add_argument(
+        "--kubernetes", default=parts.DEFAULT, metavar="VERSION,...",
+        help="what its repository and registry hold: minor releases or versions, the first for quickstart, and "
+        f"{' or '.join(parts.extras())}; upstream for the Kubernetes project's own; or none",
+    )
     start.add_argument("--keep-uploads", action="store_true", help="keep a copy of every uploaded file")
     start.add_argument("--guests", type=int, default=0, metavar="N", help="begin with N stopped VMs")
     start.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="added to every answer")
@@ -44,6 +56,7 @@ def arguments() -> argparse.Namespace:
     for name, backend_kind in (("backend", str), ("name", str), ("guests", int), ("latency", float)):
         serve.add_argument(f"--{name}", type=backend_kind)
     serve.add_argument("--keep-uploads", action="store_true")
+    serve.add_argument("--kubernetes", default="none")
     verb("stop", stop_lab, "stop it and say what is left, which is nothing")
     verb("status", lambda o: show(call(o, "status")), "one line about a running lab")
     listing = verb("list", list_lab, "VMs, volumes and machines")
@@ -65,21 +78,29 @@ def arguments() -> argparse.Namespace:
     administer.add_argument("values", nargs="*")
     uploads = verb("uploads", print_uploads, "a file of every seed uploaded (with --keep-uploads)")
     uploads.add_argument("file")
-    tokens = verb("seen-tokens", print_tokens, "bootstrap tokens a stand-in API server has seen")
-    tokens.add_argument("vm")
     requests = verb("requests", print_requests, "how often each API call was made")
     requests.add_argument("--json", action="store_true")
     requests.add_argument("--reset", action="store_true")
     return parser.parse_args()
 
 
-def prepare(_options) -> None:
+def prepare(options) -> None:
     print(image.get(cache()).folder)
-    print(packages.build().folder)
+    built = parts.build(parts.wanted(options.kubernetes))
+    print(built.repository.folder)
+
+
+def build_kubernetes(options) -> None:
+    parts.build((*(options.wanted or (parts.DEFAULT,)), *options.extra))
+    print(parts.sizes())
 
 
 def start_lab(options) -> None:
-    settings = {key: getattr(options, key) for key in ("backend", "name", "keep_uploads", "guests", "latency")}
+    settings = {key: getattr(options, key) for key in ("backend", "name", "keep_uploads", "guests", "latency", "kubernetes")}
+    if options.backend != "none":
+        # Here and not in the lab's own process: it takes minutes the first time, and says so.
+        image.get(cache())
+        parts.build(parts.wanted(options.kubernetes))
     facts = launch.start(options.dir, settings)
     print(f"lab {facts['name']} ({facts['backend']}): {facts['env']['GROUNDWORK_PROXMOX_ENDPOINTS']}")
     print(f"  set -a; source {options.dir}/lab.env; set +a")
@@ -98,6 +119,7 @@ def serve_lab(options) -> None:
                 keep_uploads=options.keep_uploads,
                 guests=options.guests or 0,
                 latency=options.latency or 0.0,
+                kubernetes=parts.wanted(options.kubernetes),
             )
         )
     )
@@ -154,11 +176,6 @@ def print_uploads(options) -> None:
         except ValueError:
             pass
         print(text)
-
-
-def print_tokens(options) -> None:
-    for token in call(options, "seen-tokens", vm=options.vm)["tokens"]:
-        print(token)
 
 
 def print_requests(options) -> None:

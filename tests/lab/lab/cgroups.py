@@ -34,8 +34,13 @@ def leftovers(prefix: str) -> list[str]:
     ]
 
 
+def are_of_the_first_version() -> bool:
+    """Whether the host has a hierarchy for each controller, as the kernel had them before version 2."""
+    return not (ROOT / "cgroup.procs").exists()
+
+
 def _hierarchies() -> list[pathlib.Path]:
-    if (ROOT / "cgroup.procs").exists():
+    if not are_of_the_first_version():
         return [ROOT]
     return [path for path in ROOT.iterdir() if path.is_dir() and not path.is_symlink()]
 

@@ -18,9 +18,6 @@ from .machines import CannotStart
 from .pve import LabPve
 from .run import Failed
 
-# Where the stand-in API server keeps the bootstrap tokens it has seen (see packages/).
-SEEN_TOKENS = ("/bin/sh", "-c", "cat /var/lib/groundwork-standin/seen-tokens 2>/dev/null || true")
-
 
 class Refused(Exception):
     """A call that cannot be done; the message is for the caller."""
@@ -80,10 +77,6 @@ class Control:
             if content is not None:
                 found.append(content.decode(errors="replace"))
         return {"files": found}
-
-    async def do_seen_tokens(self, vm: str) -> dict:
-        _, out, _ = await self._machine(vm).execute(list(SEEN_TOKENS))
-        return {"tokens": sorted(set(out.decode().split()))}
 
     # ------------------------------------------------------- machines
 

@@ -8,9 +8,11 @@ import shlex
 import signal
 from collections.abc import Callable
 
-from . import accelerator, certs, cgroups, image, packages
+from . import accelerator, certs, cgroups, image, limits, parts, quickstart
+from .cache import hold
 from .control import Control
 from .httpd import IMAGE_PATH, FileServer
+from .kubernetes.distribution import minor_of
 from .machines import Machine, Plan
 from .machines.none import Nothing
 from .machines.nspawn import Container
@@ -46,9 +48,10 @@ class Lab:
         self.image = small_image(settings) if settings.backend == "none" else image.get(cache())
         self.pve = LabPve(settings, cache(), self.make_machine)
         self.control = Control(self.pve)
-        self.repository = None if settings.backend == "none" else packages.build()
+        self.parts = None if settings.backend == "none" else parts.build(settings.kubernetes)
+        self.held = [hold(folder) for folder in (self.image.folder, *(self.parts.folders() if self.parts else ()))]
         own = settings.folder / "files"
-        self.files = FileServer(self.image.disk, self.repository and self.repository.folder, own)
+        self.files = FileServer(self.image.disk, self.parts, own)
 
     async def start(self) -> None:
         settings = self.settings
@@ -60,6 +63,8 @@ class Lab:
         else:
             await self.files.start(host=settings.files_host, port=8080)
         ca, certificate, key = certs.make(settings.folder / "certs", settings.api_host)
+        if settings.backend == "nspawn":
+            limits.raise_them()
         if settings.backend == "qemu":
             # The answer is there, or nearly, when the first VM starts.
             self.proof = asyncio.ensure_future(accelerator.best(self.image.kernel))
@@ -99,10 +104,16 @@ class Lab:
             "LAB_SUBNET": settings.subnet,
             "LAB_CONTROL": str(settings.control),
         }
-        if self.repository:
+        if self.parts:
             values["LAB_REPO_URL"] = f"{files}/debian"
-            values["LAB_KUBERNETES_URL"] = f"{files}/{self.repository.kubernetes_path}"
-            values["LAB_KUBERNETES_KEY"] = self.repository.kubernetes_key
+        if self.parts and self.parts.versions:
+            version = self.parts.versions[0]
+            minor = minor_of(version)
+            values["LAB_REGISTRY"] = files
+            values["LAB_KUBERNETES_VERSION"] = version
+            values["LAB_KUBERNETES_URL"] = f"{files}/kubernetes/v{minor}/deb"
+            if not self.parts.upstream:
+                values["LAB_KUBERNETES_KEY"] = self.parts.repository.key(minor)
         return values
 
 
@@ -120,7 +131,8 @@ def write_facts(settings: Settings, environment: dict[str, str], password: str) 
     folder = settings.folder
     lines = [f"{key}={shlex.quote(value)}\n" for key, value in environment.items()]
     _write(folder / "lab.env", "".join(lines))
-    _write(folder / "quickstart.tfvars.json", json.dumps(quickstart(settings, environment), indent=2) + "\n")
+    _write(folder / "quickstart.tfvars.json", json.dumps(quickstart.variables(settings, environment), indent=2) + "\n")
+    _write(folder / "quickstart_override.tf.json", json.dumps(quickstart.override(settings, environment), indent=2) + "\n")
     facts = {
         "name": settings.name,
         "backend": settings.backend,
@@ -129,27 +141,6 @@ def write_facts(settings: Settings, environment: dict[str, str], password: str) 
         "root_password": password,
     }
     _write(folder / "lab.json", json.dumps(facts, indent=2) + "\n")
-
-
-def quickstart(settings: Settings, environment: dict[str, str]) -> dict:
-    """Values of examples/quickstart for this lab: one control plane, one worker."""
-    values = {
-        "node": "pve1",
-        "image_url": environment["LAB_IMAGE_URL"],
-        "image_checksum": f"sha256:{environment['LAB_IMAGE_SHA256']}",
-        "addresses": {"control_plane": settings.address(11), "workers": [settings.address(21)]},
-        "gateway": settings.address(1),
-        "memory_mib": 2048,
-        "disk_gib": 4,
-        "cpu_type": "host",
-    }
-    if "LAB_KUBERNETES_URL" in environment:
-        values["kubernetes_version"] = packages.VERSION
-        values["kubernetes_repository"] = {
-            "url": environment["LAB_KUBERNETES_URL"],
-            "key_pem": environment["LAB_KUBERNETES_KEY"],
-        }
-    return values
 
 
 def _write(path: pathlib.Path, text: str) -> None:

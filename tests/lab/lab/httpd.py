@@ -1,8 +1,12 @@
-"""The lab's web server: the machine image and the package repositories, for the lab's machines and its API."""
+"""The lab's web server: machine image, package repositories, container images; for its machines and its API."""
 
 import pathlib
 
 from aiohttp import web
+
+from .kubernetes.registry import Registry
+from .kubernetes.upstream import Upstream
+from .parts import Parts
 
 IMAGE_PATH = "/images/machine.qcow2"
 
@@ -10,15 +14,23 @@ IMAGE_PATH = "/images/machine.qcow2"
 class FileServer:
     """Serves files as they are; knows nothing of what they are for."""
 
-    def __init__(self, image: pathlib.Path, repository: pathlib.Path | None, own: pathlib.Path):
+    def __init__(self, image: pathlib.Path, parts: Parts | None, own: pathlib.Path):
         self.app = web.Application()
         self.app.router.add_get(IMAGE_PATH, lambda _request: web.FileResponse(image))
         own.mkdir(parents=True, exist_ok=True)
         self.app.router.add_static("/files", own)
-        for name in ("debian", "kubernetes"):
-            if repository is not None and (repository / name).is_dir():
-                self.app.router.add_static(f"/{name}", repository / name)
+        if parts:
+            self._add_parts(parts)
         self.runner = web.AppRunner(self.app, access_log=None)
+
+    def _add_parts(self, parts: Parts) -> None:
+        for name in ("debian", "kubernetes"):
+            if (parts.repository.folder / name).is_dir():
+                self.app.router.add_static(f"/{name}", parts.repository.folder / name)
+        if parts.images:
+            Registry(parts.images).add_routes(self.app)
+        if parts.upstream:
+            Upstream().add_routes(self.app)
 
     async def start(self, **where) -> None:
         """On a `sock` made elsewhere, or on a `host` and `port`."""

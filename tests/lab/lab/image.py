@@ -17,10 +17,12 @@ import shutil
 import subprocess
 import sys
 
+from .cache import forget_old
+
 HERE = pathlib.Path(__file__).resolve().parent.parent / "image"
 DISK_SIZE = "3G"
 PARTITION_START = 1024 * 1024
-KEEP_RECIPES = 2
+KEEP_RECIPES = 3
 KERNELS = {("debian", "amd64"): "linux-image-cloud-amd64", ("debian", "arm64"): "linux-image-cloud-arm64"}
 
 
@@ -74,7 +76,7 @@ def by_digest(cache: pathlib.Path, sha256: str) -> Image | None:
 
 def recipe() -> str:
     """Everything the image depends on, but for the packages the distribution has just now."""
-    digest = hashlib.sha256(f"{_os_release()} {platform.machine()}".encode())
+    digest = hashlib.sha256(f"{os_release()} {platform.machine()}".encode())
     for path in sorted([pathlib.Path(__file__), *HERE.rglob("*")]):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -97,7 +99,7 @@ def _build(folder: pathlib.Path) -> None:
 
 
 def _bootstrap(root: pathlib.Path) -> None:
-    distribution, codename = _os_release()
+    distribution, codename = os_release()
     _run(
         "mmdebstrap",
         "--quiet",
@@ -112,11 +114,11 @@ def _bootstrap(root: pathlib.Path) -> None:
         f"--customize-hook=LAB_CODENAME={codename} '{HERE / 'customize.sh'}' \"$1\"",
         codename,
         str(root),
-        *_sources(distribution, codename),
+        *sources(distribution, codename),
     )
 
 
-def _sources(distribution: str, codename: str) -> list[str]:
+def sources(distribution: str, codename: str) -> list[str]:
     """The distribution's own archives among the host's; mmdebstrap's guess where the host has no lists of packages."""
     line = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
     targets = ("Identifier: Packages", f"Origin: {distribution.capitalize()}")
@@ -153,12 +155,11 @@ def _make_disk(work: pathlib.Path) -> None:
 
 
 def _forget_old(cache: pathlib.Path, current: pathlib.Path) -> None:
-    others = [facts.parent for facts in cache.glob("image-*/image.json") if facts.parent != current]
-    for folder in sorted(others, key=lambda path: path.stat().st_mtime)[: 1 - KEEP_RECIPES]:
-        shutil.rmtree(folder, ignore_errors=True)
+    forget_old([facts.parent for facts in cache.glob("image-*/image.json") if facts.parent != current], KEEP_RECIPES - 1)
 
 
-def _os_release() -> tuple[str, str]:
+def os_release() -> tuple[str, str]:
+    """The host's distribution and its release, which are the machines' too."""
     lines = pathlib.Path("/etc/os-release").read_text().splitlines()
     values = dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
     if values.get("ID") not in ("debian", "ubuntu") or "VERSION_CODENAME" not in values:

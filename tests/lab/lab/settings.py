@@ -18,6 +18,11 @@ def cache() -> pathlib.Path:
     return pathlib.Path(base) / "lab"
 
 
+def cache_of(part: str) -> pathlib.Path:
+    """Where a part that outlives the lab's own things is kept: `packages`, `kubernetes`."""
+    return cache().parent / part
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """One lab, as `start` was asked for it. `number` tells labs on one host apart: it is in every address and name."""
@@ -30,6 +35,7 @@ class Settings:
     guests: int = 0
     latency: float = 0.0
     memory_limit_mib: int = 0
+    kubernetes: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:

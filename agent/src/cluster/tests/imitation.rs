@@ -1,4 +1,4 @@
-//! A machine with kubeadm, kubectl and nothing else, imitated after the recordings in `recorded/` (Kubernetes v1.28.4, Debian 12).
+//! A machine with kubeadm, kubectl and nothing else, imitated after the recordings in `recorded/` (Kubernetes v1.28.4 and v1.35.1).
 //!
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
@@ -23,13 +23,25 @@ struct Inner {
     /// kubeadm is killed after it has written so many files.
     dies_after: Option<usize>,
     /// Nodes that the API server has.
-    nodes: Vec<String>,
+    nodes: BTreeMap<String, Node>,
+    /// Pods on this machine, with how often their budget forbids an eviction.
+    pods: BTreeMap<String, u32>,
+    kubelet_down: bool,
     api_down: bool,
     runtime_down: bool,
     /// What the kubelet complains about; with a complaint the control plane never comes up.
     journal: String,
     configuration: String,
     rules: String,
+}
+
+/// A node as the API server has it.
+#[derive(Default)]
+struct Node {
+    marked: bool,
+    silent: bool,
+    cordoned: bool,
+    leaving: bool,
 }
 
 /// Written by init, in kubeadm's order.
@@ -92,7 +104,7 @@ impl Machine {
         let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap().cert.pem();
         INIT.iter().for_each(|path| self.put(path, ADMIN));
         self.put("/etc/kubernetes/pki/ca.crt", &authority);
-        self.inner().nodes = vec!["cp-1".to_owned()];
+        self.inner().nodes = BTreeMap::from([("cp-1".to_owned(), Node { marked: true, ..Node::default() })]);
     }
 
     pub(super) fn kubelet_says(&self, journal: &str) {
@@ -100,7 +112,33 @@ impl Machine {
     }
 
     pub(super) fn forget_node(&self, name: &str) {
-        self.inner().nodes.retain(|node| node != name);
+        self.inner().nodes.remove(name);
+    }
+
+    /// Another node of the cluster.
+    pub(super) fn add_node(&self, name: &str, marked: bool) {
+        self.inner().nodes.insert(name.to_owned(), Node { marked, ..Node::default() });
+    }
+
+    /// A pod on this machine, whose budget forbids its eviction so many times.
+    pub(super) fn add_pod(&self, name: &str, forbidden: u32) {
+        self.inner().pods.insert(name.to_owned(), forbidden);
+    }
+
+    pub(super) fn pods(&self) -> Vec<String> {
+        self.inner().pods.keys().cloned().collect()
+    }
+
+    /// Somebody stops the kubelet, and the API server has noticed.
+    pub(super) fn stop_kubelet(&self) {
+        let mut inner = self.inner();
+        inner.kubelet_down = true;
+        inner.nodes.values_mut().for_each(|node| node.silent = true);
+    }
+
+    /// Cordoned, and marked as leaving.
+    pub(super) fn node(&self, name: &str) -> Option<(bool, bool)> {
+        self.inner().nodes.get(name).map(|node| (node.cordoned, node.leaving))
     }
 
     pub(super) fn commands(&self) -> Vec<String> {
@@ -135,12 +173,17 @@ impl Machine {
         let name = command.program.rsplit('/').next().unwrap();
         match (name, args.as_slice()) {
             ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
-            ("kubeadm", ["init" | "join", "phase", "preflight", "--config", file]) => self.preflight(file),
+            ("kubeadm", ["config", "validate", "--config", _]) => said("ok\n"),
+            ("kubeadm", ["init", "phase", "mark-control-plane", "--config", _]) => {
+                self.inner().nodes.entry("cp-1".to_owned()).or_default().marked = true;
+                said("")
+            }
+            ("kubeadm", ["init" | "join", "phase", "preflight", "--config", file, ..]) => self.preflight(file),
             ("kubeadm", ["init", "phase", "certs", "ca", "--config", _]) => self.certify(),
-            ("kubeadm", ["init", "--config", _, "--skip-token-print"]) => {
+            ("kubeadm", ["init", "--config", _, "--skip-token-print", ..]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
-            ("kubeadm", ["join", "--config", _]) => self.write(&JOIN, "worker-1", ""),
+            ("kubeadm", ["join", "--config", _, ..]) => self.write(&JOIN, "worker-1", ""),
             ("kubeadm", ["reset", .., last]) => {
                 let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
                 let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
@@ -148,7 +191,11 @@ impl Machine {
                 said("")
             }
             ("kubeadm", ["token", "create", ..]) => said("abcdef.0123456789abcdef\n"),
-            ("kubectl", [_, _, _, rest @ ..]) => self.kubectl(rest),
+            ("kubectl", ["--kubeconfig", _, rest @ ..]) => {
+                let options = rest.iter().take_while(|word| word.starts_with("--")).count();
+                self.kubectl(&rest[options..], command)
+            }
+            ("ip", _) => said("2: host0    inet 10.99.0.11/24 brd 10.99.0.255 scope global host0\n"),
             ("rm", [.., path]) => {
                 let inside = format!("{path}/");
                 self.inner().files.retain(|file, _| file != path && !file.starts_with(&inside));
@@ -157,6 +204,15 @@ impl Machine {
             ("iptables-save", _) => said(&self.rules()),
             ("iptables-restore", _) => {
                 self.inner().rules = String::from_utf8(command.stdin.clone().unwrap()).unwrap();
+                said("")
+            }
+            ("systemctl", ["is-active", _]) => said(if self.inner().kubelet_down { "inactive\n" } else { "active\n" }),
+            ("systemctl", ["restart", "kubelet.service"]) => {
+                let mut inner = self.inner();
+                inner.kubelet_down = false;
+                // The node that a kubelet registers has no role.
+                let name = if inner.files.contains_key(INIT[4]) { "cp-1" } else { "worker-1" };
+                inner.nodes.entry(name.to_owned()).or_default().silent = false;
                 said("")
             }
             ("systemctl", _) => said(""),
@@ -207,12 +263,13 @@ impl Machine {
             inner.files.insert((*path).to_owned(), text);
         }
         inner.files.remove("/etc/kubernetes/bootstrap-kubelet.conf");
-        inner.nodes.push(node.to_owned());
+        let known = inner.nodes.entry(node.to_owned()).or_default();
+        (known.marked, known.silent) = (node == "cp-1", false);
         said(printed)
     }
 
-    fn kubectl(&self, args: &[&str]) -> Output {
-        let inner = self.inner();
+    fn kubectl(&self, args: &[&str], command: &Command) -> Output {
+        let mut inner = self.inner();
         if inner.api_down {
             return failed(
                 "The connection to the server 10.99.0.11:6443 was refused - did you specify the right host or port?",
@@ -221,14 +278,70 @@ impl Machine {
         match args {
             ["get", "--raw", "/readyz"] => said("ok"),
             ["get", "configmap", "cluster-info", ..] => said("{\"data\":{\"kubeconfig\":\"\"}}"),
-            ["get", "node" | "nodes", name, ..] if inner.nodes.iter().any(|node| node == name) => {
-                let labels = if *name == "cp-1" { "{\"node-role.kubernetes.io/control-plane\":\"\"}" } else { "{}" };
-                said(&format!("{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels}}}}}"))
+            ["get", "nodes", "-o", "json"] => {
+                let items: Vec<String> = inner.nodes.iter().map(|(name, node)| node.json(name)).collect();
+                said(&format!("{{\"items\":[{}]}}", items.join(",")))
             }
-            ["get", "node" | "nodes", _, ..] => said(""),
+            ["get", "pods", ..] => {
+                let pod = |name: &String| {
+                    format!("{{\"metadata\":{{\"name\":{name:?},\"namespace\":\"default\",\"uid\":\"u\"}}}}")
+                };
+                let items: Vec<String> = inner.pods.keys().map(pod).collect();
+                said(&format!("{{\"items\":[{}]}}", items.join(",")))
+            }
+            ["get", "node" | "nodes", name, ..] => match inner.nodes.get(*name) {
+                Some(node) => said(&node.json(name)),
+                None => said(""),
+            },
             ["delete", "secret", ..] => said(""),
+            ["create", "--raw", path, "-f", "-"] => inner.evict(path, command),
+            _ => inner.change_node(args),
+        }
+    }
+}
+
+impl Inner {
+    fn evict(&mut self, path: &str, command: &Command) -> Output {
+        let name = path.split('/').nth(6).unwrap();
+        assert!(command.stdin.as_ref().is_some_and(|body| String::from_utf8_lossy(body).contains("preconditions")));
+        match self.pods.get_mut(name) {
+            None => failed("Error from server (NotFound): pods not found\n"),
+            Some(0) => {
+                self.pods.remove(name);
+                said("")
+            }
+            Some(forbidden) => {
+                *forbidden -= 1;
+                failed(include_str!("../recorded/evict-budget.txt"))
+            }
+        }
+    }
+
+    fn change_node(&mut self, args: &[&str]) -> Output {
+        let name = args.iter().rev().find(|word| self.nodes.contains_key(**word)).copied();
+        let node = name.and_then(|name| self.nodes.get_mut(name)).unwrap_or_else(|| panic!("no node for {args:?}"));
+        match args {
+            ["cordon", _] => node.cordoned = true,
+            ["uncordon", _] => node.cordoned = false,
+            ["annotate", .., "groundwork/leaving=true"] => node.leaving = true,
+            ["annotate", .., "groundwork/leaving-"] => node.leaving = false,
+            ["delete", "node", name, ..] => drop(self.nodes.remove(*name)),
             other => panic!("nobody imitates kubectl {other:?}"),
         }
+        said("")
+    }
+}
+
+impl Node {
+    fn json(&self, name: &str) -> String {
+        let labels = if self.marked { "{\"node-role.kubernetes.io/control-plane\":\"\"}" } else { "{}" };
+        let annotations = if self.leaving { "{\"groundwork/leaving\":\"true\"}" } else { "{}" };
+        let ready = if self.silent { "Unknown" } else { "True" };
+        format!(
+            "{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels},\"annotations\":{annotations}}},\"spec\":{{\"unschedulable\":{}}},\
+             \"status\":{{\"conditions\":[{{\"type\":\"Ready\",\"status\":{ready:?}}}]}}}}",
+            self.cordoned
+        )
     }
 }
 

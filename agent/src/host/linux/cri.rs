@@ -65,15 +65,30 @@ async fn talk(socket: &str) -> Result<Runtime, String> {
     let version: VersionReply = call(&channel, "Version", VersionRequest { version: String::new() }).await?;
     let status: StatusReply = call(&channel, "Status", StatusRequest {}).await?;
     let conditions = status.status.unwrap_or_default().conditions;
-    let complaints = conditions
-        .into_iter()
-        .filter(|condition| !condition.status && condition.kind != "NetworkReady")
-        .map(|condition| format!("{}: {} {}", condition.kind, condition.reason, condition.message));
+    let (complaint, warnings) = judge(&conditions);
     Ok(Runtime {
         name: version.runtime_name,
         version: version.runtime_version.trim_start_matches('v').to_owned(),
-        complaints: complaints.collect(),
+        complaint,
+        warnings,
     })
+}
+
+/// Why the runtime is not ready, and what it says besides. The contract knows two conditions: the kubelet demands `RuntimeReady`, and
+/// `NetworkReady` waits for a CNI plugin. All others are a runtime's own, and may be false on a healthy machine: containerd 2.2 has
+/// one for its deprecations.
+fn judge(conditions: &[Condition]) -> (Option<String>, Vec<String>) {
+    let told = |condition: &Condition| {
+        let Condition { kind, reason, message, .. } = condition;
+        [kind.as_str(), reason, message].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(": ")
+    };
+    let complaint = match conditions.iter().find(|condition| condition.kind == READY) {
+        None => Some(format!("nothing of {READY}")),
+        Some(condition) => (!condition.status).then(|| told(condition)),
+    };
+    let others =
+        conditions.iter().filter(|condition| !condition.status && ![READY, NETWORK].contains(&&*condition.kind));
+    (complaint, others.map(told).collect())
 }
 
 async fn call<Q, A>(channel: &Channel, method: &str, request: Q) -> Result<A, String>
@@ -90,4 +105,26 @@ where
     reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
 }
 
+const READY: &str = "RuntimeReady";
+const NETWORK: &str = "NetworkReady";
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(kind: &str, status: bool) -> Condition {
+        Condition { kind: kind.into(), status, reason: "Because".into(), message: "of it".into() }
+    }
+
+    #[test]
+    fn only_the_contracts_own_condition_is_demanded() {
+        let deprecated = condition("ContainerdHasNoDeprecationWarnings", false);
+        let told = "ContainerdHasNoDeprecationWarnings: Because: of it".to_owned();
+        let ready = judge(&[condition(READY, true), condition(NETWORK, false), deprecated.clone()]);
+        assert_eq!(ready, (None, vec![told.clone()]));
+        let down = judge(&[condition(READY, false), deprecated.clone()]);
+        assert_eq!(down, (Some("RuntimeReady: Because: of it".into()), vec![told]));
+        assert_eq!(judge(&[]).0, Some("nothing of RuntimeReady".into()));
+    }
+}

@@ -134,7 +134,9 @@ async fn run_unit(command: &Command, name: &str, lines: Lines<'_>) -> Result<Out
 fn finished(command: &Command, log: &str, status: ExitStatus, said: String) -> Result<Output, HostError> {
     let stdout = tail(log).map_err(spawn_error(command))?;
     std::fs::remove_file(log).map_err(spawn_error(command))?;
-    Ok(Output { code: status.code(), stdout, stderr: said })
+    // systemd-run's own word for a program that a signal has ended. Source: systemd-run(1), exit status; its EXIT_EXCEPTION.
+    let code = status.code().filter(|code| *code != 255 || !said.trim().is_empty());
+    Ok(Output { code, stdout, stderr: said })
 }
 
 /// The last lines of a log.

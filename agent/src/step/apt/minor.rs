@@ -1,11 +1,11 @@
 //! A cluster's node keeps its minor version of Kubernetes: kubeadm has an order for upgrades, and each node is drained first.
 //!
-//! Refused when it is to be done, not when it is looked at: a node that somebody has upgraded by hand must still be readable.
+//! A plan shows the refusal in the place of the change: a node that somebody has upgraded by hand is still readable.
 
 use super::{StepError, Transaction};
 use crate::host::{Host, dpkg};
 
-pub(super) fn stays(host: &dyn Host, transaction: &Transaction) -> Result<(), StepError> {
+pub(crate) fn stays(host: &dyn Host, transaction: &Transaction) -> Result<(), StepError> {
     if !host.exists(MEMBER)? {
         return Ok(());
     }
@@ -17,7 +17,8 @@ pub(super) fn stays(host: &dyn Host, transaction: &Transaction) -> Result<(), St
         if wanted != found {
             let why = format!(
                 "this machine is a node of a cluster ({MEMBER}), where another minor version comes by kubeadm's upgrade, which \
-                 is not done here; nothing was installed. Set `kubernetes.version` to one of {found}"
+                 is not done here; nothing was installed. If the cluster has {found}, set `kubernetes.version` to one of it. If only \
+                 this package was changed by hand, put it back by hand: drain the node, and install one of {wanted}"
             );
             return Err(StepError::refused(format!("changing {name} from {found} to {wanted}"), why));
         }

@@ -122,13 +122,16 @@ async fn a_new_kubelet_replaces_the_one_that_runs() {
 async fn a_node_keeps_its_minor_version() {
     let host = member().await;
     let want = version("1.29.0");
-    assert!(lines(&host, &want).await.iter().any(|line| line.contains("kubelet is 1.28.4-1.1, not 1.29.0-*")));
+    let refusal =
+        "packages: cannot be as declared: changing kubeadm from 1.28 to 1.29 is refused: this machine is a node";
+    assert!(lines(&host, &want).await.iter().any(|line| line.starts_with(refusal)));
     let Err(failure) = run(&host, &want).await.0 else { panic!("another minor version was installed") };
     assert_eq!(
         failure.message,
         "changing kubeadm from 1.28 to 1.29 is refused: this machine is a node of a cluster (/etc/kubernetes/kubelet.conf), where \
-         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. Set \
-         `kubernetes.version` to one of 1.28"
+         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. If the \
+         cluster has 1.28, set `kubernetes.version` to one of it. If only this package was changed by hand, put it back by hand: \
+         drain the node, and install one of 1.29"
     );
     host.take("/etc/kubernetes/kubelet.conf");
     let Err(failure) = run(&host, &want).await.0 else { panic!("there is no 1.29") };

@@ -259,7 +259,7 @@ pub struct Event {
     pub run_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub elapsed_ms: u64,
-    #[prost(oneof = "event::What", tags = "10, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "event::What", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
     pub what: ::core::option::Option<event::What>,
 }
 /// Nested message and enum types in `Event`.
@@ -280,6 +280,8 @@ pub mod event {
         Finished(super::RunFinished),
         #[prost(message, tag = "16")]
         Failed(super::RunFailed),
+        #[prost(message, tag = "17")]
+        Note(super::Note),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -314,6 +316,17 @@ pub struct OutputLine {
     #[prost(string, tag = "2")]
     pub line: ::prost::alloc::string::String,
 }
+/// Something that a person should read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Note {
+    #[prost(string, tag = "1")]
+    pub step: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub line: ::prost::alloc::string::String,
+    /// Still to be said when the run has ended; otherwise it is news of work that takes its time.
+    #[prost(bool, tag = "3")]
+    pub warning: bool,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunFinished {
     #[prost(uint32, tag = "1")]
@@ -324,7 +337,8 @@ pub struct RunFinished {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunFailed {
-    /// "ownership": what stands on the machine was made by somebody else, and nothing was changed.
+    /// "ownership": what stands on the machine was made by somebody else, and nothing was changed. "drain": pods do not leave a node.
+    /// "quorum": without this control plane the cluster would be lost, and nothing was changed.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -391,6 +405,9 @@ pub struct NodeEvidence {
     pub found: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, tag = "4")]
     pub node_name: ::prost::alloc::string::String,
+    /// systemd's word for the state of the kubelet's unit, such as "active" or "failed"; empty if there is nothing of a cluster.
+    #[prost(string, tag = "5")]
+    pub kubelet: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `NodeEvidence`.
 pub mod node_evidence {
@@ -469,6 +486,12 @@ pub struct ClusterNode {
     pub taints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "9")]
     pub unschedulable: bool,
+    /// What its kubelet is short of: "DiskPressure: kubelet has disk pressure".
+    #[prost(string, repeated, tag = "11")]
+    pub pressures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Its machine has left in order (ClusterLeave): its pods were evicted, and nobody need be waited for.
+    #[prost(bool, tag = "12")]
+    pub leaving: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterInitRequest {
@@ -503,6 +526,28 @@ pub struct ClusterInitRequest {
     /// Take the taints as they are, even none; otherwise kubeadm's default stays.
     #[prost(bool, tag = "12")]
     pub taints_given: bool,
+    /// Names of kubeadm's checks whose failure is no obstacle.
+    #[prost(string, repeated, tag = "13")]
+    pub ignore_preflight_errors: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
+    #[prost(message, optional, tag = "14")]
+    pub config: ::core::option::Option<ConfigOverlay>,
+}
+/// What is laid over the documents that an agent writes for kubeadm: JSON objects in the form that kubeadm of the cluster's version
+/// reads. Empty: nothing. Settings that have a field of their own are refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConfigOverlay {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub init: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub join: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub kubelet: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub kube_proxy: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinMaterialRequest {
@@ -546,6 +591,14 @@ pub struct ClusterJoinRequest {
     /// Set to join as a control plane. Not offered by this version.
     #[prost(message, optional, tag = "6")]
     pub control_plane: ::core::option::Option<ControlPlaneJoin>,
+    /// Names of kubeadm's checks whose failure is no obstacle.
+    #[prost(string, repeated, tag = "7")]
+    pub ignore_preflight_errors: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
+    /// Of it, `join`.
+    #[prost(message, optional, tag = "8")]
+    pub config: ::core::option::Option<ConfigOverlay>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -559,6 +612,12 @@ pub struct ClusterResetRequest {
     /// The cluster this machine is meant to be in; a machine of another cluster refuses. Empty: whichever it is.
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterLeaveRequest {
+    /// How long evictions may take; 0 is five minutes.
+    #[prost(uint32, tag = "1")]
+    pub drain_timeout_s: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeSetRequest {
@@ -1310,6 +1369,32 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterReset"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Takes a node of ours out of its cluster in order, before its machine goes: cordons it, evicts its pods, resets the machine. What
+        /// is no node, or somebody else's, is left as it is. On the node itself; its Node stays behind, marked as leaving.
+        pub async fn cluster_leave(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterLeaveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterLeave",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterLeave"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Sets labels and taints of a node. On a control plane.
         pub async fn node_set(
             &mut self,
@@ -1509,6 +1594,21 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterResetRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ClusterResetStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ClusterLeave method.
+        type ClusterLeaveStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Takes a node of ours out of its cluster in order, before its machine goes: cordons it, evicts its pods, resets the machine. What
+        /// is no node, or somebody else's, is left as it is. On the node itself; its Node stays behind, marked as leaving.
+        async fn cluster_leave(
+            &self,
+            request: tonic::Request<super::ClusterLeaveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ClusterLeaveStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the NodeSet method.
@@ -2179,6 +2279,52 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterResetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterLeave" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterLeaveSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ClusterLeaveRequest>
+                    for ClusterLeaveSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ClusterLeaveStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterLeaveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_leave(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterLeaveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

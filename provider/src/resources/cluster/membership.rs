@@ -1,9 +1,10 @@
-//! Who is in a cluster: joining, settings of nodes, removing, resetting, and comparing with what the API server says.
+//! Who is in a cluster: joining, settings of nodes, removing and resetting. What is different is found in `look`.
 
 use super::model::{Cluster, Member};
-use super::{control_plane, endpoint};
+use super::{control_plane, endpoint, node_ip};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Job, Join, JoinMaterial, Node, NodeSettings, Standing, Until, Wait,
+    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Until,
+    Wait,
 };
 use crate::context::Cx;
 use crate::explain;
@@ -23,6 +24,9 @@ pub(super) struct Crew<'a> {
     /// A control plane.
     pub(super) first: &'a Endpoint,
     pub(super) version: &'a str,
+    pub(super) kubeadm: Kubeadm,
+    /// How long the pods of a node may take to leave.
+    pub(super) drain: Duration,
     /// Pin of the cluster's CA; empty while it is not known.
     pub(super) cluster_id: String,
     pub(super) wait: &'a Wait<'a>,
@@ -59,6 +63,33 @@ impl Crew<'_> {
         }
     }
 
+    /// Has the control plane do what is missing of it.
+    pub(super) async fn mend(&self, init: Init) -> Result<(), Diagnostics> {
+        let act = format!("repair control plane {}", init.node_name);
+        let done = self.cx.agents.run(self.first, &Job::Init(Box::new(init)), self.wait).await;
+        done.map(drop).map_err(|error| explain::agent(&act, &error).into())
+    }
+
+    /// Waits a moment for the API server: without it every change of a node would fail, and name the node.
+    pub(super) async fn answering(&self, name: &str) -> Result<(), Diagnostics> {
+        let act = format!("change cluster {name}");
+        let until = self.wait.deadline.min(Instant::now() + ANSWERING);
+        loop {
+            let status = self.status(self.first).await.map_err(|error| explain::agent(&act, &error))?;
+            if status.api_ready {
+                return Ok(());
+            }
+            if Instant::now() > until || self.wait.stop.is_cancelled() {
+                return Err(Diagnostic::error(format!("Cannot {act}"))
+                    .happened(format!("Its API server does not answer: {}.", status.api_message))
+                    .holds("Nothing was changed.")
+                    .next("Look at the control plane's kubelet, `journalctl -u kubelet`, and apply again when it answers.")
+                    .into());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
         self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
@@ -69,17 +100,24 @@ impl Crew<'_> {
         if self.status(&endpoint).await.is_ok_and(|machine| is_in(name, &machine, cluster)) {
             return Ok(());
         }
+        let node_ip = node_ip(&endpoint);
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
         let mut agent =
             self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
-        let join = Join { version: self.version.to_owned(), node_name: name.to_owned(), material: material.clone() };
+        let (version, node_name, kubeadm) = (self.version.to_owned(), name.to_owned(), self.kubeadm.clone());
+        let join = Join { version, node_name, node_ip, material: material.clone(), kubeadm };
         let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;
         if let Err(error) = self.forget(&material).await {
             tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");
         }
-        joined.map(drop).map_err(explained)
+        self.noted(&format!("node {name}"), joined.map_err(explained)?);
+        Ok(())
+    }
+
+    fn noted(&self, subject: &str, report: Report) {
+        report.warnings.iter().for_each(|line| self.cx.warn(explain::noted(subject, line)));
     }
 
     /// The machine has no use for its token any more, nor has whoever broke into it.
@@ -136,10 +174,19 @@ impl Crew<'_> {
     async fn remove_one(&self, name: &str, member: &Member) -> Result<(), Diagnostics> {
         let machine = endpoint(member)?;
         let act = format!("remove node {name}");
+        let remove = |drain| Job::NodeRemove { node_name: name.to_owned(), drain };
+        let explained = |error: Error| explain::leaving(&act, &error, "drain_timeout");
+        let cluster = self.status(self.first).await.map_err(explained)?;
+        if cluster.nodes.iter().any(|node| node.name == name && node.leaving) {
+            // It left in order when its machine was destroyed: pods evicted, machine reset.
+            self.cx.agents.run(self.first, &remove(None), self.wait).await.map_err(explained)?;
+            return Ok(());
+        }
         let reached = self.cx.agents.reach(&machine, Role::Observer, self.wait, PATIENCE).await;
-        let gone = gone(reached).map_err(|error| explain::agent(&act, &error))?;
-        let job = Job::NodeRemove { node_name: name.to_owned(), unreachable: gone.is_some() };
-        self.cx.agents.run(self.first, &job, self.wait).await.map_err(|error| explain::agent(&act, &error))?;
+        let gone = gone(reached).map_err(explained)?;
+        let drain = gone.is_none().then_some(self.drain);
+        let report = self.cx.agents.run(self.first, &remove(drain), self.wait).await.map_err(explained)?;
+        self.noted(&format!("node {name}"), report);
         match gone {
             None => self.reset(name, &machine).await.map_err(Into::into),
             Some(error) => {
@@ -153,7 +200,10 @@ impl Crew<'_> {
     async fn reset(&self, name: &str, machine: &Endpoint) -> Result<(), Diagnostic> {
         let job = Job::Reset { cluster_id: self.cluster_id.clone() };
         match self.cx.agents.run(machine, &job, self.wait).await {
-            Ok(_) => Ok(()),
+            Ok(report) => {
+                self.noted(&format!("node {name}"), report);
+                Ok(())
+            }
             Err(Error::Run { failure, .. }) if failure.is_foreign() => {
                 self.cx.warn(left_alone(name, &failure.message));
                 Ok(())
@@ -198,75 +248,19 @@ fn gone<T>(reached: Result<T, Error>) -> Result<Option<Error>, Error> {
 fn is_in(name: &str, machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
     let ClusterStatus { standing, cluster_id, node_name, .. } = machine;
     let same = !cluster_id.is_empty() && *cluster_id == cluster.cluster_id && node_name == name;
-    *standing == Standing::Worker && same && was_in(cluster, name)
+    *standing == Standing::Worker && same && machine.kubelet_down().is_none() && was_in(cluster, name)
 }
 
 fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
     cluster.nodes.iter().any(|node| node.name == name)
 }
 
+/// An API server that is restarted is back by then.
+const ANSWERING: Duration = Duration::from_secs(30);
 /// What a node of a cluster with a pod network takes at most from joining to being ready, small images pulled.
 const MOMENT: Duration = Duration::from_secs(60);
 /// How long a machine may give no answer before it counts as gone: its agent, or the network, may be restarting.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Brings the workers of the state to what the API server has: who is not there is dropped, so that the plan adds it again.
-pub(super) fn compare(cx: &Cx, m: &mut Cluster, nodes: &[Node]) {
-    let by_name: BTreeMap<_, _> = nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-    if let Some(workers) = m.workers.get_mut() {
-        workers.retain(|name, _| by_name.contains_key(name.as_str()));
-    }
-    let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
-    for (name, member) in members {
-        let Some(node) = by_name.get(name.as_str()) else { continue };
-        compare_settings(member, node);
-    }
-    not_ready(nodes).into_iter().for_each(|warning| cx.warn(warning));
-}
-
-/// One warning for each reason, with the nodes that have it: without a pod network all of them are not ready.
-fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
-    // The kubelet's own word for it, the same since 1.9. A node that has just joined says more in the same message.
-    let without_network = |reason: &str| reason.contains("NetworkPluginNotReady");
-    let mut reasons: BTreeMap<(bool, &str), Vec<&Node>> = BTreeMap::new();
-    for node in nodes.iter().filter(|node| !node.ready) {
-        let reason = node.ready_message.as_str();
-        let key = if without_network(reason) { (true, "") } else { (false, reason) };
-        reasons.entry(key).or_default().push(node);
-    }
-    let warning = |((no_network, _), nodes): ((bool, &str), Vec<&Node>)| {
-        let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let reason = nodes.first().map_or("", |node| node.ready_message.as_str());
-        let (many, first) = (names.len() > 1, names.first().copied().unwrap_or_default());
-        let (subject, names) = (if many { "Nodes" } else { "Node" }, names.join(", "));
-        let verb = if many { "are" } else { "is" };
-        let said = if reason.is_empty() { "The API server gives no reason." } else { reason };
-        if no_network {
-            return Diagnostic::warning("The cluster has no pod network yet")
-                .happened(format!("{subject} {names} {verb} not ready: {said}"))
-                .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
-        }
-        Diagnostic::warning(format!("{subject} {names} {verb} not ready"))
-            .happened(said)
-            .next(format!("Look at it with `kubectl describe node {first}`."))
-    };
-    reasons.into_iter().map(warning).collect()
-}
-
-/// Of what is managed, what is really set.
-fn compare_settings(member: &mut Member, node: &Node) {
-    if let Some(labels) = member.labels.get_mut() {
-        labels.retain(|key, _| node.labels.contains_key(key));
-        for (key, value) in labels.iter_mut() {
-            if let Some(real) = node.labels.get(key) {
-                real.clone_into(value);
-            }
-        }
-    }
-    if let Some(taints) = member.taints.get_mut() {
-        taints.retain(|taint| node.taints.contains(taint));
-    }
-}
 
 fn same_machine(one: &Member, other: &Member) -> bool {
     let key = |member: &Member| member.endpoint.get().and_then(|endpoint| endpoint.fingerprint.cloned());
@@ -297,38 +291,6 @@ fn all(results: Vec<Result<(), Diagnostic>>) -> Result<(), Diagnostics> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Data;
-    use tf::{Attr, CancellationToken};
-
-    fn cluster() -> Cluster {
-        let worker = Member {
-            labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
-            taints: vec!["db:NoSchedule".to_owned()].into(),
-            ..Member::default()
-        };
-        let workers = BTreeMap::from([("worker-1".to_owned(), worker.clone()), ("worker-2".to_owned(), worker)]);
-        Cluster { workers: Attr::Known(workers), ..Cluster::default() }
-    }
-
-    #[test]
-    fn nodes_that_are_not_ready_are_told_once_for_each_reason() {
-        let node = |name: &str, ready, message: &str| Node {
-            name: name.to_owned(),
-            ready,
-            ready_message: message.to_owned(),
-            ..Node::default()
-        };
-        let no_network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
-            message:Network plugin returns error: cni plugin not initialized";
-        let warnings = not_ready(&[
-            node("cp-1", false, no_network),
-            node("worker-1", false, &format!("[{no_network}, CSINode is not yet initialized]")),
-            node("worker-2", false, "Kubelet stopped posting node status."),
-            node("worker-3", true, "kubelet is posting ready status"),
-        ]);
-        let summaries: Vec<_> = warnings.iter().map(Diagnostic::summary).collect();
-        assert_eq!(summaries, ["Node worker-2 is not ready", "The cluster has no pod network yet"]);
-    }
 
     #[test]
     fn only_a_machine_without_an_answer_or_in_whose_place_another_stands_is_gone() {
@@ -363,24 +325,9 @@ mod tests {
         for standing in [Standing::Clean, Standing::Partial, Standing::ControlPlane] {
             assert!(!is_in("worker-1", &ClusterStatus { standing, ..machine.clone() }, &cluster), "{standing:?}");
         }
+        let dead = ClusterStatus { kubelet: "failed".to_owned(), ..machine.clone() };
+        assert!(!is_in("worker-1", &dead, &cluster), "its kubelet is to be started");
         let other = ClusterStatus { cluster_id: "sha256:01".to_owned(), ..machine };
         assert!(!is_in("worker-1", &other, &cluster), "another cluster");
-    }
-
-    #[test]
-    fn a_worker_that_left_is_dropped_and_changed_settings_are_seen() {
-        let cx = Cx::new(std::sync::Arc::new(Data::default()), CancellationToken::new());
-        let mut m = cluster();
-        let node = Node {
-            name: "worker-1".to_owned(),
-            ready: true,
-            labels: BTreeMap::from([("zone".to_owned(), "b".to_owned()), ("other".to_owned(), "x".to_owned())]),
-            ..Node::default()
-        };
-        compare(&cx, &mut m, &[node]);
-        let workers = m.workers.get().unwrap();
-        assert_eq!(workers.keys().collect::<Vec<_>>(), ["worker-1"]);
-        assert_eq!(workers["worker-1"].labels.get().unwrap(), &BTreeMap::from([("zone".to_owned(), "b".to_owned())]));
-        assert_eq!(workers["worker-1"].taints.get().unwrap(), &Vec::<String>::new());
     }
 }

@@ -1,7 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::rules;
-use crate::agents::form;
+use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
@@ -19,9 +19,13 @@ pub(crate) struct Cluster {
     pub(super) certificate_names: Attr<Vec<String>>,
     pub(super) pod_subnet: Attr<String>,
     pub(super) service_subnet: Attr<String>,
+    pub(super) config: Attr<Config>,
+    pub(super) ignore_preflight_errors: Attr<Vec<String>>,
     pub(super) control_planes: Attr<BTreeMap<String, Member>>,
     pub(super) workers: Attr<BTreeMap<String, Member>>,
+    pub(super) drain_timeout: Attr<String>,
     pub(super) timeouts: Attr<Timeouts>,
+    pub(super) drift: Attr<Vec<String>>,
     pub(super) kubeconfig: Attr<String>,
     pub(super) ca_certificate: Attr<String>,
     pub(super) api_endpoint: Attr<String>,
@@ -32,8 +36,8 @@ impl Model for Cluster {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, control_planes, workers, timeouts,
-            kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
+            id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
+            control_planes, workers, drain_timeout, timeouts, drift, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
@@ -45,8 +49,9 @@ impl Model for Cluster {
             required(
                 "version",
                 version,
-                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is refused at plan, as this \
-                 version of the provider does not upgrade clusters: to have another one, take the cluster away with \
+                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is told in the plan and \
+                 refused by the apply, as this version of the provider does not upgrade clusters. After an upgrade by hand, set the version \
+                 that the cluster has now. To make it with another one, take the cluster away with \
                  `terraform destroy -target=groundwork_cluster.NAME`, which resets its machines, then set it here and at the machines, \
                  and apply.",
             )
@@ -77,10 +82,32 @@ impl Model for Cluster {
             )
             .replaces()
             .check(rules::networks),
+            optional(
+                "config",
+                config,
+                "What is laid over the configuration that kubeadm is given. Each is an object in JSON in the form that kubeadm of \
+                 `version` reads, so mostly a `jsonencode({ … })`; from Kubernetes 1.31 on kubeadm's own documents are `v1beta4`. Objects \
+                 are joined with what Groundwork writes, lists are put together, and a setting that has an attribute of its own is \
+                 refused. Before anything is done, kubeadm checks that it knows every field.",
+            ),
+            optional(
+                "ignore_preflight_errors",
+                ignore_preflight_errors,
+                "Names of kubeadm's checks whose failure is no obstacle, such as `SystemVerification`: at the creation and at each join.",
+            )
+            .check(form::preflight_check),
             required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
             optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
                 .check(keys(form::node_name)),
+            optional(
+                "drain_timeout",
+                drain_timeout,
+                "How long the pods of a worker that is taken out of `workers` may take to leave it; their disruption budgets are honoured. \
+                 Default `5m`.",
+            )
+            .check(timeouts::check),
             optional("timeouts", timeouts, "How long to wait."),
+            computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
         ];
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
@@ -106,6 +133,37 @@ fn access<'a>(
         computed("api_endpoint", api_endpoint, "`host:port` of the API server.").keep(),
         computed("ca_fingerprint", ca_fingerprint, "SHA-256 of the cluster CA's public key: tells clusters apart.").keep(),
     ]
+}
+
+/// What is laid over the configuration that kubeadm is given.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Config {
+    pub(super) cluster: Attr<String>,
+    pub(super) init: Attr<String>,
+    pub(super) join: Attr<String>,
+    pub(super) kubelet: Attr<String>,
+    pub(super) kube_proxy: Attr<String>,
+}
+
+impl Model for Config {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { cluster, init, join, kubelet, kube_proxy } = self;
+        vec![
+            optional("cluster", cluster, "Fields of kubeadm's `ClusterConfiguration`, such as `apiServer.extraArgs`.")
+                .check(overlay::cluster),
+            optional("init", init, "Fields of kubeadm's `InitConfiguration`: of the first control plane alone.")
+                .check(overlay::init),
+            optional(
+                "join",
+                join,
+                "Fields of kubeadm's `JoinConfiguration`: of every node that joins. A change holds for later joins.",
+            )
+            .check(overlay::join),
+            optional("kubelet", kubelet, "Fields of `KubeletConfiguration`: of the kubelets of all nodes.")
+                .check(overlay::kubelet),
+            optional("kube_proxy", kube_proxy, "Fields of `KubeProxyConfiguration`.").check(overlay::kube_proxy),
+        ]
+    }
 }
 
 /// How long to wait.

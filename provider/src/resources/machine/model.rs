@@ -230,6 +230,7 @@ object! {
     Timeouts {
         optional create: String = "Until a new machine is prepared. Default `30m`.".check(timeouts::check);
         optional update: String = "Until a change is made. Default `30m`.".check(timeouts::check);
+        optional delete: String = "How long the pods of a node may take to leave before its machine goes. Default `10m`.".check(timeouts::check);
     }
 }
 

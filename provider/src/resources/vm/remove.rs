@@ -2,19 +2,29 @@
 
 use pve::{Class, Error};
 use tf::{Diagnostic, Diagnostics};
+use tokio::time::Instant;
 
 use super::finish::{Place, machine};
 use super::locate::{self, Found};
 use super::model::Vm;
 use super::seeding;
 use super::site::{DELETE, Site};
+use crate::agents::Endpoint;
 use crate::context::Cx;
+use crate::departure;
 use crate::timeouts::Limit;
 
 /// Removes the VM; content when it is not there. Of files, only its own seed images go.
 pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
     let mut found = locate::find(cx, m).await?;
-    let limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DELETE);
+    let mut limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DELETE);
+    let since = Instant::now();
+    let runs = |found: &Found| found.status != "stopped" && found.settings.written("protection") != Some("1");
+    if found.as_ref().is_some_and(runs) {
+        leave_cluster(cx, m, limit).await?;
+    }
+    // The time for Proxmox VE's own work begins when the node has left.
+    limit.time += since.elapsed();
     let site = Site::new(cx, format!("destroy VM {}", m.id.or("")), limit, KEPT)?;
     let place = m.node.text().and_then(|node| node.parse().ok()).zip(locate::vmid(m));
     let Some(mut place) = place else { return Ok(()) };
@@ -28,6 +38,13 @@ pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
         found = locate::find(cx, m).await?;
     }
     seeds(&site, m, &place, SEED_LEFT).await
+}
+
+/// A machine that is a node of a cluster leaves it first, if its agent can be asked.
+async fn leave_cluster(cx: &Cx, m: &Vm, limit: Limit) -> Result<(), Diagnostics> {
+    let endpoint = m.endpoint.get().and_then(|endpoint| endpoint.address.cloned().zip(endpoint.fingerprint.cloned()));
+    let Some((address, fingerprint)) = endpoint else { return Ok(()) };
+    departure::depart(cx, &format!("destroy VM {}", m.id.or("")), &Endpoint { address, fingerprint }, limit).await
 }
 
 /// Removes the VM from the node it was found on; false if it is not there any more. `holds` is said if it fails.

@@ -36,6 +36,21 @@ for own in kernel/hostname kernel/domainname kernel/random; do
 done
 mount --move $real/proc /proc/sys
 
+# Control groups of the first version: the kubelet and containers write into every hierarchy, and systemd must not
+# look for the second version.
+if [ ! -e /sys/fs/cgroup/cgroup.procs ]; then
+    for hierarchy in /sys/fs/cgroup/*/; do
+        ! mountpoint -q "$hierarchy" || mount -o remount,bind,rw "$hierarchy"
+    done
+    export SYSTEMD_PROC_CMDLINE="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
+fi
+
+# The kubelet reads the kernel's messages, and a container has none.
+[ -e /dev/kmsg ] || ln -s /dev/console /dev/kmsg
+
+# As on a real machine, where systemd does it: else the kubelet binds its folder onto itself.
+mount --make-rshared /
+
 # A container's root is mounted from outside; fstab's line for it is for the virtual machine.
 mkdir -p /run/systemd/system
 ln -s /dev/null /run/systemd/system/systemd-remount-fs.service

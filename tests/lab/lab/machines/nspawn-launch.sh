@@ -10,8 +10,12 @@ for group in /sys/fs/cgroup/"$tag" /sys/fs/cgroup/*/"$tag"; do
 done
 mount -t overlay overlay -o "$overlay" "$root"
 
-# The host's control groups may be of the first version and without a systemd; the container gets the second.
-export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+# The container gets control groups of the version that the host has: beside the first, the second has no controllers.
+if [ -e /sys/fs/cgroup/cgroup.procs ]; then
+    export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+else
+    export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=0
+fi
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 export SYSTEMD_SECCOMP=0
 exec systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --settings=no --console=read-only \

@@ -1,0 +1,249 @@
+//! What users lay over the configuration that is written for kubeadm: fragments of its documents, as JSON objects.
+//!
+//! A fragment is free but for what has an attribute of its own, and for places where an agent looks for a cluster afterwards. Both
+//! ends refuse those by name: the provider when a configuration is validated, the agent when a request arrives.
+
+use crate::form::Verdict;
+use serde_json::{Map, Value};
+
+/// A JSON object.
+pub type Fragment = Map<String, Value>;
+
+/// One of the documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The whole cluster.
+    Cluster,
+    /// The first control plane.
+    Init,
+    /// Every node that joins.
+    Join,
+    /// All kubelets.
+    Kubelet,
+    /// All of kube-proxy's pods.
+    KubeProxy,
+}
+
+impl Part {
+    /// Its name in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Init => "init",
+            Self::Join => "join",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube_proxy",
+        }
+    }
+
+    /// What Kubernetes calls it.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Cluster => "ClusterConfiguration",
+            Self::Init => "InitConfiguration",
+            Self::Join => "JoinConfiguration",
+            Self::Kubelet => "KubeletConfiguration",
+            Self::KubeProxy => "KubeProxyConfiguration",
+        }
+    }
+
+    const fn group(self) -> &'static str {
+        match self {
+            Self::Cluster | Self::Init | Self::Join => "kubeadm.k8s.io/",
+            Self::Kubelet => "kubelet.config.k8s.io/",
+            Self::KubeProxy => "kubeproxy.config.k8s.io/",
+        }
+    }
+
+    /// Settings that a fragment must not have, and why. The last name may be that of an argument in a list of arguments.
+    const fn reserved(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Cluster => &CLUSTER,
+            Self::Init => &INIT,
+            Self::Join => &JOIN,
+            Self::Kubelet => &KUBELET,
+            Self::KubeProxy => &KUBE_PROXY,
+        }
+    }
+}
+
+/// Reads the fragment of one document. Empty text is an empty fragment.
+///
+/// # Errors
+/// How it must be instead, so that it completes "`attribute` …".
+pub fn read(part: Part, text: &str) -> Result<Fragment, String> {
+    if text.is_empty() {
+        return Ok(Fragment::new());
+    }
+    let wrong = || {
+        format!(
+            "must be an object in JSON: `jsonencode({{ … }})` with fields of {}, or `jsonencode(yamldecode(file(…)))`",
+            part.kind()
+        )
+    };
+    let Ok(Value::Object(fragment)) = serde_json::from_str(text) else { return Err(wrong()) };
+    let (kind, version) = (text_of(&fragment, "kind"), text_of(&fragment, "apiVersion"));
+    if kind.is_some_and(|kind| kind != part.kind()) {
+        return Err(format!("must be of kind {}", part.kind()));
+    }
+    if version.is_some_and(|version| !version.starts_with(part.group())) {
+        return Err(format!("must be of an API version of {}", part.group().trim_end_matches('/')));
+    }
+    match part.reserved().iter().find(|(path, _)| has(&fragment, path)) {
+        Some((path, why)) => Err(format!("must not have `{path}`: {why}")),
+        None => Ok(fragment),
+    }
+}
+
+fn text_of<'a>(fragment: &'a Fragment, key: &str) -> Option<&'a str> {
+    fragment.get(key).and_then(Value::as_str)
+}
+
+fn has(fragment: &Fragment, path: &str) -> bool {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    match (fragment.get(first), rest) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(Value::Object(inner)), Some(rest)) => has(inner, rest),
+        // kubeadm's arguments since v1beta4: `[{ name = "node-ip", value = "…" }]`.
+        (Some(Value::Array(arguments)), Some(rest)) => arguments.iter().any(|one| one["name"] == rest),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Fields of `ClusterConfiguration`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn cluster(text: &str) -> Verdict {
+    read(Part::Cluster, text).map(drop)
+}
+
+/// Fields of `InitConfiguration`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn init(text: &str) -> Verdict {
+    read(Part::Init, text).map(drop)
+}
+
+/// Fields of `JoinConfiguration`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn join(text: &str) -> Verdict {
+    read(Part::Join, text).map(drop)
+}
+
+/// Fields of `KubeletConfiguration`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn kubelet(text: &str) -> Verdict {
+    read(Part::Kubelet, text).map(drop)
+}
+
+/// Fields of `KubeProxyConfiguration`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn kube_proxy(text: &str) -> Verdict {
+    read(Part::KubeProxy, text).map(drop)
+}
+
+const OWN: &str = "Groundwork sets it itself";
+const PLACE: &str = "Groundwork looks for a cluster in kubeadm's usual places";
+const CLUSTER: [(&str, &str); 9] = [
+    ("kubernetesVersion", "that is `version`"),
+    ("clusterName", "that is `name`"),
+    ("controlPlaneEndpoint", "that is `endpoint`"),
+    ("networking.podSubnet", "that is `pod_subnet`"),
+    ("networking.serviceSubnet", "that is `service_subnet`"),
+    ("apiServer.certSANs", "that is `certificate_names`"),
+    ("certificatesDir", PLACE),
+    ("etcd.local.dataDir", PLACE),
+    ("etcd.external", "this version makes clusters whose etcd runs on their control planes"),
+];
+const INIT: [(&str, &str); 9] = [
+    ("bootstrapTokens", "tokens are made for each join, live for minutes and are stored nowhere"),
+    ("certificateKey", OWN),
+    ("localAPIEndpoint", OWN),
+    ("dryRun", "nothing would be made"),
+    ("nodeRegistration.name", "that is the key in `control_planes`"),
+    ("nodeRegistration.taints", "that is `taints` of the node in `control_planes`"),
+    ("nodeRegistration.criSocket", OWN),
+    ("nodeRegistration.ignorePreflightErrors", "that is `ignore_preflight_errors`"),
+    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is the address in the node's `endpoint`"),
+];
+const JOIN: [(&str, &str); 9] = [
+    ("discovery", OWN),
+    ("controlPlane", "control planes are those of `control_planes`"),
+    ("caCertPath", PLACE),
+    ("dryRun", "nothing would be made"),
+    ("nodeRegistration.name", "that is the key in `workers`"),
+    ("nodeRegistration.taints", "that is `taints` of the node in `workers`"),
+    ("nodeRegistration.criSocket", OWN),
+    ("nodeRegistration.ignorePreflightErrors", "that is `ignore_preflight_errors`"),
+    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is the address in the node's `endpoint`"),
+];
+const KUBELET: [(&str, &str); 3] = [
+    ("cgroupDriver", "`groundwork_machine` gives containerd the one of systemd, and both must agree"),
+    ("containerRuntimeEndpoint", OWN),
+    ("staticPodPath", PLACE),
+];
+const KUBE_PROXY: [(&str, &str); 1] = [("clusterCIDR", "that is `pod_subnet`")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(part: Part, text: &str, words: &str) {
+        let said = read(part, text).unwrap_err();
+        assert!(said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn free_fields_are_taken() {
+        let kubelet =
+            r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","kind":"KubeletConfiguration","failCgroupV1":false}"#;
+        assert_eq!(read(Part::Kubelet, kubelet).unwrap()["failCgroupV1"], Value::Bool(false));
+        for (part, text) in [
+            (Part::Kubelet, ""),
+            (Part::KubeProxy, r#"{"conntrack":{"maxPerCore":0,"min":0}}"#),
+            (Part::Cluster, r#"{"apiServer":{"extraArgs":[{"name":"audit-log-path","value":"-"}]}}"#),
+            (Part::Cluster, r#"{"etcd":{"local":{"extraArgs":[]}},"networking":{"dnsDomain":"example.org"}}"#),
+            (Part::Join, r#"{"nodeRegistration":{"kubeletExtraArgs":[{"name":"node-labels","value":"a=b"}]}}"#),
+        ] {
+            assert!(read(part, text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_an_attribute_of_its_own_is_refused_by_name() {
+        refused(
+            Part::Cluster,
+            r#"{"networking":{"podSubnet":"10.0.0.0/8"}}"#,
+            "`networking.podSubnet`: that is `pod_subnet`",
+        );
+        refused(Part::Cluster, r#"{"certificatesDir":"/srv/pki"}"#, "`certificatesDir`");
+        refused(
+            Part::Join,
+            r#"{"nodeRegistration":{"kubeletExtraArgs":[{"name":"node-ip"}]}}"#,
+            "kubeletExtraArgs.node-ip`",
+        );
+        refused(
+            Part::Init,
+            r#"{"nodeRegistration":{"kubeletExtraArgs":{"node-ip":"::1"}}}"#,
+            "kubeletExtraArgs.node-ip`",
+        );
+        refused(Part::Kubelet, r#"{"cgroupDriver":null}"#, "`cgroupDriver`");
+        for part in [Part::Cluster, Part::Init, Part::Join, Part::Kubelet, Part::KubeProxy] {
+            for (path, _) in part.reserved() {
+                let inner = path.rsplit('.').fold(Value::Null, |inner, key| serde_json::json!({ key: inner }));
+                refused(part, &inner.to_string(), path);
+            }
+        }
+    }
+
+    #[test]
+    fn other_forms_and_kinds_are_refused() {
+        for text in ["[]", "3", "failCgroupV1: false", "{", "null"] {
+            refused(Part::Kubelet, text, "jsonencode");
+        }
+        refused(Part::Kubelet, r#"{"kind":"ClusterConfiguration"}"#, "must be of kind KubeletConfiguration");
+        refused(Part::Cluster, r#"{"apiVersion":"v1"}"#, "kubeadm.k8s.io");
+    }
+}

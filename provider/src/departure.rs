@@ -1,0 +1,77 @@
+//! Before a machine goes, its node leaves its cluster in order.
+//!
+//! Terraform destroys a machine before it changes the cluster that the machine is in, so the machine's own destruction takes the node
+//! out. Where the whole cluster is destroyed in the same run, the cluster goes first and resets its machines: then there is no node
+//! any more, and nothing to wait for. A machine that cannot be asked is no reason to keep it, and is told.
+
+use crate::agents::{ClusterStatus, Endpoint, Error, Job, Standing, Wait};
+use crate::context::Cx;
+use crate::explain;
+use crate::timeouts::Limit;
+use std::time::Duration;
+use tf::{Diagnostic, Diagnostics};
+use tokio::time::Instant;
+use trust::Role;
+
+/// Has the node on the machine of `endpoint` cordoned, drained and reset, if there is one; one of a cluster at a time. The time of
+/// `limit` counts from its turn. `act` reads `destroy VM 120`.
+pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit) -> Result<(), Diagnostics> {
+    let status = match look(cx, endpoint).await {
+        Ok(status) => status,
+        Err(error @ Error::Stopped) => return Err(explain::agent(act, &error).into()),
+        Err(error) => {
+            cx.warn(not_asked(act, &error));
+            return Ok(());
+        }
+    };
+    // What is unfinished may be a departure that was cut off.
+    if status.standing == Standing::Clean {
+        return Ok(());
+    }
+    cx.progress(&format!("{}: waiting for its turn to leave its cluster", endpoint.address));
+    // Both arms are cancel-safe: a token and a fair lock that is asked for once.
+    let turn = tokio::select! {
+        () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
+        turn = cx.turns.take(&status.cluster_id) => turn,
+    };
+    let progress = |line: &str| cx.progress(line);
+    let wait = Wait { deadline: Instant::now() + limit.time + RESET, stop: &cx.stop, progress: &progress };
+    let left = cx.agents.run(endpoint, &Job::Leave { drain: limit.time }, &wait).await;
+    drop(turn);
+    match left {
+        Ok(report) => {
+            report
+                .warnings
+                .iter()
+                .for_each(|line| cx.warn(explain::noted(&format!("{act}: {}", status.node_name), line)));
+            Ok(())
+        }
+        Err(error @ Error::TooOld { .. }) => {
+            cx.warn(not_asked(act, &error));
+            Ok(())
+        }
+        Err(error) => Err(explain::leaving(act, &error, &limit.name()).into()),
+    }
+}
+
+/// How the machine stands in a cluster; asked again for a while, for it may be restarting.
+async fn look(cx: &Cx, endpoint: &Endpoint) -> Result<ClusterStatus, Error> {
+    let progress = |line: &str| cx.progress(line);
+    let wait = Wait { deadline: Instant::now() + PATIENCE, stop: &cx.stop, progress: &progress };
+    cx.agents.reach(endpoint, Role::Observer, &wait, PATIENCE).await?.cluster_status().await
+}
+
+fn not_asked(act: &str, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot ask before this: {act}"))
+        .happened(format!(
+            "Whether the machine is a node of a cluster, and its pods are to move first, is not known: {}.",
+            tf::chain(error)
+        ))
+        .holds("It goes all the same.")
+        .next("If it was a node, `kubectl get nodes` shows it as not ready; `kubectl delete node` takes it out.")
+}
+
+/// How long an agent may give no answer before its machine goes unasked.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a reset may take after the pods have left.
+const RESET: Duration = Duration::from_secs(900);

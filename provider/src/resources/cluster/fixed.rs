@@ -1,0 +1,98 @@
+//! What cannot be changed in a cluster that lives, although it is no reason to make it anew: said in the plan, refused by the apply.
+
+use super::model::{Cluster, Config};
+use tf::{Attr, Diagnostic, Path};
+
+/// A change that this version cannot make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    what: String,
+    why: &'static str,
+    next: String,
+    at: Path,
+}
+
+/// What `m` asks for and a cluster made as `prior` cannot be given. What is not known yet is asked again later.
+pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
+    let name = prior.name.or("");
+    let upgrade = differ(&prior.version, &m.version).then(|| Change {
+        what: format!("upgrade cluster {name}"),
+        why: "This version of the provider makes clusters and does not upgrade them yet.",
+        next: format!(
+            "Set `version` to {}, which the cluster has; or destroy the cluster, which resets its machines, and apply then.",
+            prior.version.or("")
+        ),
+        at: "version".into(),
+    });
+    let rewritten = parts(prior, m).into_iter().map(|part| Change {
+        what: format!("change `config.{part}` of cluster {name}"),
+        why: "kubeadm reads it when the cluster is made, and this version of the provider does not change it afterwards.",
+        next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
+        at: Path::from("config").name(part),
+    });
+    upgrade.into_iter().chain(rewritten).collect()
+}
+
+impl Change {
+    /// For the plan.
+    pub(super) fn warning(&self) -> Diagnostic {
+        Diagnostic::warning(format!("Cannot {}", self.what))
+            .happened(self.why)
+            .holds("An apply refuses this change, and changes nothing else of the cluster with it.")
+            .next(self.next.clone())
+            .at(self.at.clone())
+    }
+
+    /// For the apply.
+    pub(super) fn error(&self) -> Diagnostic {
+        Diagnostic::error(format!("Cannot {}", self.what))
+            .happened(self.why)
+            .holds("Nothing was changed.")
+            .next(self.next.clone())
+            .at(self.at.clone())
+    }
+}
+
+/// Parts of `config` that differ; all but `join`, which later joins read.
+fn parts(prior: &Cluster, m: &Cluster) -> Vec<&'static str> {
+    if m.config.is_unknown() {
+        return Vec::new();
+    }
+    let config = |m: &Cluster| m.config.cloned().unwrap_or_default();
+    let (Config { cluster, init, join: _, kubelet, kube_proxy }, after) = (config(prior), config(m));
+    let pairs = [
+        ("cluster", cluster, after.cluster),
+        ("init", init, after.init),
+        ("kubelet", kubelet, after.kubelet),
+        ("kube_proxy", kube_proxy, after.kube_proxy),
+    ];
+    let changed = pairs.into_iter().filter(|(_, before, after)| differ(before, after));
+    changed.map(|(name, ..)| name).collect()
+}
+
+/// Whether both are known and not the same; an empty fragment is none.
+fn differ(before: &Attr<String>, after: &Attr<String>) -> bool {
+    !before.is_unknown() && !after.is_unknown() && before.or("") != after.or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(version: &str, kubelet: Attr<String>) -> Cluster {
+        let config = Config { kubelet, join: Attr::Null, ..Config::default() };
+        Cluster { name: "main".into(), version: version.into(), config: Attr::Known(config), ..Cluster::default() }
+    }
+
+    #[test]
+    fn an_upgrade_and_another_configuration_are_named() {
+        let prior = cluster("1.35.1", "{}".into());
+        assert_eq!(changes(&prior, &prior), []);
+        let whats: Vec<_> =
+            changes(&prior, &cluster("1.36.3", "{\"a\":1}".into())).into_iter().map(|change| change.what).collect();
+        assert_eq!(whats, ["upgrade cluster main", "change `config.kubelet` of cluster main"]);
+        assert_eq!(changes(&prior, &cluster("1.35.1", Attr::Unknown)), []);
+        let joins = Config { join: "{\"a\":1}".into(), kubelet: "{}".into(), ..Config::default() };
+        assert_eq!(changes(&prior, &Cluster { config: Attr::Known(joins), ..prior.clone() }), []);
+    }
+}

@@ -1,0 +1,334 @@
+//! What is different in a living cluster from what the state says, and what a person should know of it.
+//!
+//! The API server knows nodes; the agents know their machines. Neither is enough: a node counts as ready for a while after its
+//! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
+
+use super::endpoint;
+use super::model::{Cluster, Member};
+use crate::agents::{ClusterStatus, Node, Standing};
+use crate::context::{Cx, looking};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use tf::Diagnostic;
+use trust::Role;
+
+/// What machines say of themselves, by the name of their node.
+type Machines = BTreeMap<String, ClusterStatus>;
+
+/// Asks the workers' agents, all at once. One that does not answer is its machine's concern, and left out.
+pub(super) async fn machines(cx: &Cx, m: &Cluster) -> Machines {
+    let workers = m.workers.or(BTreeMap::new());
+    let asked = workers.iter().map(async |(name, member)| {
+        let machine = endpoint(member).ok()?;
+        let status = async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
+        Some((name.clone(), status.ok()?))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Brings the state to what there is: who is no node is dropped, so that the plan adds it again.
+pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machines: &Machines) {
+    let by_name: BTreeMap<_, _> = cluster.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    let is_node = |name: &String| {
+        let own = machines.get(name).is_none_or(|machine| is_of(machine, cluster));
+        if !own && by_name.contains_key(name.as_str()) {
+            cx.warn(reset(name));
+        }
+        own && by_name.contains_key(name.as_str())
+    };
+    if let Some(workers) = m.workers.get_mut() {
+        workers.retain(|name, _| is_node(name));
+    }
+    let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
+    for (name, member) in members {
+        let Some(node) = by_name.get(name.as_str()) else { continue };
+        compare_settings(member, node);
+    }
+    m.drift.set(drift(m, cluster, machines));
+    warnings(m, &cluster.nodes).into_iter().for_each(|warning| cx.warn(warning));
+}
+
+fn is_of(machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
+    matches!(machine.standing, Standing::Worker | Standing::ControlPlane) && machine.cluster_id == cluster.cluster_id
+}
+
+/// What the next apply puts right in nodes that stay, one line each.
+fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<String> {
+    let mut lines = Vec::new();
+    for name in m.control_planes.get().into_iter().flatten().map(|(name, _)| name) {
+        lines.extend(control_plane(name, cluster));
+    }
+    for name in m.workers.get().into_iter().flatten().map(|(name, _)| name) {
+        let down = machines.get(name).and_then(ClusterStatus::kubelet_down);
+        lines.extend(down.map(|state| format!("{name}: its kubelet is {state}")));
+    }
+    lines
+}
+
+/// What a control plane lacks, by its own agent.
+pub(super) fn control_plane(name: &str, cluster: &ClusterStatus) -> Option<String> {
+    if let Some(state) = cluster.kubelet_down() {
+        return Some(format!("{name}: its kubelet is {state}"));
+    }
+    if !cluster.api_ready {
+        return None;
+    }
+    match cluster.nodes.iter().find(|node| node.name == name) {
+        None => Some(format!("{name}: the cluster has no such node")),
+        Some(node) if !node.control_plane => Some(format!("{name}: its node is not marked as a control plane")),
+        Some(_) => None,
+    }
+}
+
+/// Of what is managed, what is really set.
+fn compare_settings(member: &mut Member, node: &Node) {
+    if let Some(labels) = member.labels.get_mut() {
+        labels.retain(|key, _| node.labels.contains_key(key));
+        for (key, value) in labels.iter_mut() {
+            if let Some(real) = node.labels.get(key) {
+                real.clone_into(value);
+            }
+        }
+    }
+    if let Some(taints) = member.taints.get_mut() {
+        taints.retain(|taint| node.taints.contains(taint));
+    }
+}
+
+/// What nobody asked for and no apply changes.
+fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
+    let mut found = not_ready(nodes);
+    found.extend(cordoned(nodes));
+    found.extend(pressed(nodes));
+    found.extend(repelling(m, nodes));
+    found.extend(strangers(m, nodes));
+    found
+}
+
+/// One warning for each reason, with the nodes that have it: without a pod network all of them are not ready.
+fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
+    // The kubelet's own word for it, the same since 1.9. A node that has just joined says more in the same message. Where another
+    // node is ready there is a network, and this one only waits for its part of it.
+    let is_up = nodes.iter().any(|node| node.ready);
+    let without_network = |reason: &str| !is_up && reason.contains("NetworkPluginNotReady");
+    let mut reasons: BTreeMap<(bool, &str), Vec<&Node>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| !node.ready) {
+        let reason = node.ready_message.as_str();
+        let key = if without_network(reason) { (true, "") } else { (false, reason) };
+        reasons.entry(key).or_default().push(node);
+    }
+    let warning = |((no_network, _), nodes): ((bool, &str), Vec<&Node>)| {
+        let (subject, first) = named(&nodes);
+        let reason = nodes.first().map_or("", |node| node.ready_message.as_str());
+        let said = if reason.is_empty() { "The API server gives no reason." } else { reason };
+        if no_network {
+            return Diagnostic::warning("The cluster has no pod network yet")
+                .happened(format!("{subject} not ready: {said}"))
+                .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
+        }
+        Diagnostic::warning(format!("{subject} not ready"))
+            .happened(said)
+            .next(format!("Look at it with `kubectl describe node {first}`."))
+    };
+    reasons.into_iter().map(warning).collect()
+}
+
+/// "Nodes a, b are" or "Node a is", and the first name.
+fn named(nodes: &[&Node]) -> (String, String) {
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let first = names.first().copied().unwrap_or_default().to_owned();
+    let (subject, verb) = if names.len() > 1 { ("Nodes", "are") } else { ("Node", "is") };
+    (format!("{subject} {} {verb}", names.join(", ")), first)
+}
+
+fn cordoned(nodes: &[Node]) -> Option<Diagnostic> {
+    let cordoned: Vec<&Node> = nodes.iter().filter(|node| node.cordoned).collect();
+    let (subject, first) = named(&cordoned);
+    (!cordoned.is_empty()).then(|| {
+        Diagnostic::warning(format!("{subject} cordoned"))
+            .happened("No new pod is placed there.")
+            .next(format!("If that is not meant, `kubectl uncordon {first}`."))
+    })
+}
+
+fn pressed(nodes: &[Node]) -> Vec<Diagnostic> {
+    let pressed = nodes.iter().filter(|node| !node.pressures.is_empty());
+    let warning = |node: &Node| {
+        Diagnostic::warning(format!("Node {} is under pressure", node.name))
+            .happened(format!("Its kubelet says: {}.", node.pressures.join("; ")))
+            .holds("Pods are not placed there, and may be evicted.")
+            .next(format!("Look at it with `kubectl describe node {}`.", node.name))
+    };
+    pressed.map(warning).collect()
+}
+
+/// Taints that no configuration asked for: pods that wait for ever are mostly due to one.
+fn repelling(m: &Cluster, nodes: &[Node]) -> Option<Diagnostic> {
+    let members = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
+    let lines: Vec<String> = members
+        .filter_map(|(name, member)| {
+            let node = nodes.iter().find(|node| node.name == *name)?;
+            let wanted = member.taints.or(Vec::new());
+            let own = |taint: &String| {
+                let key = taint.split(['=', ':']).next().unwrap_or_default();
+                TOLD.contains(&key) || member.taints.is_null() && node.control_plane && key == CONTROL_PLANE
+            };
+            let foreign: Vec<&str> =
+                node.taints.iter().filter(|taint| !wanted.contains(taint) && !own(taint)).map(String::as_str).collect();
+            (!foreign.is_empty()).then(|| format!("{name} {}", foreign.join(", ")))
+        })
+        .collect();
+    (!lines.is_empty()).then(|| {
+        Diagnostic::warning("Nodes carry taints that the configuration does not ask for")
+            .happened(format!("{}.", lines.join("; ")))
+            .holds("Pods that do not tolerate them are not placed there.")
+            .next("Those of `node.kubernetes.io` go with their cause. If another one is meant, write it into the node's `taints`.")
+    })
+}
+
+/// Control planes that this configuration does not know: it neither counts on them nor resets them.
+fn strangers(m: &Cluster, nodes: &[Node]) -> Option<Diagnostic> {
+    let known = |name: &String| m.control_planes.get().is_some_and(|members| members.contains_key(name));
+    let strange: Vec<&Node> = nodes.iter().filter(|node| node.control_plane && !known(&node.name)).collect();
+    let (subject, _) = named(&strange);
+    (!strange.is_empty()).then(|| {
+        Diagnostic::warning(format!("{subject} no control plane of this configuration"))
+            .happened("Somebody else made a control plane of it. It holds a copy of the cluster's data and keys.")
+            .holds("It is not managed here: destroying this cluster does not reset it.")
+            .next("If it does not belong there, take it out: `kubectl drain`, `kubeadm reset` on it, `kubectl delete node`.")
+    })
+}
+
+/// The next apply joins a machine that somebody has reset.
+fn reset(name: &str) -> Diagnostic {
+    Diagnostic::warning(format!("The machine of node {name} is no node of the cluster any more"))
+        .happened("Its agent says so, although the cluster still has a node of that name: the machine was reset by somebody else.")
+        .holds("The node is shown as missing.")
+        .next("Apply to join it again.")
+}
+
+/// Keys of taints that other warnings speak of.
+const TOLD: [&str; 3] =
+    ["node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Data;
+    use tf::{Attr, CancellationToken};
+
+    fn cluster() -> Cluster {
+        let worker = Member {
+            labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
+            taints: vec!["db:NoSchedule".to_owned()].into(),
+            ..Member::default()
+        };
+        let workers = BTreeMap::from([("worker-1".to_owned(), worker.clone()), ("worker-2".to_owned(), worker)]);
+        let control_planes = BTreeMap::from([("cp-1".to_owned(), Member::default())]);
+        Cluster { control_planes: Attr::Known(control_planes), workers: Attr::Known(workers), ..Cluster::default() }
+    }
+
+    fn node(name: &str) -> Node {
+        Node { name: name.to_owned(), ready: true, control_plane: name.starts_with("cp"), ..Node::default() }
+    }
+
+    fn told(cx: &Cx, m: &mut Cluster, nodes: Vec<Node>, machines: &Machines) {
+        let status =
+            ClusterStatus { api_ready: true, cluster_id: "sha256:00".to_owned(), nodes, ..ClusterStatus::default() };
+        compare(cx, m, &status, machines);
+    }
+
+    fn cx() -> Cx {
+        Cx::new(std::sync::Arc::new(Data::default()), CancellationToken::new())
+    }
+
+    fn summaries(found: &[Diagnostic]) -> Vec<&str> {
+        found.iter().map(Diagnostic::summary).collect()
+    }
+
+    #[test]
+    fn nodes_that_are_not_ready_are_told_once_for_each_reason() {
+        let node = |name: &str, message: &str| Node {
+            name: name.to_owned(),
+            ready_message: message.to_owned(),
+            ..Node::default()
+        };
+        let no_network = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
+            message:Network plugin returns error: cni plugin not initialized";
+        let mut nodes = vec![
+            node("cp-1", no_network),
+            node("worker-1", &format!("[{no_network}, CSINode is not yet initialized]")),
+            node("worker-2", "Kubelet stopped posting node status."),
+        ];
+        assert_eq!(summaries(&not_ready(&nodes)), ["Node worker-2 is not ready", "The cluster has no pod network yet"]);
+        nodes[0].ready = true;
+        assert_eq!(
+            summaries(&not_ready(&nodes)),
+            ["Node worker-2 is not ready", "Node worker-1 is not ready"],
+            "one is late, and the others have a network"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_left_is_dropped_and_changed_settings_are_seen() {
+        let (cx, mut m) = (cx(), cluster());
+        let worker = Node {
+            labels: BTreeMap::from([("zone".to_owned(), "b".to_owned()), ("other".to_owned(), "x".to_owned())]),
+            ..node("worker-1")
+        };
+        told(&cx, &mut m, vec![node("cp-1"), worker], &Machines::new());
+        let workers = m.workers.get().unwrap();
+        assert_eq!(workers.keys().collect::<Vec<_>>(), ["worker-1"]);
+        assert_eq!(workers["worker-1"].labels.get().unwrap(), &BTreeMap::from([("zone".to_owned(), "b".to_owned())]));
+        assert_eq!(workers["worker-1"].taints.get().unwrap(), &Vec::<String>::new());
+        assert_eq!(m.drift.get().unwrap(), &Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_machine_that_was_reset_or_whose_kubelet_is_dead_is_a_difference() {
+        let (cx, mut m) = (cx(), cluster());
+        let worker = |standing, kubelet: &str| ClusterStatus {
+            standing,
+            kubelet: kubelet.to_owned(),
+            cluster_id: "sha256:00".to_owned(),
+            ..ClusterStatus::default()
+        };
+        let machines = Machines::from([
+            ("worker-1".to_owned(), worker(Standing::Worker, "failed")),
+            ("worker-2".to_owned(), worker(Standing::Clean, "")),
+        ]);
+        let nodes = vec![node("worker-1"), node("worker-2")];
+        told(&cx, &mut m, nodes, &machines);
+        assert_eq!(m.workers.get().unwrap().keys().collect::<Vec<_>>(), ["worker-1"]);
+        assert_eq!(m.drift.get().unwrap(), &["cp-1: the cluster has no such node", "worker-1: its kubelet is failed"]);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_named() {
+        let pressed = Node {
+            taints: vec!["node.kubernetes.io/disk-pressure:NoSchedule".to_owned(), "db:NoSchedule".to_owned()],
+            pressures: vec!["DiskPressure: kubelet has disk pressure".to_owned()],
+            ..node("worker-1")
+        };
+        let cordoned = Node {
+            cordoned: true,
+            taints: vec!["node.kubernetes.io/unschedulable:NoSchedule".to_owned()],
+            ..node("worker-2")
+        };
+        let first = Node { taints: vec![format!("{CONTROL_PLANE}:NoSchedule")], ..node("cp-1") };
+        let found = warnings(&cluster(), &[first.clone(), node("cp-2"), pressed, cordoned]);
+        assert_eq!(
+            summaries(&found),
+            [
+                "Node worker-2 is cordoned",
+                "Node worker-1 is under pressure",
+                "Nodes carry taints that the configuration does not ask for",
+                "Node cp-2 is no control plane of this configuration",
+            ]
+        );
+        let taints = found[2].to_string();
+        assert!(taints.contains("worker-1 node.kubernetes.io/disk-pressure:NoSchedule."), "{taints}");
+        assert!(warnings(&cluster(), &[first, node("worker-1")]).is_empty());
+    }
+}

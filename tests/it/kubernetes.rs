@@ -1,0 +1,99 @@
+//! Real Kubernetes: one control plane, two workers and Flannel, from nothing to what is left when the cluster is gone.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, machine_is_prepared, nodes, variables};
+use serde_json::json;
+
+/// The image of Kubernetes' own tests: a web server, a client, and whatever else a network is tried with.
+const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
+
+/// What a cluster puts on a machine, and how to see it.
+const TRACES: [(&str, &str); 6] = [
+    ("containers", "ctr --namespace k8s.io containers list --quiet"),
+    ("processes", "pgrep -a 'kube|etcd|flanneld|coredns|containerd-shim'"),
+    ("mounts", "grep -E 'kubelet|/run/netns|k8s.io' /proc/mounts"),
+    ("rules", "iptables-save | grep -E 'KUBE|FLANNEL'"),
+    ("links", "ip -o link | grep -E 'cni0|flannel|veth'"),
+    ("files", "ls -A /etc/cni/net.d /etc/kubernetes/pki /etc/kubernetes/*.conf /var/lib/etcd | grep -v :$"),
+];
+
+#[test]
+fn a_real_cluster_works_changes_and_leaves_nothing() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("kubernetes", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare(&lab, 2);
+    terraform.apply();
+    for vm in ["cp-1", "worker-1", "worker-2"] {
+        machine_is_prepared(&lab, vm);
+    }
+    assert_eq!(nodes(&lab), ["cp-1", "worker-1", "worker-2"]);
+    apply_pod_network(&lab);
+    terraform.has_no_changes();
+
+    kubectl(&lab, &run("web", "worker-1", "netexec"));
+    kubectl(&lab, "expose pod web --port=80 --target-port=8080");
+    kubectl(&lab, "wait --for=condition=Ready pod/web --timeout=2m");
+    kubectl(&lab, "-n kube-system wait --for=condition=Available deployment/coredns --timeout=2m");
+    a_service_is_reached(&lab, "worker-2");
+    terraform.has_no_changes();
+
+    a_node_leaves_and_comes_back(&lab, &terraform);
+    a_destroyed_cluster_leaves_nothing_on_its_machines(&lab, &terraform);
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
+
+/// By its name, over the pod network, through kube-proxy's rules, from a pod on another node.
+#[track_caller]
+fn a_service_is_reached(lab: &Lab, node: &str) {
+    let client = format!("client-{node}");
+    kubectl(lab, &run(&client, node, "connect web.default.svc.cluster.local:80 --timeout=10s"));
+    kubectl(lab, &format!("wait --for=jsonpath={{.status.phase}}=Succeeded pod/{client} --timeout=2m"));
+}
+
+fn a_node_leaves_and_comes_back(lab: &Lab, terraform: &Terraform) {
+    terraform.variables(&variables(lab, 1));
+    terraform.plan().exits(2).says(&["worker-2"]);
+    terraform.apply();
+    assert_eq!(nodes(lab), ["cp-1", "worker-1"]);
+    terraform.has_no_changes();
+
+    terraform.variables(&variables(lab, 2));
+    terraform.apply();
+    assert_eq!(nodes(lab), ["cp-1", "worker-1", "worker-2"]);
+    kubectl(lab, "wait --for=condition=Ready node/worker-2 --timeout=2m");
+    kubectl(lab, "delete pod client-worker-2 --ignore-not-found");
+    a_service_is_reached(lab, "worker-2");
+    terraform.has_no_changes();
+}
+
+/// The cluster goes and its machines stay: nothing runs, is mounted or filters there that was the cluster's.
+fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform) {
+    terraform.run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.main"]).exits(0);
+    let mut left = String::new();
+    for vm in ["cp-1", "worker-1", "worker-2"] {
+        for (what, line) in TRACES {
+            let said = lab.must(vm, &format!("{{ {line}; }} 2>/dev/null || true"));
+            if !said.is_empty() {
+                left += &format!("{vm}, {what}:\n{said}\n");
+            }
+        }
+    }
+    assert!(left.is_empty(), "the cluster left\n{left}");
+    let plan = terraform.plan();
+    plan.exits(2).says(&["groundwork_cluster.main will be created", "1 to add, 0 to change, 0 to destroy"]);
+    assert_eq!(json!(null), terraform.show()["values"]["outputs"]["kubeconfig"]["value"], "no kubeconfig of a cluster that is gone");
+}
+
+/// A line for `kubectl` that runs a pod on a node.
+fn run(name: &str, node: &str, arguments: &str) -> String {
+    let place = json!({ "spec": { "nodeName": node } });
+    format!("run {name} --image={IMAGE} --overrides='{place}' --restart=Never -- {arguments}")
+}
+
+#[track_caller]
+fn kubectl(lab: &Lab, line: &str) -> String {
+    lab.must("cp-1", &format!("{KUBECTL} {line}"))
+}
