@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tf::Diagnostic;
+use tokio::time::Instant;
 
 use crate::agents::{Agents, Until};
 use crate::explain;
@@ -58,9 +59,9 @@ impl Data {
 /// The surroundings of one call.
 pub(crate) type Cx = tf::Cx<Data>;
 
-/// The limits of a look at an agent, in an operation that has none of its own.
+/// The limits of a look at an agent that begins now, in an operation that has none of its own.
 pub(crate) fn looking(cx: &Cx) -> Until {
-    Until::new(cx.deadline(LOOK), &cx.stop)
+    Until::new(Instant::now() + LOOK, &cx.stop)
 }
 
 /// An agent that is well tells what is missing within a second; one on a slow machine within some.

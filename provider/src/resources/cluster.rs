@@ -10,7 +10,7 @@ mod model;
 mod rules;
 
 use self::membership::Crew;
-use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Until, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
@@ -66,7 +66,7 @@ impl Resource for ClusterResource {
         let report = cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
-        let cluster_id = status_at(cx, &first, &act).await?.cluster_id;
+        let cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
         m.ca_fingerprint.set(cluster_id.clone());
         let (kubeadm, drain) = (to_kubeadm(m), drain(m));
         let crew = Crew { cx, first: &first, version: m.version.need()?, kubeadm, drain, cluster_id, wait: &wait };
@@ -79,7 +79,7 @@ impl Resource for ClusterResource {
             failures.push(tainted(&name));
             return Err(failures);
         }
-        remember(cx, m, &first).await
+        remember(cx, m, (&first, &wait.until())).await
     }
 
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
@@ -124,7 +124,7 @@ impl Resource for ClusterResource {
         let machines = look::machines(cx, m).await;
         look::compare(cx, m, &status, &machines);
         if m.kubeconfig.get().is_none() {
-            fill_access(cx, m, &first).await?;
+            fill_access(cx, m, (&first, &looking(cx))).await?;
         }
         Ok(Presence::Here)
     }
@@ -139,7 +139,7 @@ impl Resource for ClusterResource {
         let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
         let cluster_id = prior.ca_fingerprint.or("");
         let name = m.name.or("");
-        let now = status_at(cx, &first, "look at the cluster").await?;
+        let now = status_at(cx, (&first, &wait.until()), "look at the cluster").await?;
         if now.cluster_id != cluster_id {
             return Err(not_this_one(&name, &now.cluster_id).into());
         }
@@ -159,7 +159,7 @@ impl Resource for ClusterResource {
         crew.join(&after).await?;
         crew.settle(&m.control_planes.or(none())).await?;
         crew.forget_settings(&before, &after).await?;
-        remember(cx, m, &first).await
+        remember(cx, m, (&first, &wait.until())).await
     }
 
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
@@ -235,8 +235,8 @@ fn tainted(name: &str) -> Diagnostic {
 }
 
 /// How the cluster of this control plane stands.
-async fn status_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<ClusterStatus, Diagnostic> {
-    let ask = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.cluster_status().await };
+async fn status_at(cx: &Cx, (first, until): (&Endpoint, &Until), act: &str) -> Result<ClusterStatus, Diagnostic> {
+    let ask = async { cx.agents.connect(first, Role::Observer, until).await?.cluster_status().await };
     ask.await.map_err(|error| explain::agent(act, &error))
 }
 
@@ -304,8 +304,8 @@ fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)
 }
 
 /// Asks for the cluster's access data, and has the control plane's agent keep what an import will need.
-async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
-    fill_access(cx, m, first).await?;
+async fn remember(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until)) -> Result<(), Diagnostics> {
+    fill_access(cx, m, (first, until)).await?;
     m.drift.set(Vec::new());
     let computed = Attr::<String>::default;
     let document = Cluster {
@@ -317,17 +317,16 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
     };
     let act = format!("record cluster {}", m.name.or(""));
     let mut agent =
-        cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
+        cx.agents.connect(first, Role::Operator, until).await.map_err(|error| explain::agent(&act, &error))?;
     agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
     Ok(())
 }
 
 /// The kubeconfig holds no key: `kubectl` asks this binary for a credential, and that asks the agent.
-async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
+async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until)) -> Result<(), Diagnostics> {
     let name = m.name.or("");
     let act = format!("read the kubeconfig of cluster {name}");
-    let mut agent =
-        cx.agents.connect(first, Role::Admin, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent = cx.agents.connect(first, Role::Admin, until).await.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);
