@@ -1,3 +1,5 @@
+//! What user-data becomes: as the documents of other tools are written, and as people mistype them.
+
 use super::*;
 
 /// As the data source `cloudinit_config` of HashiCorp's provider writes it, line ends included.
