@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test: formatting, lints, units, the real protocol, the real Terraform, machines in the lab, real Kubernetes.
 #
-#   scripts/test.sh             everything (root on Linux; MINUTES)
+#   scripts/test.sh             everything (root on Linux; the first time Kubernetes is built too)
 #   scripts/test.sh --fast      without the emulated virtual machines
 set -euo pipefail
 cd "$(dirname "$0")/.."
