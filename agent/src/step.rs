@@ -10,11 +10,12 @@ mod original;
 mod waiting;
 
 use crate::host::{Access, BoxFuture, Host, HostError};
+use bytes::Bytes;
 use std::fmt;
 
 pub use apply::make;
 pub(crate) use apt::{left_over, stays};
-pub use original::{originals, restores};
+pub use original::{others, restores};
 pub(crate) use waiting::still_missing;
 
 /// One concern of a machine.
@@ -112,7 +113,12 @@ pub enum Verb {
     /// Remove a file of ours.
     Remove(String),
     /// Put back what stood at a path before our first write.
-    Restore(String),
+    Restore {
+        /// Who wrote over it.
+        step: &'static str,
+        /// Where.
+        path: String,
+    },
     /// Download an OpenPGP key by the package manager's own means.
     Fetch {
         /// From where.
@@ -188,24 +194,24 @@ pub struct File {
     /// Absolute path.
     pub path: String,
     /// Content.
-    pub content: Vec<u8>,
+    pub content: Bytes,
     /// Mode and owner.
     pub access: Access,
-    /// It may not be ours: keep what stood there before the first write.
-    pub keep_original: bool,
+    /// It may not be ours: what stood there before the first write is kept for this step.
+    pub over_original: Option<&'static str>,
 }
 
 impl File {
     /// A file that only we write.
     #[must_use]
-    pub fn ours(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.to_owned(), content: content.into(), access: Access::OPEN, keep_original: false }
+    pub fn ours(path: &str, content: impl Into<Bytes>) -> Self {
+        Self { path: path.to_owned(), content: content.into(), access: Access::OPEN, over_original: None }
     }
 
-    /// A file that may stand there already, as the system's or the user's.
+    /// A file that may stand there already, as the system's or the user's. The step has to [put it back](restores) one day.
     #[must_use]
-    pub fn theirs(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { keep_original: true, ..Self::ours(path, content) }
+    pub fn theirs(step: &'static str, path: &str, content: impl Into<Bytes>) -> Self {
+        Self { over_original: Some(step), ..Self::ours(path, content) }
     }
 }
 
@@ -318,9 +324,23 @@ impl StepError {
         Self::Unsupported { what: what.into(), why: why.into() }
     }
 
+    /// What stands at a path is not a file, and is not written over.
+    pub(crate) fn no_file(path: &str) -> Self {
+        Self::refused(format!("writing {path}"), "something that is not a file stands there; move it away first")
+    }
+
     /// It would do harm.
     pub fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Refused { what: what.into(), why: why.into() }
+    }
+
+    /// Whether the machine can be looked at and only this is not to be done on it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } | Self::Refused { .. } | Self::Host(HostError::Foreign { .. }) => true,
+            Self::Host(_) | Self::Waited { .. } => false,
+        }
     }
 
     /// The last lines printed by the program that failed.

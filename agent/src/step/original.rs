@@ -1,83 +1,113 @@
 //! What stood at a path before our first write, kept so that it can be put back.
+//!
+//! An original belongs to the step that wrote over it: that step puts it back when it no longer wants the path. On disk it is a note
+//! of what stood there and, for a file, a copy of its content beside the note, in a folder of the step.
 
 use super::{StepError, Todo, Verb};
 use crate::host::{Access, Host, HostError, Kind};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 
+/// What stood at a path.
 #[derive(Serialize, Deserialize)]
-struct Original {
-    path: String,
-    /// `None`: there was no file.
-    content: Option<String>,
-    /// Where the link led that was there.
-    #[serde(default)]
-    link: Option<String>,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+enum Original {
+    /// Nothing.
+    Nothing,
+    /// A link that led there. What it led to is not touched: it need not be kept.
+    Link(String),
+    /// A file. Without set-user-ID and its like: they belong to a program that came from elsewhere, and it may have been a user's.
+    File { mode: u32, uid: u32, gid: u32 },
 }
 
-/// Keeps what stands at `path`, unless something is kept already.
-pub(super) fn keep(host: &dyn Host, path: &str) -> Result<(), StepError> {
-    let store = store(path);
-    if host.exists(&store)? {
+/// Keeps what stands at `path` for `step`, unless something is kept already; what another step has kept is this one's from now on.
+pub(super) fn keep(host: &dyn Host, step: &str, path: &str) -> Result<(), StepError> {
+    let (note, content) = places(step, path);
+    if host.exists(&note)? {
         return Ok(());
     }
-    let link = match host.stat(path)?.map(|stat| stat.kind) {
-        Some(Kind::Link(to)) => Some(to),
-        _ => None,
+    if let Some(other) = others(host, step)?.get(path) {
+        let (its_note, its_content) = places(other, path);
+        host.copy(&its_content, &content, Access::PRIVATE)?;
+        host.copy(&its_note, &note, Access::PRIVATE)?;
+        return forget(host, other, path);
+    }
+    // The content before the note: a note without its content could never be put back.
+    let original = match host.copy(path, &content, Access::PRIVATE)? {
+        None => Original::Nothing,
+        Some(stat) => match stat.kind {
+            Kind::Link(to) => Original::Link(to),
+            Kind::File => {
+                let Access { mode, uid, gid } = stat.access.without_privileges();
+                Original::File { mode, uid, gid }
+            }
+            Kind::Folder | Kind::Other => return Err(StepError::no_file(path)),
+        },
     };
-    // What a link leads to is not touched: it need not be kept.
-    let content = if link.is_none() { host.read(path)?.map(|bytes| STANDARD.encode(bytes)) } else { None };
-    let Access { mode, uid, gid } = host.access(path)?;
-    let original = Original { path: path.to_owned(), content, link, mode, uid, gid };
-    let text = serde_json::to_vec(&original).map_err(|error| unreadable(&store, error))?;
-    Ok(host.write(&store, &text, Access::PRIVATE)?)
+    let text = serde_json::to_vec(&original).map_err(|error| unreadable(&note, error))?;
+    Ok(host.write(&note, &text, Access::PRIVATE)?)
 }
 
 /// Puts back what was kept.
-pub(super) fn restore(host: &dyn Host, path: &str) -> Result<(), StepError> {
-    let store = store(path);
-    let Some(text) = host.read(&store)? else { return Ok(()) };
-    let original: Original = serde_json::from_slice(&text).map_err(|error| unreadable(&store, error))?;
-    match (original.link, original.content) {
-        (Some(to), _) => host.link(path, &to)?,
-        (None, None) => host.remove(path)?,
-        (None, Some(content)) => {
-            let content = STANDARD.decode(content).map_err(|error| unreadable(&store, error))?;
-            host.write(path, &content, Access { mode: original.mode, uid: original.uid, gid: original.gid })?;
+pub(super) fn restore(host: &dyn Host, step: &str, path: &str) -> Result<(), StepError> {
+    let (note, content) = places(step, path);
+    let Some(text) = host.read(&note)? else { return Ok(()) };
+    match serde_json::from_slice(&text).map_err(|error| unreadable(&note, error))? {
+        Original::Nothing => host.remove(path)?,
+        Original::Link(to) => host.link(path, &to)?,
+        Original::File { mode, uid, gid } => {
+            let lost = || unreadable(&note, io::Error::other("the content that it describes is gone"));
+            host.copy(&content, path, Access { mode, uid, gid })?.ok_or_else(lost)?;
         }
     }
-    Ok(host.remove(&store)?)
+    forget(host, step, path)
 }
 
-/// Paths of which the original is kept.
-///
-/// # Errors
-/// When the folder cannot be listed.
-pub fn originals(host: &dyn Host) -> Result<Vec<String>, HostError> {
-    let names = host.list(FOLDER)?;
-    Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(decode).collect())
+fn forget(host: &dyn Host, step: &str, path: &str) -> Result<(), StepError> {
+    let (note, content) = places(step, path);
+    host.remove(&note)?;
+    Ok(host.remove(&content)?)
 }
 
-/// What has to be put back because nothing claims its path any more.
+/// What `step` has to put back, for it no longer wants the path. What cannot be reached is left where it is: a user's link on the
+/// way must not keep a machine from everything else.
 ///
 /// # Errors
-/// When the folder cannot be listed.
-pub fn restores(host: &dyn Host, claimed: &BTreeSet<String>) -> Result<Todo, HostError> {
+/// When the agent's own folder cannot be listed.
+pub fn restores(host: &dyn Host, step: &'static str, wants: impl Fn(&str) -> bool) -> Result<Todo, HostError> {
     let mut todo = Todo::default();
-    for path in originals(host)?.into_iter().filter(|path| !claimed.contains(path)) {
-        todo.push(format!("{path} is no longer declared"), Verb::Restore(path), "what stood there before comes back");
+    for path in originals(host, step)?.into_iter().filter(|path| !wants(path)) {
+        if let Err(error) = host.stat(&path) {
+            todo.skip(format!("what stood at {path} is not put back: {}", crate::chain::chain(&error)));
+            continue;
+        }
+        let finding = format!("{path} is no longer declared");
+        todo.push(finding, Verb::Restore { step, path }, "what stood there before comes back");
     }
     Ok(todo)
 }
 
-fn store(path: &str) -> String {
-    format!("{FOLDER}/{}.json", path.replace('%', "%25").replace('/', "%2F"))
+/// Paths whose originals are kept for other steps than `step`, and for which.
+///
+/// # Errors
+/// When the agent's own folder cannot be listed.
+pub fn others(host: &dyn Host, step: &str) -> Result<BTreeMap<String, String>, HostError> {
+    let mut all = BTreeMap::new();
+    for other in host.list(FOLDER)?.into_iter().filter(|other| other != step) {
+        all.extend(originals(host, &other)?.into_iter().map(|path| (path, other.clone())));
+    }
+    Ok(all)
+}
+
+fn originals(host: &dyn Host, step: &str) -> Result<Vec<String>, HostError> {
+    let names = host.list(&format!("{FOLDER}/{step}"))?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(NOTE)).map(decode).collect())
+}
+
+/// Where the note and the content are.
+fn places(step: &str, path: &str) -> (String, String) {
+    let name = path.replace('%', "%25").replace('/', "%2F");
+    (format!("{FOLDER}/{step}/{name}{NOTE}"), format!("{FOLDER}/{step}/{name}.content"))
 }
 
 fn decode(name: &str) -> String {
@@ -89,3 +119,4 @@ fn unreadable(path: &str, error: impl std::error::Error + Send + Sync + 'static)
 }
 
 const FOLDER: &str = "/var/lib/groundwork/originals";
+const NOTE: &str = ".json";

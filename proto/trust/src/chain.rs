@@ -179,7 +179,9 @@ fn refused(error: &Error) -> NotTrusted {
     match error {
         Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => NotTrusted::OtherIssuer,
         Error::RequiredEkuNotFoundContext(_) => NotTrusted::OtherUsage,
-        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => NotTrusted::Unusable("its dates are contradictory"),
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
+            NotTrusted::Unusable("its dates are contradictory")
+        }
         Error::CaUsedAsEndEntity => NotTrusted::Unusable("it is a CA's own"),
         Error::EndEntityUsedAsCa => NotTrusted::Unusable("its issuer is no CA"),
         Error::PathLenConstraintViolated
@@ -190,11 +192,12 @@ fn refused(error: &Error) -> NotTrusted {
         | Error::MaximumNameConstraintComparisonsExceeded => {
             NotTrusted::Unusable("the way to its issuer is too long, or goes against an issuer's limits")
         }
-        Error::UnsupportedSignatureAlgorithmContext(_)
-        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+        Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             NotTrusted::Unusable("its kind of key or signature is not known here")
         }
-        Error::UnsupportedCriticalExtension => NotTrusted::Unusable("it has a critical extension that is not known here"),
+        Error::UnsupportedCriticalExtension => {
+            NotTrusted::Unusable("it has a critical extension that is not known here")
+        }
         Error::UnsupportedCertVersion => NotTrusted::Unusable("it is not an X.509 certificate of version 3"),
         _ => NotTrusted::Unusable("it cannot be read"),
     }

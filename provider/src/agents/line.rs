@@ -39,8 +39,7 @@ impl Line {
         let Endpoint { address, fingerprint } = endpoint;
         let pin = fingerprint.parse().map_err(|_| Error::BadEndpoint(format!("{address},{fingerprint}")))?;
         let dialled = dial_pinned(authority, role, (address, pin), until).await?;
-        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST);
-        let client = client.max_encoding_message_size(LARGEST);
+        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST_ANSWER);
         Ok(Self { client, address: address.clone(), until: until.clone() })
     }
 
