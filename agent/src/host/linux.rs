@@ -1,5 +1,7 @@
-//! The real machine. Files in `content` and `folder`; programs in `program`, the runtime's socket in `cri`.
+//! The real machine. Files in `content` and `folder`; programs in `program`, the runtime's socket in `cri`;
+//! `announce` tells the neighbours of the machine's addresses.
 
+pub mod announce;
 mod content;
 mod cri;
 mod folder;
