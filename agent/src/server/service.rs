@@ -248,6 +248,11 @@ fn internal(error: impl std::error::Error) -> Status {
     Status::internal(chain(&error))
 }
 
+/// It repeats what was sent, and is a header of HTTP: a client takes in only short ones.
 fn refused(error: impl std::error::Error) -> Status {
-    Status::invalid_argument(chain(&error))
+    let said = chain(&error);
+    let short: String = said.chars().take(LONGEST).collect();
+    Status::invalid_argument(if short.len() < said.len() { short + "…" } else { short })
 }
+
+const LONGEST: usize = 4_000;
