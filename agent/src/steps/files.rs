@@ -93,13 +93,13 @@ mod tests {
     /// A specification is as large as its files: it is received into the memory once, and stays there.
     #[tokio::test]
     async fn a_content_is_not_copied() {
-        use agent_proto::v1::machine as wire;
+        use agent_proto::v1::machine::NodeSpec;
         use prost::Message as _;
-        let file = wire::FileSpec { content: vec![7; 100_000].into(), ..Default::default() };
-        let spec = wire::NodeSpec { files: [("/x".to_owned(), file)].into(), ..Default::default() };
+        let file = FileSpec { content: vec![7; 100_000].into(), ..Default::default() };
+        let spec = NodeSpec { files: [("/x".to_owned(), file)].into(), ..Default::default() };
         let received: bytes::Bytes = spec.encode_to_vec().into();
         let place = received.as_ptr_range();
-        let spec = crate::spec::Spec::try_from(wire::NodeSpec::decode(received).unwrap()).unwrap();
+        let spec = crate::spec::Spec::try_from(NodeSpec::decode(received).unwrap()).unwrap();
         let host = crate::host::fake::Fake::template();
         let changes = Files(spec.complete().files).missing(&host).await.unwrap().changes;
         let [Verb::Write(file)] = &changes.iter().map(|change| &change.verb).collect::<Vec<_>>()[..] else {

@@ -5,6 +5,7 @@
 use super::line::Line;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
+use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! A machine with nothing on it, whose programs all end well and say nothing.
 
-use groundwork_agent::host::{Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat};
+use groundwork_agent::host::{
+    Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat,
+};
 use std::future::ready;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
