@@ -34,8 +34,8 @@ impl Default for ByRole {
             calls: Arc::new(Semaphore::new(calls)),
         };
         Self {
-            // A specification, a record beside it, and small calls. What is decoded of a request of nothing but short names is some
-            // 40 times as large, and for observers all of it must fit into the unit's `MemoryMax` beside an operator's.
+            // A specification, a record beside it, and small calls. For observers all that is made of their requests has to fit
+            // into the unit's `MemoryMax` beside an operator's.
             operators: limits(LARGEST_REQUEST, LARGEST_REQUEST + (16 << 20), 16),
             observers: limits(LARGEST_LOOK, 2 * LARGEST_LOOK, 4),
         }

@@ -62,10 +62,10 @@ impl Bounded {
 
     /// Room for a message that is announced, and time for it to come.
     fn find_room(&mut self, announced: u32) -> Result<usize, Status> {
-        let (mib, length) = (self.largest >> 20, usize::try_from(announced).unwrap_or(usize::MAX));
+        let (kib, length) = (self.largest >> 10, usize::try_from(announced).unwrap_or(usize::MAX));
         if length > self.largest {
             let message = format!(
-                "the request has {length} bytes; a client of this role may send {mib} MiB at most. Large files come to a \
+                "the request has {length} bytes; a client of this role may send {kib} KiB at most. Large files come to a \
                  machine better in a package, or by a command that fetches them"
             );
             return Err(Status::out_of_range(message));

@@ -339,7 +339,7 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
     let file = FileSpec { content: vec![0; agent_proto::LARGEST_LOOK].into(), ..FileSpec::default() };
     let large = NodeSpec { files: [("/x".to_owned(), file)].into(), ..NodeSpec::default() };
     let refused = called.plan(&large).await.unwrap_err();
-    assert!(refused.to_string().contains("a client of this role may send 1 MiB at most"), "{refused}");
+    assert!(refused.to_string().contains("a client of this role may send 256 KiB at most"), "{refused}");
     let roles = [guarded, large, open].map(|spec| role_to_plan(&spec));
     assert_eq!(roles, [Role::Operator, Role::Operator, Role::Observer]);
 }

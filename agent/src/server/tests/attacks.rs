@@ -136,7 +136,7 @@ async fn a_request_that_is_too_large_is_refused_before_it_comes() {
         let (answer, _stream) = begin(&mut client, "Plan", &head(largest + 1)).await;
         let (code, message) = status(answer).await;
         assert_eq!(code, tonic::Code::OutOfRange);
-        assert!(message.contains(&format!("may send {} MiB at most", largest >> 20)), "{message}");
+        assert!(message.contains(&format!("may send {} KiB at most", largest >> 10)), "{message}");
     }
     let mut client = client(&door, Role::Observer, &mut connections).await;
     let (answer, _stream) = begin(&mut client, "Describe", &[head(0), head(0)].concat()).await;
