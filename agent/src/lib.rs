@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod aside;
 pub mod chain;
+pub mod change;
 pub mod clock;
 pub mod clone;
 pub mod cluster;
@@ -24,7 +25,6 @@ pub mod seal;
 pub mod server;
 pub mod spec;
 pub mod state;
-pub mod step;
 pub mod steps;
 pub mod tally;
 pub mod tls;

@@ -16,11 +16,13 @@ mod mounts;
 mod packages;
 mod repositories;
 mod services;
+mod step;
 mod swap;
 mod sysctls;
 
 use crate::spec::Spec;
-use crate::step::AnyStep;
+
+pub use step::{AnyStep, Step};
 
 /// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.
 #[must_use]

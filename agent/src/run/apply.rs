@@ -2,11 +2,12 @@
 
 use super::{Failure, Outcome, RunCx};
 use crate::chain::chain;
+use crate::change::{self, Change, StepError, Todo, Verb, Wait};
 use crate::facts;
 use crate::host::Host;
 use crate::spec::Spec;
-use crate::step::{self, AnyStep, Change, StepError, Todo, Verb, Wait};
 use crate::steps;
+use crate::steps::AnyStep;
 use std::time::Instant;
 
 /// What a specification still needs on this machine.
@@ -131,7 +132,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         }
         let began = Instant::now();
         let lines = |line: &str| cx.output(name, line);
-        match (step::make(cx.host(), change, &lines).await, &change.verb) {
+        match (change::make(cx.host(), change, &lines).await, &change.verb) {
             (Ok(()), _) => cx.change_made(name, &change.to_string(), &change.why, began.elapsed()),
             // No specification could ask for anything else: the machine would be lost to every later run.
             (Err(error), Verb::Restore { path, .. }) => {

@@ -6,11 +6,12 @@
 mod config;
 mod fits;
 
+use super::Step;
+use crate::change::{self, Act, File, StepError, Todo, Verb, Wait};
 use crate::facts;
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, Runtime, dpkg};
 use crate::spec::runtime_package;
-use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
 use agent_proto::v1::machine::ContainerRuntimeSpec;
 use std::iter;
 use std::time::Duration;
@@ -25,7 +26,7 @@ impl Step for Containerd {
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         let declared = self.0.as_ref().map(paths).unwrap_or_default();
-        let mut todo = step::restores(host, NAME, |path| declared.iter().any(|declared| declared == path))?;
+        let mut todo = change::restores(host, NAME, |path| declared.iter().any(|declared| declared == path))?;
         let Some(wanted) = &self.0 else { return Ok(todo) };
         let installed = dpkg::Packages::read(host)?;
         let package = package(wanted, &installed);

@@ -1,7 +1,8 @@
 //! Files as they are declared: content, mode, owner. What stood there before the first write comes back when one is no longer declared.
 
+use super::Step;
+use crate::change::{self, File, StepError, Todo, Verb};
 use crate::host::{Access, Host, HostError, Kind};
-use crate::step::{self, File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::FileSpec;
 use std::collections::BTreeMap;
 
@@ -14,8 +15,8 @@ impl Step for Files {
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = step::restores(host, NAME, |path| self.0.contains_key(path))?;
-        let (accounts, others) = (Accounts::read(host)?, step::others(host, NAME)?);
+        let mut todo = change::restores(host, NAME, |path| self.0.contains_key(path))?;
+        let (accounts, others) = (Accounts::read(host)?, change::others(host, NAME)?);
         for (path, want) in &self.0 {
             // Files can be many and large: whoever no longer waits for the answer stops the work here.
             tokio::task::yield_now().await;

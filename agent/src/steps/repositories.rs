@@ -5,8 +5,9 @@
 
 mod rivals;
 
+use super::Step;
+use crate::change::{self, File, StepError, Todo, Verb};
 use crate::host::Host;
-use crate::step::{self, File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::RepositorySpec;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ impl Step for Repositories {
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         // A source of somebody else's that is in the way comes back when there is nothing for it to be in the way of.
-        let mut todo = step::restores(host, NAME, |_| !self.0.is_empty())?;
+        let mut todo = change::restores(host, NAME, |_| !self.0.is_empty())?;
         if !self.0.is_empty() && !host.exists("/etc/apt")? {
             return Err(StepError::unsupported(
                 "package repositories",

@@ -3,9 +3,10 @@
 //! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5). Everything is read from files, so
 //! a plan starts no program. In a container swap belongs to the host.
 
+use super::Step;
+use crate::change::{self, Act, File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Host, HostError, Kind, fstab};
-use crate::step::{self, Act, File, Step, StepError, Todo, Verb};
 use std::collections::BTreeSet;
 
 /// Whether it is to be off.
@@ -18,7 +19,7 @@ impl Step for Swap {
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
         if !self.0 {
-            return Ok(step::restores(host, NAME, |_| false)?);
+            return Ok(change::restores(host, NAME, |_| false)?);
         }
         let mut todo = Todo::default();
         if let Some(kind) = facts::container(host) {

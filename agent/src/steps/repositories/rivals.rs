@@ -4,8 +4,8 @@
 //! Source: sources.list(5).
 
 use super::{LISTS, NAME, PREFIX, SOURCES, key_path};
+use crate::change::{File, StepError, Todo, Verb};
 use crate::host::{Host, HostError};
-use crate::step::{File, StepError, Todo, Verb};
 use agent_proto::v1::machine::RepositorySpec;
 use std::collections::BTreeMap;
 

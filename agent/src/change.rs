@@ -1,52 +1,20 @@
-//! A step is a function from the host to the changes still needed; a [`Change`] is one of few verbs, with the reason for it.
-//!
-//! Idempotence is not promised, it is checked: a run plans, makes the changes and plans again. So every change must leave a trace
-//! that `missing` can see, and what is *in force* counts as much as what is *written*. How a verb is carried out: `apply`.
+//! A change is one of few verbs, with what is wrong and why it matters. Steps say which are needed, a run makes them; how a verb is
+//! carried out is in `make`.
 
-mod apply;
 mod apt;
 mod key;
+mod make;
 mod original;
 mod waiting;
 
-use crate::host::{Access, BoxFuture, Host, HostError};
+use crate::host::{Access, HostError};
 use bytes::Bytes;
 use std::fmt;
 
-pub use apply::make;
 pub(crate) use apt::{left_over, stays};
+pub use make::make;
 pub use original::{others, restores};
 pub(crate) use waiting::still_missing;
-
-/// One concern of a machine.
-pub trait Step: Send + Sync {
-    /// Its name in events, drift lines and `Describe`.
-    fn name(&self) -> &'static str;
-
-    /// The changes still needed. Reads only.
-    ///
-    /// # Errors
-    /// When the machine cannot be read, or cannot be what is asked for.
-    fn missing(&self, host: &dyn Host) -> impl Future<Output = Result<Todo, StepError>> + Send;
-}
-
-/// A [`Step`] behind a pointer.
-pub trait AnyStep: Send + Sync {
-    /// As [`Step::name`].
-    fn name(&self) -> &'static str;
-    /// As [`Step::missing`].
-    fn missing<'a>(&'a self, host: &'a dyn Host) -> BoxFuture<'a, Result<Todo, StepError>>;
-}
-
-impl<S: Step> AnyStep for S {
-    fn name(&self) -> &'static str {
-        Step::name(self)
-    }
-
-    fn missing<'a>(&'a self, host: &'a dyn Host) -> BoxFuture<'a, Result<Todo, StepError>> {
-        Box::pin(Step::missing(self, host))
-    }
-}
 
 /// What a step found: changes in the order they are to be made, and what is left out on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
