@@ -52,7 +52,7 @@ pub fn settle(host: &dyn Host, state: &State) -> Result<Machine, CloneError> {
         if owner.machine_id == machine.id {
             match renamed(host) {
                 Ok(id) => machine.id = id,
-                Err(error) => kept = Some(crate::server::chain(&error)),
+                Err(error) => kept = Some(crate::chain::chain(&error)),
             }
         }
         let boot_id = host.text(crate::reboot::BOOT_ID).ok().flatten().unwrap_or_default().trim().to_owned();

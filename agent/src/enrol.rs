@@ -4,9 +4,10 @@
 //! until the machine is started again or gets a new seed.
 
 use crate::clock::Floor;
+use crate::door::Peer;
 use crate::identity::{self, Identity, Machine, Pending, Standing};
 use crate::state::State;
-use crate::tls::{Peer, Presented};
+use crate::tls::Presented;
 use agent_proto::v1::enrolment_server::Enrolment;
 use agent_proto::v1::{
     EnrollAccept, EnrollDone, EnrollHello, EnrollProof, EnrollReply, EnrollRequest, enroll_reply, enroll_request,
@@ -119,9 +120,9 @@ impl Trust {
             return Err(Status::already_exists(self.pin().to_string()));
         }
         let kept = identity::enrolled(&self.state, &self.here(pending), pending, &certificate);
-        kept.map_err(|error| Status::internal(crate::server::chain(&error)))?;
+        kept.map_err(|error| Status::internal(crate::chain::chain(&error)))?;
         let shown = self.presented.replace(certificate.clone(), &identity.key);
-        shown.map_err(|error| Status::internal(crate::server::chain(&error)))?;
+        shown.map_err(|error| Status::internal(crate::chain::chain(&error)))?;
         identity.standing = Standing::Enrolled(certificate);
         Ok(())
     }

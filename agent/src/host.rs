@@ -1,6 +1,7 @@
 //! The only door to the operating system: files, programs, the runtime's socket. Everything else is derived from these.
 //!
-//! Small files are read synchronously, for a read of `/proc` takes microseconds; what may take time is asynchronous.
+//! Small files are read synchronously, for a read of `/proc` takes microseconds; what may take time is asynchronous. No path leads
+//! through a user's link: that is a [`HostError::Foreign`], whatever was to be done there.
 //! [`linux`] is the real machine, `fake` an imitation for tests. `disk`, `dpkg`, `fstab` and `units`
 //! understand what the system says.
 
@@ -28,10 +29,10 @@ pub trait Host: Send + Sync {
     /// The time by the machine's clock.
     fn now(&self) -> SystemTime;
 
-    /// The content of a file; `None` if there is none.
+    /// The content of a file; `None` if there is none. For the system's own files: what a provider declares is [compared](Self::compare).
     ///
     /// # Errors
-    /// When it is there and cannot be read, is larger than a file that a provider can bring, or keeps its readers waiting.
+    /// When something is there that cannot be read, is no file, or is larger than a file that a provider can bring.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError>;
 
     /// What stands at a path, links not followed; `None` if nothing does.
@@ -39,6 +40,19 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// When it cannot be looked at.
     fn stat(&self, path: &str) -> Result<Option<Stat>, HostError>;
+
+    /// What stands at a path, links not followed, and whether it is a file with this content; `None` if nothing does.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn compare(&self, path: &str, content: &[u8]) -> Result<Option<Compared>, HostError>;
+
+    /// Copies the file at `from` to `to`, as [`write`](Self::write) does, and says what it was that stood there; what is no file is
+    /// not copied. `None` if there is nothing.
+    ///
+    /// # Errors
+    /// When it cannot be copied; what stood at `to` then still stands.
+    fn copy(&self, from: &str, to: &str, access: Access) -> Result<Option<Stat>, HostError>;
 
     /// Names in a folder, sorted; none if there is no such folder.
     ///
@@ -97,13 +111,14 @@ impl dyn Host + '_ {
         Ok(self.read(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Mode and owner for what replaces the file at a path: those that it has. A link has none of its own, and 0777 is no mode to take.
+    /// Mode and owner for what replaces the file at a path: those that it has, without set-user-ID and its like. A link has none of
+    /// its own, and 0777 is no mode to take.
     ///
     /// # Errors
     /// When it cannot be looked at.
     pub fn access(&self, path: &str) -> Result<Access, HostError> {
         let stat = self.stat(path)?.filter(|stat| !matches!(stat.kind, Kind::Link(_)));
-        Ok(stat.map_or(Access::OPEN, |stat| stat.access))
+        Ok(stat.map_or(Access::OPEN, |stat| stat.access.without_privileges()))
     }
 
     /// Whether anything stands at a path.
@@ -135,6 +150,15 @@ pub struct Stat {
     pub modified: SystemTime,
 }
 
+/// What stands at a path, compared with what should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// What it is.
+    pub stat: Stat,
+    /// It is a file, and has the content.
+    pub same: bool,
+}
+
 /// Kinds of things in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -164,6 +188,12 @@ impl Access {
     pub const OPEN: Self = Self { mode: 0o644, uid: 0, gid: 0 };
     /// Root's alone.
     pub const PRIVATE: Self = Self { mode: 0o600, uid: 0, gid: 0 };
+
+    /// Without the bits by which a program runs as its owner or group: they belong to a content, not to a path.
+    #[must_use]
+    pub fn without_privileges(self) -> Self {
+        Self { mode: self.mode & !0o6000, ..self }
+    }
 }
 
 /// What can be said about a block device before it is formatted.
@@ -280,6 +310,16 @@ pub enum HostError {
         path: String,
         /// Why.
         source: io::Error,
+    },
+    /// A path that leads through a user's link.
+    #[error("cannot {act} {path}: {why}")]
+    Foreign {
+        /// "read", "write", …
+        act: &'static str,
+        /// Which.
+        path: String,
+        /// Whose link, and what to do.
+        why: String,
     },
     /// A program that could not be started or followed.
     #[error("cannot run {program}")]

@@ -1,16 +1,21 @@
 //! The node agent: converges a machine's operating system and runs its Kubernetes operations.
 
+pub mod admission;
+pub mod aside;
+pub mod chain;
+pub mod change;
 pub mod clock;
 pub mod clone;
 pub mod cluster;
 pub mod config;
+pub mod door;
 pub mod enrol;
 pub mod facts;
 pub mod first_boot;
-pub mod gate;
 pub mod host;
 pub mod identity;
 pub mod life;
+pub mod limits;
 pub mod log;
 pub mod notify;
 pub mod reboot;
@@ -20,6 +25,6 @@ pub mod seal;
 pub mod server;
 pub mod spec;
 pub mod state;
-pub mod step;
 pub mod steps;
+pub mod tally;
 pub mod tls;

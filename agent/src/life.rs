@@ -1,12 +1,13 @@
 //! The life of the program: configuration before ports, ready, a signal, an orderly end.
 //!
-//! One thread, no timers: an idle agent does nothing at all.
+//! One thread serves and no timer runs: an idle agent does nothing at all.
 
 use crate::clone;
 use crate::config::{self, Config};
 use crate::enrol::Trust;
+use crate::facts;
 use crate::host::Host;
-use crate::host::linux::Linux;
+use crate::host::linux::{Linux, announce};
 use crate::records::Records;
 use crate::run::{self, Runner, What};
 use crate::seal;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
 
 type Done = Result<(), Box<dyn Error>>;
@@ -35,8 +37,12 @@ pub fn serve(config: &Path) -> Done {
     let host: Arc<dyn Host> = Arc::new(Linux);
     let machine = clone::settle(&*host, &state)?;
     let trust = Arc::new(Trust::load(state.clone(), machine, config.ca.clone())?);
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let done = runtime.block_on(async {
         let listener = listen(config.listen).await?;
+        // Ends with this block.
+        let mut background = JoinSet::new();
+        background.spawn(announce::addresses(facts::container(&*host).is_some()));
         let address = listener.local_addr()?;
         tracing::info!(%address, fingerprint = %trust.pin(), "{}", trust.word());
         crate::notify::ready(trust.word())?;
@@ -60,7 +66,10 @@ pub fn serve(config: &Path) -> Done {
             served = serve_grpc(listener, trust, service, stop) => served.map_err(Into::into),
             () = end(stopping, &runner) => Ok(()),
         }
-    })
+    });
+    // Not waiting for what still looks at files.
+    runtime.shutdown_background();
+    done
 }
 
 /// After the signal: the run in progress stops before its next change; what it started as a unit goes on.
@@ -130,7 +139,8 @@ fn spec_in(file: &Path) -> Result<Spec, Box<dyn Error>> {
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    // Threads for what looks at files, and for files that are waited for meanwhile: more than there can be calls at work.
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(48).build()
 }
 
 /// Binds; a kernel without IPv6 gets the IPv4 wildcard in the place of the other.

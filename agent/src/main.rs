@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %groundwork_agent::server::chain(&*error), "stopped");
+            tracing::error!(error = %groundwork_agent::chain::chain(&*error), "stopped");
             ExitCode::FAILURE
         }
     }

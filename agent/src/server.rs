@@ -5,12 +5,14 @@ mod wire;
 
 pub use service::AgentService;
 
+use crate::admission::Admission;
+use crate::door;
 use crate::enrol::{EnrolmentService, Trust};
-use crate::gate::Gate;
+use crate::limits::STREAMS;
 use crate::tls;
+use agent_proto::LARGEST_REQUEST;
 use agent_proto::v1::agent_server::AgentServer;
 use agent_proto::v1::enrolment_server::EnrolmentServer;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -37,13 +39,16 @@ pub async fn serve(
     let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
     // Ends with this function.
     let mut background = JoinSet::new();
-    let accepting = background.spawn(tls::accept(listener, config, clock, host, out));
-    let agent = AgentServer::new(service).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
+    let accepting = background.spawn(door::accept(listener, config, clock, host, out));
+    let agent = AgentServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
     let served = Server::builder()
         .http2_keepalive_interval(Some(QUIET))
         .http2_keepalive_timeout(Some(SILENT))
-        .layer(Gate(Arc::clone(&trust)))
-        .add_service(EnrolmentServer::new(EnrolmentService(trust)))
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(AHEAD)
+        .initial_connection_window_size(AHEAD)
+        .layer(Admission::new(Arc::clone(&trust)))
+        .add_service(EnrolmentServer::new(EnrolmentService(trust)).max_decoding_message_size(LARGEST_PROOF))
         .add_service(agent)
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), bounded(stop, accepting))
         .await;
@@ -67,27 +72,16 @@ pub enum ServeError {
     Transport(#[source] tonic::transport::Error),
 }
 
-/// An error and its causes, one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// How long calls in flight may take to end at a shutdown.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// A connection on which nothing has come for so long is asked for a sign of life; without connections nobody asks.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long that sign may take; after it the client is gone. Its run goes on, and can be attached to.
 const SILENT: Duration = Duration::from_secs(30);
-/// A specification carries files.
-const LARGEST: usize = 64 << 20;
+/// What a client may send before it is read, on one call and on one connection.
+const AHEAD: u32 = 256 << 10;
+/// A certificate, a proof.
+const LARGEST_PROOF: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests;

@@ -16,18 +16,18 @@ mod mounts;
 mod packages;
 mod repositories;
 mod services;
+mod step;
 mod swap;
 mod sysctls;
 
 use crate::spec::Spec;
-use crate::step::AnyStep;
-use agent_proto::v1::machine::NodeSpec;
+
+pub use step::{AnyStep, Step};
 
 /// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.
 #[must_use]
 pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
     let spec = spec.complete();
-    let claimed = claimed(&spec);
     vec![
         Box::new(gates::FirstBoot),
         Box::new(gates::Clock(spec.time_sync == Some(true))),
@@ -40,7 +40,7 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
         Box::new(packages::Packages { wanted: spec.packages, runtime: spec.container_runtime.clone() }),
         Box::new(filesystems::Filesystems(spec.filesystems.clone())),
         Box::new(mounts::Mounts { wanted: spec.mounts, filesystems: spec.filesystems }),
-        Box::new(files::Files { wanted: spec.files, claimed }),
+        Box::new(files::Files(spec.files)),
         Box::new(container_runtime::Containerd(spec.container_runtime)),
         Box::new(services::Services(spec.services)),
         Box::new(commands::Commands(spec.commands)),
@@ -51,14 +51,6 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     steps(&Spec::default()).iter().map(|step| step.name()).collect()
-}
-
-/// Beginnings of paths that other steps than `files` have written over and still need.
-fn claimed(spec: &NodeSpec) -> Vec<String> {
-    let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();
-    let swap = spec.swap.as_ref().map(|_| swap::ZRAM.to_owned());
-    let sources = (!spec.repositories.is_empty()).then(|| repositories::SOURCES.to_owned());
-    containerd.into_iter().chain(swap).chain(sources).collect()
 }
 
 #[cfg(test)]

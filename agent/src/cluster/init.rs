@@ -39,7 +39,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     answering(&kube, Some(&plan.node_name)).await?;
     // It is of no use: each join has its own.
     if let Err(error) = tokens::forget(kube.host(), tokens::id(&token)).await {
-        tracing::warn!(error = %crate::server::chain(&error), "the token of init was left to expire");
+        tracing::warn!(error = %crate::chain::chain(&error), "the token of init was left to expire");
     }
     kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())

@@ -3,10 +3,10 @@
 use super::evidence::{Attempt, TRACES, Trace};
 use super::output::{mask, reasons};
 use super::version::Version;
+use crate::chain::chain;
 use crate::facts;
 use crate::host::{Command, Host, HostError, Output};
 use crate::run::{Failure, Outcome, RunCx};
-use crate::server::chain;
 use crate::state::State;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};

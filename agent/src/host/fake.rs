@@ -7,7 +7,7 @@
 mod programs;
 mod template;
 
-use super::{Access, BoxFuture, Command, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use super::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -29,6 +29,8 @@ struct State {
     log: Vec<String>,
     /// How many only looked.
     looks: usize,
+    /// A user's link: no path leads through it.
+    users: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +43,9 @@ enum Node {
 impl Fake {
     /// A machine as users' templates make them: with swap in many forms and none of what Kubernetes needs.
     pub(crate) fn template() -> Self {
-        let (nodes, running) = (BTreeMap::new(), BTreeMap::new());
-        let fake =
-            Self(Mutex::new(State { nodes, running, now: BOOT, left: None, changes: 0, log: Vec::new(), looks: 0 }));
+        let (nodes, running, log) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let state = State { nodes, running, now: BOOT, left: None, changes: 0, log, looks: 0, users: None };
+        let fake = Self(Mutex::new(state));
         template::fill(&fake);
         fake
     }
@@ -66,6 +68,18 @@ impl Fake {
     /// A link, from outside.
     pub(crate) fn link(&self, path: &str, to: &str) {
         self.state().nodes.insert(path.to_owned(), Node::Link(to.to_owned()));
+    }
+
+    /// A file with another mode, from outside.
+    pub(crate) fn chmod(&self, path: &str, to: u32) {
+        if let Some(Node::File { access, .. }) = self.state().nodes.get_mut(path) {
+            access.mode = to;
+        }
+    }
+
+    /// A user puts a link in the place of a folder; or takes it away.
+    pub(crate) fn users_link(&self, path: Option<&str>) {
+        self.state().users = path.map(str::to_owned);
     }
 
     /// A device, from outside.
@@ -136,12 +150,19 @@ impl Fake {
         self.picture().contains_key(path)
     }
 
+    fn reach(&self, path: &str) -> Result<MutexGuard<'_, State>, HostError> {
+        let state = self.state();
+        let foreign = state.users.as_ref().is_some_and(|link| path.starts_with(&format!("{link}/")));
+        let error = || HostError::Foreign { act: "reach", path: path.to_owned(), why: "a user's link".to_owned() };
+        if foreign { Err(error()) } else { Ok(state) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
 
     fn change(&self, path: &str) -> Result<MutexGuard<'_, State>, HostError> {
-        let mut state = self.state();
+        let mut state = self.reach(path)?;
         state.spend().map_err(|source| HostError::File { act: "change", path: path.to_owned(), source })?;
         Ok(state)
     }
@@ -192,7 +213,7 @@ impl Host for Fake {
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
-        let state = self.state();
+        let state = self.reach(path)?;
         if path == "/proc/uptime" {
             let uptime = state.now.duration_since(BOOT).unwrap().as_secs();
             return Ok(Some(format!("{uptime}.00 0.00\n").into_bytes()));
@@ -201,7 +222,7 @@ impl Host for Fake {
     }
 
     fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
-        let state = self.state();
+        let state = self.reach(path)?;
         let stat = |kind, access, modified| Some(Stat { kind, access, modified });
         Ok(match state.nodes.get(path) {
             Some(Node::File { access, modified, .. }) => stat(Kind::File, *access, *modified),
@@ -210,6 +231,19 @@ impl Host for Fake {
             None if !state.names(path).is_empty() => stat(Kind::Folder, Access { mode: 0o755, uid: 0, gid: 0 }, BOOT),
             None => None,
         })
+    }
+
+    fn compare(&self, path: &str, content: &[u8]) -> Result<Option<Compared>, HostError> {
+        let same = self.reach(path)?.text(path).is_some_and(|text| text.as_bytes() == content);
+        Ok(self.stat(path)?.map(|stat| Compared { stat, same }))
+    }
+
+    fn copy(&self, from: &str, to: &str, access: Access) -> Result<Option<Stat>, HostError> {
+        let content = self.reach(from)?.text(from);
+        if let Some(content) = content {
+            self.write(to, content.as_bytes(), access)?;
+        }
+        self.stat(from)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {

@@ -1,12 +1,13 @@
 //! Plan, apply, plan again: what a specification still needs, and how it gets it.
 
 use super::{Failure, Outcome, RunCx};
+use crate::chain::chain;
+use crate::change::{self, Change, StepError, Todo, Verb, Wait};
 use crate::facts;
 use crate::host::Host;
 use crate::spec::Spec;
-use crate::step::{self, AnyStep, Change, StepError, Todo, Verb, Wait};
 use crate::steps;
-use std::error::Error;
+use crate::steps::AnyStep;
 use std::time::Instant;
 
 /// What a specification still needs on this machine.
@@ -65,7 +66,7 @@ pub async fn plan(host: &dyn Host, spec: &Spec) -> Result<Plan, PlanError> {
         let name = step.name();
         let todo = match step.missing(host).await {
             Ok(todo) => todo,
-            Err(refusal @ (StepError::Refused { .. } | StepError::Unsupported { .. })) => {
+            Err(refusal) if refusal.is_refusal() => {
                 let finding = format!("cannot be as declared: {refusal}");
                 plan.changes.push(PlannedChange {
                     step: name,
@@ -124,18 +125,28 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         return Ok(0);
     }
     cx.step_began(name, count);
+    let mut given_up = Vec::new();
     for change in &todo.changes {
         if cx.is_cancelled() {
             return Err(Failure::cancelled(name));
         }
         let began = Instant::now();
         let lines = |line: &str| cx.output(name, line);
-        step::make(cx.host(), change, &lines).await.map_err(|error| failure(name, &change.to_string(), &error))?;
-        cx.change_made(name, &change.to_string(), &change.why, began.elapsed());
+        match (change::make(cx.host(), change, &lines).await, &change.verb) {
+            (Ok(()), _) => cx.change_made(name, &change.to_string(), &change.why, began.elapsed()),
+            // No specification could ask for anything else: the machine would be lost to every later run.
+            (Err(error), Verb::Restore { path, .. }) => {
+                cx.skipped(name, &format!("what stood at {path} is not put back: {}", chain(&error)));
+                given_up.push(change);
+            }
+            (Err(error), _) => return Err(failure(name, &change.to_string(), &error)),
+        }
     }
-    let Todo { changes: left, warnings, .. } = look(cx, step).await?;
+    let Todo { changes: mut left, warnings, .. } = look(cx, step).await?;
     warnings.iter().for_each(|warning| cx.warn(name, warning));
-    let Some(first) = left.first() else { return Ok(count) };
+    left.retain(|change| !given_up.contains(&change));
+    let made = count - u32::try_from(given_up.len()).unwrap_or(count);
+    let Some(first) = left.first() else { return Ok(made) };
     let lines: Vec<_> = left.iter().map(ToString::to_string).collect();
     let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));
     Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
@@ -146,17 +157,10 @@ async fn look(cx: &RunCx, step: &dyn AnyStep) -> Result<Todo, Failure> {
 }
 
 fn failure(step: &str, change: &str, error: &StepError) -> Failure {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(": ");
-        message.push_str(&cause.to_string());
-        source = cause.source();
-    }
     Failure {
         step: step.to_owned(),
         change: change.to_owned(),
-        message,
+        message: chain(error),
         output: error.tail().to_vec(),
         cancelled: false,
     }

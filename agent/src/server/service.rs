@@ -1,8 +1,11 @@
 //! The service `Agent`: one short method per call.
 
 use super::wire;
+use crate::aside::aside;
+use crate::chain::chain;
 use crate::clone;
 use crate::cluster;
+use crate::door::Peer;
 use crate::enrol::Trust;
 use crate::facts;
 use crate::first_boot;
@@ -10,11 +13,9 @@ use crate::host::Host;
 use crate::reboot;
 use crate::records::Records;
 use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
-use crate::server::chain;
 use crate::spec::Spec;
 use crate::state::State;
 use crate::steps;
-use crate::tls::Peer;
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
 use agent_proto::v1::machine::NodeSpec;
@@ -57,7 +58,7 @@ impl AgentService {
         J: FnOnce(RunCx) -> F,
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
-        let id = self.runner.start(kind, job).map_err(|Busy(id)| busy(&id))?;
+        let id = self.runner.start(kind, |cx| aside(job(cx))).map_err(|Busy(id)| busy(&id))?;
         self.story(&id)
     }
 
@@ -82,7 +83,12 @@ impl Agent for AgentService {
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
         let first_boot = if operates(&request) { Some(self.first_boot().await) } else { None };
         // A machine's record holds the contents of its files.
-        let records = if operates(&request) { self.records.all().map_err(internal)? } else { BTreeMap::new() };
+        let records = self.records.clone();
+        let records = if operates(&request) {
+            aside(async move { records.all() }).await.map_err(internal)?
+        } else {
+            BTreeMap::new()
+        };
         Ok(Response::new(proto::Description {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             steps: steps::names().into_iter().map(str::to_owned).collect(),
@@ -104,9 +110,11 @@ impl Agent for AgentService {
             ));
         }
         let began = Instant::now();
-        let plan = run::plan(self.host(), &spec).await.map_err(|error| Status::failed_precondition(chain(&error)))?;
+        let host = Arc::clone(self.runner.host());
+        let plan = aside(async move { run::plan(&*host, &spec).await }).await;
+        let plan = plan.map_err(|error| Status::failed_precondition(chain(&error)))?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(changes = plan.changes.len(), elapsed_ms, "planned");
+        tracing::debug!(changes = plan.changes.len(), elapsed_ms, "planned");
         Ok(Response::new(wire::plan(plan)))
     }
 
@@ -138,7 +146,8 @@ impl Agent for AgentService {
 
     async fn record(&self, request: Request<proto::RecordRequest>) -> Answer<proto::RecordReply> {
         let proto::RecordRequest { kind, document } = request.into_inner();
-        self.records.store(&kind, &document).map_err(refused)?;
+        let records = self.records.clone();
+        aside(async move { records.store(&kind, &document) }).await.map_err(refused)?;
         Ok(Response::new(proto::RecordReply {}))
     }
 
@@ -239,6 +248,11 @@ fn internal(error: impl std::error::Error) -> Status {
     Status::internal(chain(&error))
 }
 
+/// It repeats what was sent, and is a header of HTTP: a client takes in only short ones.
 fn refused(error: impl std::error::Error) -> Status {
-    Status::invalid_argument(chain(&error))
+    let said = chain(&error);
+    let short: String = said.chars().take(LONGEST).collect();
+    Status::invalid_argument(if short.len() < said.len() { short + "…" } else { short })
 }
+
+const LONGEST: usize = 4_000;

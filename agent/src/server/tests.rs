@@ -1,10 +1,12 @@
-//! The agent's door as peers find it: those who never say who they are, and those who are gone.
+//! The agent's door as peers find it: those who never say who they are, those who are gone, and (`attacks`) clients that want all.
 #![expect(clippy::disallowed_methods, reason = "servers and peers of a test end with its runtime")]
+
+mod attacks;
 
 use super::*;
 use crate::host::Host;
 use crate::host::fake::Fake;
-use crate::identity::Machine;
+use crate::identity::{self, Identity, Machine, Pending};
 use crate::records::Records;
 use crate::run::Runner;
 use crate::state::State;
@@ -31,13 +33,28 @@ struct Door {
 
 impl Door {
     async fn open() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self::with(|_, _| ()).await
+    }
+
+    /// The agent of a machine that has its operator.
+    async fn enrolled() -> Self {
+        Self::with(|state, ca| {
+            let secret = trust::Secret::generate();
+            let pending = Pending { id: "e".to_owned(), generation: 1, machine_uuid: String::new(), secret };
+            let identity = Identity::load(state, &Machine::default()).unwrap();
+            let certificate = CertificateParams::default().signed_by(&identity.key, ca).unwrap();
+            identity::enrolled(state, &Machine::default(), &pending, certificate.der()).unwrap();
+        })
+        .await
+    }
+
+    async fn with(prepare: fn(&State, &CertifiedIssuer<'static, KeyPair>)) -> Self {
+        let ca = authority();
         let folder = tempfile::tempdir().unwrap();
         let host = Arc::new(Fake::template());
         let runner = Runner::new(Arc::clone(&host) as Arc<dyn Host>);
         let state = State::open(folder.path()).unwrap();
+        prepare(&state, &ca);
         let trust = Arc::new(Trust::load(state.clone(), Machine::default(), ca.der().clone()).unwrap());
         let records = Records::new(state.clone());
         let service = AgentService { trust: Arc::clone(&trust), records, state, runner };
@@ -52,11 +69,24 @@ impl Door {
     }
 
     async fn enter(&self) -> TlsStream<TcpStream> {
-        let key = KeyPair::generate().unwrap();
+        self.enter_as(Role::Observer).await
+    }
+
+    async fn enter_as(&self, role: Role) -> TlsStream<TcpStream> {
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(Role::Observer.uri().try_into().unwrap())];
+        params.subject_alt_names = vec![SanType::URI(role.uri().try_into().unwrap())];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.ca).unwrap().der().clone();
+        self.present(params, &self.ca).await.unwrap()
+    }
+
+    /// A handshake with this certificate.
+    async fn present(
+        &self,
+        params: CertificateParams,
+        ca: &CertifiedIssuer<'static, KeyPair>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, ca).unwrap().der().clone();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -67,8 +97,14 @@ impl Door {
             .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from("agent").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, self.knock().await).await.unwrap()
+        TlsConnector::from(Arc::new(config)).connect(name, self.knock().await).await
     }
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// Whoever answers is the agent: there is nobody else.
@@ -164,6 +200,6 @@ async fn an_idle_agent_asks_nothing() {
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     resume();
     assert_eq!(door.host.looks(), 0);
-    door.enter().await;
+    let _client = door.enter().await;
     assert_eq!(door.host.looks(), 1, "a client is about to be judged");
 }

@@ -1,6 +1,6 @@
 //! A block of ours in a file of others, between two marks. Lines outside of it are not ours.
 
-use crate::step::StepError;
+use crate::change::StepError;
 
 /// What is not ours, and our block with its marks.
 ///

@@ -1,7 +1,8 @@
 //! Guarded commands: what no other step covers. A command runs only while its guard says that its work is not done.
 
+use super::Step;
+use crate::change::{StepError, Todo, Verb};
 use crate::host::{Command, Host};
-use crate::step::{Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::CommandSpec;
 use std::collections::BTreeMap;
 

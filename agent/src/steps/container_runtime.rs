@@ -6,25 +6,27 @@
 mod config;
 mod fits;
 
+use super::Step;
+use crate::change::{self, Act, File, StepError, Todo, Verb, Wait};
 use crate::facts;
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError, Runtime, dpkg};
 use crate::spec::runtime_package;
-use crate::step::{self, Act, File, Step, StepError, Todo, Verb, Wait};
 use agent_proto::v1::machine::ContainerRuntimeSpec;
 use std::iter;
 use std::time::Duration;
 
-/// containerd, if it is declared. What its configuration was before comes back by the step `files`.
+/// containerd, if it is declared.
 pub(super) struct Containerd(pub(super) Option<ContainerRuntimeSpec>);
 
 impl Step for Containerd {
     fn name(&self) -> &'static str {
-        "container_runtime"
+        NAME
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = Todo::default();
+        let declared = self.0.as_ref().map(paths).unwrap_or_default();
+        let mut todo = change::restores(host, NAME, |path| declared.iter().any(|declared| declared == path))?;
         let Some(wanted) = &self.0 else { return Ok(todo) };
         let installed = dpkg::Packages::read(host)?;
         let package = package(wanted, &installed);
@@ -40,14 +42,13 @@ impl Step for Containerd {
         file(
             &mut todo,
             host,
-            File::theirs(CONFIG, text),
+            File::theirs(NAME, CONFIG, text),
             "the kubelet and containerd must use systemd's cgroup driver",
         )?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
         for (path, text) in config::registries(&wanted.registries) {
-            file(&mut todo, host, File::theirs(&path, text), "images are pulled from the mirrors")?;
+            file(&mut todo, host, File::theirs(NAME, &path, text), "images are pulled from the mirrors")?;
         }
-        undeclared(&mut todo, host, wanted)?;
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
         let newer = newer(host, &unit, package)?;
         service(&mut todo, &unit, newer);
@@ -69,31 +70,14 @@ pub(super) fn package<'a>(wanted: &'a ContainerRuntimeSpec, installed: &dpkg::Pa
 }
 
 fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), HostError> {
-    if host.read(&file.path)?.as_ref() != Some(&file.content) {
+    if host.compare(&file.path, &file.content)?.is_none_or(|found| !found.same) {
         todo.push(format!("{} differs", file.path), Verb::Write(file), why);
     }
     Ok(())
 }
 
-/// Mirrors that we once wrote without keeping what stood there. Those with an original are the step `files`' concern.
-fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntimeSpec) -> Result<(), HostError> {
-    let (declared, kept) = (paths(wanted), step::originals(host)?);
-    for registry in host.list(config::REGISTRIES)? {
-        let path = format!("{}/{registry}/hosts.toml", config::REGISTRIES);
-        let ours = host.text(&path)?.is_some_and(|text| text.starts_with(config::HEADER));
-        if ours && !declared.contains(&path) && !kept.contains(&path) {
-            todo.push(
-                format!("{path} is no longer declared"),
-                Verb::Remove(path),
-                "images still come from its mirrors",
-            );
-        }
-    }
-    Ok(())
-}
-
 /// Files that may have been an administrator's before.
-pub(super) fn paths(wanted: &ContainerRuntimeSpec) -> Vec<String> {
+fn paths(wanted: &ContainerRuntimeSpec) -> Vec<String> {
     let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
     iter::once(CONFIG.to_owned()).chain(registries).collect()
 }
@@ -152,6 +136,7 @@ fn wait(todo: &mut Todo, finding: String) {
     todo.push(finding, Verb::Wait(Wait::Runtime(SOCKET.to_owned())), "the kubelet talks to it there");
 }
 
+const NAME: &str = "container_runtime";
 const UNIT: &str = "containerd.service";
 const DOCKERS: &str = "containerd.io";
 /// Its configuration.

@@ -1,55 +1,46 @@
 //! Files as they are declared: content, mode, owner. What stood there before the first write comes back when one is no longer declared.
 
+use super::Step;
+use crate::change::{self, File, StepError, Todo, Verb};
 use crate::host::{Access, Host, HostError, Kind};
-use crate::step::{self, File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::FileSpec;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Files by path.
-pub(super) struct Files {
-    /// As they are declared.
-    pub(super) wanted: BTreeMap<String, FileSpec>,
-    /// Beginnings of paths that other steps have written over and still need.
-    pub(super) claimed: Vec<String>,
-}
+pub(super) struct Files(pub(super) BTreeMap<String, FileSpec>);
 
 impl Step for Files {
     fn name(&self) -> &'static str {
-        "files"
+        NAME
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = step::restores(host, &self.claimed(host)?)?;
-        let accounts = Accounts::read(host)?;
-        for (path, want) in &self.wanted {
-            let file = File { access: accounts.access(path, want)?, ..File::theirs(path, want.content.clone()) };
-            if let Some(finding) = difference(host, &file)? {
-                todo.push(format!("{path} {finding}"), Verb::Write(file), "it is declared");
-            }
+        let mut todo = change::restores(host, NAME, |path| self.0.contains_key(path))?;
+        let (accounts, others) = (Accounts::read(host)?, change::others(host, NAME)?);
+        for (path, want) in &self.0 {
+            // Files can be many and large: whoever no longer waits for the answer stops the work here.
+            tokio::task::yield_now().await;
+            let file = File { access: accounts.access(path, want)?, ..File::theirs(NAME, path, want.content.clone()) };
+            let finding = match (difference(host, &file)?, others.get(path)) {
+                (None, None) => continue,
+                (Some(finding), _) => finding,
+                // That step would put back what it found as soon as it no longer wants the file.
+                (None, Some(step)) => format!("was written by the step {step}"),
+            };
+            todo.push(format!("{path} {finding}"), Verb::Write(file), "it is declared");
         }
         Ok(todo)
     }
 }
 
-impl Files {
-    fn claimed(&self, host: &dyn Host) -> Result<BTreeSet<String>, HostError> {
-        let originals = step::originals(host)?.into_iter();
-        let others = originals.filter(|path| self.claimed.iter().any(|begin| path.starts_with(begin.as_str())));
-        Ok(others.chain(self.wanted.keys().cloned()).collect())
-    }
-}
-
 /// What is different, if anything. Content is never shown.
 fn difference(host: &dyn Host, want: &File) -> Result<Option<String>, StepError> {
-    let Some(found) = host.stat(&want.path)? else { return Ok(Some("is missing".to_owned())) };
-    match found.kind {
-        Kind::File if host.read(&want.path)?.as_ref() != Some(&want.content) => Ok(Some("differs".to_owned())),
-        Kind::File => Ok(access(found.access, want.access)),
+    let Some(found) = host.compare(&want.path, &want.content)? else { return Ok(Some("is missing".to_owned())) };
+    match found.stat.kind {
+        Kind::File if !found.same => Ok(Some("differs".to_owned())),
+        Kind::File => Ok(access(found.stat.access, want.access)),
         Kind::Link(to) => Ok(Some(format!("is a link to {to}"))),
-        Kind::Folder | Kind::Other => {
-            let why = "something that is not a file stands there; move it away first";
-            Err(StepError::refused(format!("writing {}", want.path), why))
-        }
+        Kind::Folder | Kind::Other => Err(StepError::no_file(&want.path)),
     }
 }
 
@@ -94,9 +85,29 @@ fn number(accounts: &str, who: Option<&str>, path: &str, kind: &str) -> Result<u
     found.ok_or_else(|| StepError::unsupported(format!("the owner of {path}"), format!("there is no {kind} {who:?}")))
 }
 
+const NAME: &str = "files";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A specification is as large as its files: it is received into the memory once, and stays there.
+    #[tokio::test]
+    async fn a_content_is_not_copied() {
+        use agent_proto::v1::machine::NodeSpec;
+        use prost::Message as _;
+        let file = FileSpec { content: vec![7; 100_000].into(), ..Default::default() };
+        let spec = NodeSpec { files: [("/x".to_owned(), file)].into(), ..Default::default() };
+        let received: bytes::Bytes = spec.encode_to_vec().into();
+        let place = received.as_ptr_range();
+        let spec = crate::spec::Spec::try_from(NodeSpec::decode(received).unwrap()).unwrap();
+        let host = crate::host::fake::Fake::template();
+        let changes = Files(spec.complete().files).missing(&host).await.unwrap().changes;
+        let [Verb::Write(file)] = &changes.iter().map(|change| &change.verb).collect::<Vec<_>>()[..] else {
+            panic!("{changes:?}")
+        };
+        assert!(file.content.len() == 100_000 && place.contains(&file.content.as_ptr()));
+    }
 
     #[test]
     fn an_owner_is_a_name_or_a_number() {

@@ -3,9 +3,10 @@
 //! The UUID is known before the filesystem is made, so a cut leaves no doubt. "Blank" is more than "blkid sees nothing": the
 //! device's first and last mebibyte are zeros and nothing holds it (node reference 1.13).
 
+use super::Step;
+use crate::change::{StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Command, Host, HostError, disk, fstab};
-use crate::step::{Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::FilesystemSpec;
 use std::collections::BTreeMap;
 

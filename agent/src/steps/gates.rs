@@ -3,8 +3,9 @@
 //! cloud-init holds the package manager's locks and writes files of its own; a wrong clock makes certificates and package lists
 //! invalid. Waiting is no change: a plan does not list it. In a container the clock is the host's.
 
+use super::Step;
+use crate::change::{StepError, Todo, Verb, Wait, still_missing};
 use crate::host::Host;
-use crate::step::{Step, StepError, Todo, Verb, Wait, still_missing};
 
 pub(super) struct FirstBoot;
 

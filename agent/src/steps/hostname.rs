@@ -3,8 +3,9 @@
 //! Source: hostname(5); cloud-init, module `update_hostname`. A name that a kubelet has joined with stays, and comes back: its
 //! certificate carries it.
 
+use super::Step;
+use crate::change::{File, StepError, Todo, Verb};
 use crate::host::{Host, HostError};
-use crate::step::{File, Step, StepError, Todo, Verb};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 

@@ -2,9 +2,10 @@
 //!
 //! Source: hosts(5); cloud-init, module `update_etc_hosts`, which rewrites the file at every boot if it is told to manage it.
 
+use super::Step;
 use super::block::{self, BEGIN, END};
+use crate::change::{File, StepError, Todo, Verb};
 use crate::host::Host;
-use crate::step::{File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::HostNames;
 use std::collections::BTreeMap;
 

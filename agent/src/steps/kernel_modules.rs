@@ -3,9 +3,10 @@
 //! Source: modules-load.d(5), modprobe(8). A module that is built in is as good as loaded. A container uses its host's kernel:
 //! there only the list is kept.
 
+use super::Step;
+use crate::change::{File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Host, HostError};
-use crate::step::{File, Step, StepError, Todo, Verb};
 use std::collections::BTreeSet;
 
 pub(super) struct KernelModules(pub(super) BTreeSet<String>);

@@ -4,12 +4,13 @@
 //! swap, and comes back when the mount is no longer declared. A mounted filesystem is never unmounted: changed options hold from the
 //! next mount on.
 
+use super::Step;
 use super::block::{self, BEGIN, END};
 use super::swap;
+use crate::change::{Act, File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::fstab::{self, Mounted};
 use crate::host::{Host, HostError, disk};
-use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::{FilesystemSpec, MountSpec};
 use std::collections::BTreeMap;
 

@@ -3,11 +3,12 @@
 //! Source: apt_preferences(5), dpkg(1). Versions are pinned in a file of ours, so that whoever upgrades the machine gets the same;
 //! it also tells which holds are ours. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
 
+use super::Step;
 use super::container_runtime;
+use crate::change::{File, StepError, Todo, Transaction, Verb, left_over, stays};
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
 use crate::spec::runtime_package;
-use crate::step::{File, Step, StepError, Todo, Transaction, Verb, left_over, stays};
 use agent_proto::v1::machine::{ContainerRuntimeSpec, PackageSpec};
 use std::collections::BTreeMap;
 use std::iter;

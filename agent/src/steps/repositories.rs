@@ -5,21 +5,23 @@
 
 mod rivals;
 
+use super::Step;
+use crate::change::{self, File, StepError, Todo, Verb};
 use crate::host::Host;
-use crate::step::{File, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::RepositorySpec;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Repositories by name. A source of somebody else's that is in the way comes back by the step `files`.
+/// Repositories by name.
 pub(super) struct Repositories(pub(super) BTreeMap<String, RepositorySpec>);
 
 impl Step for Repositories {
     fn name(&self) -> &'static str {
-        "repositories"
+        NAME
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = Todo::default();
+        // A source of somebody else's that is in the way comes back when there is nothing for it to be in the way of.
+        let mut todo = change::restores(host, NAME, |_| !self.0.is_empty())?;
         if !self.0.is_empty() && !host.exists("/etc/apt")? {
             return Err(StepError::unsupported(
                 "package repositories",
@@ -105,8 +107,8 @@ fn key_path(name: &str) -> String {
     format!("{KEYS}/{PREFIX}{name}.asc")
 }
 
-/// Where the sources of others begin.
-pub(super) const SOURCES: &str = "/etc/apt/sources.list";
+const NAME: &str = "repositories";
+const SOURCES: &str = "/etc/apt/sources.list";
 const LISTS: &str = "/etc/apt/sources.list.d";
 const KEYS: &str = "/etc/apt/keyrings";
 const PREFIX: &str = "groundwork-";

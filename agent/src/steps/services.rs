@@ -2,9 +2,10 @@
 //!
 //! Source: systemctl(1). Asked for in one call; a unit that is as it should be is never touched.
 
+use super::Step;
+use crate::change::{Act, StepError, Todo, Verb};
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError};
-use crate::step::{Act, Step, StepError, Todo, Verb};
 use agent_proto::v1::machine::ServiceSpec;
 use std::collections::BTreeMap;
 

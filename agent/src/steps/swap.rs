@@ -3,27 +3,25 @@
 //! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5). Everything is read from files, so
 //! a plan starts no program. In a container swap belongs to the host.
 
+use super::Step;
+use crate::change::{self, Act, File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Host, HostError, Kind, fstab};
-use crate::step::{Act, File, Step, StepError, Todo, Verb};
 use std::collections::BTreeSet;
 
 /// Whether it is to be off.
 pub(super) struct Swap(pub(super) bool);
 
-/// Where zram-generator's own configuration is; the originals step must not put it back while swap is off.
-pub(super) const ZRAM: &str = "/etc/systemd/zram-generator.conf";
-
 impl Step for Swap {
     fn name(&self) -> &'static str {
-        "swap"
+        NAME
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = Todo::default();
         if !self.0 {
-            return Ok(todo);
+            return Ok(change::restores(host, NAME, |_| false)?);
         }
+        let mut todo = Todo::default();
         if let Some(kind) = facts::container(host) {
             todo.skip(format!("in a container ({kind}) swap belongs to the host"));
             return Ok(todo);
@@ -67,7 +65,7 @@ fn zram(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
     }
     let mut silence = |path: &str| -> Result<(), HostError> {
         if host.text(path)?.as_deref() != Some(SILENT) {
-            let file = Verb::Write(File::theirs(path, SILENT));
+            let file = Verb::Write(File::theirs(NAME, path, SILENT));
             todo.push(format!("{path} lets zram-generator make swap"), file, "it comes back at the next boot");
         }
         Ok(())
@@ -162,7 +160,9 @@ fn unescape(device: &str) -> String {
     device.replace("\\040", " ")
 }
 
+const NAME: &str = "swap";
 const FSTAB: &str = "/etc/fstab";
+const ZRAM: &str = "/etc/systemd/zram-generator.conf";
 pub(super) const MARK: &str = "# groundwork: swap is off: ";
 const UNITS: &str = "/etc/systemd/system";
 const UNIT_FOLDERS: [&str; 3] = [UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];

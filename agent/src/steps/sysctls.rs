@@ -3,9 +3,10 @@
 //! Source: sysctl.d(5). Files of all folders are read in the order of their names, and the last one wins; so a later file than
 //! ours that says something else is a finding too. Values are compared with their white space normalised.
 
+use super::Step;
+use crate::change::{File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Host, HostError};
-use crate::step::{File, Step, StepError, Todo, Verb};
 use agent_proto::form::sysctl_path;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -218,6 +218,74 @@ async fn a_link_comes_back_when_its_file_is_no_longer_declared() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_back_does_not_run_as_its_owner() {
+    let host = Arc::new(Fake::template());
+    host.chmod("/etc/motd", 0o6755);
+    let spec = Spec::from_json(r#"{"files": {"/etc/motd": {"content": "Ours.\n"}}}"#).unwrap();
+    run(&host, &spec).await.0.unwrap();
+    run(&host, &Spec::default()).await.0.unwrap();
+    assert_eq!(host.picture()["/etc/motd"], "755 0:0 Debian\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_link_keeps_nothing_but_its_own_file_from_coming_back() {
+    let spec = |files: &str| Spec::from_json(&format!(r#"{{"files": {{{files}}}}}"#)).unwrap();
+    let (app, motd) = (r#""/home/bob/conf/app": {"content": "x"}"#, r#""/etc/motd": {"content": "Ours.\n"}"#);
+    let host = Arc::new(Fake::template());
+    host.put("/home/bob/conf/app", "bob's\n");
+    run(&host, &spec(app)).await.0.unwrap();
+    let converged = host.picture();
+
+    host.users_link(Some("/home/bob/conf"));
+    // Still declared: a difference that says why, for the plan; an error for who applies it.
+    let found = lines(&host, &spec(app)).await;
+    assert_eq!(found, ["files: cannot be as declared: cannot reach /home/bob/conf/app: a user's link"]);
+    run(&host, &spec(app)).await.0.unwrap_err();
+    assert_eq!(host.picture(), converged, "nothing was kept or written");
+
+    // No longer declared: the rest of the machine goes on.
+    let (end, story) = run(&host, &spec(motd)).await;
+    assert_eq!(end.unwrap().changes, 1);
+    let reason = "what stood at /home/bob/conf/app is not put back: cannot reach /home/bob/conf/app: a user's link";
+    assert!(story.contains(&What::Skipped { step: "files".into(), reason: reason.into() }), "{story:?}");
+    assert_eq!(host.text("/etc/motd").as_deref(), Some("Ours.\n"));
+
+    host.users_link(None);
+    run(&host, &spec(motd)).await.0.unwrap();
+    assert_eq!(host.text("/home/bob/conf/app").as_deref(), Some("bob's\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_put_back_ends_no_run() {
+    let host = Arc::new(Fake::template());
+    let spec = Spec::from_json(r#"{"files": {"/etc/motd": {"content": "Ours.\n"}}}"#).unwrap();
+    run(&host, &spec).await.0.unwrap();
+    host.take("/var/lib/groundwork/originals/files/%2Fetc%2Fmotd.content");
+    let (end, story) = run(&host, &Spec::from_json(r#"{"kernel_modules": ["nf_conntrack"]}"#).unwrap()).await;
+    assert_eq!(end.unwrap().changes, 2, "the modules");
+    let told = |what: &&What| matches!(what, What::Skipped { reason, .. } if reason.contains("/etc/motd"));
+    assert_eq!(story.iter().filter(told).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_original_goes_with_the_file_to_another_step() {
+    let runtime = r#"{"container_runtime": {}}"#;
+    let host = Arc::new(Fake::template());
+    host.put("/etc/containerd/config.toml", "an administrator's\n");
+    run(&host, &Spec::from_json(runtime).unwrap()).await.0.unwrap();
+    let ours = host.text("/etc/containerd/config.toml").unwrap();
+    for content in [&ours, "another"] {
+        let file = serde_json::json!({"files": {"/etc/containerd/config.toml": {"content": content}}});
+        let file = Spec::from_json(&file.to_string()).unwrap();
+        run(&host, &file).await.0.unwrap();
+        assert_eq!(host.text("/etc/containerd/config.toml").as_deref(), Some(content));
+        assert_eq!(lines(&host, &file).await, [""; 0]);
+    }
+    run(&host, &Spec::default()).await.0.unwrap();
+    assert_eq!(host.text("/etc/containerd/config.toml").as_deref(), Some("an administrator's\n"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_leaves_out_what_is_its_hosts() {
     let host = Arc::new(Fake::container());
     let (end, story) = run(&host, &full()).await;

@@ -25,7 +25,7 @@ pub struct Problem {
     pub seen: Vec<Path>,
 }
 
-/// All values of a specification that cannot be used.
+/// All values of a specification that cannot be used, or as many of them as somebody reads.
 #[must_use]
 pub fn check(spec: &NodeSpec) -> Vec<Problem> {
     let NodeSpec {
@@ -166,7 +166,7 @@ impl Found {
     /// One text has a form.
     fn one(&mut self, at: Path, text: &str, form: Form) {
         if let Err(why) = form(text) {
-            self.0.push(Problem { seen: vec![at.clone()], at, why, value: Some(text.to_owned()) });
+            self.add(Problem { seen: vec![at.clone()], at, why, value: Some(text.to_owned()) });
         }
     }
 
@@ -202,10 +202,19 @@ impl Found {
     /// Several values go together, or a list is good as a whole.
     fn together(&mut self, at: Path, seen: Vec<Path>, verdict: Verdict) {
         if let Err(why) = verdict {
-            self.0.push(Problem { at, why, value: None, seen });
+            self.add(Problem { at, why, value: None, seen });
+        }
+    }
+
+    fn add(&mut self, problem: Problem) {
+        if self.0.len() < MOST {
+            self.0.push(problem);
         }
     }
 }
+
+/// An agent's answer must not be larger than what it answers.
+const MOST: usize = 100;
 
 #[cfg(test)]
 mod tests;

@@ -11,3 +11,9 @@ pub mod form;
 pub mod overlay;
 pub mod path;
 pub mod v1;
+
+/// Bytes that one request of an operator may have: a specification carries files.
+pub const LARGEST_REQUEST: usize = 32 << 20;
+/// Bytes that one request of an observer may have, who is not to fill a machine's memory: decoded, nothing but short names take more
+/// than a hundred times as much.
+pub const LARGEST_LOOK: usize = 256 << 10;

@@ -33,8 +33,8 @@ impl machine::NodeSpec {
 }
 
 /// Bytes that are text in JSON.
-fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-    Ok(<String as serde::Deserialize>::deserialize(from)?.into_bytes())
+fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<prost::bytes::Bytes, D::Error> {
+    Ok(<String as serde::Deserialize>::deserialize(from)?.into())
 }
 
 /// `Debug` for messages that hold a secret: the type's name, no field.

@@ -2,10 +2,15 @@
 //!
 //! Dates count only as far as the clock can be trusted: a machine that has just booted may be years off, and neither the chain
 //! nor the key that signs the handshake depends on the time. How far to trust it is the caller's [`Clock`].
+//!
+//! What is said about a certificate is never taken from it: anybody can present one.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    ALL_VERIFICATION_ALGS, EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage,
+    anchor_from_trusted_cert,
+};
 
 /// What a certificate is presented for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +59,12 @@ pub enum NotTrusted {
         /// Seconds until.
         by_s: u64,
     },
-    /// Cannot be read, or not made for this usage.
+    /// Of our CA, and made for something else.
+    #[error("the certificate was made for another usage")]
+    OtherUsage,
+    /// Cannot be read, or breaks a rule.
     #[error("the certificate is not usable: {0}")]
-    Unusable(String),
+    Unusable(&'static str),
 }
 
 /// Verifies that `chain` (end entity first) leads to `anchor` and was made for `usage`.
@@ -69,23 +77,56 @@ pub fn verify(
     usage: Usage,
     clock: Clock,
 ) -> Result<Verified, NotTrusted> {
-    let (leaf, between) = chain.split_first().ok_or_else(|| unusable("no certificate"))?;
-    let leaf = EndEntityCert::try_from(leaf).map_err(unusable)?;
-    let anchors = [anchor_from_trusted_cert(anchor).map_err(unusable)?];
+    let (leaf, between) = chain.split_first().ok_or(NotTrusted::Unusable("there is none"))?;
+    let leaf = EndEntityCert::try_from(leaf).map_err(|error| refused(&error))?;
+    let anchors = [anchor_from_trusted_cert(anchor).map_err(|error| refused(&error))?];
     let between: Vec<CertificateDer<'_>> = between.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
-    let mut at = clock.now;
-    // Each round moves the time into one more certificate's life, so rounds are as many as certificates.
-    for _ in 0..=between.len() {
-        match leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, at, key_usage(usage), None, None) {
-            Ok(_) => return Ok(seen(&leaf)),
-            Err(Error::CertExpired { not_after, .. }) => at = within(clock, not_after)?,
-            Err(Error::CertNotValidYet { not_before, .. }) => at = within(clock, not_before)?,
-            Err(error) => return Err(refused(&error)),
+    let path = Path { leaf: &leaf, between: &between, anchors: &anchors };
+    // The issuer first: what a stranger's certificate says of itself is not worth a look.
+    let at = path.is_issued(clock)?;
+    path.verify(at, key_usage(usage)).map_err(|error| refused(&error))?;
+    Ok(Verified {
+        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
+        public_key: leaf.subject_public_key_info().as_ref().to_vec(),
+    })
+}
+
+/// From an end entity to the CA.
+struct Path<'a> {
+    leaf: &'a EndEntityCert<'a>,
+    between: &'a [CertificateDer<'a>],
+    anchors: &'a [TrustAnchor<'a>],
+}
+
+impl Path<'_> {
+    /// Whether the path leads to the CA, whatever it is for, and at what time that holds.
+    fn is_issued(&self, clock: Clock) -> Result<UnixTime, NotTrusted> {
+        let mut at = clock.now;
+        // Each round moves the time into one more certificate's life, so rounds are as many as certificates.
+        for _ in 0..=self.between.len() {
+            match self.verify(at, AnyUsage) {
+                Ok(()) => return Ok(at),
+                Err(Error::CertExpired { not_after, .. }) => at = within(clock, not_after)?,
+                Err(Error::CertNotValidYet { not_before, .. }) => at = within(clock, not_before)?,
+                Err(error) => return Err(refused(&error)),
+            }
         }
+        self.verify(at, AnyUsage).map(|()| at).map_err(|error| refused(&error))
     }
-    leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, &between, at, key_usage(usage), None, None)
-        .map(|_| seen(&leaf))
-        .map_err(|error| refused(&error))
+
+    fn verify(&self, at: UnixTime, usage: impl ExtendedKeyUsageValidator) -> Result<(), Error> {
+        let Self { leaf, between, anchors } = self;
+        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, between, at, usage, None, None).map(drop)
+    }
+}
+
+/// Content with any usage: for a look at the issuer alone.
+struct AnyUsage;
+
+impl ExtendedKeyUsageValidator for AnyUsage {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Whether `anchor` can serve as a CA at all.
@@ -93,7 +134,7 @@ pub fn verify(
 /// # Errors
 /// [`NotTrusted::Unusable`] when it cannot be read.
 pub fn anchor_is_usable(anchor: &CertificateDer<'_>) -> Result<(), NotTrusted> {
-    anchor_from_trusted_cert(anchor).map(drop).map_err(unusable)
+    anchor_from_trusted_cert(anchor).map(drop).map_err(|error| refused(&error))
 }
 
 /// The public key in a certificate, DER SubjectPublicKeyInfo. Nothing is verified.
@@ -101,7 +142,7 @@ pub fn anchor_is_usable(anchor: &CertificateDer<'_>) -> Result<(), NotTrusted> {
 /// # Errors
 /// [`NotTrusted::Unusable`] when it cannot be read.
 pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, NotTrusted> {
-    let certificate = EndEntityCert::try_from(certificate).map_err(unusable)?;
+    let certificate = EndEntityCert::try_from(certificate).map_err(|error| refused(&error))?;
     Ok(certificate.subject_public_key_info().as_ref().to_vec())
 }
 
@@ -111,13 +152,6 @@ pub fn uris_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     EndEntityCert::try_from(certificate)
         .map(|certificate| certificate.valid_uri_names().map(str::to_owned).collect())
         .unwrap_or_default()
-}
-
-fn seen(leaf: &EndEntityCert<'_>) -> Verified {
-    Verified {
-        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
-        public_key: leaf.subject_public_key_info().as_ref().to_vec(),
-    }
 }
 
 /// `edge` itself if the clock may be that far off.
@@ -140,16 +174,33 @@ fn key_usage(usage: Usage) -> KeyUsage {
     }
 }
 
+/// In our words: webpki's own repeat what stands in the certificate, which may be as long as its owner likes.
 fn refused(error: &Error) -> NotTrusted {
     match error {
         Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => NotTrusted::OtherIssuer,
-        other => unusable(other),
+        Error::RequiredEkuNotFoundContext(_) => NotTrusted::OtherUsage,
+        Error::CertExpired { .. } | Error::CertNotValidYet { .. } => {
+            NotTrusted::Unusable("its dates are contradictory")
+        }
+        Error::CaUsedAsEndEntity => NotTrusted::Unusable("it is a CA's own"),
+        Error::EndEntityUsedAsCa => NotTrusted::Unusable("its issuer is no CA"),
+        Error::PathLenConstraintViolated
+        | Error::NameConstraintViolation
+        | Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumPathDepthExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::MaximumNameConstraintComparisonsExceeded => {
+            NotTrusted::Unusable("the way to its issuer is too long, or goes against an issuer's limits")
+        }
+        Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            NotTrusted::Unusable("its kind of key or signature is not known here")
+        }
+        Error::UnsupportedCriticalExtension => {
+            NotTrusted::Unusable("it has a critical extension that is not known here")
+        }
+        Error::UnsupportedCertVersion => NotTrusted::Unusable("it is not an X.509 certificate of version 3"),
+        _ => NotTrusted::Unusable("it cannot be read"),
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "called as map_err(unusable)")]
-fn unusable(why: impl ToString) -> NotTrusted {
-    NotTrusted::Unusable(why.to_string())
 }
 
 #[cfg(test)]
@@ -217,8 +268,24 @@ mod tests {
         let chain = [client(&theirs)];
         assert_eq!(verify(&chain, ours.der(), Usage::Client, at(FROM, None)), Err(NotTrusted::OtherIssuer));
         let server = verify(&chain, theirs.der(), Usage::Server, at(FROM, None));
-        assert!(matches!(server, Err(NotTrusted::Unusable(_))), "{server:?}");
+        assert_eq!(server, Err(NotTrusted::OtherUsage));
+        let stranger = verify(&chain, ours.der(), Usage::Server, at(FROM, None));
+        assert_eq!(stranger, Err(NotTrusted::OtherIssuer), "the issuer counts before the usage");
         assert!(verify(&[], ours.der(), Usage::Client, at(FROM, None)).is_err());
+    }
+
+    #[test]
+    fn what_is_said_does_not_grow_with_the_certificate() {
+        let ours = authority();
+        let mut params = CertificateParams::default();
+        params.extended_key_usages =
+            (0..4_000).map(|arc| ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 99_999, arc])).collect();
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap().der().clone();
+        assert!(certificate.len() > 39_000);
+        for anchor in [ours.der(), authority().der()] {
+            let error = verify(std::slice::from_ref(&certificate), anchor, Usage::Client, at(FROM, None)).unwrap_err();
+            assert!(format!("{error} {error:?}").len() < 200, "{error:?}");
+        }
     }
 
     #[test]

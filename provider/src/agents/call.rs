@@ -5,6 +5,7 @@
 use super::line::Line;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
+use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;
@@ -224,7 +225,9 @@ impl Agent {
 
 /// The least role that may plan it.
 pub(crate) fn role_to_plan(spec: &NodeSpec) -> Role {
-    if spec.has_guards() { Role::Operator } else { Role::Observer }
+    // What is no file is small.
+    let is_large = spec.files.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
+    if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
 }
 
 /// What a refused or broken call means.

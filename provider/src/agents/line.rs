@@ -39,8 +39,8 @@ impl Line {
         let Endpoint { address, fingerprint } = endpoint;
         let pin = fingerprint.parse().map_err(|_| Error::BadEndpoint(format!("{address},{fingerprint}")))?;
         let dialled = dial_pinned(authority, role, (address, pin), until).await?;
-        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST);
-        let client = client.max_encoding_message_size(LARGEST);
+        // What may be sent is the agent's to say: it names the limit of the role.
+        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST_ANSWER);
         Ok(Self { client, address: address.clone(), until: until.clone() })
     }
 
@@ -95,5 +95,5 @@ impl Events {
 const ANSWER: Duration = Duration::from_secs(120);
 /// A run is begun, or joined, at once.
 const AT_ONCE: Duration = Duration::from_secs(30);
-/// A specification carries files.
-const LARGEST: usize = 64 << 20;
+/// Records carry files.
+const LARGEST_ANSWER: usize = 64 << 20;

@@ -6,7 +6,7 @@ mod stops;
 
 use self::bare::Bare;
 use super::dial::dial;
-use super::machine::{CommandSpec, NodeSpec};
+use super::machine::{CommandSpec, FileSpec, NodeSpec};
 use super::run::Report;
 use super::{
     Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki,
@@ -336,7 +336,12 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
     assert!(denied.to_string().contains("needs an operator"), "{denied}");
     let open = NodeSpec::default();
     called.plan(&open).await.unwrap();
-    assert_eq!([guarded, open].map(|spec| role_to_plan(&spec)), [Role::Operator, Role::Observer]);
+    let file = FileSpec { content: vec![0; agent_proto::LARGEST_LOOK].into(), ..FileSpec::default() };
+    let large = NodeSpec { files: [("/x".to_owned(), file)].into(), ..NodeSpec::default() };
+    let refused = called.plan(&large).await.unwrap_err();
+    assert!(refused.to_string().contains("a client of this role may send 256 KiB at most"), "{refused}");
+    let roles = [guarded, large, open].map(|spec| role_to_plan(&spec));
+    assert_eq!(roles, [Role::Operator, Role::Operator, Role::Observer]);
 }
 
 #[tokio::test]

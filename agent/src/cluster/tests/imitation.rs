@@ -3,7 +3,7 @@
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
 
-use crate::host::{Access, BoxFuture, Command, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
@@ -373,6 +373,14 @@ impl Host for Machine {
             return Ok(None);
         };
         Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
+    }
+
+    fn compare(&self, path: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
+        panic!("{path} is nobody's business here")
+    }
+
+    fn copy(&self, path: &str, _: &str, _: Access) -> Result<Option<Stat>, HostError> {
+        panic!("{path} is nobody's business here")
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {

@@ -61,7 +61,7 @@ pub(super) async fn ask(socket: &str) -> Result<Runtime, HostError> {
 
 async fn talk(socket: &str) -> Result<Runtime, String> {
     let endpoint = Endpoint::from_shared(format!("unix://{socket}")).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|error| crate::server::chain(&error))?;
+    let channel = endpoint.connect().await.map_err(|error| crate::chain::chain(&error))?;
     let version: VersionReply = call(&channel, "Version", VersionRequest { version: String::new() }).await?;
     let status: StatusReply = call(&channel, "Status", StatusRequest {}).await?;
     let conditions = status.status.unwrap_or_default().conditions;
@@ -99,7 +99,7 @@ where
     let path =
         PathAndQuery::try_from(format!("/runtime.v1.RuntimeService/{method}")).map_err(|error| error.to_string())?;
     let mut client = Grpc::new(channel.clone());
-    client.ready().await.map_err(|error| crate::server::chain(&error))?;
+    client.ready().await.map_err(|error| crate::chain::chain(&error))?;
     let codec = ProstCodec::<Q, A>::default();
     let reply = client.unary(tonic::Request::new(request), path, codec).await;
     reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())

@@ -1,16 +1,19 @@
-//! Folders opened step by step, so that no user's link leads root's writes elsewhere.
+//! Folders and files opened step by step, so that no user's link leads root elsewhere.
 //!
-//! A file may be declared below a folder that belongs to a user. He could put a link in the place of a folder on the way, and what
-//! root writes (and then gives to him) would stand wherever he likes. So every step is taken from the open folder before it, and
-//! only root's own links are followed, such as `/var/run` and `/lib`.
+//! A file may be declared below a folder that belongs to a user. He could put a link in the place of the file or of a folder on the
+//! way, and root would write wherever he likes, or read what only root may and give it to him. So every step is taken from the open
+//! folder before it, and only root's own links are followed, such as `/var/run` and `/lib`. What was opened stays what it is,
+//! whatever becomes of the path: content, mode and owner are asked of the same open file.
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// What to do about a folder that is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +24,44 @@ pub(super) enum Missing {
 
 /// Opens the folder in which `path` stands.
 pub(super) fn of(path: &Path, missing: Missing) -> io::Result<OwnedFd> {
-    let mut at = root()?;
-    let mut left = steps(path.parent().unwrap_or(Path::new("/")));
+    below(root()?, path.parent().unwrap_or(Path::new("/")), missing)
+}
+
+/// Opens the file at `path` for reading, also through links of root's.
+pub(super) fn file(path: &Path) -> io::Result<File> {
+    let (mut folder, mut name) = (of(path, Missing::Fails)?, name(path)?);
+    for _ in 0..LINKS {
+        if let Some(file) = open(&folder, &name)? {
+            return Ok(file);
+        }
+        let to = PathBuf::from(target(&folder, &name)?);
+        folder = below(folder, to.parent().unwrap_or(Path::new("")), Missing::Fails)?;
+        name = self::name(&to)?;
+    }
+    Err(Errno::ELOOP.into())
+}
+
+/// Opens a regular file in a folder; `None` if a link stands there.
+///
+/// Neither a pipe nor the kernel's log can keep us waiting, and what is looked at afterwards is what was opened.
+pub(super) fn open(folder: &OwnedFd, name: &OsStr) -> io::Result<Option<File>> {
+    const FLAGS: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+    let file = match openat(folder, name, FLAGS, Mode::empty()) {
+        Err(Errno::ELOOP) => return Ok(None),
+        file => File::from(file?),
+    };
+    if file.metadata()?.is_file() { Ok(Some(file)) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// The last name of a path.
+pub(super) fn name(path: &Path) -> io::Result<OsString> {
+    path.file_name().map(OsStr::to_owned).ok_or_else(|| Errno::EISDIR.into())
+}
+
+/// Opens the folder at `path`, which begins at `at` unless it is absolute.
+fn below(at: OwnedFd, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+    let mut at = if path.is_absolute() { root()? } else { at };
+    let mut left = steps(path);
     let mut links = 0;
     while let Some(step) = left.pop() {
         match openat(&at, step.as_os_str(), FOLDER, Mode::empty()) {
@@ -73,26 +112,35 @@ fn target(at: &OwnedFd, step: &OsStr) -> io::Result<OsString> {
         return Err(Errno::ENOTDIR.into());
     }
     let to = readlinkat(&link, "")?;
-    if is_ours(&stat) { Ok(to) } else { Err(foreign(step, &to, &stat)) }
+    if is_ours(&link, &stat)? { Ok(to) } else { Err(foreign(step, &to, &stat)) }
 }
 
 fn is_link(stat: &FileStat) -> bool {
     SFlag::from_bits_truncate(stat.st_mode).intersection(SFlag::S_IFMT) == SFlag::S_IFLNK
 }
 
-/// Root's. In a test without root, the tester's.
-fn is_ours(stat: &FileStat) -> bool {
-    stat.st_uid == 0 || stat.st_uid == nix::unistd::geteuid().as_raw()
+/// Root's, or the kernel's. In a test without root, the tester's.
+fn is_ours(link: &OwnedFd, stat: &FileStat) -> io::Result<bool> {
+    if stat.st_uid == 0 || stat.st_uid == nix::unistd::geteuid().as_raw() {
+        return Ok(true);
+    }
+    // In a container without privileges the links of `/proc` and `/sys` are nobody's.
+    Ok([PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&fstatfs(link)?.filesystem_type()))
 }
 
+/// A user's link on the way: a refusal, and no failure of the machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Foreign(String);
+
 fn foreign(step: &OsStr, to: &OsStr, stat: &FileStat) -> io::Error {
-    io::Error::other(format!(
+    io::Error::other(Foreign(format!(
         "{} on the way is a link to {}, made by the user with the number {}. Links of users are not followed: remove it, or \
          declare the path it leads to",
         step.display(),
         to.display(),
         stat.st_uid
-    ))
+    )))
 }
 
 const ENTERED_BY_ALL: Mode = Mode::from_bits_truncate(0o755);
@@ -178,7 +226,7 @@ mod tests {
         lchown(home.path().join(".config"), Some(1000), Some(1000)).unwrap();
         let path = |name: &str| home.path().join(".config").join(name).to_str().unwrap().to_owned();
         let error = Linux.write(&path("app.sh"), b"x", Access { uid: 1000, gid: 1000, ..mine() }).unwrap_err();
-        let said = crate::server::chain(&error);
+        let said = crate::chain::chain(&error);
         let want = format!(
             "cannot write {}: .config on the way is a link to {}, made by the user with the number 1000. Links of users are \
              not followed: remove it, or declare the path it leads to",
@@ -188,6 +236,13 @@ mod tests {
         assert_eq!(said, want);
         Linux.link(&path("app.sh"), "/dev/null").unwrap_err();
         Linux.remove(&path("there")).unwrap_err();
+        // Nor what root reads.
+        Linux.read(&path("there")).unwrap_err();
+        Linux.stat(&path("there")).unwrap_err();
+        Linux.compare(&path("there"), b"old").unwrap_err();
+        Linux.copy(&path("there"), "/nowhere", mine()).unwrap_err();
+        lchown(home.path().join(".config"), Some(0), Some(0)).unwrap();
+        assert_eq!(Linux.read(&path("there")).unwrap().unwrap(), b"old", "root's own");
         assert_eq!(Linux.list(system.path().to_str().unwrap()).unwrap(), ["there"]);
     }
 }

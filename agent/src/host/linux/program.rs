@@ -295,7 +295,7 @@ mod tests {
     async fn an_answer_without_end_is_an_error() {
         for command in ["cat /dev/zero", "cat /dev/zero >&2"] {
             let error = run(&Command::new("/bin/sh", ["-c", command]), &|_| ()).await.unwrap_err();
-            let said = crate::server::chain(&error);
+            let said = crate::chain::chain(&error);
             assert_eq!(said, "cannot run /bin/sh: it printed more than 32 MiB, which is not taken in", "{command}");
         }
     }

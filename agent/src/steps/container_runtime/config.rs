@@ -114,9 +114,9 @@ fn hosts(folder: &str, name: &str, registry: &RegistrySpec) -> String {
 }
 
 /// A folder for each registry.
-pub(super) const REGISTRIES: &str = "/etc/containerd/certs.d";
+const REGISTRIES: &str = "/etc/containerd/certs.d";
 /// Begins every file of ours.
-pub(super) const HEADER: &str = "# Written by groundwork-agent; changes are overwritten.\n";
+const HEADER: &str = "# Written by groundwork-agent; changes are overwritten.\n";
 
 #[cfg(test)]
 mod tests {

@@ -3,9 +3,9 @@
 //!
 //! Source: sources.list(5).
 
-use super::{LISTS, PREFIX, SOURCES, key_path};
-use crate::host::{Access, Host, HostError};
-use crate::step::{File, StepError, Todo, Verb};
+use super::{LISTS, NAME, PREFIX, SOURCES, key_path};
+use crate::change::{File, StepError, Todo, Verb};
+use crate::host::{Host, HostError};
 use agent_proto::v1::machine::RepositorySpec;
 use std::collections::BTreeMap;
 
@@ -27,9 +27,8 @@ pub(super) fn switch_off(
         if urls.is_empty() {
             continue;
         }
-        let access = host.stat(&path)?.map_or(Access::OPEN, |stat| stat.access);
         let finding = format!("{path} lists {} as well, with another key", urls.join(", "));
-        let file = File { access, ..File::theirs(&path, text) };
+        let file = File { access: host.access(&path)?, ..File::theirs(NAME, &path, text) };
         todo.push(finding, Verb::Write(file), "apt refuses to work with both");
     }
     Ok(())
@@ -175,7 +174,9 @@ mod tests {
         let ours = [("kubernetes".to_owned(), kubernetes()), ("other".to_owned(), other)].into();
         switch_off(host, &ours, &mut todo)?;
         let texts = todo.changes.into_iter().map(|change| match change.verb {
-            Verb::Write(file) if file.keep_original => (change.finding, String::from_utf8(file.content).unwrap()),
+            Verb::Write(file) if file.over_original == Some(NAME) => {
+                (change.finding, String::from_utf8(file.content.into()).unwrap())
+            }
             other => panic!("{other:?}"),
         });
         Ok(texts.collect())

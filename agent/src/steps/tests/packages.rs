@@ -156,24 +156,19 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
         &host,
         &mirrored(r#"{"docker.io": {"mirrors": ["http://m"]}}"#),
         expect![[r#"
-            files: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
-            files: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
+            container_runtime: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
+            container_runtime: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
             container_runtime: /etc/containerd/certs.d/docker.io/hosts.toml differs
         "#]],
     )
     .await;
-    host.put(
-        &path("ghcr.io"),
-        "# Written by groundwork-agent; changes are overwritten.\nserver = \"https://ghcr.io\"\n",
-    );
     check(
         &host,
         &full(),
         expect![[r#"
-            files: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
-            files: /etc/containerd/certs.d/docker.io/hosts.toml is no longer declared
-            files: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
-            container_runtime: /etc/containerd/certs.d/ghcr.io/hosts.toml is no longer declared
+            container_runtime: /etc/containerd/certs.d/docker.io/ca.crt is no longer declared
+            container_runtime: /etc/containerd/certs.d/docker.io/hosts.toml is no longer declared
+            container_runtime: /etc/containerd/certs.d/quay.io/hosts.toml is no longer declared
         "#]],
     )
     .await;

@@ -113,3 +113,9 @@ fn all_problems_are_found_at_once_with_their_values() {
     let values: Vec<_> = problems.iter().map(|problem| problem.value.as_deref()).collect();
     assert_eq!(values, [Some("-"), Some("x")]);
 }
+
+#[test]
+fn no_more_is_found_than_anybody_reads() {
+    let packages = (0..1_000).map(|number| (format!("-{number}"), PackageSpec::default())).collect();
+    assert_eq!(check(&NodeSpec { packages, ..NodeSpec::default() }).len(), MOST);
+}

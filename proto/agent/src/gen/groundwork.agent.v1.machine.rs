@@ -114,9 +114,9 @@ pub struct RepositorySpec {
 #[prost(skip_debug)]
 pub struct FileSpec {
     /// Never printed.
-    #[prost(bytes = "vec", tag = "1")]
+    #[prost(bytes = "bytes", tag = "1")]
     #[serde(deserialize_with = "crate::v1::text")]
-    pub content: ::prost::alloc::vec::Vec<u8>,
+    pub content: ::prost::bytes::Bytes,
     /// "0644"
     #[prost(string, optional, tag = "2")]
     pub mode: ::core::option::Option<::prost::alloc::string::String>,

@@ -1,6 +1,8 @@
 //! A machine with nothing on it, whose programs all end well and say nothing.
 
-use groundwork_agent::host::{Access, BoxFuture, Command, Host, HostError, Lines, Output, Probe, Runtime, Stat};
+use groundwork_agent::host::{
+    Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat,
+};
 use std::future::ready;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
@@ -23,6 +25,14 @@ impl Host for Bare {
     }
 
     fn stat(&self, _: &str) -> Result<Option<Stat>, HostError> {
+        Ok(None)
+    }
+
+    fn compare(&self, _: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
+        Ok(None)
+    }
+
+    fn copy(&self, _: &str, _: &str, _: Access) -> Result<Option<Stat>, HostError> {
         Ok(None)
     }
 

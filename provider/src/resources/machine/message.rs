@@ -61,7 +61,7 @@ impl To<FileSpec> for File {
         let Self { content, content_base64, mode, owner, group } = self;
         let binary = content_base64.text().map(|text| decoded(text).unwrap_or_default());
         FileSpec {
-            content: binary.unwrap_or_else(|| content.or("").into_bytes()),
+            content: binary.unwrap_or_else(|| content.or("").into_bytes()).into(),
             mode: Field::of(mode),
             owner: Field::of(owner),
             group: Field::of(group),

@@ -1,8 +1,8 @@
 //! What keeps everything else quiet during a transaction, and what is left of it when an agent was killed in the middle.
 
+use crate::change::{Act, Todo, Verb};
 use crate::host::units::SYSTEMCTL;
 use crate::host::{Access, Command, Host, HostError, Lines};
-use crate::step::{Act, Todo, Verb};
 
 /// Debian's own way to say that a package must not start its service; and the daily timers of apt, which take its locks when a
 /// machine boots, stopped until we are done or the machine restarts.

@@ -1,51 +1,20 @@
-//! A step is a function from the host to the changes still needed; a [`Change`] is one of few verbs, with the reason for it.
-//!
-//! Idempotence is not promised, it is checked: a run plans, makes the changes and plans again. So every change must leave a trace
-//! that `missing` can see, and what is *in force* counts as much as what is *written*. How a verb is carried out: `apply`.
+//! A change is one of few verbs, with what is wrong and why it matters. Steps say which are needed, a run makes them; how a verb is
+//! carried out is in `make`.
 
-mod apply;
 mod apt;
 mod key;
+mod make;
 mod original;
 mod waiting;
 
-use crate::host::{Access, BoxFuture, Host, HostError};
+use crate::host::{Access, HostError};
+use bytes::Bytes;
 use std::fmt;
 
-pub use apply::make;
 pub(crate) use apt::{left_over, stays};
-pub use original::{originals, restores};
+pub use make::make;
+pub use original::{others, restores};
 pub(crate) use waiting::still_missing;
-
-/// One concern of a machine.
-pub trait Step: Send + Sync {
-    /// Its name in events, drift lines and `Describe`.
-    fn name(&self) -> &'static str;
-
-    /// The changes still needed. Reads only.
-    ///
-    /// # Errors
-    /// When the machine cannot be read, or cannot be what is asked for.
-    fn missing(&self, host: &dyn Host) -> impl Future<Output = Result<Todo, StepError>> + Send;
-}
-
-/// A [`Step`] behind a pointer.
-pub trait AnyStep: Send + Sync {
-    /// As [`Step::name`].
-    fn name(&self) -> &'static str;
-    /// As [`Step::missing`].
-    fn missing<'a>(&'a self, host: &'a dyn Host) -> BoxFuture<'a, Result<Todo, StepError>>;
-}
-
-impl<S: Step> AnyStep for S {
-    fn name(&self) -> &'static str {
-        Step::name(self)
-    }
-
-    fn missing<'a>(&'a self, host: &'a dyn Host) -> BoxFuture<'a, Result<Todo, StepError>> {
-        Box::pin(Step::missing(self, host))
-    }
-}
 
 /// What a step found: changes in the order they are to be made, and what is left out on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,7 +81,12 @@ pub enum Verb {
     /// Remove a file of ours.
     Remove(String),
     /// Put back what stood at a path before our first write.
-    Restore(String),
+    Restore {
+        /// Who wrote over it.
+        step: &'static str,
+        /// Where.
+        path: String,
+    },
     /// Download an OpenPGP key by the package manager's own means.
     Fetch {
         /// From where.
@@ -188,24 +162,24 @@ pub struct File {
     /// Absolute path.
     pub path: String,
     /// Content.
-    pub content: Vec<u8>,
+    pub content: Bytes,
     /// Mode and owner.
     pub access: Access,
-    /// It may not be ours: keep what stood there before the first write.
-    pub keep_original: bool,
+    /// It may not be ours: what stood there before the first write is kept for this step.
+    pub over_original: Option<&'static str>,
 }
 
 impl File {
     /// A file that only we write.
     #[must_use]
-    pub fn ours(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.to_owned(), content: content.into(), access: Access::OPEN, keep_original: false }
+    pub fn ours(path: &str, content: impl Into<Bytes>) -> Self {
+        Self { path: path.to_owned(), content: content.into(), access: Access::OPEN, over_original: None }
     }
 
-    /// A file that may stand there already, as the system's or the user's.
+    /// A file that may stand there already, as the system's or the user's. The step has to [put it back](restores) one day.
     #[must_use]
-    pub fn theirs(path: &str, content: impl Into<Vec<u8>>) -> Self {
-        Self { keep_original: true, ..Self::ours(path, content) }
+    pub fn theirs(step: &'static str, path: &str, content: impl Into<Bytes>) -> Self {
+        Self { over_original: Some(step), ..Self::ours(path, content) }
     }
 }
 
@@ -318,9 +292,23 @@ impl StepError {
         Self::Unsupported { what: what.into(), why: why.into() }
     }
 
+    /// What stands at a path is not a file, and is not written over.
+    pub(crate) fn no_file(path: &str) -> Self {
+        Self::refused(format!("writing {path}"), "something that is not a file stands there; move it away first")
+    }
+
     /// It would do harm.
     pub fn refused(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Refused { what: what.into(), why: why.into() }
+    }
+
+    /// Whether the machine can be looked at and only this is not to be done on it.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unsupported { .. } | Self::Refused { .. } | Self::Host(HostError::Foreign { .. }) => true,
+            Self::Host(_) | Self::Waited { .. } => false,
+        }
     }
 
     /// The last lines printed by the program that failed.

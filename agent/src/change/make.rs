@@ -13,7 +13,7 @@ pub async fn make(host: &dyn Host, change: &Change, lines: Lines<'_>) -> Result<
     match &change.verb {
         Verb::Write(file) => write(host, file),
         Verb::Remove(path) => Ok(host.remove(path)?),
-        Verb::Restore(path) => original::restore(host, path),
+        Verb::Restore { step, path } => original::restore(host, step, path),
         Verb::Fetch { url, path } => fetch(host, url, path, lines).await,
         Verb::Set { path, value } => Ok(host.poke(path, value)?),
         Verb::Load(module) => program(host, Command::new(MODPROBE, ["--", module]), lines).await,
@@ -54,8 +54,8 @@ async fn program(host: &dyn Host, command: Command, lines: Lines<'_>) -> Result<
 }
 
 fn write(host: &dyn Host, file: &File) -> Result<(), StepError> {
-    if file.keep_original {
-        original::keep(host, &file.path)?;
+    if let Some(step) = file.over_original {
+        original::keep(host, step, &file.path)?;
     }
     Ok(host.write(&file.path, &file.content, file.access)?)
 }
