@@ -3,7 +3,8 @@
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint, node_ip};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Wait,
+    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Until,
+    Wait,
 };
 use crate::context::Cx;
 use crate::explain;
@@ -90,7 +91,7 @@ impl Crew<'_> {
     }
 
     async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
-        self.cx.agents.connect(machine, Role::Observer).await?.cluster_status().await
+        self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
 
     async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<(), Diagnostic> {
@@ -102,7 +103,8 @@ impl Crew<'_> {
         let node_ip = node_ip(&endpoint);
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
-        let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
+        let mut agent =
+            self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
         let (version, node_name, kubeadm) = (self.version.to_owned(), name.to_owned(), self.kubeadm.clone());
         let join = Join { version, node_name, node_ip, material: material.clone(), kubeadm };
@@ -120,7 +122,7 @@ impl Crew<'_> {
 
     /// The machine has no use for its token any more, nor has whoever broke into it.
     async fn forget(&self, material: &JoinMaterial) -> Result<(), Error> {
-        self.cx.agents.connect(self.first, Role::Operator).await?.join_ended(material).await
+        self.cx.agents.connect(self.first, Role::Operator, &Until::grace()).await?.join_ended(material).await
     }
 
     /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.
