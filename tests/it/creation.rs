@@ -67,7 +67,17 @@ fn a_vm_that_another_state_is_creating_is_left_alone() {
         first.destroy();
         lab_is_empty(&lab);
     }
+}
 
+/// Two applies of one folder, and what a killed one left.
+#[test]
+fn an_unfinished_vm_is_gone_on_with_by_its_own_folder_alone() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("one-folder", Backend::None, &[]);
+    let first = Terraform::for_lab(&lab);
+    first.write("main.tf", VM);
     // The same folder twice: `-lock=false` stands for states that do not lock.
     lab.control("fault", &["slow-task", "qmstart", "8"]).exits(0);
     let mut apply = first.spawn(&APPLY, "first.log");
