@@ -1,7 +1,6 @@
 //! The way in: connections are accepted, their clients authenticated and given a seat, or sent away.
 //!
-//! What anybody can do (knock) and what any client can do (stay) is bounded in number and time. Only a client that has sent all that
-//! a connection begins with is passed on.
+//! What anybody can do (knock) and what any client can do (stay) is bounded in number and time.
 
 mod places;
 mod seats;
@@ -18,11 +17,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -50,11 +49,12 @@ impl Peer {
 
 /// A connection of a client that may stay.
 pub struct Connection {
-    /// The preface of HTTP/2 as far as it has not been read again.
-    preface: &'static [u8],
+    /// How much of the preface is still to come, and until when. A client may wait for the agent's before it sends its own.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
     stream: TlsStream<TcpStream>,
     peer: Peer,
     taken: Taken,
+    gone: bool,
 }
 
 impl Connected for Connection {
@@ -89,7 +89,7 @@ pub async fn accept(
                 if let Some(times) = failed.count() {
                     tracing::warn!(error = %error, times, "connections could not be accepted");
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -117,7 +117,7 @@ struct Greeted {
 fn seated(Greeted { stream, role, exporter }: Greeted, seats: &Arc<Seats>) -> io::Result<Connection> {
     let taken = seats.take(role).ok_or_else(|| io::Error::other("all connections of this role are in use"))?;
     let peer = Peer { role, exporter, seat: Arc::clone(&taken.seat) };
-    Ok(Connection { preface: PREFACE, stream, peer, taken })
+    Ok(Connection { preface: Some((PREFACE, Box::pin(sleep(HANDSHAKE)))), stream, peer, taken, gone: false })
 }
 
 async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream, clock: &Floor, host: &dyn Host) -> io::Result<Greeted> {
@@ -125,12 +125,7 @@ async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream, clock: &Floor, host: 
     // A client speaks first, and at once. What comes after that may take its time: machines are slow and networks lose packets.
     timeout(HELLO, tcp.peek(&mut [0])).await??;
     clock.look(host).await;
-    let mut stream = acceptor.accept(tcp).await?;
-    let mut preface = [0; PREFACE.len()];
-    stream.read_exact(&mut preface).await?;
-    if preface != PREFACE {
-        return Err(io::Error::other("the client does not speak HTTP/2"));
-    }
+    let stream = acceptor.accept(tcp).await?;
     let session = stream.get_ref().1;
     let exporter = session.export_keying_material([0; 32], trust::CHANNEL_BINDING, None).map_err(io::Error::other)?;
     let certificate = session.peer_certificates().and_then(<[_]>::first);
@@ -141,17 +136,21 @@ async fn handshake(acceptor: &TlsAcceptor, tcp: TcpStream, clock: &Floor, host: 
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.preface.is_empty() {
-            let (now, later) = self.preface.split_at(self.preface.len().min(buf.remaining()));
-            buf.put_slice(now);
-            self.preface = later;
-            return Poll::Ready(Ok(()));
-        }
         // Somebody else gets the seat: nothing more is read, as if the client had gone.
-        if Pin::new(&mut self.taken.leave).poll(cx).is_ready() {
+        if self.gone || Pin::new(&mut self.taken.leave).poll(cx).is_ready() {
+            self.gone = true;
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.preface.as_mut().is_some_and(|(_, late)| late.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let came = buf.filled().len() - before;
+        // What it is, is for HTTP/2 to judge.
+        self.preface =
+            self.preface.take().and_then(|(left, late)| Some((left.checked_sub(came).filter(|left| *left > 0)?, late)));
+        read
     }
 }
 
@@ -169,8 +168,8 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// What a client begins with. Source: RFC 9113, 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// All that comes before a connection is passed on.
+/// Bytes with which a client begins. Source: RFC 9113, 3.4.
+const PREFACE: usize = 24;
+/// All of a handshake, and then all of the preface.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 const HELLO: Duration = Duration::from_secs(2);
