@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Groundwork on this machine: builds it, starts the lab and applies examples/quickstart to it.
 #
-#   scripts/demo.sh                     containers as machines: ready in about a minute after the build
+#   scripts/demo.sh                     containers as machines, and a real Kubernetes on them
 #   scripts/demo.sh --backend qemu      virtual machines (slow without KVM)
 #   scripts/demo.sh --destroy           takes everything away again
+#
+# The first time everything is built from source, Kubernetes too, which is the largest part of it; later runs find it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh

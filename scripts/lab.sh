@@ -72,7 +72,6 @@ case ${1:-} in
     selftest)
         export PATH=$PATH:/usr/sbin:/sbin PYTHONPATH=$LAB
         "$VENV/bin/python" -m unittest discover -s "$LAB/test" -t "$LAB" "${@:2}"
-        "$VENV/bin/python" -m unittest discover -s "$LAB/packages/test" -t "$LAB/packages" "${@:2}"
         ;;
     start)
         case " $* " in

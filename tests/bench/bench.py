@@ -143,6 +143,7 @@ def machines(provider):
         for file in (ROOT / "examples/quickstart").glob("*.tf"):
             terraform.write(file.name, file.read_text())
         terraform.write("terraform.tfvars.json", pathlib.Path(lab.folder, "quickstart.tfvars.json").read_text())
+        terraform.write("lab_override.tf.json", pathlib.Path(lab.folder, "quickstart_override.tf.json").read_text())
         whole, _ = terraform("apply", "-auto-approve", "-input=false", "-no-color")
         again = statistics.median(terraform("plan", "-input=false", "-detailed-exitcode")[0] for _ in range(3))
         tale = Tale(lab, "worker-1")
@@ -182,7 +183,8 @@ def packages_alone(lab):
     """The same packages, by apt-get alone on both machines at once as an apply does, after they were taken away."""
     names = "containerd kubeadm kubelet kubectl"
     quiet = "export DEBIAN_FRONTEND=noninteractive;"
-    versions = "containerd kubeadm=1.28.4-1.1 kubelet=1.28.4-1.1 kubectl=1.28.4-1.1"
+    version = lab.env["LAB_KUBERNETES_VERSION"]
+    versions = "containerd " + " ".join(f"{name}={version}-1.1" for name in ("kubeadm", "kubelet", "kubectl"))
     away = f"systemctl stop kubelet containerd; apt-get purge -y --allow-change-held-packages {names} && apt-get autoremove -y && apt-get clean"
     install = f"apt-get update && apt-get install -y --no-install-recommends {versions}"
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -225,7 +225,7 @@ const INTERFACES: [&str; 12] = [
     "flannel-wg",
 ];
 const INTERFACE_PREFIXES: [&str; 4] = ["flannel.", "flannel-", "cali", "lxc_"];
-const RULES: [&str; 6] = ["KUBE-", "CNI-", "cali-", "cali:", "CILIUM_", "flannel"];
+const RULES: [&str; 7] = ["KUBE-", "CNI-", "cali-", "cali:", "CILIUM_", "FLANNEL-", "flannel"];
 /// CNI configurations of known plugins; one that the user wrote stays.
 const FILES: [&str; 7] = [
     "/etc/cni/net.d/10-flannel.conflist",
@@ -259,7 +259,8 @@ mod filter_tests {
 
     #[test]
     fn rules_of_others_stay() {
-        let saved = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\n\
+        let saved = "*filter\n:INPUT ACCEPT [0:0]\n:KUBE-FORWARD - [0:0]\n:FLANNEL-FWD - [0:0]\n\
+            -A FORWARD -m comment --comment \"flanneld forward\" -j FLANNEL-FWD\n-A INPUT -s 192.0.2.0/24 -j DROP\n\
             -A INPUT -j KUBE-FIREWALL\n-A FORWARD -m comment --comment \"cali:abc\" -j ACCEPT\nCOMMIT\n";
         assert_eq!(without_ours(saved), "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s 192.0.2.0/24 -j DROP\nCOMMIT\n");
     }

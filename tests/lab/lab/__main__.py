@@ -32,7 +32,8 @@ def arguments() -> argparse.Namespace:
             made.add_argument("--dir", required=True, type=lambda text: pathlib.Path(text).resolve())
         return made
 
-    verb("prepare", prepare, "build everything a lab needs: machine image, Kubernetes, packages")
+    prepares = verb("prepare", prepare, "build everything a lab needs: machine image, Kubernetes, packages")
+    prepares.add_argument("--kubernetes", default=parts.DEFAULT, metavar="VERSION,...", help="as for start")
     builds = verb("kubernetes", build_kubernetes, "build Kubernetes, and say what the cache holds")
     builds.add_argument(
         *("--minor", "--version"), dest="wanted", action="append", metavar="VERSION",
@@ -44,8 +45,8 @@ def arguments() -> argparse.Namespace:
     start.add_argument("--name", default="lab")
     start.add_argument(
         "--kubernetes", default=parts.DEFAULT, metavar="VERSION,...",
-        help="what its repository and registry hold: minor releases or versions, the first for quickstart; upstream for the "
-        "Kubernetes project's own; or none",
+        help="what its repository and registry hold: minor releases or versions, the first for quickstart, and "
+        f"{' or '.join(parts.extras())}; upstream for the Kubernetes project's own; or none",
     )
     start.add_argument("--keep-uploads", action="store_true", help="keep a copy of every uploaded file")
     start.add_argument("--guests", type=int, default=0, metavar="N", help="begin with N stopped VMs")
@@ -83,14 +84,14 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def prepare(_options) -> None:
+def prepare(options) -> None:
     print(image.get(cache()).folder)
-    built = parts.build(parts.wanted(parts.DEFAULT))
+    built = parts.build(parts.wanted(options.kubernetes))
     print(built.repository.folder)
 
 
 def build_kubernetes(options) -> None:
-    parts.build(tuple(options.wanted or (parts.DEFAULT,)), options.extra)
+    parts.build((*(options.wanted or (parts.DEFAULT,)), *options.extra))
     print(parts.sizes())
 
 

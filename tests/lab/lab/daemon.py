@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 
 from . import accelerator, certs, cgroups, image, limits, parts, quickstart
+from .cache import hold
 from .control import Control
 from .httpd import IMAGE_PATH, FileServer
 from .kubernetes.distribution import minor_of
@@ -48,6 +49,7 @@ class Lab:
         self.pve = LabPve(settings, cache(), self.make_machine)
         self.control = Control(self.pve)
         self.parts = None if settings.backend == "none" else parts.build(settings.kubernetes)
+        self.held = [hold(folder) for folder in (self.image.folder, *(self.parts.folders() if self.parts else ()))]
         own = settings.folder / "files"
         self.files = FileServer(self.image.disk, self.parts, own)
 

@@ -17,10 +17,12 @@ import shutil
 import subprocess
 import sys
 
+from .cache import forget_old
+
 HERE = pathlib.Path(__file__).resolve().parent.parent / "image"
 DISK_SIZE = "3G"
 PARTITION_START = 1024 * 1024
-KEEP_RECIPES = 2
+KEEP_RECIPES = 3
 KERNELS = {("debian", "amd64"): "linux-image-cloud-amd64", ("debian", "arm64"): "linux-image-cloud-arm64"}
 
 
@@ -153,9 +155,7 @@ def _make_disk(work: pathlib.Path) -> None:
 
 
 def _forget_old(cache: pathlib.Path, current: pathlib.Path) -> None:
-    others = [facts.parent for facts in cache.glob("image-*/image.json") if facts.parent != current]
-    for folder in sorted(others, key=lambda path: path.stat().st_mtime)[: 1 - KEEP_RECIPES]:
-        shutil.rmtree(folder, ignore_errors=True)
+    forget_old([facts.parent for facts in cache.glob("image-*/image.json") if facts.parent != current], KEEP_RECIPES - 1)
 
 
 def os_release() -> tuple[str, str]:

@@ -23,6 +23,10 @@ class Parts:
     images: pathlib.Path | None = None
     upstream: bool = False
 
+    def folders(self) -> list[pathlib.Path]:
+        """What a lab serves from, and needs as long as it runs."""
+        return [self.repository.folder, *([self.images] if self.images else [])]
+
 
 def wanted(text: str) -> tuple[str, ...]:
     """The releases named in an argument."""
@@ -30,11 +34,11 @@ def wanted(text: str) -> tuple[str, ...]:
 
 
 def extras() -> list[str]:
-    """Programs that are built only when they are asked for."""
+    """What is built only when it is asked for by name."""
     return sorted(programs.EXTRA)
 
 
-def build(kubernetes: tuple[str, ...], extra: list[str] = ()) -> Parts:
+def build(kubernetes: tuple[str, ...]) -> Parts:
     """Everything for these releases of Kubernetes; a look-up when it is in the cache."""
     if not kubernetes:
         return Parts(packages.build(cache_of("packages"), None))
@@ -44,7 +48,7 @@ def build(kubernetes: tuple[str, ...], extra: list[str] = ()) -> Parts:
         built = distribution.build_containerd(cache_of("kubernetes"))
         repository = packages.build(cache_of("packages"), built)
         return Parts(repository, (distribution.version_of(version or DEFAULT),), upstream=True)
-    built = distribution.build(cache_of("kubernetes"), list(kubernetes), list(extra))
+    built = distribution.build(cache_of("kubernetes"), list(kubernetes))
     return Parts(packages.build(cache_of("packages"), built), built.versions, built.registry())
 
 

@@ -33,7 +33,7 @@ class Container(unittest.TestCase):
         warnings.simplefilter("ignore", ResourceWarning)
         self.scratch = tempfile.TemporaryDirectory()
         self.folder = pathlib.Path(self.scratch.name, "lab")
-        options = {"backend": "nspawn", "name": "selftest", "keep_uploads": False, "guests": 0, "latency": 0.0}
+        options = {"backend": "nspawn", "name": "selftest", "keep_uploads": False, "guests": 0, "latency": 0.0, "kubernetes": "none"}
         self.facts = launch.start(self.folder, options)
         self.subnet = self.facts["env"]["LAB_SUBNET"].removesuffix(".0/24")
 

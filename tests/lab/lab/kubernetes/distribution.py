@@ -21,13 +21,14 @@ class Distribution:
     cache: pathlib.Path
     versions: tuple[str, ...]
     folders: dict[str, pathlib.Path]
+    extra: tuple[str, ...] = ()
 
     def release(self, version: str) -> pathlib.Path:
         return self.folders[f"kubernetes-{minor_of(version)}={version}"]
 
     def common(self, name: str) -> tuple[str, pathlib.Path]:
         """Version and folder of something that all releases share."""
-        version = programs.COMMON[name].version
+        version = {**programs.COMMON, **programs.EXTRA}[name].version
         return version, self.folders[f"{name}={version}"]
 
     def registry(self) -> pathlib.Path:
@@ -49,6 +50,10 @@ class Distribution:
         yield images.Image(_names("coredns/coredns", tags["coredns/coredns"]), (("coredns", coredns),), entrypoint=("/coredns",))
         yield images.Image(_names("pause", tags["pause"]), (("pause", images.pause(self.cache)),), entrypoint=("/pause",))
         yield from self._flannel()
+        for name in self.extra:
+            version, folder = self.common(name)
+            files = ((name, folder / name),)
+            yield images.Image((f"{name}/{name}:v{version}",), files, on_base=True, entrypoint=(f"/{name}",))
         agnhost = self.release(self.versions[0]) / "agnhost"
         yield images.Image(
             _names(AGNHOST, tags[AGNHOST]), (("agnhost", agnhost),), on_base=True, entrypoint=("/agnhost",), command=("pause",)
@@ -69,12 +74,13 @@ def minor_of(version: str) -> str:
     return version.rpartition(".")[0]
 
 
-def build(cache: pathlib.Path, wanted: list[str], extra: list[str] = ()) -> Distribution:
-    """Builds what the cache does not hold of the `wanted` minor releases or versions, the first one being the lab's."""
-    versions = tuple(dict.fromkeys(version_of(name) for name in wanted))
+def build(cache: pathlib.Path, wanted: list[str]) -> Distribution:
+    """Builds what the cache does not hold of `wanted`: minor releases or versions, the first one being the lab's, and extras."""
+    extra = tuple(name for name in wanted if name in programs.EXTRA)
+    versions = tuple(dict.fromkeys(version_of(name) for name in wanted if name not in extra))
     listed = [*(programs.kubernetes(version) for version in versions), *programs.COMMON.values()]
     listed += [programs.EXTRA[name] for name in extra]
-    return Distribution(cache, versions, programs.build(cache, listed))
+    return Distribution(cache, versions, programs.build(cache, listed), extra)
 
 
 def build_containerd(cache: pathlib.Path) -> Distribution:

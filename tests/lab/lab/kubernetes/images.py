@@ -17,11 +17,12 @@ import subprocess
 import sys
 import tarfile
 
+from ..cache import forget_old
 from . import base
 from .toolchain import CannotBuild
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "kubernetes"
-KEEP = 2
+KEEP = 3
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -48,7 +49,7 @@ def build(cache: pathlib.Path, images: list[Image]) -> pathlib.Path:
         if not (place / "index.json").exists():
             print(f"kubernetes: packing {len(images)} images", file=sys.stderr, flush=True)
             _write(place, images)
-            _forget_old(place)
+            forget_old([path for path in place.parent.iterdir() if path != place], KEEP - 1)
         os.utime(place)
     return place
 
@@ -96,7 +97,7 @@ def _write(place: pathlib.Path, images: list[Image]) -> None:
 
 
 class Store:
-    """Blobs by their digest."""
+    """Blobs by their digest, as files of one folder."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -109,8 +110,15 @@ class Store:
     def add_file(self, file: pathlib.Path) -> tuple[str, int]:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        file.rename(self.folder / "blobs" / digest)
-        return f"sha256:{digest}", (self.folder / "blobs" / digest).stat().st_size
+        blob = self.folder / "blobs" / digest
+        # Sets of images share most of their layers.
+        other = next(self.folder.parent.glob(f"*/blobs/{digest}"), None)
+        if other is None:
+            file.rename(blob)
+        elif not blob.exists():
+            os.link(other, blob)
+        file.unlink(missing_ok=True)
+        return f"sha256:{digest}", blob.stat().st_size
 
     def add_image(self, image: Image, base_layer: tuple[str, int] | None) -> str:
         layers = [base_layer] if image.on_base and base_layer else []
@@ -155,9 +163,3 @@ def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.uname, entry.gname = kind, mode, "root", "root"
     return entry
-
-
-def _forget_old(place: pathlib.Path) -> None:
-    others = [path for path in place.parent.iterdir() if path != place]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEEP - 1 :]:
-        shutil.rmtree(path, ignore_errors=True)

@@ -21,14 +21,16 @@ import sys
 import tempfile
 import time
 
+from ..cache import forget_old
 from . import toolchain
 from .toolchain import CannotBuild
 
 SOURCES = pathlib.Path(__file__).resolve().parents[2] / "kubernetes"
 # How many builds of one program stay in the cache: the present one, and that of the branch beside it.
 KEEP = 2
-# Go's own cache is for a build that was cut off, or for one more patch release; above this it is not worth its room.
-GO_CACHE_LIMIT = 6 << 30
+# Go's own cache is for a build that was cut off and for one more patch release in the same breath: it is emptied when
+# everything is built, and before that when it has grown above this, for two releases share nothing but Go itself.
+GO_CACHE_LIMIT = 2 << 30
 # Building takes whatever the machine has left, and leaves it to whoever works on it.
 NICE = ("nice", "-n", "10")
 # Seconds between two lines about a build that goes on.
@@ -162,8 +164,12 @@ def _build_missing(cache: pathlib.Path, wanted: list[Program]) -> None:
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = [program for program in wanted if built(cache, program) is None]
+        before = None
         for number, program in enumerate(missing, 1):
+            if before and before.name != program.name and _size(cache / "go/build") > GO_CACHE_LIMIT:
+                shutil.rmtree(cache / "go/build")
             _build(cache, program, f"{number} of {len(missing)}")
+            before = program
         for program in wanted:
             os.utime(_place(cache, program))
         _tidy(cache)
@@ -229,7 +235,8 @@ class Go:
 
     def compile(self, folder: pathlib.Path, program: Program, target: pathlib.Path, label: str) -> None:
         """Builds a program and says how far it is."""
-        flags = ["-tags", program.tags, "-ldflags", program.linker_flags()]
+        # Nobody debugs these: without that information the compiler has a tenth less to do, and its cache half the size.
+        flags = ["-tags", program.tags, "-gcflags", "all=-dwarf=false", "-ldflags", program.linker_flags()]
         total = len(self.run(folder, "list", "-deps", "-tags", program.tags, *program.packages).split())
         command = [*NICE, self.program, "build", "-v", *flags, "-o", f"{target}/", *program.packages]
         done = 0
@@ -251,7 +258,7 @@ class Go:
 
 
 def _tidy(cache: pathlib.Path) -> None:
-    """Takes away old builds, what killed ones left, and Go's cache when it has grown too large."""
+    """Takes away old builds, what killed ones left, and Go's caches: sources are quickly had again."""
     by_name: dict[str, list[pathlib.Path]] = {}
     for path in (cache / "programs").iterdir():
         if ".new-" in path.name:
@@ -259,12 +266,9 @@ def _tidy(cache: pathlib.Path) -> None:
         else:
             by_name.setdefault(path.name.split("=")[0], []).append(path)
     for paths in by_name.values():
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[KEEP:]:
-            shutil.rmtree(path, ignore_errors=True)
-    # The sources are in no build any more, and quickly had again.
-    shutil.rmtree(cache / "go/modules", ignore_errors=True)
-    if _size(cache / "go/build") > GO_CACHE_LIMIT:
-        shutil.rmtree(cache / "go/build", ignore_errors=True)
+        forget_old(paths, KEEP)
+    for name in ("modules", "build"):
+        shutil.rmtree(cache / "go" / name, ignore_errors=True)
 
 
 def _size(folder: pathlib.Path) -> int:

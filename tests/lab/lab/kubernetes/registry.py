@@ -20,9 +20,12 @@ class Registry:
         self.index = json.loads((folder / "index.json").read_text())
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_get("/v2/", lambda _request: web.json_response({}))
+        app.router.add_get("/v2/", self.hello)
         app.router.add_get("/v2/{name:.+}/manifests/{reference}", self.manifest)
         app.router.add_get("/v2/{name:.+}/blobs/sha256:{digest:[0-9a-f]{64}}", self.blob)
+
+    async def hello(self, _request: web.Request) -> web.Response:
+        return web.json_response({})
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         tags = self.index.get(request.match_info["name"], {})

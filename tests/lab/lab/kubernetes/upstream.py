@@ -30,13 +30,16 @@ class Upstream:
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_get(r"/kubernetes/{path:v1\.\d+/deb/.*}", self.package)
-        app.router.add_get("/v2/", lambda _request: web.json_response({}))
+        app.router.add_get("/v2/", self.hello)
         app.router.add_get(r"/v2/{path:.+/(?:manifests|blobs)/[^/]+}", self.image)
         app.cleanup_ctx.append(self._session)
 
     async def _session(self, _app: web.Application):
         async with aiohttp.ClientSession(auto_decompress=False) as self.session:
             yield
+
+    async def hello(self, _request: web.Request) -> web.Response:
+        return web.json_response({})
 
     async def package(self, request: web.Request) -> web.StreamResponse:
         return await self._pass_on(request, f"{self.packages}/{request.match_info['path']}", {})

@@ -48,6 +48,9 @@ fi
 # The kubelet reads the kernel's messages, and a container has none.
 [ -e /dev/kmsg ] || ln -s /dev/console /dev/kmsg
 
+# As on a real machine, where systemd does it: else the kubelet binds its folder onto itself.
+mount --make-rshared /
+
 # A container's root is mounted from outside; fstab's line for it is for the virtual machine.
 mkdir -p /run/systemd/system
 ln -s /dev/null /run/systemd/system/systemd-remount-fs.service

@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 
+from ..cache import forget_old
 from ..kubernetes.distribution import Distribution, minor_of
 from . import archive, debian, kubernetes
 
@@ -125,9 +126,8 @@ def _build_minors(work: pathlib.Path, distribution: Distribution, architecture: 
 
 
 def _forget_old_recipes(cache: pathlib.Path, current: pathlib.Path) -> None:
-    old = [path for path in cache.glob("*/repository.json") if path.parent != current]
-    for path in sorted(old, key=lambda path: path.parent.stat().st_mtime)[: -KEEP_RECIPES or None]:
-        shutil.rmtree(path.parent, ignore_errors=True)
+    old = [path.parent for path in cache.glob("*/repository.json") if path.parent != current]
+    forget_old(old, KEEP_RECIPES - 1)
 
 
 def _say(line: str) -> None:
