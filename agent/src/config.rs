@@ -106,7 +106,7 @@ fn ca() -> PathBuf {
     "/etc/groundwork/ca.pem".into()
 }
 
-fn state() -> PathBuf {
+pub(crate) fn state() -> PathBuf {
     "/var/lib/groundwork".into()
 }
 

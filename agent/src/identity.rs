@@ -1,7 +1,7 @@
 //! Who this agent is: its key, the certificate it was enrolled with, and the one-time secret it still waits to use.
 //!
 //! The key is made on the first start and never leaves the machine. A machine that finds the identity of another one on its disk
-//! is a clone: it throws that identity away and waits for an enrolment of its own.
+//! is a clone: it throws that identity away and waits for an enrolment of its own. What else it inherited is `clone`'s business.
 
 use crate::state::{State, StateError};
 use rcgen::{KeyPair, PublicKeyData as _};
@@ -17,6 +17,14 @@ pub struct Machine {
     pub uuid: String,
     /// `/etc/machine-id`
     pub id: String,
+}
+
+impl Machine {
+    /// Whether what was noted is of another machine; what either does not say tells nothing.
+    pub(crate) fn differs_from(&self, uuid: &str, id: &str) -> bool {
+        let differ = |ours: &str, theirs: &str| !ours.is_empty() && !theirs.is_empty() && ours != theirs;
+        differ(&self.uuid, uuid) || differ(&self.id, id)
+    }
 }
 
 /// Key, certificate, pending enrolment.
@@ -149,8 +157,7 @@ pub fn enrolled(
 
 impl Enrolled {
     fn is_of_another(&self, machine: &Machine) -> bool {
-        let differ = |ours: &str, theirs: &str| !ours.is_empty() && !theirs.is_empty() && ours != theirs;
-        differ(&self.machine_uuid, &machine.uuid) || differ(&self.machine_id, &machine.id)
+        machine.differs_from(&self.machine_uuid, &self.machine_id)
     }
 }
 
@@ -203,7 +210,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 const FOLDER: &str = "identity";
 const KEY: &str = "identity/key.pem";
 const CERTIFICATE: &str = "identity/certificate.pem";
-const ENROLLED: &str = "identity/enrolled.json";
+pub(crate) const ENROLLED: &str = "identity/enrolled.json";
 const PENDING: &str = "enrol.json";
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The node agent: converges a machine's operating system and runs its Kubernetes operations.
 
 pub mod clock;
+pub mod clone;
 pub mod cluster;
 pub mod config;
 pub mod enrol;
 pub mod facts;
+pub mod first_boot;
 pub mod gate;
 pub mod host;
 pub mod identity;
@@ -14,6 +16,7 @@ pub mod notify;
 pub mod reboot;
 pub mod records;
 pub mod run;
+pub mod seal;
 pub mod server;
 pub mod spec;
 pub mod state;

@@ -2,13 +2,14 @@
 //!
 //! One thread, no timers: an idle agent does nothing at all.
 
-use crate::config::Config;
+use crate::clone;
+use crate::config::{self, Config};
 use crate::enrol::Trust;
 use crate::host::Host;
 use crate::host::linux::Linux;
-use crate::identity::Machine;
 use crate::records::Records;
 use crate::run::{self, Runner, What};
+use crate::seal;
 use crate::server::{AgentService, serve as serve_grpc};
 use crate::spec::Spec;
 use crate::state::State;
@@ -32,7 +33,8 @@ pub fn serve(config: &Path) -> Done {
     let config = Config::load(config)?;
     let state = State::open(&config.state)?;
     let host: Arc<dyn Host> = Arc::new(Linux);
-    let trust = Arc::new(Trust::load(state.clone(), machine(&*host)?, config.ca.clone())?);
+    let machine = clone::settle(&*host, &state)?;
+    let trust = Arc::new(Trust::load(state.clone(), machine, config.ca.clone())?);
     runtime()?.block_on(async {
         let listener = listen(config.listen).await?;
         let address = listener.local_addr()?;
@@ -109,6 +111,17 @@ pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
     })
 }
 
+/// Makes this machine a template.
+///
+/// # Errors
+/// When it cannot be one, or does not let itself be made one.
+pub fn seal(say: fn(&str) -> Done) -> Done {
+    let file = Path::new(config::FILE);
+    let folder = if file.exists() { Config::load(file)?.state } else { config::state() };
+    let state = State::open(&folder)?;
+    runtime()?.block_on(seal::seal(&Linux, &state, say))
+}
+
 /// The specification in a file; every failure names it.
 fn spec_in(file: &Path) -> Result<Spec, Box<dyn Error>> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
@@ -118,12 +131,6 @@ fn spec_in(file: &Path) -> Result<Spec, Box<dyn Error>> {
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-/// What tells this machine from its clones.
-fn machine(host: &dyn Host) -> Result<Machine, crate::host::HostError> {
-    let text = |path| host.text(path).map(|text| text.unwrap_or_default().trim().to_lowercase());
-    Ok(Machine { uuid: text("/sys/class/dmi/id/product_uuid")?, id: text("/etc/machine-id")? })
 }
 
 /// Binds; a kernel without IPv6 gets the IPv4 wildcard in the place of the other.

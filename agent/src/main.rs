@@ -1,4 +1,5 @@
-//! The agent's program: `serve` answers providers; `plan` and `apply` do by hand what a provider asks for.
+//! The agent's program: `serve` answers providers; `plan` and `apply` do by hand what a provider asks for; `seal` makes the
+//! machine a template.
 
 use groundwork_agent::{config, life, log};
 use std::error::Error;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         ["serve", file] => life::serve(Path::new(file)),
         ["plan", file] => life::plan(Path::new(file), say),
         ["apply", file] => life::apply(Path::new(file), say),
+        ["seal"] => life::seal(say),
         ["version"] => say(env!("CARGO_PKG_VERSION")),
         _ => Err(USAGE.into()),
     };
@@ -32,4 +34,4 @@ fn say(line: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const USAGE: &str = "usage: groundwork-agent serve [CONFIG] | plan SPEC.json | apply SPEC.json | version";
+const USAGE: &str = "usage: groundwork-agent serve [CONFIG] | plan SPEC.json | apply SPEC.json | seal | version";

@@ -83,6 +83,17 @@ impl State {
         absent_is_fine(fs::remove_dir_all(&path)).map_err(failed("remove", &path))
     }
 
+    /// Removes everything but the files named; secrets are overwritten first.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn clear(&self, but: &[&str]) -> Result<(), StateError> {
+        for name in self.list("")?.iter().filter(|name| !but.contains(&name.as_str())) {
+            if self.folder.join(name).is_dir() { self.remove_folder(name)? } else { self.burn(name)? }
+        }
+        Ok(())
+    }
+
     /// Names of the files in a folder, sorted.
     ///
     /// # Errors

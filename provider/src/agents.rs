@@ -7,18 +7,23 @@ mod call;
 mod dial;
 mod enrol;
 mod error;
+mod first_boot;
 mod install;
+mod line;
 mod pki;
 mod run;
 #[cfg(test)]
 mod tests;
+mod until;
 
 pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
 pub(crate) use error::{Error, RunFailure};
+pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
+pub(crate) use until::Until;
 
 /// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
 pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::machine};
@@ -88,8 +93,8 @@ impl Agents {
 
     /// The endpoint of an enrolled agent of which only address and SMBIOS UUID are known: for imports, and for a creation
     /// that was cut off. [`Error::NotEnrolled`] if it was not enrolled by this CA.
-    pub(crate) async fn identify(&self, address: &str, machine_uuid: &str) -> Result<Endpoint, Error> {
-        enrol::identify(self.authority()?, address, machine_uuid).await
+    pub(crate) async fn identify(&self, address: &str, machine_uuid: &str, until: &Until) -> Result<Endpoint, Error> {
+        enrol::identify(self.authority()?, address, machine_uuid, until).await
     }
 
     /// The CA's certificate, DER, which tells one owner of agents from another; empty without a CA.
@@ -107,8 +112,13 @@ impl Agents {
 }
 
 impl Wait<'_> {
-    /// Sleeps for `pause`; fails when the deadline has passed or Terraform wants to stop.
-    async fn pause(&self, pause: Duration, what: &str, last: Error) -> Result<(), Error> {
+    /// The limits alone.
+    pub(crate) fn until(&self) -> Until {
+        Until::new(self.deadline, self.stop)
+    }
+
+    /// Sleeps for `pause` and gives back why it had to; fails as [`Self::pause`].
+    async fn pause_after(&self, pause: Duration, what: &str, last: Error) -> Result<Error, Error> {
         let wake = Instant::now() + pause;
         if wake > self.deadline {
             return Err(Error::Deadline { what: what.to_owned(), last: Some(Box::new(last)) });
@@ -116,7 +126,12 @@ impl Wait<'_> {
         // Both arms are cancel-safe: a token and a timer.
         tokio::select! {
             () = self.stop.cancelled() => Err(Error::Stopped),
-            () = tokio::time::sleep_until(wake) => Ok(()),
+            () = tokio::time::sleep_until(wake) => Ok(last),
         }
+    }
+
+    /// Sleeps for `pause`; fails when the deadline has passed or Terraform wants to stop.
+    async fn pause(&self, pause: Duration, what: &str, last: Error) -> Result<(), Error> {
+        self.pause_after(pause, what, last).await.map(drop)
     }
 }

@@ -3,17 +3,20 @@
 //! Neither connects before it is needed: planning and validating do without both.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tf::Diagnostic;
 
-use crate::agents::Agents;
+use crate::agents::{Agents, Until};
 use crate::explain;
+use crate::numbers::Numbers;
 use crate::turns::Turns;
 
 /// Made once per provider process, from the provider block.
 #[derive(Debug, Default)]
 pub(crate) struct Data {
     pub(crate) agents: Agents,
+    pub(crate) numbers: Numbers,
     /// One machine of a cluster goes at a time.
     pub(crate) turns: Turns,
     proxmox: Proxmox,
@@ -36,7 +39,7 @@ pub(crate) enum Proxmox {
 
 impl Data {
     pub(crate) fn new(proxmox: Proxmox, agents: Agents) -> Self {
-        Self { agents, turns: Turns::default(), proxmox, client: OnceLock::new() }
+        Self { agents, numbers: Numbers::default(), turns: Turns::default(), proxmox, client: OnceLock::new() }
     }
 
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.
@@ -54,3 +57,11 @@ impl Data {
 
 /// The surroundings of one call.
 pub(crate) type Cx = tf::Cx<Data>;
+
+/// The limits of a look at an agent, in an operation that has none of its own.
+pub(crate) fn looking(cx: &Cx) -> Until {
+    Until::new(cx.deadline(LOOK), &cx.stop)
+}
+
+/// An agent that is well tells what is missing within a second; one on a slow machine within some.
+const LOOK: Duration = Duration::from_secs(120);

@@ -9,8 +9,15 @@ mod pve;
 pub(crate) use agent::{agent, enrolment, leaving, noted, unreachable};
 pub(crate) use pve::{CA_OF_MANY, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox};
 
+/// Lines of somebody else's, below a sentence about them.
+pub(crate) fn listed(sentence: &str, lines: &[String]) -> String {
+    format!("{sentence}\n  {}", lines.join("\n  "))
+}
+
 /// Errors are written without capitals and full stops, so that they can be chained; a paragraph has both.
 fn sentence(text: &str) -> String {
+    // Some of the server's own texts end with a blank.
+    let text = text.trim_end();
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().collect::<String>()).unwrap_or_default();
     let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };

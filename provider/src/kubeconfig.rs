@@ -3,10 +3,13 @@
 //! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT`, which asks the control plane's agent for the
 //! administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
 
-use crate::agents::{Agents, Authority, Endpoint, Error, Kubeconfig};
+use crate::agents::{Agents, Authority, Endpoint, Error, Kubeconfig, Until};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use trust::Role;
 
 /// The kubeconfig of cluster `name`. JSON is YAML, and Kubernetes' tools read it as well.
@@ -38,7 +41,8 @@ pub(crate) fn write(name: &str, access: &Kubeconfig, agent: &Endpoint) -> String
 /// # Errors
 /// If the agent cannot be asked, or its kubeconfig holds no certificate.
 pub(crate) async fn credential(authority: Authority, endpoint: &Endpoint) -> Result<Value, Error> {
-    let mut agent = Agents::new(Some(authority)).connect(endpoint, Role::Admin).await?;
+    let until = Until::new(Instant::now() + PATIENCE, &CancellationToken::new());
+    let mut agent = Agents::new(Some(authority)).connect(endpoint, Role::Admin, &until).await?;
     let access = agent.kubeconfig().await?;
     let pem = |key: &str| {
         let missing = || Error::Refused {
@@ -63,6 +67,9 @@ fn decoded(kubeconfig: &str, key: &str) -> Option<String> {
     let line = kubeconfig.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))?;
     String::from_utf8(STANDARD.decode(line.trim().trim_matches('"')).ok()?).ok()
 }
+
+/// `kubectl` waits for this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ mod endpoint;
 mod explain;
 mod kubeconfig;
 mod names;
+mod numbers;
 mod provider;
 mod record;
 mod resources;

@@ -41,6 +41,7 @@ impl Provider for Groundwork {
             resource(resources::cluster::ClusterResource),
             resource(resources::image::ImageResource),
             resource(resources::machine::MachineResource),
+            resource(resources::pool::PoolResource),
             resource(resources::vm::VmResource),
         ]
     }

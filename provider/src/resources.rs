@@ -3,4 +3,5 @@
 pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod machine;
+pub(crate) mod pool;
 pub(crate) mod vm;

@@ -2,11 +2,21 @@
 //!
 //! Pure: from [`Seed`] to the bytes of an image. Uploading, attaching and ejecting belong to the VM resource.
 //! The documents are written as JSON, which is YAML. Source: cloud-init's NoCloud data source and network configuration version 2.
+//!
+//! The order of the user-data is what makes the user's word the last one: first the script that installs the agent, which nothing in
+//! a broken document can keep from running; then the user's own parts, as cloud-init would take them alone; and at the end our
+//! cloud-config, which adds what is not said yet.
 
 pub(crate) mod iso;
+mod password;
+pub(crate) mod user_data;
 
 pub(crate) use iso::File;
 use serde_json::{Map, Value, json};
+use std::net::IpAddr;
+
+use self::user_data::Part;
+use crate::cidr;
 
 /// Everything that a machine is told on its first boot.
 #[derive(Default)]
@@ -25,15 +35,15 @@ pub(crate) struct Seed {
     pub(crate) interfaces: Vec<Interface>,
     /// The user's own document: cloud-config, a script, anything cloud-init takes.
     pub(crate) user_data: Option<String>,
-    /// What installs the agent: keys of a cloud-config, and files beside it.
+    /// What installs the agent.
     pub(crate) agent: Option<AgentPart>,
 }
 
 /// The agent's part of a seed.
 #[derive(Default)]
 pub(crate) struct AgentPart {
-    /// Keys merged into our cloud-config (`bootcmd`, `write_files` …).
-    pub(crate) cloud_config: Map<String, Value>,
+    /// Shell lines that are run early on every boot.
+    pub(crate) hook: String,
     /// Files of the image, below `groundwork/`.
     pub(crate) files: Vec<File>,
 }
@@ -84,17 +94,19 @@ impl Seed {
         json!({ "version": 2, "ethernets": interfaces.collect::<Map<_, _>>() }).to_string()
     }
 
-    /// Our cloud-config alone, or a multipart document with the user's own beside it.
     fn user_data(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(agent) = &self.agent {
+            parts.push(hook("groundwork-agent", &agent.hook));
+        }
+        let routes: String = self.interfaces.iter().map(Interface::routes_by_hand).collect();
+        if !routes.is_empty() {
+            parts.push(hook("groundwork-routes", &(ROUTES.to_owned() + &routes)));
+        }
+        parts.extend(self.user_data.iter().flat_map(|text| user_data::parts(text)));
         let ours = format!("#cloud-config\n{}\n", Value::Object(self.cloud_config()));
-        let Some(theirs) = &self.user_data else { return ours };
-        let part = |kind: &str, merge: &str, text: &str| {
-            format!("--{BOUNDARY}\r\nContent-Type: {kind}; charset=\"utf-8\"\r\n{merge}\r\n{text}\r\n")
-        };
-        let head = format!("Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\r\nMIME-Version: 1.0\r\n\r\n");
-        let ours = part("text/cloud-config", "", &ours);
-        let theirs = part(content_type(theirs), MERGE, theirs);
-        format!("{head}{ours}{theirs}--{BOUNDARY}--\r\n")
+        parts.push(Part::new("text/cloud-config", &format!("{}{MERGE}", file_name("groundwork.cfg")), &ours));
+        user_data::document(&parts)
     }
 
     fn cloud_config(&self) -> Map<String, Value> {
@@ -102,16 +114,14 @@ impl Seed {
         let mut set = |key: &str, value: Value| {
             config.insert(key.to_owned(), value);
         };
-        set("hostname", json!(self.hostname));
+        // A template may say otherwise, and the machine is to have a name of its own: that of the meta-data.
+        set("preserve_hostname", json!(false));
         set("manage_etc_hosts", json!("localhost"));
         // The agent installs what is declared, in one transaction; cloud-init would only hold the package lock before it.
         set("package_update", json!(false));
         set("package_upgrade", json!(false));
         if let Some(user) = self.account() {
             set("users", json!([user]));
-        }
-        for (key, value) in self.agent.iter().flat_map(|agent| &agent.cloud_config) {
-            set(key, value.clone());
         }
         config
     }
@@ -129,8 +139,7 @@ impl Seed {
             account.insert("ssh_authorized_keys".to_owned(), self.ssh_keys.iter().map(|key| key.trim()).collect());
         }
         if let Some(password) = &self.password {
-            let key = if password.starts_with('$') { "hashed_passwd" } else { "plain_text_passwd" };
-            account.insert(key.to_owned(), json!(password));
+            account.insert("hashed_passwd".to_owned(), json!(password::hashed(password)));
             account.insert("lock_passwd".to_owned(), json!(false));
         }
         Some(Value::Object(account))
@@ -146,37 +155,77 @@ impl Interface {
         } else {
             document.insert("addresses".to_owned(), json!(self.addresses));
         }
-        // Older cloud-init knows no `to: default`.
-        let route = |via: &String| json!({ "to": if via.contains(':') { "::/0" } else { "0.0.0.0/0" }, "via": via });
-        if !self.gateways.is_empty() {
-            document.insert("routes".to_owned(), self.gateways.iter().map(route).collect());
+        let routes: Vec<Value> = self.gateways.iter().flat_map(|gateway| self.routes(gateway)).collect();
+        if !routes.is_empty() {
+            document.insert("routes".to_owned(), json!(routes));
         }
         if !self.dns.is_empty() || !self.search.is_empty() {
             document.insert("nameservers".to_owned(), json!({ "addresses": self.dns, "search": self.search }));
         }
         Value::Object(document)
     }
-}
 
-/// What cloud-init takes a document for, by its first line.
-fn content_type(text: &str) -> &'static str {
-    match text.lines().next().unwrap_or_default().trim_end() {
-        line if line.starts_with("#!") => "text/x-shellscript",
-        "#cloud-boothook" => "text/cloud-boothook",
-        "#include" => "text/x-include-url",
-        "## template: jinja" => "text/jinja2",
-        _ => "text/cloud-config",
+    /// The default route, and the way to a gateway that is in no network of the interface. netplan takes `on-link` for that; other
+    /// renderers of cloud-init drop it in silence, and take the route to the gateway itself. One that has no gateway would do,
+    /// but some renderers fall over it: nothing but zeros means the same.
+    fn routes(&self, gateway: &String) -> Vec<Value> {
+        let v6 = gateway.contains(':');
+        // Older cloud-init knows no `to: default`.
+        let all = if v6 { "::/0" } else { "0.0.0.0/0" };
+        if !self.is_outside(gateway) {
+            return vec![json!({ "to": all, "via": gateway })];
+        }
+        let (length, none) = if v6 { (128, "::") } else { (32, "0.0.0.0") };
+        vec![
+            json!({ "to": format!("{gateway}/{length}"), "via": none }),
+            json!({ "to": all, "via": gateway, "on-link": true }),
+        ]
+    }
+
+    /// Calls of [`ROUTES`]: before 23.1 cloud-init took `::/0` for `::/64` with every renderer but netplan, and ifupdown's commands
+    /// can say neither what lies outside nor whose link a link-local address is on.
+    fn routes_by_hand(&self) -> String {
+        let by_hand = |gateway: &&String| gateway.contains(':') || self.is_outside(gateway);
+        let call = |gateway: &String| format!("default_route {} {gateway}\n", self.mac.to_lowercase());
+        self.gateways.iter().filter(by_hand).map(call).collect()
+    }
+
+    /// Whether no network of the interface holds the gateway.
+    fn is_outside(&self, gateway: &str) -> bool {
+        let Ok(address) = gateway.parse::<IpAddr>() else { return false };
+        let own = self.addresses.iter().filter_map(|own| cidr::parse(own));
+        let holds = |(own, length): (IpAddr, u8)| cidr::agree(own, address, length);
+        !is_link_local(gateway) && !own.into_iter().any(holds)
     }
 }
 
-/// The user's lists are appended to ours and its other keys win.
-const MERGE: &str = "Merge-Type: list(append)+dict(recurse_array,recurse_list)+str()\r\n";
+fn is_link_local(gateway: &str) -> bool {
+    gateway.parse().is_ok_and(|address| match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    })
+}
 
-const BOUNDARY: &str = "==groundwork-seed==";
+/// A script that cloud-init runs on every boot, before it looks at anything else.
+fn hook(name: &str, lines: &str) -> Part {
+    Part::new("text/cloud-boothook", &file_name(name), &format!("#cloud-boothook\n#!/bin/sh\n{lines}"))
+}
+
+/// What a part is called in cloud-init's log.
+fn file_name(name: &str) -> String {
+    format!("Content-Disposition: attachment; filename=\"{name}\"\r\n")
+}
+
+/// What the user's parts have said stays; lists that both have become one, ours first.
+const MERGE: &str = "Merge-Type: dict(no_replace,recurse_list)+list(prepend)+str()\r\n";
+
+const ROUTES: &str = include_str!("seed/routes.sh");
 
 #[cfg(test)]
 mod tests {
     use super::{Interface, Seed};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::{Value, json};
 
     fn seed() -> Seed {
@@ -188,15 +237,33 @@ mod tests {
             name: "net0".to_owned(),
             mac: "BC:24:11:00:00:01".to_owned(),
             addresses: vec!["10.77.0.11/24".to_owned()],
-            gateways: vec!["10.77.0.1".to_owned(), "fd00::1".to_owned()],
+            gateways: vec!["10.77.0.1".to_owned(), "fe80::1".to_owned()],
             dns: vec!["10.77.0.1".to_owned()],
             search: Vec::new(),
         }
     }
 
+    /// Parts by their type, decoded.
+    #[track_caller]
+    fn parts(seed: &Seed) -> Vec<(String, String)> {
+        let text = seed.user_data();
+        assert!(text.is_ascii());
+        let boundary = text.split('"').nth(1).unwrap().to_owned();
+        let decode = |part: &str| {
+            let (head, body) = part.split_once("\r\n\r\n").unwrap();
+            let kind = head.trim_start().strip_prefix("Content-Type: ").unwrap().split(';').next().unwrap();
+            let body: String = body.split_whitespace().collect();
+            (kind.to_owned(), String::from_utf8(STANDARD.decode(body).unwrap()).unwrap())
+        };
+        let all = text.split(&format!("--{boundary}")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(all.last().unwrap(), "--\r\n");
+        all[1..all.len() - 1].iter().map(|part| decode(part)).collect()
+    }
+
     #[track_caller]
     fn config(seed: &Seed) -> Value {
-        let text = seed.user_data();
+        let (kind, text) = parts(seed).pop().unwrap();
+        assert_eq!(kind, "text/cloud-config");
         serde_json::from_str(text.strip_prefix("#cloud-config\n").expect("a cloud-config")).unwrap()
     }
 
@@ -216,11 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hashed_password_is_not_hashed_again() {
-        let hashed = Seed { password: Some("$6$salt$hash".to_owned()), ..seed() };
-        assert_eq!(config(&hashed)["users"][0]["hashed_passwd"], "$6$salt$hash");
-        let plain = Seed { password: Some("pass".to_owned()), ..seed() };
-        assert_eq!(config(&plain)["users"][0]["plain_text_passwd"], "pass");
+    fn no_password_stands_in_a_seed() {
+        for password in ["hunter2", "$ecret", "pässwörd"] {
+            let seed = Seed { password: Some(password.to_owned()), ..seed() };
+            assert!(parts(&seed).iter().all(|(_, text)| !text.contains(password)), "{password}");
+            let account = &config(&seed)["users"][0];
+            assert!(account["hashed_passwd"].as_str().is_some_and(|hash| hash.starts_with("$6$")), "{account}");
+        }
     }
 
     #[test]
@@ -232,18 +301,44 @@ mod tests {
             json!({
                 "match": { "macaddress": "bc:24:11:00:00:01" },
                 "addresses": ["10.77.0.11/24"],
-                "routes": [{ "to": "0.0.0.0/0", "via": "10.77.0.1" }, { "to": "::/0", "via": "fd00::1" }],
+                "routes": [{ "to": "0.0.0.0/0", "via": "10.77.0.1" }, { "to": "::/0", "via": "fe80::1" }],
                 "nameservers": { "addresses": ["10.77.0.1"], "search": [] },
             })
         );
     }
 
     #[test]
-    fn the_users_document_stands_beside_ours() {
-        let both = Seed { user_data: Some("#!/bin/sh\necho hello\n".to_owned()), ..seed() }.user_data();
-        assert!(both.starts_with("Content-Type: multipart/mixed"));
-        assert!(both.contains("Content-Type: text/x-shellscript"));
-        assert!(both.contains("\r\n\r\n#!/bin/sh\necho hello\n"));
-        assert!(both.trim_end().ends_with("--==groundwork-seed==--"));
+    fn a_gateway_outside_is_reached_over_the_link() {
+        let routes = |addresses: &[&str], gateways: &[&str]| {
+            let owned = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+            let card = Interface { addresses: owned(addresses), gateways: owned(gateways), ..interface() };
+            (card.document()["routes"].clone(), card.routes_by_hand())
+        };
+        let (routes_of, by_hand) = routes(&["10.77.2.63/32"], &["10.77.2.1"]);
+        let want = json!([
+            { "to": "10.77.2.1/32", "via": "0.0.0.0" },
+            { "to": "0.0.0.0/0", "via": "10.77.2.1", "on-link": true }
+        ]);
+        assert_eq!((routes_of, by_hand.as_str()), (want, "default_route bc:24:11:00:00:01 10.77.2.1\n"));
+        let (routes_of, by_hand) = routes(&["fd00::63/128"], &["fd00::1", "fe80::1"]);
+        let want = json!([
+            { "to": "fd00::1/128", "via": "::" },
+            { "to": "::/0", "via": "fd00::1", "on-link": true },
+            { "to": "::/0", "via": "fe80::1" }
+        ]);
+        assert_eq!((routes_of, by_hand.lines().count()), (want, 2));
+        let (_, by_hand) = routes(&["10.77.2.63/24", "fd00::63/64"], &["10.77.2.1", "fd00::1"]);
+        assert_eq!(by_hand, "default_route bc:24:11:00:00:01 fd00::1\n");
+    }
+
+    #[test]
+    fn the_users_document_stands_between_the_hook_and_our_config() {
+        let script = "#!/bin/sh\necho häl\u{1f600}lo\n";
+        let agent = super::AgentPart { hook: "true\n".to_owned(), files: Vec::new() };
+        let all = parts(&Seed { user_data: Some(script.to_owned()), agent: Some(agent), ..seed() });
+        let kinds: Vec<_> = all.iter().map(|(kind, _)| kind.as_str()).collect();
+        assert_eq!(kinds, ["text/cloud-boothook", "text/plain", "text/cloud-config"]);
+        assert_eq!(all[0].1, "#cloud-boothook\n#!/bin/sh\ntrue\n");
+        assert_eq!(all[1].1, script);
     }
 }

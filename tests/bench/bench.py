@@ -1,4 +1,4 @@
-"""Measures what docs/benchmarks.md shows: start, refresh, agent, machines. Run by scripts/bench.sh, as root.
+"""Measures what docs/benchmarks.md shows: start, creation, refresh, agent, machines. Run by scripts/bench.sh, as root.
 
 Every figure is the median of several runs where a run is short; the lab's machines are containers unless said otherwise.
 Figures are for comparing within one run on one computer, never for asserting.
@@ -34,6 +34,17 @@ resource "groundwork_vm" "x" {{
   vmid       = 1000 + count.index
   cores      = 1
   memory_mib = 128
+  started    = false
+}}
+"""
+NEW_VMS = """
+resource "groundwork_vm" "x" {{
+  count      = {count}
+  node       = "pve1"
+  name       = "vm-${{count.index}}"
+  memory_mib = 128
+  disks      = {{ scsi0 = {{ storage = "local-lvm", size_gib = 1 }} }}
+  networks   = {{ net0 = {{ bridge = "vmbr0" }} }}
   started    = false
 }}
 """
@@ -135,6 +146,28 @@ def refresh(provider, idle, count, latency):
     }
 
 
+def create(provider, count, bars):
+    """Stopped VMs of one disk and one card, created and destroyed with Terraform's own parallelism of ten."""
+    rows = {}
+    for latency, bar in bars.items():
+        with Lab("none") as lab:
+            terraform = Terraform(provider, lab.env)
+            terraform.write("main.tf", HEAD.format(name="groundwork", source="groundwork-tf/groundwork") + NEW_VMS.format(count=count))
+            lab.call("fault", "latency", str(latency))
+            took, requests = {}, {}
+            for verb in ("apply", "destroy"):
+                lab.call("requests", "--reset")
+                took[verb], _ = terraform(verb, "-auto-approve", "-input=false")
+                requests[verb] = json.loads(lab.call("requests", "--json"))["total"]
+            lab.call("fault", "clear")
+        at = f"at {latency * 1000:.0f} ms"
+        rows[f"creation of {count} stopped VMs {at}, s"] = (round(took["apply"], 2), f"≤ {bar}")
+        rows[f"… requests a VM {at}"] = (round(requests["apply"] / count, 2), "≤ 6")
+        rows[f"… their destruction {at}, s"] = (round(took["destroy"], 2), "")
+        rows[f"… requests a VM {at}, with the refresh"] = (round(requests["destroy"] / count, 2), "")
+    return rows
+
+
 def machines(provider):
     """The quickstart in containers: where the time of an apply goes, and what an agent costs at rest."""
     with Lab("nspawn") as lab:
@@ -209,12 +242,13 @@ def main():
     parser.add_argument("--idle-provider", type=pathlib.Path, required=True, help="terraform-provider-memory")
     parser.add_argument("--vms", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
-    parser.add_argument("--only", choices=["sizes", "start", "machines", "refresh"], help="one part, and no file written")
+    parser.add_argument("--only", choices=["sizes", "start", "machines", "create", "refresh"], help="one part, and no file written")
     args = parser.parse_args()
     parts = {
         "sizes": lambda: sizes(args.provider, args.agent),
         "start": lambda: start(args.provider, args.measure_start),
         "machines": lambda: machines(args.provider),
+        "create": lambda: create(args.provider, 100, {0.02: 2.0, 0.1: 7.0}),
         "refresh": lambda: refresh(args.provider, args.idle_provider, args.vms, 0.02),
     }
     rows = {}

@@ -40,10 +40,15 @@ resource "groundwork_vm" "one" {
   networks   = { net0 = { bridge = "vmbr0" } }
   cloud_init = { user = "admin", network = { net0 = { address = "ADDRESS/24" } } }
 }
+resource "groundwork_pool" "one" {
+  poolid  = "one"
+  comment = "CORES cores"
+}
 resource "groundwork_vm" "copy" {
   node    = "pve1"
   name    = "copy"
   clone   = { vmid = groundwork_vm.one.vmid, full = true }
+  pool    = groundwork_pool.one.poolid
   started = false
 }
 "#;

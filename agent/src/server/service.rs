@@ -1,9 +1,11 @@
 //! The service `Agent`: one short method per call.
 
 use super::wire;
+use crate::clone;
 use crate::cluster;
 use crate::enrol::Trust;
 use crate::facts;
+use crate::first_boot;
 use crate::host::Host;
 use crate::reboot;
 use crate::records::Records;
@@ -43,6 +45,12 @@ impl AgentService {
         &**self.runner.host()
     }
 
+    async fn first_boot(&self) -> proto::FirstBoot {
+        let mut told = first_boot::look(self.host()).await;
+        told.warnings.extend(clone::warning(self.host(), &self.state));
+        wire::first_boot(told)
+    }
+
     /// Starts a job; it goes on when the caller hangs up.
     fn start<J, F>(&self, kind: &str, job: J) -> Answer<Events>
     where
@@ -72,6 +80,7 @@ impl Agent for AgentService {
     type NodeRemoveStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
+        let first_boot = if operates(&request) { Some(self.first_boot().await) } else { None };
         // A machine's record holds the contents of its files.
         let records = if operates(&request) { self.records.all().map_err(internal)? } else { BTreeMap::new() };
         Ok(Response::new(proto::Description {
@@ -82,6 +91,7 @@ impl Agent for AgentService {
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
             distributions: vec![wire::KUBEADM.to_owned()],
+            first_boot,
         }))
     }
 

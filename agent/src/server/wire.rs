@@ -2,6 +2,7 @@
 
 use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, Version};
 use crate::facts::Facts;
+use crate::first_boot::{self, FirstBoot};
 use crate::run::{self, What};
 use agent_proto::overlay::{self, Part};
 use agent_proto::{form, v1 as proto};
@@ -33,6 +34,17 @@ pub(super) fn facts(facts: Facts) -> proto::Facts {
         addresses: facts.addresses,
         missing_capabilities: facts.missing_capabilities,
     }
+}
+
+pub(super) fn first_boot(told: FirstBoot) -> proto::FirstBoot {
+    use proto::first_boot::Standing as Wire;
+    let FirstBoot { standing, stage, errors, warnings } = told;
+    let standing = match standing {
+        first_boot::Standing::Absent => Wire::Absent,
+        first_boot::Standing::Running => Wire::Running,
+        first_boot::Standing::Done => Wire::Done,
+    };
+    proto::FirstBoot { standing: standing.into(), stage, errors, warnings }
 }
 
 pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod cluster;
 pub(crate) mod nodes;
+pub(crate) mod pools;
 pub(crate) mod qemu;
 pub(crate) mod storage;
 pub(crate) mod tasks;

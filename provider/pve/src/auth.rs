@@ -12,9 +12,10 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::error::{Class, Error, Refused};
+use crate::error::{Error, Refused};
 use crate::http::{Call, typed};
 use crate::params::Params;
+use crate::wording::Class;
 
 /// Credentials.
 #[derive(Clone, PartialEq, Eq)]

@@ -18,11 +18,13 @@ use tracing::Instrument;
 use crate::api::cluster::Snapshot;
 use crate::auth::{Auth, Credentials, Door, Session};
 use crate::endpoints::Endpoints;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::http::{Call, typed};
 use crate::ids::NodeName;
 use crate::limits::{Interrupted, Limits, back_off};
+use crate::silence::Silence;
 use crate::tls::Trust;
+use crate::wording::Class;
 
 /// Where and how to reach a cluster.
 #[derive(Debug, Clone)]
@@ -80,6 +82,7 @@ struct Shared {
     per_node: usize,
     gates: Mutex<HashMap<Option<NodeName>, Arc<Semaphore>>>,
     snapshot: Snapshot,
+    silence: Silence,
 }
 
 impl std::fmt::Debug for Client {
@@ -105,6 +108,7 @@ impl Client {
             per_node: if config.per_node == 0 { PER_NODE } else { config.per_node },
             gates: Mutex::default(),
             snapshot: Snapshot::default(),
+            silence: Silence::default(),
         };
         Ok(Self { shared: Arc::new(shared), limits: Limits::default() })
     }
@@ -123,6 +127,12 @@ impl Client {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         self.shared.endpoints.first()
+    }
+
+    /// All endpoints, in the order of the configuration.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        self.shared.endpoints.all()
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -157,8 +167,10 @@ impl Client {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };
-            let Some(pause) = self.repeat_after(call, &error, attempt) else { return Err(error) };
-            tracing::debug!(attempt, error = %error, "repeating");
+            let Some(pause) = self.repeat_after(call, &error, attempt) else {
+                return Err(self.shared.silence.heard(call, error));
+            };
+            tracing::info!(attempt, error = %error, "repeating");
             if self.pause(pause).await.is_err() {
                 return Err(error);
             }
@@ -169,6 +181,9 @@ impl Client {
     /// One attempt: at every endpoint in turn, until one takes the call.
     async fn everywhere(&self, call: &Call) -> Result<Value, Error> {
         let _permit = self.unless_over(call, self.gate(call.node.as_ref())).await?;
+        if let Some(known) = self.shared.silence.known(call).filter(|_| self.shares_silence()) {
+            return Err(known);
+        }
         let endpoints = &self.shared.endpoints;
         let mut failed: Option<Error> = None;
         for (at, endpoint) in endpoints.in_turn() {
@@ -180,7 +195,10 @@ impl Client {
                     continue;
                 }
                 Err(Error::Lost { .. }) => endpoints.lost(at),
-                Ok(_) | Err(Error::Refused(_) | Error::Unreadable { .. }) => endpoints.answered(at),
+                Ok(_) | Err(Error::Refused(_) | Error::Unreadable { .. }) => {
+                    endpoints.answered(at);
+                    self.shared.silence.broken();
+                }
                 Err(_) => {}
             }
             return answer;
@@ -217,7 +235,7 @@ impl Client {
     /// Whether and when a failed call is made again.
     fn repeat_after(&self, call: &Call, error: &Error, attempt: u32) -> Option<Duration> {
         let attempts = match error {
-            Error::Connect { .. } if error.certificate().is_some() => 1,
+            Error::Connect { .. } if error.certificate().is_some() || Silence::is_told_in(error) => 1,
             // A server that answered before may be restarting its proxy.
             Error::Connect { .. } if self.shared.endpoints.were_reached() => 6,
             Error::Connect { .. } => 2,
@@ -228,6 +246,12 @@ impl Client {
             _ => 1,
         };
         (attempt < attempts).then(|| back_off(attempt))
+    }
+
+    /// Whether what another call has just heard, or not heard, will do: for plans and refreshes, and while nobody was ever reached.
+    /// Work in progress has a time limit, and waits for a server that restarts.
+    fn shares_silence(&self) -> bool {
+        !self.limits.has_deadline() || !self.shared.endpoints.were_reached()
     }
 
     async fn gate(&self, node: Option<&NodeName>) -> Option<OwnedSemaphorePermit> {
@@ -261,7 +285,8 @@ fn http(trust: &Trust) -> Result<reqwest::Client, ConfigError> {
         .http1_only()
         .pool_idle_timeout(Duration::from_secs(4))
         .pool_max_idle_per_host(32)
-        .connect_timeout(Duration::from_secs(10))
+        // Two attempts: a fresh connection is answered sooner than one whose first packet was lost.
+        .connect_timeout(Duration::from_secs(5))
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

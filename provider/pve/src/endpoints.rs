@@ -29,6 +29,11 @@ impl Endpoints {
         self.in_turn().next().map(|(_, url)| url).unwrap_or_default()
     }
 
+    /// All of them, in the order of the configuration.
+    pub(crate) fn all(&self) -> &[String] {
+        &self.urls
+    }
+
     /// All of them once, the first first.
     pub(crate) fn in_turn(&self) -> impl Iterator<Item = (usize, &str)> {
         let first = self.first.load(Ordering::Relaxed);

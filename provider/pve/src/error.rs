@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::http::Call;
 use crate::ids::Upid;
+use crate::wording::{Class, class_of};
 
 /// A failed call, or a failed wait.
 #[derive(Debug, thiserror::Error)]
@@ -118,35 +119,6 @@ impl fmt::Display for TaskFailed {
     }
 }
 
-/// What a refusal means. Source: the texts of qemu-server 9.2, libpve-storage-perl 9.1 and libpve-http-server-perl 6.0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// The guest is not on the node that was asked: moved, or gone.
-    NoGuest,
-    /// A storage, a volume or a file is not there.
-    NoStorage,
-    /// A task nobody remembers.
-    NoTask,
-    /// The name or number is taken.
-    Exists,
-    /// Somebody holds a lock: wait and repeat.
-    Busy,
-    /// Somebody changed the configuration meanwhile: read again.
-    Conflict,
-    /// The storage is full.
-    Full,
-    /// A privilege is missing.
-    Rights,
-    /// Credentials were not accepted.
-    Credentials,
-    /// The cluster has no quorum: wait.
-    NoQuorum,
-    /// The QEMU guest agent does not answer.
-    NoAgent,
-    /// Anything else.
-    Other,
-}
-
 impl Error {
     /// What the server's words mean; [`Class::Other`] for what the server did not say.
     #[must_use]
@@ -226,55 +198,12 @@ impl Refused {
         if self.status == 401 {
             return Class::Credentials;
         }
-        if self.status == 403 {
-            return Class::Rights;
-        }
         let texts = self.errors.values().map(String::as_str).chain([self.message.as_str()]);
-        texts.map(class_of).find(|class| *class != Class::Other).unwrap_or(Class::Other)
+        let class = texts.map(class_of).find(|class| *class != Class::Other).unwrap_or(Class::Other);
+        // Words about something that is missing say more than that a privilege on it is.
+        if self.status == 403 && class != Class::NoPool { Class::Rights } else { class }
     }
 }
-
-fn class_of(text: &str) -> Class {
-    let fits = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
-    TEXTS.iter().find(|(parts, _)| fits(parts)).map_or(Class::Other, |(_, class)| *class)
-}
-
-/// The first line whose parts all occur decides, so narrow texts stand before wide ones.
-const TEXTS: &[(&[&str], Class)] = &[
-    (&["Configuration file 'nodes/", "does not exist"], Class::NoGuest),
-    (&["unable to find configuration file for VM"], Class::NoGuest),
-    (&["no such task"], Class::NoTask),
-    (&["VM is locked"], Class::Busy),
-    (&["can't lock file"], Class::Busy),
-    (&["got lock request timeout"], Class::Busy),
-    (&["-locked command timed out"], Class::Busy),
-    (&["file change by other user?"], Class::Conflict),
-    (&["file changed by other user?"], Class::Conflict),
-    (&["Permission check failed"], Class::Rights),
-    (&["only root can set"], Class::Rights),
-    (&["Only root "], Class::Rights),
-    (&["No space left on device"], Class::Full),
-    (&["out of space"], Class::Full),
-    (&["not enough free space"], Class::Full),
-    (&["not enough space"], Class::Full),
-    (&["no space left"], Class::Full),
-    (&["insufficient free space"], Class::Full),
-    (&["insufficient space"], Class::Full),
-    (&["No QEMU guest agent configured"], Class::NoAgent),
-    (&["QEMU guest agent is not running"], Class::NoAgent),
-    (&["guest-", "got timeout"], Class::NoAgent),
-    (&["no quorum"], Class::NoQuorum),
-    (&["already exists"], Class::Exists),
-    (&["File exists"], Class::Exists),
-    (&["refusing to override existing file"], Class::Exists),
-    (&["storage '", "does not exist"], Class::NoStorage),
-    (&["storage '", "is not available on node"], Class::NoStorage),
-    (&["storage '", "is disabled"], Class::NoStorage),
-    (&["volume '", "does not exist"], Class::NoStorage),
-    (&["no such volume"], Class::NoStorage),
-    (&["No such file"], Class::NoStorage),
-    (&["no such file"], Class::NoStorage),
-];
 
 /// An error and everything behind it. What hides inside an I/O error is shown too: its `source` leaves it out.
 pub(crate) fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -291,31 +220,6 @@ fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError +
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check(status: u16, message: &str, class: Class) {
-        let errors = BTreeMap::new();
-        let call = "GET /x".to_owned();
-        let refused = Refused { call, endpoint: String::new(), status, message: message.to_owned(), errors };
-        assert_eq!(Error::Refused(Box::new(refused)).class(), class, "{message}");
-    }
-
-    #[test]
-    fn refusals_are_told_apart_by_their_text() {
-        check(500, "Configuration file 'nodes/pve1/qemu-server/100.conf' does not exist", Class::NoGuest);
-        check(500, "unable to create VM 100 - VM 100 already exists on node 'pve1'", Class::Exists);
-        check(500, "unable to create VM 101: config file already exists", Class::Exists);
-        check(500, "VM is locked (clone)", Class::Busy);
-        check(500, "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout", Class::Busy);
-        check(500, "cfs-lock 'storage-nfs' error: got lock request timeout", Class::Busy);
-        check(500, "checksum mismatch (file change by other user?)", Class::Conflict);
-        check(500, "storage 'nowhere' does not exist", Class::NoStorage);
-        check(500, "volume 'local:iso/x.iso' does not exist", Class::NoStorage);
-        check(403, "Permission check failed (/vms/100, VM.Audit)", Class::Rights);
-        check(500, "only root can set 'args' config", Class::Rights);
-        check(401, "", Class::Credentials);
-        check(500, "got no worker upid - start worker failed", Class::Other);
-    }
 
     #[test]
     fn a_parameters_text_counts_too() {

@@ -1,5 +1,7 @@
 //! One request and its answer: encoding, headers, the envelope. No decisions about repeating.
 //!
+//! Of an answer no more is read than a Proxmox VE that is well would send: whoever answers may be anybody.
+//!
 //! Source: libpve-http-server-perl 6.0: form bodies, `{"data": …}`, the error text in `message` or the reason phrase.
 
 use std::collections::BTreeMap;
@@ -129,11 +131,30 @@ async fn answer(request: RequestBuilder, call: &str, endpoint: &str) -> Result<V
     let status = response.status();
     let reason = reason(&response);
     tracing::debug!(http_status = status.as_u16(), "answered");
-    let body = response.bytes().await.map_err(|error| transport(error, call, endpoint))?;
     if status == StatusCode::OK {
-        return read(call, &body);
+        let body = body(response, DATA).await.map_err(|error| transport(error, call, endpoint))?;
+        return body.map_or_else(|| Err(too_long(call)), |body| read(call, &body));
     }
-    Err(refusal(call, endpoint, (status.as_u16(), reason), &body))
+    // An error whose text is too long is told by its reason phrase.
+    let body = body(response, TROUBLE).await.map_err(|error| transport(error, call, endpoint))?;
+    Err(refusal(call, endpoint, (status.as_u16(), reason), &body.unwrap_or_default()))
+}
+
+/// The body, or nothing if it is longer than `most`: then the rest is not read, and the connection goes.
+async fn body(mut response: Response, most: usize) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+fn too_long(call: &str) -> Error {
+    let source = serde::de::Error::custom(format_args!("it is longer than {} MiB", DATA >> 20));
+    Error::Unreadable { call: call.to_owned(), source }
 }
 
 /// The typed value of an answer.
@@ -192,5 +213,9 @@ fn transport(error: reqwest::Error, call: &str, endpoint: &str) -> Error {
     if never_sent { Error::Connect { call, endpoint, source } } else { Error::Lost { call, endpoint, source } }
 }
 
+/// Ten times what the list of a cluster's 10,000 guests takes.
+const DATA: usize = 64 << 20;
+/// What the server says about a mistake is a few lines.
+const TROUBLE: usize = 64 << 10;
 /// Longer than both of the server's own inactivity limits of 30 s.
 const PATIENCE: Duration = Duration::from_secs(75);

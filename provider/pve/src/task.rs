@@ -9,10 +9,11 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
-use crate::error::{Class, Error, TaskFailed};
+use crate::error::{Error, TaskFailed};
 use crate::http::Call;
 use crate::ids::Upid;
 use crate::limits::{Interrupted, back_off};
+use crate::wording::Class;
 
 /// The good end of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl<'a> Job<'a> {
                 Err(error) if error.is(Class::Busy) => error,
                 ended => return ended,
             };
-            tracing::debug!(%upid, attempt, error = %error, "repeating");
+            tracing::info!(%upid, attempt, error = %error, "repeating");
             if self.client.pause(back_off(attempt)).await.is_err() {
                 return Err(error);
             }
@@ -81,6 +82,12 @@ impl Client {
         let mut looked_again = false;
         let late = || Error::Deadline { what: format!("the task {upid}") };
         loop {
+            // Before the first look too: no task is over when the call that began it is answered.
+            match self.pause(pause).await {
+                Ok(()) => pause = (pause * 3 / 2).min(SLOWEST),
+                Err(Interrupted::Deadline) => return Err(late()),
+                Err(Interrupted::Stop) => return self.stop_task(upid).await,
+            }
             match self.tasks(upid.node()).status(upid).await {
                 // A good task's last line may be written a moment after its process has ended.
                 Ok(status) if status.is_unclear() && !looked_again => {
@@ -94,11 +101,6 @@ impl Client {
                 // The task goes on whether or not we can see it.
                 Err(error) if passing(&error) => tracing::debug!(%upid, error = %error, "cannot see the task"),
                 Err(error) => return Err(error),
-            }
-            match self.pause(pause).await {
-                Ok(()) => pause = (pause * 3 / 2).min(SLOWEST),
-                Err(Interrupted::Deadline) => return Err(late()),
-                Err(Interrupted::Stop) => return self.stop_task(upid).await,
             }
         }
     }
@@ -120,7 +122,7 @@ impl Client {
         if let Err(error) = tasks.stop(upid).await {
             tracing::warn!(%upid, error = %error, "cannot stop the task");
         }
-        while last.pause(FIRST).await.is_ok() {
+        while last.pause(STOPPING).await.is_ok() {
             match tasks.status(upid).await {
                 Ok(status) if status.exit_status() == "OK" => return Ok(Finished::default()),
                 Ok(status) if !status.is_stopped() => {}
@@ -136,11 +138,10 @@ impl Client {
         }
         let log = self.tasks(upid.node()).log(upid).await.unwrap_or_default();
         if status.starts_with("WARNINGS") {
-            let warnings: Vec<String> = log.into_iter().filter(|line| line.starts_with("WARN")).collect();
-            tracing::warn!(%upid, ?warnings, "the task warned");
-            return Ok(Finished { warnings });
+            tracing::warn!(%upid, warnings = ?log.warnings, "the task warned");
+            return Ok(Finished { warnings: log.warnings });
         }
-        let log = log.split_at(log.len().saturating_sub(LINES)).1.to_vec();
+        let log = log.end.into();
         Err(Error::Task(Box::new(TaskFailed { upid: upid.clone(), status: status.to_owned(), log })))
     }
 }
@@ -156,7 +157,8 @@ fn passing(error: &Error) -> bool {
 }
 
 const AGAIN: Duration = Duration::from_secs(1);
-const FIRST: Duration = Duration::from_millis(80);
+/// A task costs a real host some 0.3 s at least; a longer one is looked at ever more rarely.
+const FIRST: Duration = Duration::from_millis(15);
+const STOPPING: Duration = Duration::from_millis(80);
 const SLOWEST: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);
-const LINES: usize = 12;

@@ -90,7 +90,11 @@ impl Source {
         };
         let failed = |source| Error::File { path: path.clone(), source };
         let file = tokio::fs::File::open(path).await.map_err(failed)?;
-        let length = file.metadata().await.map_err(failed)?.len();
+        let metadata = file.metadata().await.map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(std::io::Error::other("it is no regular file")));
+        }
+        let length = metadata.len();
         Ok((Box::new(file), length))
     }
 }

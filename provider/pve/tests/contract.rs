@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use Answer::{HangsUp, Recorded, Says, Silent, Together};
+use Answer::{Endless, HangsUp, Recorded, Says, Silent, Together};
 
 fn client(endpoints: &[&str]) -> Client {
     let endpoints = endpoints.iter().map(|url| (*url).to_owned()).collect();
@@ -70,7 +70,7 @@ async fn guests_are_asked_for_once_by_everybody() {
         asking.spawn(async move { client.cluster().guests().await.is_ok() });
     }
     assert_eq!(asking.join_all().await, [true; 10]);
-    assert_eq!(server.lines(), ["GET /cluster/resources?type=vm"]);
+    assert_eq!(server.lines(), ["GET /cluster/resources"]);
     let found = client.cluster().guests().await.unwrap();
     assert_eq!(found.find(vmid(160)).unwrap().name.as_deref(), Some("info-vm"));
     assert_eq!(found.find(vmid(160)).unwrap().tags(), ["b", "a"]);
@@ -203,14 +203,13 @@ async fn a_failed_task_says_why_with_its_log() {
 
 #[tokio::test]
 async fn a_stop_stops_the_task_in_flight() {
-    let running = Says(200, "OK", r#"{"data":{"status":"running"}}"#);
     let stopped = Says(200, "OK", r#"{"data":{"status":"stopped","exitstatus":"interrupted by signal"}}"#);
-    let (server, client) = answering([running, Says(200, "OK", r#"{"data":null}"#), stopped]).await;
+    let (server, client) = answering([Says(200, "OK", r#"{"data":null}"#), stopped]).await;
     let stop = CancellationToken::new();
     stop.cancel();
     let client = client.within(Instant::now() + Duration::from_secs(20), &stop);
     assert!(matches!(client.wait(&upid()).await, Err(Error::Stopped { .. })));
-    assert!(server.lines()[1].starts_with("DELETE /nodes/pve1/tasks/UPID%3Apve1"), "{:?}", server.lines());
+    assert!(server.lines()[0].starts_with("DELETE /nodes/pve1/tasks/UPID%3Apve1"), "{:?}", server.lines());
 }
 
 #[tokio::test]
@@ -389,4 +388,11 @@ fn one_fingerprint_for_several_nodes_is_refused() {
     };
     assert_eq!(new(&["https://pve1:8006"]), Ok(()));
     assert_eq!(new(&["https://pve1:8006", "https://pve2:8006"]), Err(ConfigError::FingerprintOfMany));
+}
+
+#[tokio::test]
+async fn an_error_without_end_is_told_by_its_reason_phrase() {
+    let (_server, client) = answering([Endless(500)]).await;
+    let error = client.version().await.unwrap_err();
+    assert_eq!(error.refused().map(|refused| refused.message.as_str()), Some("It goes on"));
 }

@@ -5,6 +5,7 @@
 mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pve::{Auth, Class, Client, Config, CreateVm, Error, NodeName, Params, Source, Trust, Upload, Vmid};
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use Answer::{HangsUp, Recorded, Says, Silent, Together};
+use Answer::{Endless, HangsUp, Recorded, Says, Silent, Together};
 
 const NO_QUORUM: Answer =
     Says(500, "cluster not ready", r#"{"data":null,"message":"cluster not ready - no quorum?\n"}"#);
@@ -304,4 +305,75 @@ async fn nobody_waits_past_the_deadline_for_what_others_wait_for() {
         }
     }
     assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_off() {
+    let server = Server::new([Endless(200)]).await;
+    let error = token(&[&server.url]).version().await.unwrap_err();
+    assert!(matches!(error, Error::Unreadable { .. }), "{error:?}");
+    assert!(format!("{error:?}").contains("longer than 64 MiB"), "{error:?}");
+    // The answer to an upload, too.
+    let server = Server::new([Endless(200)]).await;
+    assert!(upload(&token(&[&server.url]), 10).await.unwrap_err().outcome_unknown());
+}
+
+#[tokio::test]
+async fn the_end_of_a_long_log_is_read_page_by_page() {
+    let server = Server::by(|request| {
+        if request.line.contains("/status") {
+            return Says(200, "OK", r#"{"data":{"status":"stopped","exitstatus":"clone failed"}}"#);
+        }
+        let start: usize = request.line.split("start=").nth(1).unwrap().split('&').next().unwrap().parse().unwrap();
+        assert!(request.line.ends_with("limit=500"), "{}", request.line);
+        let lines: Vec<_> = (start..(start + 500).min(1_203))
+            .map(|n| serde_json::json!({ "n": n, "t": format!("line {n}") }))
+            .collect();
+        Says(200, "OK", serde_json::json!({ "data": lines }).to_string().leak())
+    });
+    let server = server.await;
+    let upid = "UPID:pve1:00006F6A:000B67B5:6B082CCA:qmclone:1900:root@pam!lab:".parse().unwrap();
+    let Error::Task(failed) = token(&[&server.url]).wait(&upid).await.unwrap_err() else { panic!("a failed task") };
+    assert_eq!((failed.log.len(), failed.log[0].as_str(), failed.log[11].as_str()), (12, "line 1191", "line 1202"));
+    assert_eq!(server.lines().iter().filter(|line| line.contains("/log")).count(), 3);
+}
+
+#[tokio::test]
+async fn a_call_without_a_worker_is_made_again() {
+    let worker = Says(
+        500,
+        "got no worker upid - start worker failed",
+        r#"{"data":null,"message":"got no worker upid - start worker failed\n"}"#,
+    );
+    let server = Server::new([worker.clone(), worker, Recorded("create")]).await;
+    create(&token(&[&server.url])).await.unwrap();
+    assert_eq!(server.lines(), vec!["POST /nodes/pve1/qemu"; 3]);
+}
+
+#[tokio::test]
+async fn one_failure_to_reach_anybody_is_shared() {
+    // Somebody who hangs up before any TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("https://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while listener.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let client = token(&[&nobody]);
+    let first = client.version().await.unwrap_err();
+    let before = connections.load(Ordering::SeqCst);
+    for _ in 0..20 {
+        let error = client.version().await.unwrap_err();
+        assert!(error.never_sent());
+        assert_eq!(chain(&error), chain(&first), "the cause is told too");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), before, "nobody asked again");
+}
+
+fn chain(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }

@@ -2,27 +2,23 @@
 //!
 //! Work that takes its time is in `run`. Answers leave here as plain structs; protocol messages stay behind.
 
-use super::dial::dial_pinned;
+use super::line::Line;
+use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
-use agent_proto::v1::agent_client::AgentClient;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tf::chain;
 use tokio::time::Instant;
-use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 use trust::Role;
 
 /// A connection to one agent, in one role.
-pub(crate) struct Agent {
-    pub(super) client: AgentClient<Channel>,
-    pub(super) address: String,
-}
+pub(crate) struct Agent(pub(super) Line);
 
 /// What an agent says about itself and its machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Description {
     pub(crate) version: String,
     /// Steps it knows.
@@ -33,6 +29,8 @@ pub(crate) struct Description {
     pub(crate) records: BTreeMap<String, String>,
     /// Kinds of cluster it can set up.
     pub(crate) distributions: Vec<String>,
+    /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
+    pub(crate) first_boot: wire::FirstBoot,
 }
 
 /// What a machine still lacks.
@@ -116,13 +114,9 @@ impl ClusterStatus {
 }
 
 impl Agents {
-    /// Connects to the agent with this address and key.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, role: Role) -> Result<Agent, Error> {
-        let Endpoint { address, fingerprint } = endpoint;
-        let pin = fingerprint.parse().map_err(|_| Error::BadEndpoint(format!("{address},{fingerprint}")))?;
-        let dialled = dial_pinned(self.authority()?, role, address, pin).await?;
-        let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST);
-        Ok(Agent { client: client.max_encoding_message_size(LARGEST), address: address.clone() })
+    /// Connects to the agent with this address and key. The agent's answers too are waited for `until` then.
+    pub(crate) async fn connect(&self, endpoint: &Endpoint, role: Role, until: &Until) -> Result<Agent, Error> {
+        Line::open(self.authority()?, role, endpoint, until).await.map(Agent)
     }
 
     /// As [`Self::connect`], and asks again for `patience` while the machine gives no answer at all: it may be restarting.
@@ -133,10 +127,11 @@ impl Agents {
         wait: &Wait<'_>,
         patience: Duration,
     ) -> Result<Agent, Error> {
+        let all = wait.until();
         let wait = Wait { deadline: wait.deadline.min(Instant::now() + patience), ..*wait };
         let mut told = false;
         loop {
-            let error = match self.connect(endpoint, role).await {
+            let error = match self.connect(endpoint, role, &all).await {
                 Err(error) if error.is_unreachable() => error,
                 other => return other,
             };
@@ -152,21 +147,22 @@ impl Agents {
 impl Agent {
     /// Version, known steps, facts, records.
     pub(crate) async fn describe(&mut self) -> Result<Description, Error> {
-        let asked = self.client.describe(wire::DescribeRequest {});
-        let said = answer(&self.address, "Describe", asked).await?;
+        let said =
+            self.0.ask("Describe", |mut client| async move { client.describe(wire::DescribeRequest {}).await }).await?;
         Ok(Description {
             facts: said.facts.map(facts).unwrap_or_default(),
             version: said.version,
             steps: said.steps,
             records: said.records,
             distributions: said.distributions,
+            first_boot: said.first_boot.unwrap_or_default(),
         })
     }
 
     /// What the machine lacks to be as `spec` says.
     pub(crate) async fn plan(&mut self, spec: &NodeSpec) -> Result<Missing, Error> {
-        let asked = self.client.plan(wire::PlanRequest { spec: Some(spec.clone()) });
-        let said = answer(&self.address, "Plan", asked).await?;
+        let request = wire::PlanRequest { spec: Some(spec.clone()) };
+        let said = self.0.ask("Plan", |mut client| async move { client.plan(request).await }).await?;
         Ok(Missing {
             drift: said.changes.into_iter().map(|change| format!("{}: {}", change.step, change.summary)).collect(),
             skipped: said.skipped.into_iter().map(|left| format!("{}: {}", left.step, left.reason)).collect(),
@@ -176,13 +172,18 @@ impl Agent {
     /// Stores a document for a later import; without secrets.
     pub(crate) async fn record(&mut self, kind: &str, document: &str) -> Result<(), Error> {
         let request = wire::RecordRequest { kind: kind.to_owned(), document: document.to_owned() };
-        answer(&self.address, "Record", self.client.record(request)).await.map(drop)
+        self.0.ask("Record", |mut client| async move { client.record(request).await }).await.map(drop)
     }
 
     /// How the machine stands in its cluster.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, Error> {
-        let asked = self.client.cluster_status(wire::ClusterStatusRequest {});
-        let said = answer(&self.address, "ClusterStatus", asked).await?;
+        let said = self
+            .0
+            .ask(
+                "ClusterStatus",
+                |mut client| async move { client.cluster_status(wire::ClusterStatusRequest {}).await },
+            )
+            .await?;
         let evidence = said.evidence.unwrap_or_default();
         Ok(ClusterStatus {
             standing: standing(evidence.standing()),
@@ -199,21 +200,24 @@ impl Agent {
 
     /// Mints a join token that lives for half an hour at most; see [`Self::join_ended`].
     pub(crate) async fn join_material(&mut self) -> Result<super::run::JoinMaterial, Error> {
-        let asked = self.client.join_material(wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S });
-        answer(&self.address, "JoinMaterial", asked).await.map(super::run::JoinMaterial)
+        let request = wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S };
+        let said = self.0.ask("JoinMaterial", |mut client| async move { client.join_material(request).await }).await?;
+        Ok(super::run::JoinMaterial(said))
     }
 
     /// Has the token of a join deleted, however the join ended.
     pub(crate) async fn join_ended(&mut self, material: &super::run::JoinMaterial) -> Result<(), Error> {
         let token_id = material.0.token.split('.').next().unwrap_or_default().to_owned();
-        let asked = self.client.join_ended(wire::JoinEndedRequest { token_id });
-        answer(&self.address, "JoinEnded", asked).await.map(drop)
+        let request = wire::JoinEndedRequest { token_id };
+        self.0.ask("JoinEnded", |mut client| async move { client.join_ended(request).await }).await.map(drop)
     }
 
     /// The administrator's kubeconfig.
     pub(crate) async fn kubeconfig(&mut self) -> Result<Kubeconfig, Error> {
-        let asked = self.client.kubeconfig(wire::KubeconfigRequest {});
-        let said = answer(&self.address, "Kubeconfig", asked).await?;
+        let said = self
+            .0
+            .ask("Kubeconfig", |mut client| async move { client.kubeconfig(wire::KubeconfigRequest {}).await })
+            .await?;
         Ok(Kubeconfig { text: said.kubeconfig, ca_certificate: said.ca_certificate, endpoint: said.endpoint })
     }
 }
@@ -221,17 +225,6 @@ impl Agent {
 /// The least role that may plan it.
 pub(crate) fn role_to_plan(spec: &NodeSpec) -> Role {
     if spec.has_guards() { Role::Operator } else { Role::Observer }
-}
-
-/// The answer of a call, within its time.
-pub(super) async fn answer<T>(
-    address: &str,
-    call: &'static str,
-    asked: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Error> {
-    let late = |_| Error::Unreachable { address: address.to_owned(), why: format!("no answer to {call} in time") };
-    let said = tokio::time::timeout(ANSWER, asked).await.map_err(late)?;
-    said.map(Response::into_inner).map_err(|status| judge(address, call, &status))
 }
 
 /// What a refused or broken call means.
@@ -285,8 +278,5 @@ fn facts(wire: wire::Facts) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-const ANSWER: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_secs(1);
 const JOIN_TOKEN_S: u32 = 1_800;
-/// A specification carries files.
-const LARGEST: usize = 64 << 20;

@@ -6,6 +6,7 @@
 
 use super::Error;
 use super::pki::Authority;
+use super::until::Until;
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
@@ -20,7 +21,6 @@ use std::time::Duration;
 use tf::chain;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -46,31 +46,49 @@ impl Dialled {
 }
 
 /// Connects with a fresh client certificate of `role`. Nothing is known about the other side but that it accepts our CA.
-pub(super) async fn dial(authority: &Authority, role: Role, address: &str) -> Result<Dialled, Error> {
+pub(super) async fn dial(authority: &Authority, role: Role, address: &str, until: &Until) -> Result<Dialled, Error> {
     let connector = TlsConnector::from(Arc::new(config(authority, role)?));
+    let tcp = connected(address, until).await?;
+    let greeted = async {
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let mut tls = connector.connect(name, tcp).await?;
+        let mut first = vec![0; 512];
+        let length = tls.read(&mut first).await?;
+        first.truncate(length);
+        if length == 0 { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) } else { Ok((tls, first)) }
+    };
+    let greeted = until.bound((address, "the handshake"), HANDSHAKE, greeted).await?;
+    let (tls, first) = greeted.map_err(|error| judge(address, &error))?;
+    until.bound((address, "HTTP/2"), HANDSHAKE, dialled(address, tls, first)).await?
+}
+
+/// A TCP connection: short attempts that each start afresh. The first packet to a machine that was made anew under its old address may
+/// go to the hardware address of the old one; a repeated packet of the same attempt would come ever later.
+async fn connected(address: &str, until: &Until) -> Result<TcpStream, Error> {
     let lost = |error: io::Error| judge(address, &error);
-    let tcp = timeout(CONNECT, TcpStream::connect(address)).await.map_err(|_| no_answer(address))?.map_err(lost)?;
-    tcp.set_nodelay(true).map_err(lost)?;
-    let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let mut tls =
-        timeout(HANDSHAKE, connector.connect(name, tcp)).await.map_err(|_| no_answer(address))?.map_err(lost)?;
-    let mut first = vec![0; 512];
-    let length = timeout(HANDSHAKE, tls.read(&mut first)).await.map_err(|_| no_answer(address))?.map_err(lost)?;
-    if length == 0 {
-        return Err(judge(address, &io::ErrorKind::UnexpectedEof.into()));
+    let mut last = no_answer(address);
+    for patience in ATTEMPTS {
+        match until.bound((address, "the call"), patience, TcpStream::connect(address)).await {
+            Ok(tcp) => {
+                let tcp = tcp.map_err(lost)?;
+                tcp.set_nodelay(true).map_err(lost)?;
+                return Ok(tcp);
+            }
+            Err(error @ Error::Unreachable { .. }) => last = error,
+            Err(over) => return Err(over),
+        }
     }
-    first.truncate(length);
-    dialled(address, tls, first).await
+    Err(last)
 }
 
 /// As [`dial`], and the agent has the key with this pin.
 pub(super) async fn dial_pinned(
     authority: &Authority,
     role: Role,
-    address: &str,
-    expected: Pin,
+    (address, expected): (&str, Pin),
+    until: &Until,
 ) -> Result<Dialled, Error> {
-    let dialled = dial(authority, role, address).await?;
+    let dialled = dial(authority, role, address, until).await?;
     let found = dialled.pin();
     if found != expected {
         return Err(Error::OtherKey { address: address.to_owned(), expected, found });
@@ -222,6 +240,8 @@ const REFUSALS: [AlertDescription; 6] = [
     AlertDescription::DecryptError,
 ];
 
-const CONNECT: Duration = Duration::from_secs(5);
+/// Of one try to connect; together as long as a slow network may take.
+const ATTEMPTS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(2)];
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

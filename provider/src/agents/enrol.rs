@@ -6,6 +6,7 @@
 use super::dial::{Dialled, dial};
 use super::install::PendingEnrolment;
 use super::pki::Authority;
+use super::until::Until;
 use super::{Endpoint, Error, Wait};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{
@@ -26,11 +27,16 @@ pub(super) async fn enrol(
     pending: &PendingEnrolment,
     wait: &Wait<'_>,
 ) -> Result<Endpoint, Error> {
-    let mut tries = 0_u32;
+    let (until, mut tries, mut before) = (wait.until(), 0_u32, None);
     loop {
-        let error = match once(authority, address, pending).await {
+        let error = match once(authority, address, pending, &until).await {
             Ok(endpoint) => return Ok(endpoint),
-            Err(Error::AlreadyEnrolled { .. }) => return identify(authority, address, &pending.machine_uuid).await,
+            Err(Error::AlreadyEnrolled { .. }) => {
+                return identify(authority, address, &pending.machine_uuid, &until).await;
+            }
+            Err(Error::Deadline { last, .. }) => {
+                return Err(Error::Deadline { what: ENROLMENT.to_owned(), last: before.or(last) });
+            }
             Err(error) if error.may_pass() => error,
             Err(error) => return Err(error),
         };
@@ -38,13 +44,18 @@ pub(super) async fn enrol(
             (wait.progress)(&format!("waiting for the agent at {address}: {error}"));
         }
         tries += 1;
-        wait.pause(PAUSE, "the enrolment", error).await?;
+        before = Some(Box::new(wait.pause_after(PAUSE, ENROLMENT, error).await?));
     }
 }
 
 /// The endpoint at `address`, if the agent there was enrolled by this CA for the machine with this SMBIOS UUID.
-pub(super) async fn identify(authority: &Authority, address: &str, machine_uuid: &str) -> Result<Endpoint, Error> {
-    let dialled = dial(authority, Role::Observer, address).await?;
+pub(super) async fn identify(
+    authority: &Authority,
+    address: &str,
+    machine_uuid: &str,
+    until: &Until,
+) -> Result<Endpoint, Error> {
+    let dialled = dial(authority, Role::Observer, address, until).await?;
     let clock = Clock { now: UnixTime::now(), tolerance: None, may_be_slow: false };
     let certificate = [dialled.certificate.clone()];
     let seen = trust::verify(&certificate, authority.certificate(), Usage::Server, clock)
@@ -56,8 +67,23 @@ pub(super) async fn identify(authority: &Authority, address: &str, machine_uuid:
 }
 
 /// One dialogue: Hello, Proof, Accept, Done.
-async fn once(authority: &Authority, address: &str, pending: &PendingEnrolment) -> Result<Endpoint, Error> {
-    let dialled = dial(authority, Role::Admin, address).await?;
+async fn once(
+    authority: &Authority,
+    address: &str,
+    pending: &PendingEnrolment,
+    until: &Until,
+) -> Result<Endpoint, Error> {
+    let dialled = dial(authority, Role::Admin, address, until).await?;
+    until.bound((address, "Enroll"), ANSWER, dialogue(authority, address, pending, &dialled)).await?
+}
+
+/// What is said in it.
+async fn dialogue(
+    authority: &Authority,
+    address: &str,
+    pending: &PendingEnrolment,
+    dialled: &Dialled,
+) -> Result<Endpoint, Error> {
     let failed = |status: Status| judge(address, &status);
     let (to_agent, requests) = mpsc::channel(2);
     let provider_nonce = trust::nonce();
@@ -73,7 +99,7 @@ async fn once(authority: &Authority, address: &str, pending: &PendingEnrolment) 
     let Some(enroll_reply::Message::Proof(proof)) = next(&mut replies, address).await? else {
         return Err(not_proven(address, "the agent sent no proof"));
     };
-    let certificate = accept(authority, address, pending, &dialled, (&provider_nonce, &proof))?;
+    let certificate = accept(authority, address, pending, dialled, (&provider_nonce, &proof))?;
     send(&to_agent, address, enroll_request::Message::Accept(certificate)).await?;
     let Some(enroll_reply::Message::Done(_)) = next(&mut replies, address).await? else {
         return Err(not_proven(address, "the agent did not take its certificate"));
@@ -122,8 +148,7 @@ async fn send(
 }
 
 async fn next(replies: &mut Streaming<EnrollReply>, address: &str) -> Result<Option<enroll_reply::Message>, Error> {
-    let late = |_| Error::Unreachable { address: address.to_owned(), why: "no answer in time".to_owned() };
-    let reply = tokio::time::timeout(ANSWER, replies.message()).await.map_err(late)?;
+    let reply = replies.message().await;
     Ok(reply.map_err(|status| judge(address, &status))?.and_then(|reply| reply.message))
 }
 
@@ -145,5 +170,7 @@ fn not_proven(address: &str, why: &str) -> Error {
     Error::NotProven { address: address.to_owned(), why: why.to_owned() }
 }
 
+const ENROLMENT: &str = "the enrolment";
 const PAUSE: Duration = Duration::from_millis(500);
+/// Of the whole dialogue.
 const ANSWER: Duration = Duration::from_secs(20);

@@ -71,6 +71,14 @@ pub(crate) enum Error {
         /// What it waits for, in its own words.
         message: String,
     },
+    /// cloud-init is still at work.
+    #[error("the first boot of the machine at {address} is not over: cloud-init is at {stage}")]
+    Booting {
+        /// Where.
+        address: String,
+        /// cloud-init's stage.
+        stage: String,
+    },
     /// The agent is enrolled already.
     #[error("the agent at {address} is enrolled already")]
     AlreadyEnrolled {

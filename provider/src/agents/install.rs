@@ -8,7 +8,7 @@ use super::Error;
 use super::pki::Authority;
 use crate::seed::{AgentPart, File};
 use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::{Map, json};
+use serde_json::json;
 use std::fmt;
 use trust::{Secret, nonce};
 
@@ -77,14 +77,8 @@ pub(super) fn seed_of(
         file("enrol.json", 0o600, enrol_json(&pending)),
     ];
     files.extend(agents.iter().map(|(machine, binary)| file(&format!("agent-{machine}"), 0o755, *binary)));
-    Ok((AgentPart { cloud_config: cloud_config(), files }, pending))
-}
-
-/// `bootcmd` runs on every boot; what it starts does its work once per seed, so that a re-issued secret is taken up too.
-fn cloud_config() -> Map<String, serde_json::Value> {
-    let mut keys = Map::new();
-    keys.insert("bootcmd".to_owned(), json!([["sh", "-c", FIND_SEED]]));
-    keys
+    // The hook runs on every boot; what it starts does its work once per seed, so that a re-issued secret is taken up too.
+    Ok((AgentPart { hook: FIND_SEED.to_owned(), files }, pending))
 }
 
 fn enrol_json(pending: &PendingEnrolment) -> String {
@@ -137,7 +131,7 @@ mod tests {
             .map(|file| file.path.as_str())
             .collect();
         assert_eq!(holders, ["groundwork/enrol.json"]);
-        assert!(!json!(part.cloud_config).to_string().contains(&secret));
+        assert!(!part.hook.contains(&secret));
         assert!(!format!("{pending:?}").contains(&secret), "{pending:?}");
     }
 

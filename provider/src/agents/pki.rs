@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use trust::Role;
@@ -20,6 +20,8 @@ use trust::Role;
 /// File names in `pki_dir`.
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
+/// A certificate or a key takes some KiB at most.
+const LARGEST: u64 = 256 << 10;
 
 /// The operator's CA, ready to sign.
 pub(crate) struct Authority {
@@ -54,7 +56,7 @@ impl Authority {
     pub(crate) fn from_dir(dir: &Path) -> Result<Self, Error> {
         let read = |name| {
             let path = dir.join(name);
-            std::fs::read_to_string(&path).map_err(|source| Error::PkiFile { path, source })
+            read(&path).map_err(|source| Error::PkiFile { path, source })
         };
         Self::from_pem(&read(CERTIFICATE)?, &read(KEY)?)
     }
@@ -164,6 +166,19 @@ fn make() -> Result<(String, String), rcgen::Error> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     lives(&mut params, DAY, 30 * YEAR);
     Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+/// The text of a small regular file: a pipe would be waited for, and a device has no end.
+fn read(path: &Path) -> std::io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(std::io::Error::other(format!("it is longer than {} KiB", LARGEST >> 10)));
+    }
+    Ok(text)
 }
 
 #[cfg(unix)]

@@ -4,14 +4,16 @@
 //! and, if the agent lost it too (it was restarted), starts again. Terraform's stop asks the agent to end the run before its
 //! next change; nothing is cut in the middle.
 
-use super::call::{Agent, answer, judge};
+use super::call::Agent;
+use super::line::Events;
+use super::until::Until;
 use super::{Agents, Endpoint, Error, RunFailure, Wait};
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, event::What};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
-use tonic::{Code, Status, Streaming};
+use tonic::Status;
 use trust::Role;
 
 /// What a machine needs to join. Its `Debug` prints nothing.
@@ -130,10 +132,7 @@ impl Agents {
     }
 
     async fn once(&self, endpoint: &Endpoint, job: &Job, wait: &Wait<'_>) -> Result<Ended, Error> {
-        let mut agent = self.connect(endpoint, job.role()).await?;
-        if wait.stop.is_cancelled() {
-            return Err(Error::Stopped);
-        }
+        let mut agent = self.connect(endpoint, job.role(), &wait.until()).await?;
         let events = agent.start(job).await?;
         self.follow(endpoint, (job.role(), Whose::Ours), events, wait).await
     }
@@ -141,8 +140,8 @@ impl Agents {
     /// Lets a run of somebody else come to its end, such as one whose provider was killed. How it ends is not our business.
     async fn wait_for_other(&self, endpoint: &Endpoint, run_id: &str, wait: &Wait<'_>) -> Result<(), Error> {
         (wait.progress)(&format!("{}: waiting for run {run_id}, which is in progress", endpoint.address));
-        let mut agent = self.connect(endpoint, Role::Operator).await?;
-        let Some(events) = agent.attach(run_id).await? else { return Ok(()) };
+        let mut agent = self.connect(endpoint, Role::Operator, &wait.until()).await?;
+        let Some(events) = agent.0.attach(run_id).await? else { return Ok(()) };
         match self.follow(endpoint, (Role::Operator, Whose::Others), events, wait).await {
             Ok(_) | Err(Error::Run { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -154,7 +153,7 @@ impl Agents {
         &self,
         endpoint: &Endpoint,
         (role, whose): (Role, Whose),
-        mut events: Streaming<wire::Event>,
+        mut events: Events,
         wait: &Wait<'_>,
     ) -> Result<Ended, Error> {
         let mut run = Follower::new(&endpoint.address, wait.deadline);
@@ -199,14 +198,14 @@ impl Agents {
         role: Role,
         run: &mut Follower,
         (wait, broken): (&Wait<'_>, &Status),
-    ) -> Result<Option<Streaming<wire::Event>>, Error> {
+    ) -> Result<Option<Events>, Error> {
         run.seen = 0;
         loop {
             let why = broken.message().to_owned();
             let last = Error::Unreachable { address: run.address.clone(), why };
             wait.pause(PAUSE, "the agent to answer again", last).await?;
-            let Ok(mut agent) = self.connect(endpoint, role).await else { continue };
-            match agent.attach(&run.run_id).await {
+            let Ok(mut agent) = self.connect(endpoint, role, &wait.until()).await else { continue };
+            match agent.0.attach(&run.run_id).await {
                 Err(error) if error.is_unreachable() => {}
                 other => return other,
             }
@@ -215,49 +214,53 @@ impl Agents {
 
     /// Asks the agent to end a run before its next change. If it does not hear, the run goes on and is found next time.
     async fn cancel(&self, endpoint: &Endpoint, role: Role, run_id: &str) {
-        let Ok(mut agent) = self.connect(endpoint, role).await else { return };
         let request = wire::CancelRequest { run_id: run_id.to_owned() };
-        if let Err(error) = answer(&agent.address, "Cancel", agent.client.cancel(request)).await {
+        let asking = async {
+            let Agent(mut line) = self.connect(endpoint, role, &Until::grace()).await?;
+            line.ask("Cancel", |mut client| async move { client.cancel(request).await }).await
+        };
+        if let Err(error) = asking.await {
             tracing::warn!(run_id, error = %error, "the run could not be cancelled");
         }
     }
 }
 
 impl Agent {
-    async fn start(&mut self, job: &Job) -> Result<Streaming<wire::Event>, Error> {
-        let Self { client, address } = self;
-        let (call, started) = match job {
-            Job::Apply(spec) => ("Apply", client.apply(wire::ApplyRequest { spec: Some((**spec).clone()) }).await),
-            Job::Init(init) => ("ClusterInit", client.cluster_init(init.to_wire()).await),
-            Job::Join(join) => ("ClusterJoin", client.cluster_join(join.to_wire()).await),
+    async fn start(&mut self, job: &Job) -> Result<Events, Error> {
+        let Self(line) = self;
+        match job {
+            Job::Apply(spec) => {
+                let request = wire::ApplyRequest { spec: Some((**spec).clone()) };
+                line.events("Apply", |mut client| async move { client.apply(request).await }).await
+            }
+            Job::Init(init) => {
+                let request = init.to_wire();
+                line.events("ClusterInit", |mut client| async move { client.cluster_init(request).await }).await
+            }
+            Job::Join(join) => {
+                let request = join.to_wire();
+                line.events("ClusterJoin", |mut client| async move { client.cluster_join(request).await }).await
+            }
             Job::Reset { cluster_id } => {
                 let request = wire::ClusterResetRequest { cluster_id: cluster_id.clone() };
-                ("ClusterReset", client.cluster_reset(request).await)
+                line.events("ClusterReset", |mut client| async move { client.cluster_reset(request).await }).await
             }
-            Job::NodeSet(settings) => ("NodeSet", client.node_set(settings.to_wire()).await),
+            Job::NodeSet(settings) => {
+                let request = settings.to_wire();
+                line.events("NodeSet", |mut client| async move { client.node_set(request).await }).await
+            }
             Job::NodeRemove { node_name, drain } => {
                 let request = wire::NodeRemoveRequest {
                     node_name: node_name.clone(),
                     drain_timeout_s: drain.map_or(0, seconds),
                     unreachable: drain.is_none(),
                 };
-                ("NodeRemove", client.node_remove(request).await)
+                line.events("NodeRemove", |mut client| async move { client.node_remove(request).await }).await
             }
             Job::Leave { drain } => {
                 let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };
-                ("ClusterLeave", client.cluster_leave(request).await)
+                line.events("ClusterLeave", |mut client| async move { client.cluster_leave(request).await }).await
             }
-        };
-        started.map(tonic::Response::into_inner).map_err(|status| judge(address, call, &status))
-    }
-
-    /// The events of a run from its beginning; `None` if the agent does not know it any more.
-    async fn attach(&mut self, run_id: &str) -> Result<Option<Streaming<wire::Event>>, Error> {
-        let request = wire::AttachRequest { run_id: run_id.to_owned() };
-        match self.client.attach(request).await {
-            Ok(events) => Ok(Some(events.into_inner())),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(judge(&self.address, "Attach", &status)),
         }
     }
 }
@@ -314,17 +317,21 @@ impl Follower {
         }
     }
 
-    async fn next(&self, events: &mut Streaming<wire::Event>, wait: &Wait<'_>) -> Next {
+    async fn next(&self, events: &mut Events, wait: &Wait<'_>) -> Next {
         let late = self.stop_by.unwrap_or(self.deadline);
-        // All arms are cancel-safe: a stream's next message, a token, a timer.
-        tokio::select! {
-            event = events.message() => match event {
-                Ok(Some(event)) => Next::Event(event),
-                Ok(None) => Next::Broken(Status::unavailable("the events ended before the run")),
-                Err(status) => Next::Broken(status),
-            },
-            () = wait.stop.cancelled(), if self.stop_by.is_none() => Next::Stop,
-            () = tokio::time::sleep_until(late) => Next::Late,
+        let mut stopped = false;
+        let over = async {
+            // Both arms are cancel-safe: a token and a timer.
+            tokio::select! {
+                () = wait.stop.cancelled(), if self.stop_by.is_none() => stopped = true,
+                () = tokio::time::sleep_until(late) => {}
+            }
+        };
+        match events.next(over).await {
+            Some(Ok(event)) => Next::Event(event),
+            Some(Err(status)) => Next::Broken(status),
+            None if stopped => Next::Stop,
+            None => Next::Late,
         }
     }
 

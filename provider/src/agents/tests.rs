@@ -9,7 +9,8 @@ use super::dial::dial;
 use super::machine::{CommandSpec, NodeSpec};
 use super::run::Report;
 use super::{
-    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Wait, install, pki, role_to_plan,
+    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki,
+    role_to_plan,
 };
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
@@ -67,6 +68,11 @@ impl Operator {
     }
 }
 
+/// Limits that no test reaches.
+fn soon() -> Until {
+    Until::new(Instant::now() + Duration::from_secs(60), &CancellationToken::new())
+}
+
 /// A running agent; gone when dropped.
 struct Running {
     address: String,
@@ -110,12 +116,12 @@ async fn a_machine_is_enrolled_and_recognised_ever_after() {
     let pending = operator.seed(folder.path(), 1);
     let agent = start(folder.path(), &operator).await;
     let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
-    assert_eq!(operator.agents.identify(&agent.address, UUID).await.unwrap(), endpoint);
+    assert_eq!(operator.agents.identify(&agent.address, UUID, &soon()).await.unwrap(), endpoint);
 
     drop(agent);
     let again = start(folder.path(), &operator).await;
     let endpoint = Endpoint { address: again.address.clone(), ..endpoint };
-    let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Operator, &soon()).await.unwrap();
     called.record("machine", "{}").await.unwrap();
     assert_eq!(called.describe().await.unwrap().records["machine"], "{}");
     assert!(!folder.path().join("enrol.json").exists(), "the secret is burnt");
@@ -165,7 +171,7 @@ async fn an_enrolment_that_is_repeated_finds_the_same_machine() {
     let agent = start(folder.path(), &operator).await;
     let first = operator.enrol(&agent.address, &pending).await.unwrap();
     assert_eq!(operator.enrol(&agent.address, &pending).await.unwrap(), first);
-    let other = operator.agents.identify(&agent.address, "99999999-2222-3333-4444-555555555555").await;
+    let other = operator.agents.identify(&agent.address, "99999999-2222-3333-4444-555555555555", &soon()).await;
     assert!(matches!(other, Err(Error::OtherMachine { .. })), "{other:?}");
 }
 
@@ -186,11 +192,11 @@ async fn before_the_enrolment_nothing_else_is_offered() {
     let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
     operator.seed(folder.path(), 1);
     let agent = start(folder.path(), &operator).await;
-    let not_yet = operator.agents.identify(&agent.address, UUID).await;
+    let not_yet = operator.agents.identify(&agent.address, UUID, &soon()).await;
     assert!(matches!(not_yet, Err(Error::NotEnrolled { .. })), "{not_yet:?}");
-    let dialled = dial(operator.authority(), Role::Admin, &agent.address).await.unwrap();
+    let dialled = dial(operator.authority(), Role::Admin, &agent.address, &soon()).await.unwrap();
     let endpoint = Endpoint { address: agent.address.clone(), fingerprint: dialled.pin().to_string() };
-    let said = operator.agents.connect(&endpoint, Role::Admin).await.unwrap().describe().await.unwrap_err();
+    let said = operator.agents.connect(&endpoint, Role::Admin, &soon()).await.unwrap().describe().await.unwrap_err();
     assert!(said.to_string().contains("not enrolled"), "{said}");
 }
 
@@ -223,7 +229,7 @@ async fn ten_wrong_proofs_lock_the_enrolment() {
 
 /// Says Hello properly and answers the agent's proof with garbage.
 async fn wrong_proof(operator: &Operator, address: &str, pending: &PendingEnrolment) -> tonic::Status {
-    let dialled = dial(operator.authority(), Role::Admin, address).await.unwrap();
+    let dialled = dial(operator.authority(), Role::Admin, address, &soon()).await.unwrap();
     let hello =
         EnrollHello { enrolment_id: pending.id.clone(), provider_nonce: vec![1; trust::NONCE_LEN], provider_time: 0 };
     let accept = EnrollAccept { certificate: vec![1; 10], proof: vec![2; trust::PROOF_LEN] };
@@ -290,7 +296,7 @@ async fn another_key_at_the_address_is_an_error_that_names_both() {
     let agent = start(folder.path(), &operator).await;
     let endpoint = operator.enrol(&agent.address, &pending).await.unwrap();
     let rebuilt = Endpoint { fingerprint: trust::Pin::of(b"other").to_string(), ..endpoint.clone() };
-    let said = operator.agents.connect(&rebuilt, Role::Observer).await.err().unwrap();
+    let said = operator.agents.connect(&rebuilt, Role::Observer, &soon()).await.err().unwrap();
     assert!(matches!(said, Error::OtherKey { .. }), "{said}");
     assert!(said.to_string().contains(&endpoint.fingerprint), "{said}");
 }
@@ -304,7 +310,7 @@ async fn roles_are_held_to_the_table() {
     for (role, may_look, may_record) in
         [(Role::Backup, false, false), (Role::Observer, true, false), (Role::Operator, true, true)]
     {
-        let mut called = operator.agents.connect(&endpoint, role).await.unwrap();
+        let mut called = operator.agents.connect(&endpoint, role, &soon()).await.unwrap();
         assert_eq!(called.describe().await.is_ok(), may_look, "{role:?}");
         assert_eq!(called.record("machine", "{}").await.is_ok(), may_record, "{role:?}");
     }
@@ -320,11 +326,11 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
         ..CommandSpec::default()
     };
     let guarded = NodeSpec { commands: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
-    let mut called = operator.agents.connect(&endpoint, Role::Operator).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Operator, &soon()).await.unwrap();
     called.record("machine", "{}").await.unwrap();
     assert_eq!(called.describe().await.unwrap().records.len(), 1);
     called.plan(&guarded).await.unwrap();
-    let mut called = operator.agents.connect(&endpoint, Role::Observer).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Observer, &soon()).await.unwrap();
     assert_eq!(called.describe().await.unwrap().records.len(), 0);
     let denied = called.plan(&guarded).await.unwrap_err();
     assert!(denied.to_string().contains("needs an operator"), "{denied}");
@@ -338,7 +344,7 @@ async fn an_address_where_nobody_is_is_unreachable() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let said = Operator::new().agents.identify(&address, UUID).await.unwrap_err();
+    let said = Operator::new().agents.identify(&address, UUID, &soon()).await.unwrap_err();
     assert!(said.is_unreachable(), "{said}");
     assert!(TcpStream::connect(&address).await.is_err());
 }
@@ -384,7 +390,7 @@ fn reset() -> Job {
 async fn a_clean_machine_is_told_as_clean_and_its_reset_changes_nothing() {
     let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
     let (_agent, endpoint) = enrolled(folder.path(), &operator).await;
-    let mut called = operator.agents.connect(&endpoint, Role::Observer).await.unwrap();
+    let mut called = operator.agents.connect(&endpoint, Role::Observer, &soon()).await.unwrap();
     assert_eq!(called.cluster_status().await.unwrap().standing, Standing::Clean);
     let report = run(&operator, &endpoint, &reset()).await.unwrap();
     assert_eq!(report.changes, 0);

@@ -107,7 +107,7 @@ fn holds(error: &Error) -> &'static str {
         Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } | Error::NotProven { .. } => {
             "The machine runs, and its agent is not enrolled by this configuration."
         }
-        Error::Unreachable { .. } | Error::Clock { .. } => "What was done before holds.",
+        Error::Unreachable { .. } | Error::Clock { .. } | Error::Booting { .. } => "What was done before holds.",
         Error::Run { .. } | Error::Deadline { .. } | Error::Stopped => {
             "What was done until then holds. If the agent is still in a run, the next apply waits for its end."
         }
@@ -130,6 +130,7 @@ fn next(error: &Error) -> String {
         Error::Unreachable { .. } => {
             "See that the machine runs and that this TCP port is open between here and there, and apply again."
         }
+        Error::Booting { .. } => "Wait for the machine's first boot to end, and apply again.",
         Error::OtherKey { .. } => {
             "If the machine was rebuilt, replace its VM: `terraform apply -replace=…`. If it was not, another machine \
              answers at its address."

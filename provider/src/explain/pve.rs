@@ -103,7 +103,6 @@ fn next(error: &Error) -> String {
         Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
         Error::Deadline { .. } => "See in Proxmox VE what takes so long, and apply again.".to_owned(),
         Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
-        Error::Refused(refused) if refused.errors.is_empty() => by_class(error.class(), &refused.message),
         Error::Refused(refused) => by_class(error.class(), &refused.to_string()),
         Error::Task(failed) => by_class(error.class(), &failed.status),
     }
@@ -131,36 +130,21 @@ fn by_class(class: Class, message: &str) -> String {
         Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
         Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
         Class::NoAgent => "See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.".to_owned(),
-        Class::NoTask | Class::Other => by_words(message).to_owned(),
+        Class::NoLinkedClone => "Set `clone.full = true`, or make a template of the source, and apply again.".to_owned(),
+        Class::NoNode => "Correct `node`: the cluster knows none of this name.".to_owned(),
+        Class::NoPool => "Correct `pool`, or make that pool first.".to_owned(),
+        Class::NoBridge => "Correct `bridge`, or make that bridge on the node.".to_owned(),
+        Class::WrongContent => "Set `storage` to one that may hold this, or add it to that storage's content types.".to_owned(),
+        Class::OtherSum => "Correct `checksum`, or find out why the file is another one, and apply again.".to_owned(),
+        Class::NoDownload => "Correct `url`, or see why the node cannot reach it, and apply again.".to_owned(),
+        Class::TooManyCpus => "Lower `cores` or `sockets` to what the node has, and apply again.".to_owned(),
+        Class::HeldByGuest => "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.".to_owned(),
+        Class::NotEmpty | Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
     }
-}
-
-/// What has no class of its own, and a cure.
-fn by_words(message: &str) -> &'static str {
-    let says = |part: &str| message.contains(part);
-    if says("Linked clone feature") {
-        return "Set `clone.full = true`, or make a template of the source, and apply again.";
-    }
-    if says("hostname lookup") || says("no such cluster node") {
-        return "Correct `node`: the cluster knows none of this name.";
-    }
-    if says("does not support") {
-        return "Set `storage` to one that may hold this, or add it to that storage's content types.";
-    }
-    if says("checksum mismatch") {
-        return "Correct `checksum`, or find out why the file is another one, and apply again.";
-    }
-    if says("download failed") {
-        return "Correct `url`, or see why the node cannot reach it, and apply again.";
-    }
-    "Remove the cause, and apply again."
 }
 
 /// `Permission check failed (/storage/fast, Datastore.AllocateSpace)` names what is missing where.
 fn rights(message: &str) -> String {
-    if message.contains("(pool '") && message.contains("does not exist") {
-        return "Correct `pool`, or make that pool first.".to_owned();
-    }
     let named = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')?.0.split_once(", "));
     match named {
         Some((path, privilege)) => {

@@ -11,7 +11,7 @@ mod rules;
 
 use self::membership::Crew;
 use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Wait};
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
 use crate::{explain, record};
@@ -85,7 +85,7 @@ impl Resource for ClusterResource {
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
         let (node, first) = control_plane(m)?;
         let name = m.name.or("");
-        let mut agent = match cx.agents.connect(&first, Role::Observer).await {
+        let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
             Ok(agent) => agent,
             Err(error) if error.is_unreachable() => {
                 cx.warn(explain::unreachable("cluster", &name, &error));
@@ -183,8 +183,11 @@ impl Resource for ClusterResource {
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
         let act = format!("import cluster {id}");
         // Only operators are told records.
-        let mut agent =
-            cx.agents.connect(&endpoint, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
+        let mut agent = cx
+            .agents
+            .connect(&endpoint, Role::Operator, &looking(cx))
+            .await
+            .map_err(|error| explain::agent(&act, &error))?;
         let said = agent.describe().await.map_err(|error| explain::agent(&act, &error))?;
         let model = said.records.get(RECORD).and_then(|document| record::read::<Cluster>(document));
         model.ok_or_else(|| {
@@ -233,7 +236,7 @@ fn tainted(name: &str) -> Diagnostic {
 
 /// How the cluster of this control plane stands.
 async fn status_at(cx: &Cx, first: &Endpoint, act: &str) -> Result<ClusterStatus, Diagnostic> {
-    let ask = async { cx.agents.connect(first, Role::Observer).await?.cluster_status().await };
+    let ask = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.cluster_status().await };
     ask.await.map_err(|error| explain::agent(act, &error))
 }
 
@@ -313,7 +316,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
         ..m.clone()
     };
     let act = format!("record cluster {}", m.name.or(""));
-    let mut agent = cx.agents.connect(first, Role::Operator).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Operator, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
     Ok(())
 }
@@ -322,7 +326,8 @@ async fn remember(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diag
 async fn fill_access(cx: &Cx, m: &mut Cluster, first: &Endpoint) -> Result<(), Diagnostics> {
     let name = m.name.or("");
     let act = format!("read the kubeconfig of cluster {name}");
-    let mut agent = cx.agents.connect(first, Role::Admin).await.map_err(|error| explain::agent(&act, &error))?;
+    let mut agent =
+        cx.agents.connect(first, Role::Admin, &looking(cx)).await.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);

@@ -9,7 +9,7 @@ mod model;
 mod rules;
 
 use crate::agents::{Endpoint, Error, Job, Wait};
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
 use crate::{agents, departure, explain, record};
@@ -99,7 +99,7 @@ impl Resource for MachineResource {
         let act = format!("import machine {id}");
         let explained = |error: Error| explain::agent(&act, &error);
         // Only operators are told records.
-        let mut agent = cx.agents.connect(&endpoint, Role::Operator).await.map_err(explained)?;
+        let mut agent = cx.agents.connect(&endpoint, Role::Operator, &looking(cx)).await.map_err(explained)?;
         let said = agent.describe().await.map_err(explained)?;
         let recorded = said.records.get(RECORD).and_then(|document| record::read::<Machine>(document));
         // A machine that was never applied to is imported empty: the first plan then shows everything as new.
@@ -128,7 +128,7 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
         );
     }
     let document = Machine { drift: Attr::Null, skipped: Attr::Null, facts: Attr::Null, ..m.clone() };
-    let mut agent = cx.agents.connect(&endpoint, Role::Operator).await.map_err(explained)?;
+    let mut agent = cx.agents.connect(&endpoint, Role::Operator, &wait.until()).await.map_err(explained)?;
     match agent.record(RECORD, &record::write(&document)).await {
         Err(error @ Error::Refused { .. }) => cx.warn(unrecorded(&name(m), &error)),
         kept => kept.map_err(explained)?,
@@ -147,7 +147,7 @@ fn unrecorded(name: &str, error: &Error) -> Diagnostic {
 /// Facts, and what is missing.
 async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error> {
     let spec = m.settings.to();
-    let mut agent = cx.agents.connect(endpoint, agents::role_to_plan(&spec)).await?;
+    let mut agent = cx.agents.connect(endpoint, agents::role_to_plan(&spec), &looking(cx)).await?;
     let said = agent.describe().await?;
     let missing = agent.plan(&spec).await?;
     m.id.set(endpoint.fingerprint.clone());

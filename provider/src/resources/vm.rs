@@ -4,31 +4,43 @@
 //! Odd about them: `pending` is read instead of `config`; a number is claimed by the create call and by nothing before it;
 //! a VM may be on another node than it was created on. Start at `create`, then `finish`.
 
+mod announced;
 mod checks;
 mod claims;
+mod clone;
 mod config;
 mod create;
 mod disks;
+mod earlier;
 mod effects;
 mod fill;
 mod finish;
+mod first_boot;
+mod hotplug;
 mod locate;
 mod marker;
 mod model;
+mod needs;
+mod noted;
 mod plan;
 mod probe;
 mod remove;
+mod replace;
+mod rivals;
 mod seeding;
 mod site;
 mod slots;
 mod update;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
 use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
 use crate::agents::Error as AgentError;
-use crate::context::{Cx, Data};
+use crate::context::{Cx, Data, looking};
 use crate::explain;
 
 /// See [`Resource::DOC`].
@@ -42,15 +54,29 @@ impl Resource for VmResource {
     const DOC: &'static str = "A virtual machine: from an image, as a clone, or with empty disks. Only what is written is managed; \
         what is not is left as it is and shown.\n\n\
         Changes are made in place where Proxmox VE can, and `effects` of the plan says for each whether it is live, needs a reboot, \
-        or replaces the machine.\n\n\
+        or replaces the machine. What is live depends on the VM's `hotplug` too, as the last refresh saw it; a reboot that the plan did \
+        not announce is not made. A replacement looks for everything that the new machine needs (its node, storages, bridges, image) \
+        before it destroys the old one, and `lost_on_destroy` says what goes with that.\n\n\
         `cloud_init` and `agent` go onto a seed image of the machine's own, uploaded to a storage with content `iso`. With `agent`, \
         the image is ejected and deleted when the agent has enrolled. Without, nobody can say when the first boot is over: the \
         image stays attached until the machine is destroyed, which keeps the VM from moving to another node unless the storage is \
         shared. Its instance id is the machine's UUID and never changes, so that no later change repeats first-boot work.\n\n\
-        A creation that was cut off is recognised at the next apply by a line in the VM's description, and completed.";
+        With `agent`, the end of the first boot is waited for, and what cloud-init says of it is said: a module or script that failed \
+        is an error, after which the VM is complete and tainted, and what it left out or complained of is a warning. A `user_data` that \
+        waits for something which comes later in the same apply ends with the time limit.\n\n\
+        A VM or template to `clone` should hold nothing that is one machine's alone: an empty `/etc/machine-id`, no agent with a state, \
+        no SSH host keys, and a cloud-init that runs. `groundwork-agent seal` on the machine makes it so; see the guide \
+        [Templates and clones](../guides/templates.md).\n\n\
+        A creation that was cut off is completed by the next apply in the same folder and workspace, which has its token in \
+        `.terraform/groundwork` and recognises the VM by a line in its description. An apply from anywhere else leaves such a VM alone and \
+        names it.";
 
     async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
-        create::create(cx, m).await
+        needs::possible(m)?;
+        needs::met(cx.private());
+        create::create(cx, m).await?;
+        slots::done(cx.private(), BTreeSet::new());
+        Ok(())
     }
 
     async fn read(&self, cx: &Cx, m: &mut Vm) -> Result<Presence, Diagnostics> {
@@ -64,7 +90,11 @@ impl Resource for VmResource {
         };
         m.vmid.set(i64::from(found.vmid.get()));
         m.current_node.set(found.node.to_string());
-        fill::fill(m, &found.settings);
+        slots::seen(cx.private(), &found.settings);
+        fill::fill(m, &found.settings, &slots::ours(cx.private()));
+        if let Ok(seen) = cx.pve()?.cluster().guests_since(LIST).await {
+            noted::note(cx.private(), &found.settings, seen.nodes());
+        }
         power(cx, m, &found).await?;
         addresses(cx, m, &found).await?;
         Ok(Presence::Here)
@@ -75,6 +105,7 @@ impl Resource for VmResource {
     }
 
     async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
+        needs::check(cx, m).await?;
         remove::remove(cx, m).await
     }
 
@@ -99,7 +130,7 @@ impl Resource for VmResource {
             locate::by_id(cx.pve()?, vmid).await.map_err(|error| explain::pve(&format!("import VM {id}"), &error))?;
         let found = found.ok_or_else(|| refusal(format!("There is no VM {vmid} that the API token may see.")))?;
         let mut m = imported(&found);
-        fill::fill(&mut m, &found.settings);
+        fill::fill(&mut m, &found.settings, &BTreeSet::new());
         for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
             disk.format = Attr::imported();
         }
@@ -167,7 +198,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
     let address = m.addresses.get().and_then(|all| all.first()?.parse().ok());
     let (Some(address), Some(uuid)) = (address, m.uuid.text()) else { return };
     let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
-    match cx.agents.identify(&address, uuid).await {
+    match cx.agents.identify(&address, uuid, &looking(cx)).await {
         Ok(endpoint) => {
             m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
         }
@@ -180,3 +211,6 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
         ),
     }
 }
+
+/// How old the cluster's list may be to tell which nodes there are: as old as a refresh may be.
+const LIST: Duration = Duration::from_secs(120);

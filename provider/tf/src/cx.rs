@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub struct Cx<D> {
     started: Instant,
     warnings: Arc<Mutex<Diagnostics>>,
     private: Private,
+    filled: AtomicBool,
 }
 
 impl<D> Cx<D> {
@@ -37,7 +39,17 @@ impl<D> Cx<D> {
             started: Instant::now(),
             warnings: Arc::default(),
             private: Private::default(),
+            filled: AtomicBool::new(false),
         }
+    }
+
+    /// Says that a creation has filled the model with what is really there, as a read would: then nobody reads it again.
+    pub fn filled(&self) {
+        self.filled.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled.load(Ordering::Relaxed)
     }
 
     /// The moment that lies `after` the start of this call: all its waits share it.
@@ -77,6 +89,7 @@ impl<D> Cx<D> {
             started: Instant::now(),
             warnings: Arc::clone(&self.warnings),
             private: self.private.shared(),
+            filled: AtomicBool::new(false),
         }
     }
 

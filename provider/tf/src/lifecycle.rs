@@ -144,6 +144,10 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
                 Err(diagnostics) => return Outcome { state: None, diagnostics },
             };
             match guarded(self.0.create(cx, &mut model)).await {
+                Ok(()) if cx.is_filled() => {
+                    let state = recorded(&block, planned, &dump(&model));
+                    Outcome { state: Some(state), diagnostics: Diagnostics::new() }
+                }
                 Ok(()) => self.read_back(cx, &block, planned, model).await,
                 // Without an id nothing exists; with one, what is known is recorded and the object counts as tainted.
                 Err(diagnostics) => {

@@ -3,6 +3,7 @@
 use super::repository;
 use super::run::{Said, command, run};
 use serde_json::Value;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What a started VM becomes.
@@ -74,6 +75,16 @@ impl Lab {
         let subnet = self.value("LAB_SUBNET");
         let (network, _) = subnet.rsplit_once('.').expect("a.b.c.0/24");
         format!("{network}.{last}")
+    }
+
+    /// Puts a file where machines fetch it: `http://GATEWAY/files/NAME`.
+    #[track_caller]
+    pub(crate) fn serve(&self, name: &str, text: &str) {
+        let folder = self.folder.path().join("files");
+        std::fs::create_dir_all(&folder).expect("the lab's folder of files");
+        std::fs::File::create(folder.join(name))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .expect("a served file");
     }
 
     /// Runs a shell line in the machine called `vm`; its exit code and output.

@@ -195,6 +195,10 @@ class Control:
 
         self.pve.faults.on_clear(everything)
 
+    async def _fault_busy_guest(self, vm: str) -> None:
+        self.pve.busy.add(self._vm(vm).vmid)
+        self.pve.faults.on_clear(self.pve.busy.clear)
+
     async def _fault_lock(self, vm: str, lock: str = "backup") -> None:
         found = self._vm(vm)
         self.pve.snapshot_lock(found.vmid, lock)

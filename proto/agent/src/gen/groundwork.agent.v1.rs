@@ -96,6 +96,70 @@ pub struct Description {
     /// Kinds of cluster operation this agent knows, such as "kubeadm".
     #[prost(string, repeated, tag = "7")]
     pub distributions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For operators only: it repeats what users' scripts and documents made cloud-init say.
+    #[prost(message, optional, tag = "8")]
+    pub first_boot: ::core::option::Option<FirstBoot>,
+}
+/// cloud-init's part in the boot that the machine is in.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FirstBoot {
+    #[prost(enumeration = "first_boot::Standing", tag = "1")]
+    pub standing: i32,
+    /// What it is at, while it runs: "modules-final".
+    #[prost(string, tag = "2")]
+    pub stage: ::prost::alloc::string::String,
+    /// What failed, readable. Known when it is done.
+    #[prost(string, repeated, tag = "3")]
+    pub errors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What was left out or complained of.
+    #[prost(string, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `FirstBoot`.
+pub mod first_boot {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Standing {
+        Unspecified = 0,
+        /// No cloud-init, or it does nothing in this boot.
+        Absent = 1,
+        Running = 2,
+        Done = 3,
+    }
+    impl Standing {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STANDING_UNSPECIFIED",
+                Self::Absent => "ABSENT",
+                Self::Running => "RUNNING",
+                Self::Done => "DONE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+                "ABSENT" => Some(Self::Absent),
+                "RUNNING" => Some(Self::Running),
+                "DONE" => Some(Self::Done),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Facts {

@@ -1,21 +1,23 @@
 //! `/cluster`: who is where, and free VM ids.
 //!
-//! The list of guests is fetched once and shared by everybody in the process until something is created, removed or moved.
+//! The list of guests and nodes is fetched once and shared by everybody in the process until something is created, removed or moved.
 //! It may lack a guest that exists, because of missing rights: ask [`Cluster::is_taken`] before calling one gone.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::http::Call;
 use crate::ids::{NodeName, Vmid};
 use crate::params::Params;
+use crate::wording::Class;
 
 /// A VM or a container, as the cluster lists it. `status` and `name` may be some seconds old, or missing right after creation.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -76,9 +78,9 @@ pub enum GuestKind {
     Lxc,
 }
 
-/// All guests at one moment.
+/// All guests at one moment, and the nodes there were.
 #[derive(Debug, Default)]
-pub struct Guests(Vec<Guest>);
+pub struct Guests(Vec<Guest>, BTreeMap<NodeName, bool>);
 
 impl Guests {
     /// The guest with that number.
@@ -91,33 +93,79 @@ impl Guests {
     pub fn iter(&self) -> impl Iterator<Item = &Guest> {
         self.0.iter()
     }
+
+    /// Every node of the cluster, and whether it is in reach of the others.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<NodeName, bool> {
+        &self.1
+    }
+
+    /// From the rows of one answer, which are of many kinds: storages, networks and pools are nothing to us.
+    fn of(rows: Vec<Value>) -> serde_json::Result<Self> {
+        let mut all = Self::default();
+        for row in rows {
+            match row.get("type").and_then(Value::as_str) {
+                Some("qemu" | "lxc") => all.0.push(Guest::deserialize(row)?),
+                Some("node") => {
+                    let node = NodeRow::deserialize(row)?;
+                    all.1.insert(node.node, node.status == "online");
+                }
+                _ => {}
+            }
+        }
+        all.0.sort_by_key(|guest| guest.vmid);
+        Ok(all)
+    }
+}
+
+#[derive(Deserialize)]
+struct NodeRow {
+    node: NodeName,
+    #[serde(default)]
+    status: String,
 }
 
 /// The shared view: one fetch at a time, renewed after it was invalidated.
 #[derive(Default)]
 pub(crate) struct Snapshot {
-    /// Counts what made older views wrong.
-    epoch: AtomicU64,
-    seen: Mutex<Option<(u64, Instant, Arc<Guests>)>>,
+    state: Mutex<Seen>,
     fetch: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// When something was last created, removed or moved here.
+    changed: Option<Instant>,
+    /// When the last list was asked for, and what it said.
+    last: Option<(Instant, Arc<Guests>)>,
 }
 
 impl Snapshot {
     /// Makes the next look a new one.
     pub(crate) fn invalidate(&self) {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.state().changed = Some(Instant::now());
     }
 
-    fn seen_within(&self, age: Duration) -> Option<Arc<Guests>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().filter(|(_, since, _)| since.elapsed() < age).map(|(_, _, guests)| Arc::clone(guests))
+    /// The last list and when it was asked for.
+    fn last(&self) -> Option<(Instant, Arc<Guests>)> {
+        self.state().last.clone()
     }
 
+    /// The last list, if it was asked for at that time or later.
+    fn asked_since(&self, since: Instant) -> Option<Arc<Guests>> {
+        self.last().filter(|(asked, _)| *asked >= since).map(|(_, guests)| guests)
+    }
+
+    /// The last list, if nothing was changed since and it is not too old.
     fn current(&self) -> Option<Arc<Guests>> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (epoch, since, guests) = seen.as_ref()?;
-        let valid = *epoch == self.epoch.load(Ordering::SeqCst) && since.elapsed() < LIFETIME;
-        valid.then(|| Arc::clone(guests))
+        let changed = self.state().changed;
+        let (asked, guests) = self.last()?;
+        let valid = asked.elapsed() < LIFETIME && changed.is_none_or(|changed| changed < asked);
+        valid.then_some(guests)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Seen> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,22 +187,7 @@ impl Cluster<'_> {
     /// # Errors
     /// As every read.
     pub async fn guests(&self) -> Result<Arc<Guests>, Error> {
-        let snapshot = self.0.snapshot();
-        if let Some(guests) = snapshot.current() {
-            return Ok(guests);
-        }
-        let call = Call::get(&["cluster", "resources"]).params(Params::new().with("type", "vm"));
-        let _single = self.0.unless_over(&call, snapshot.fetch.lock()).await?;
-        if let Some(guests) = snapshot.current() {
-            return Ok(guests);
-        }
-        let epoch = snapshot.epoch.load(Ordering::SeqCst);
-        let mut list: Vec<Guest> = self.0.call(call).await?;
-        list.sort_by_key(|guest| guest.vmid);
-        let guests = Arc::new(Guests(list));
-        let seen = (epoch, Instant::now(), Arc::clone(&guests));
-        *snapshot.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-        Ok(guests)
+        self.unless(|snapshot| snapshot.current()).await
     }
 
     /// All guests we may see, as they were at most `age` ago, whatever we did since.
@@ -162,19 +195,45 @@ impl Cluster<'_> {
     /// # Errors
     /// As every read.
     pub async fn guests_since(&self, age: Duration) -> Result<Arc<Guests>, Error> {
-        match self.0.snapshot().seen_within(age) {
-            Some(guests) => Ok(guests),
-            None => self.guests_now().await,
-        }
+        let since = Instant::now().checked_sub(age);
+        self.unless(|snapshot| snapshot.asked_since(since?)).await
     }
 
-    /// All guests we may see, asked for now.
+    /// All guests we may see, asked for after this call was made. Askers of the same moment share one answer.
     ///
     /// # Errors
     /// As every read.
     pub async fn guests_now(&self) -> Result<Arc<Guests>, Error> {
-        self.0.snapshot().invalidate();
-        self.guests().await
+        let now = Instant::now();
+        self.unless(|snapshot| snapshot.asked_since(now)).await
+    }
+
+    /// The last list that was asked for, if there is any yet, and whether nothing was changed since. A guest in it that answers under its
+    /// number on its node is there, however old the list is.
+    #[must_use]
+    pub fn guests_known(&self) -> Option<(Arc<Guests>, bool)> {
+        let snapshot = self.0.snapshot();
+        let current = snapshot.current();
+        let is_current = current.is_some();
+        Some((current.or_else(|| snapshot.last().map(|(_, guests)| guests))?, is_current))
+    }
+
+    /// The list that will do, or else a new one.
+    async fn unless(&self, will_do: impl Fn(&Snapshot) -> Option<Arc<Guests>>) -> Result<Arc<Guests>, Error> {
+        let snapshot = self.0.snapshot();
+        if let Some(guests) = will_do(snapshot) {
+            return Ok(guests);
+        }
+        let call = Call::get(&["cluster", "resources"]);
+        let _single = self.0.unless_over(&call, snapshot.fetch.lock()).await?;
+        if let Some(guests) = will_do(snapshot) {
+            return Ok(guests);
+        }
+        let (asked, name) = (Instant::now(), call.name());
+        let guests = Guests::of(self.0.call(call).await?);
+        let guests = Arc::new(guests.map_err(|source| Error::Unreadable { call: name, source })?);
+        snapshot.state().last = Some((asked, Arc::clone(&guests)));
+        Ok(guests)
     }
 
     /// A VM id that was free when asked. Nothing is reserved: claim it by creating.

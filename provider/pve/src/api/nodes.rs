@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::http::Call;
 use crate::ids::NodeName;
+use crate::params::Params;
 
 /// A node of the cluster. Numbers need Sys.Audit on it and are absent without.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -34,6 +35,12 @@ pub struct Node {
     pub ssl_fingerprint: Option<String>,
 }
 
+/// A network interface of a node.
+#[derive(Deserialize)]
+struct Interface {
+    iface: String,
+}
+
 /// `/nodes`
 #[derive(Debug, Clone, Copy)]
 pub struct Nodes<'a>(&'a Client);
@@ -55,5 +62,15 @@ impl Nodes<'_> {
         let mut nodes: Vec<Node> = self.0.call(Call::get(&["nodes"])).await?;
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(nodes)
+    }
+
+    /// The bridges and SDN networks of a node that we may use.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn bridges(&self, node: &NodeName) -> Result<Vec<String>, Error> {
+        let params = Params::new().with("type", "any_bridge");
+        let rows: Vec<Interface> = self.0.call(Call::get(&["nodes", node.as_str(), "network"]).params(params)).await?;
+        Ok(rows.into_iter().map(|row| row.iface).collect())
     }
 }

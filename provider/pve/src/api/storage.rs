@@ -3,11 +3,12 @@
 use serde::Deserialize;
 
 use crate::client::Client;
-use crate::error::{Class, Error};
+use crate::error::Error;
 use crate::http::Call;
 use crate::ids::{NodeName, Upid, Vmid, VolumeId};
 use crate::params::Params;
 use crate::upload::Upload;
+use crate::wording::Class;
 
 /// A storage as one node sees it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,5 +1,7 @@
 //! `/nodes/{node}/tasks`
 
+use std::collections::VecDeque;
+
 use serde::Deserialize;
 
 use crate::client::Client;
@@ -56,8 +58,40 @@ impl TaskStatus {
     }
 }
 
+const PAGE: usize = 500;
+const PAGES: usize = 100;
+/// Lines of a log that a person is shown.
+const LINES: usize = 12;
+/// Characters of a line.
+const LONGEST: usize = 1_000;
 /// The server's own word for an end without a record.
 const UNCLEAR: &str = "unexpected status";
+
+/// What is kept of a task's log.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// The last lines, without empty ones.
+    pub(crate) end: VecDeque<String>,
+    /// Lines that warn, from the first.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Log {
+    fn add(&mut self, mut line: String) {
+        if line.is_empty() {
+            return;
+        }
+        let end = line.char_indices().nth(LONGEST).map_or(line.len(), |(at, _)| at);
+        line.truncate(end);
+        if line.starts_with("WARN") && self.warnings.len() < LINES {
+            self.warnings.push(line.clone());
+        }
+        if self.end.len() == LINES {
+            self.end.pop_front();
+        }
+        self.end.push_back(line);
+    }
+}
 
 #[derive(Deserialize)]
 struct Line {
@@ -90,11 +124,21 @@ impl Tasks<'_> {
         self.client.call(Call::get(&["nodes", self.node.as_str(), "tasks", upid.as_str(), "status"])).await
     }
 
-    pub(crate) async fn log(&self, upid: &Upid) -> Result<Vec<String>, Error> {
-        let params = Params::new().with("limit", 0);
-        let call = Call::get(&["nodes", self.node.as_str(), "tasks", upid.as_str(), "log"]).params(params);
-        let lines: Vec<Line> = self.client.call(call).await?;
-        Ok(lines.into_iter().map(|line| line.t).filter(|line| !line.is_empty()).collect())
+    /// The last lines of a task's log and its warnings, page by page: the log of a long copy has a line for every percent of it,
+    /// and nobody needs them all at once.
+    pub(crate) async fn log(&self, upid: &Upid) -> Result<Log, Error> {
+        let mut log = Log::default();
+        for page in 0..PAGES {
+            let params = Params::new().with("start", page * PAGE).with("limit", PAGE);
+            let call = Call::get(&["nodes", self.node.as_str(), "tasks", upid.as_str(), "log"]).params(params);
+            let lines: Vec<Line> = self.client.call(call).await?;
+            let is_last = lines.len() < PAGE;
+            lines.into_iter().for_each(|line| log.add(line.t));
+            if is_last {
+                break;
+            }
+        }
+        Ok(log)
     }
 
     pub(crate) async fn stop(&self, upid: &Upid) -> Result<(), Error> {

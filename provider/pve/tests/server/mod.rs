@@ -24,6 +24,8 @@ pub(crate) enum Answer {
     HangsUp,
     /// Takes the request and never answers.
     Silent,
+    /// Status of an answer that never ends.
+    Endless(u16),
     /// Answers so when that many wait for it.
     Together(Arc<Barrier>, Box<Self>),
 }
@@ -88,6 +90,7 @@ async fn serve(mut stream: TcpStream, rule: Arc<Mutex<Rule>>, seen: Arc<Mutex<Ve
         let (status, reason, body) = match answer {
             Answer::HangsUp => return,
             Answer::Silent => std::future::pending().await,
+            Answer::Endless(status) => return endless(stream, status).await,
             Answer::Says(status, reason, body) => (status, reason.to_owned(), body.to_owned()),
             Answer::Recorded(name) => recorded(name),
             Answer::Together(..) => unreachable!("it was waited for"),
@@ -98,6 +101,16 @@ async fn serve(mut stream: TcpStream, rule: Arc<Mutex<Rule>>, seen: Arc<Mutex<Ve
         if status >= 400 {
             return;
         }
+    }
+}
+
+/// A body of MiB after MiB, until the client has enough.
+async fn endless(mut stream: TcpStream, status: u16) {
+    let head = format!("HTTP/1.1 {status} It goes on\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = [&b"100000\r\n"[..], &[b' '; 1 << 20], b"\r\n"].concat();
+    let mut sent = stream.write_all(head.as_bytes()).await;
+    while sent.is_ok() {
+        sent = stream.write_all(&chunk).await;
     }
 }
 

@@ -6,7 +6,7 @@
 use super::endpoint;
 use super::model::{Cluster, Member};
 use crate::agents::{ClusterStatus, Node, Standing};
-use crate::context::Cx;
+use crate::context::{Cx, looking};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use tf::Diagnostic;
@@ -20,7 +20,7 @@ pub(super) async fn machines(cx: &Cx, m: &Cluster) -> Machines {
     let workers = m.workers.or(BTreeMap::new());
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
-        let status = async { cx.agents.connect(&machine, Role::Observer).await?.cluster_status().await }.await;
+        let status = async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
         Some((name.clone(), status.ok()?))
     });
     join_all(asked).await.into_iter().flatten().collect()

@@ -3,7 +3,8 @@
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint, node_ip};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Wait,
+    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Until,
+    Wait,
 };
 use crate::context::Cx;
 use crate::explain;
@@ -83,7 +84,7 @@ impl Crew<'_> {
             }
             if Instant::now() > until || self.wait.stop.is_cancelled() {
                 return Err(Diagnostic::error(format!("Cannot {act}"))
-                    .happened(format!("Its API server does not answer: {}.", status.api_message))
+                    .happened(format!("Its API server does not answer: {}", status.api_message))
                     .holds("Nothing was changed.")
                     .next("Look at the control plane's kubelet, `journalctl -u kubelet`, and apply again when it answers.")
                     .into());
@@ -93,7 +94,7 @@ impl Crew<'_> {
     }
 
     async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
-        self.cx.agents.connect(machine, Role::Observer).await?.cluster_status().await
+        self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
 
     /// Whether it had to be joined.
@@ -106,7 +107,8 @@ impl Crew<'_> {
         let node_ip = node_ip(&endpoint);
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
-        let mut agent = self.cx.agents.connect(self.first, Role::Operator).await.map_err(explained)?;
+        let mut agent =
+            self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
         let (version, node_name, kubeadm) = (self.version.to_owned(), name.to_owned(), self.kubeadm.clone());
         let join = Join { version, node_name, node_ip, material: material.clone(), kubeadm };
@@ -124,7 +126,7 @@ impl Crew<'_> {
 
     /// The machine has no use for its token any more, nor has whoever broke into it.
     async fn forget(&self, material: &JoinMaterial) -> Result<(), Error> {
-        self.cx.agents.connect(self.first, Role::Operator).await?.join_ended(material).await
+        self.cx.agents.connect(self.first, Role::Operator, &Until::grace()).await?.join_ended(material).await
     }
 
     /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.

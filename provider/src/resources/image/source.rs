@@ -17,6 +17,10 @@ pub(super) async fn sum(path: PathBuf) -> Result<String, Error> {
 }
 
 fn hash(path: &Path) -> std::io::Result<String> {
+    // A pipe would be waited for, and a device has no end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
     let mut file = std::fs::File::open(path)?;
     let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; CHUNK]);
     loop {
@@ -67,6 +71,8 @@ mod tests {
         file.write_all(b"abc").unwrap();
         let sum = sum(file.path().into()).await.unwrap();
         assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert!(matches!(super::sum("/nowhere".into()).await, Err(Error::File { .. })));
+        for bad in ["/nowhere", "/dev/zero", "/"] {
+            assert!(matches!(super::sum(bad.into()).await, Err(Error::File { .. })), "{bad}");
+        }
     }
 }

@@ -59,10 +59,9 @@ pub(super) fn ssh_key(text: &str) -> Verdict {
     )
 }
 
-/// cloud-init tells kinds of user-data by how they begin, and takes what it does not know for nothing.
+/// cloud-init takes what it does not know for nothing.
 pub(super) fn user_data(text: &str) -> Verdict {
-    let good = ["#", "Content-Type:", "MIME-Version:"].iter().any(|start| text.starts_with(start));
-    demand(good, "user-data that says its kind in the first line, such as `#cloud-config` or `#!/bin/sh`")
+    crate::seed::user_data::check(text)
 }
 
 pub(super) fn description(text: &str) -> Verdict {
@@ -253,7 +252,7 @@ mod tests {
         let keys = ["ssh-ed25519 AAAAC3 me@here\n", "from=\"10.0.0.1\" ecdsa-sha2-nistp256 AAAAE2"];
         check(ssh_key, &keys, &["~/.ssh/id.pub", "ssh-ed25519", "", "ssh-rsa AAAAB3 a\nssh-rsa AAAAB3 b"]);
         check(user, &["admin", "_ci"], &["", "my user", "1a", "root;"]);
-        check(user_data, &["#cloud-config\n{}", "#!/bin/sh", "MIME-Version: 1.0"], &["packages: [x]", ""]);
+        check(user_data, &["#cloud-config\n{}", "#!/bin/sh"], &["packages: [x]", ""]);
         check(volume, &["local:import/a.qcow2"], &["https://example.org/a.qcow2", "a.qcow2"]);
         check(bridge, &["vmbr0", "vmbr0v10"], &["", "vmbr 0"]);
     }

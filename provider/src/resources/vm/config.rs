@@ -63,19 +63,31 @@ pub(super) fn creation(m: &Vm, uuid: &str) -> Params {
 /// What is to be written so that the VM has everything the model gives. `prior` says which slots were ours before.
 pub(super) fn delta(prior: Option<&Vm>, m: &Vm, now: &Settings) -> Delta {
     let mut delta = plain(m, now);
+    // A removal that waits is taken back by writing the line again.
     for (slot, disk) in &disks::of(m) {
-        match now.written(slot) {
-            None => drop(delta.set.insert(slot.clone(), disks::fresh(disk, None))),
-            Some(present) => differs(&mut delta, slot, present, disks::changed(present, disk)),
+        let wanted = match disks::line(now, slot) {
+            None => disks::fresh(disk, None),
+            Some(line) => disks::changed(&line, disk),
+        };
+        differs(&mut delta, slot, now.written(slot).unwrap_or_default(), wanted);
+        if let Some(order) = now.leaving(slot).and_then(|_| boot_with(slot, now)) {
+            delta.set.insert("boot".to_owned(), order);
         }
     }
     for (slot, card) in &disks::cards_of(m) {
-        let present = now.written(slot);
-        differs(&mut delta, slot, present.unwrap_or_default(), disks::card(present, card));
+        let present = now.written(slot).or_else(|| now.leaving(slot));
+        differs(&mut delta, slot, now.written(slot).unwrap_or_default(), disks::card(present, card));
     }
     let gone = prior.map(|prior| gone(prior, m)).unwrap_or_default();
     delta.delete.extend(gone.cards.into_iter().filter(|slot| now.written(slot).is_some()));
     delta
+}
+
+/// The boot order in force, if a removal that waits would take the slot out of it.
+fn boot_with(slot: &str, now: &Settings) -> Option<String> {
+    let names = |order: &str| order.trim_start_matches("order=").split(';').any(|own| own == slot);
+    let current = now.current("boot").filter(|order| names(order))?;
+    now.written("boot").is_none_or(|order| !names(order)).then(|| current.to_owned())
 }
 
 /// The waiting options that an attribute stands for. Others are somebody else's business, and no reason for a reboot.
@@ -291,6 +303,23 @@ mod tests {
         let delta = delta(Some(&prior), &m, &now);
         assert_eq!(delta.set, BTreeMap::new());
         assert_eq!(delta.delete, ["net1"]);
+    }
+
+    #[test]
+    fn a_removal_of_somebody_elses_is_taken_back() {
+        let rows = serde_json::json!([
+            {"key": "name", "value": "one"}, {"key": "cores", "value": 2}, {"key": "tags", "value": "k8s"},
+            {"key": "scsi0", "value": "local-lvm:vm-100-disk-0,size=4G", "delete": 1},
+            {"key": "boot", "value": "order=scsi0;net0", "pending": "order=net0"},
+            {"key": "net0", "value": "virtio=BC:24:11:00:00:01,bridge=vmbr0", "delete": 1}]);
+        let delta = delta(Some(&vm()), &vm(), &serde_json::from_value(rows).unwrap());
+        let set: Vec<_> = delta.set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let kept = [
+            ("boot", "order=scsi0;net0"),
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"),
+            ("scsi0", "local-lvm:vm-100-disk-0,size=4G"),
+        ];
+        assert_eq!((set.as_slice(), delta.delete.len()), (kept.as_slice(), 0));
     }
 
     #[test]

@@ -101,18 +101,41 @@ pub(super) fn growth(disk: &Disk, present: &str) -> Result<Option<u64>, u64> {
     Ok((wanted > present.0).then_some(wanted))
 }
 
+/// Whether an option is the slot of a disk.
+pub(super) fn is_slot(key: &str) -> bool {
+    BUSES.iter().any(|bus| key.strip_prefix(bus).is_some_and(|rest| rest.parse::<u32>().is_ok()))
+}
+
+/// Whether an option is the slot of a network card.
+pub(super) fn is_card_slot(key: &str) -> bool {
+    key.strip_prefix("net").is_some_and(|rest| rest.parse::<u32>().is_ok())
+}
+
 /// The slots of hard disks that the VM really has.
 pub(super) fn slots(settings: &Settings) -> Vec<String> {
-    let is_disk =
-        |key: &str| BUSES.iter().any(|bus| key.strip_prefix(bus).is_some_and(|rest| rest.parse::<u32>().is_ok()));
     let hard = |key: &str| settings.written(key).is_some_and(|text| !Drive::parse(text).is_cdrom());
-    settings.keys().filter(|key| is_disk(key) && hard(key)).map(str::to_owned).collect()
+    settings.keys().filter(|key| is_slot(key) && hard(key)).map(str::to_owned).collect()
+}
+
+/// A slot's line as it was last written, or as it is while its removal waits. The size is the one in force: a line that waits may
+/// have been written before the disk grew, and the disk does not become smaller by it.
+pub(super) fn line(settings: &Settings, slot: &str) -> Option<String> {
+    let written = settings.written(slot).or_else(|| settings.leaving(slot))?;
+    let (mut drive, current) = (Drive::parse(written), settings.current(slot).map(Drive::parse));
+    let current = current.filter(|current| current.volume() == drive.volume());
+    if let Some(size) =
+        current.as_ref().and_then(|current| current.0.get("size")).filter(|_| drive.0.get("size").is_some())
+    {
+        drive.0.set("size", size);
+    }
+    Some(drive.0.to_string())
 }
 
 /// Where volumes are that were in `slots` before, and now are kept without a slot.
 pub(super) fn detached(slots: &[String], before: &Settings, after: &Settings) -> Vec<String> {
     fn volume(settings: &Settings, slot: &str) -> Option<String> {
-        Some(Drive::parse(settings.written(slot)?).volume().to_owned())
+        let drive = settings.written(slot).or_else(|| settings.leaving(slot))?;
+        Some(Drive::parse(drive).volume().to_owned())
     }
     let gone: Vec<String> = slots.iter().filter_map(|slot| volume(before, slot)).collect();
     let is_one = |key: &&str| key.starts_with("unused") && volume(after, key).is_some_and(|own| gone.contains(&own));
@@ -121,8 +144,7 @@ pub(super) fn detached(slots: &[String], before: &Settings, after: &Settings) ->
 
 /// The slots of network cards that the VM really has.
 pub(super) fn card_slots(settings: &Settings) -> Vec<String> {
-    let is_card = |key: &&str| key.strip_prefix("net").is_some_and(|rest| rest.parse::<u32>().is_ok());
-    settings.keys().filter(is_card).map(str::to_owned).collect()
+    settings.keys().filter(|key| is_card_slot(key)).map(str::to_owned).collect()
 }
 
 /// A card as the model gives it, on top of what is there.
@@ -223,6 +245,19 @@ mod tests {
         assert_eq!(growth(&Disk::default(), "s:v,size=1G"), Ok(None));
         let three = Disk { size_gib: 3.into(), ..disk() };
         assert_eq!(growth(&three, "s:v,size=2252M"), Ok(Some(3 * pve::GIB)));
+    }
+
+    #[test]
+    fn a_line_that_waits_has_the_size_in_force() {
+        let rows = serde_json::json!([
+            {"key": "scsi0", "value": "s:v,size=9G", "pending": "s:v,serial=x,size=6G"},
+            {"key": "scsi1", "value": "s:a,size=9G", "pending": "s:b,size=6G"},
+            {"key": "scsi2", "value": "s:c,size=1G", "delete": 2}]);
+        let settings = serde_json::from_value(rows).unwrap();
+        assert_eq!(line(&settings, "scsi0").as_deref(), Some("s:v,serial=x,size=9G"));
+        assert_eq!(line(&settings, "scsi1").as_deref(), Some("s:b,size=6G"), "another volume");
+        assert_eq!(line(&settings, "scsi2").as_deref(), Some("s:c,size=1G"), "still there");
+        assert_eq!(line(&settings, "scsi3"), None);
     }
 
     #[test]

@@ -1,24 +1,48 @@
-//! What each change of a VM does to the running machine, one line per attribute. Pure.
-//!
-//! Source: qemu-server 9.2's hot-plug code: what is written at once, what waits for a power cycle.
+//! What each change of a VM does to the machine, one line per attribute. Pure.
+
+use std::collections::BTreeSet;
 
 use tf::{Path, Value};
 
+use super::hotplug::{Takes, WHOLE_CARD};
 use super::model::Vm;
+use super::noted::Noted;
 
 /// How a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
-    Live,
-    Reboot,
+    /// An option of the VM.
+    Change(Takes),
     /// Somebody moved the VM there.
     Moved,
     /// Creation-only: written down, without any effect.
     Recorded,
     Starts,
     Stops,
+    /// A disk would shrink.
+    Refused,
     /// Says nothing: computed, or about Terraform only.
     Silent,
+}
+
+/// A planned change.
+#[derive(Clone, Copy)]
+pub(super) struct Change<'a> {
+    pub(super) prior: &'a Vm,
+    /// The prior machine with only those disks and cards that were in the configuration.
+    pub(super) owned: &'a Vm,
+    pub(super) m: &'a Vm,
+    /// The attributes that need a new machine.
+    pub(super) replacing: &'a [Path],
+    pub(super) noted: &'a Noted,
+}
+
+/// One attribute that differs.
+struct Difference {
+    path: Path,
+    parts: Vec<String>,
+    old: Value,
+    new: Value,
 }
 
 /// Whether the configuration has values that are not known before the apply and have an effect.
@@ -29,106 +53,150 @@ pub(super) fn are_open(config: &Vm) -> bool {
                 .iter()
                 .any(|(key, value)| any(value, &if at.steps().is_empty() { at.name(key) } else { at.key(key) })),
             Value::List(items) => items.iter().any(|value| any(value, at)),
-            value => value.is_unknown() && (how(at, value) != How::Silent || root(at) == "reboot"),
+            value => {
+                let speaks = how(&names(at), &Value::Null, value, &Noted::default()) != How::Silent;
+                value.is_unknown() && (speaks || root(at) == "reboot")
+            }
         }
     }
     any(&tf::dump(config), &Path::root())
 }
 
-/// Whether the plan demands a new machine, by these attributes or by a row that says so itself.
-pub(super) fn replaces(prior: &Vm, m: &Vm, replacing: &[Path]) -> bool {
+/// What demands a new machine: these attributes, and rows that say so themselves.
+pub(super) fn replacing(prior: &Vm, m: &Vm, named: &[Path]) -> Vec<Path> {
     let (before, after) = (tf::dump(prior), tf::dump(m));
-    let other = |name: &str| before.attribute(name) != after.attribute(name) && !after.attribute(name).is_unknown();
-    !replacing.is_empty() || ALWAYS_REPLACES.into_iter().any(other)
+    let other = |name: &&str| before.attribute(name) != after.attribute(name) && !after.attribute(name).is_unknown();
+    named.iter().cloned().chain(ALWAYS_REPLACES.into_iter().filter(other).map(Path::from)).collect()
 }
 
-/// One line per attribute that changes; `replacing` are the attributes that need a new machine. `owned` is the prior machine
-/// with only those disks and cards that were in the configuration.
-pub(super) fn lines((prior, owned): (&Vm, &Vm), m: &Vm, replacing: &[Path]) -> Vec<String> {
-    let (before, after, owned) = (tf::dump(prior), tf::dump(m), tf::dump(owned));
+/// Whether one of these lines announces a reboot by this apply.
+pub(super) fn announce_reboot(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.ends_with(REBOOTS))
+}
+
+/// One line per attribute that changes.
+pub(super) fn lines(change: Change<'_>) -> Vec<String> {
+    let (before, after, owned) = (tf::dump(change.prior), tf::dump(change.m), tf::dump(change.owned));
     let mut found = Vec::new();
     differences(&before, &after, &Path::root(), &mut found);
-    found.into_iter().filter_map(|(path, old, new)| line((prior, &owned), m, replacing, (&path, &old, &new))).collect()
+    let waiting = waiting_lines(change, &found);
+    found.iter().filter_map(|difference| line(change, &owned, &waiting, difference)).collect()
+}
+
+/// The slots whose whole line waits: for a value that cannot change live, now or since an earlier change.
+fn waiting_lines(change: Change<'_>, found: &[Difference]) -> BTreeSet<String> {
+    let waits = |difference: &&Difference| {
+        let how = how(&difference.parts, &difference.old, &difference.new, change.noted);
+        matches!(how, How::Change(takes) if takes.waits(change.noted))
+    };
+    let slot = |difference: &Difference| difference.parts.get(1).cloned();
+    let now = found.iter().filter(waits).filter_map(slot);
+    now.chain(change.prior.waiting.cloned().unwrap_or_default()).collect()
 }
 
 fn line(
-    (prior, owned): (&Vm, &Value),
-    m: &Vm,
-    replacing: &[Path],
-    (path, old, new): (&Path, &Value, &Value),
+    change: Change<'_>,
+    owned: &Value,
+    waiting: &BTreeSet<String>,
+    Difference { path, parts, old, new }: &Difference,
 ) -> Option<String> {
-    if let [first, slot] = path.steps()
-        && ["disks", "networks"].contains(&step(first).as_str())
+    let Change { m, replacing, noted, .. } = change;
+    if let [first, slot] = parts.as_slice()
+        && ["disks", "networks"].contains(&first.as_str())
         && new.is_null()
-        && owned.attribute(&step(first)).attribute(&step(slot)).is_null()
+        && owned.attribute(first).attribute(slot).is_null()
     {
-        return Some(format!("{}: was never applied from the configuration: stays as it is", plain(path)));
+        return Some(format!("{}: was never applied from the configuration: stays as it is", parts.join(".")));
     }
-    let how = how(path, new);
     let whole = |replaced: &Path| path.steps().starts_with(replaced.steps());
     let effect = if replacing.iter().any(whole) || ALWAYS_REPLACES.contains(&root(path)) {
         "replaces the machine".to_owned()
     } else {
-        match how {
+        match how(parts, old, new, noted) {
             How::Silent => return None,
-            How::Live => "live".to_owned(),
             How::Moved => "the machine is there already".to_owned(),
             How::Starts => "starts the machine".to_owned(),
             How::Stops => "shuts the machine down".to_owned(),
             How::Recorded => "recorded; used at creation only".to_owned(),
-            How::Reboot if !prior.started.is_true() || !m.started.is_true() => "at the next start".to_owned(),
-            How::Reboot if m.reboot.is_true() => "needs a reboot, which this apply makes".to_owned(),
-            How::Reboot => "needs a reboot, which `reboot = false` leaves to you".to_owned(),
+            How::Refused => "refused, for a disk cannot shrink: this apply will change nothing".to_owned(),
+            How::Change(takes) => {
+                let in_a_waiting_line =
+                    matches!(parts.as_slice(), [_, slot, name] if name != "size_gib" && waiting.contains(slot));
+                let waits = takes.waits(noted) || in_a_waiting_line;
+                format!("{}{}", time(change.prior, m, waits), aside(parts, old, new))
+            }
         }
     };
-    let what = match path.steps() {
-        [first, _slot] if step(first) == "disks" && new.is_null() => "goes, with all its data".to_owned(),
+    let what = match parts.as_slice() {
+        [first, _slot] if first == "disks" && new.is_null() => "goes, with all its data".to_owned(),
         _ => shown(path, old, new),
     };
-    Some(format!("{}: {what}: {effect}", plain(path)))
+    Some(format!("{}: {what}: {effect}", parts.join(".")))
+}
+
+/// When a change is in force.
+fn time(prior: &Vm, m: &Vm, waits: bool) -> &'static str {
+    match waits {
+        false => "live",
+        true if !prior.started.is_true() || !m.started.is_true() => "at the next start",
+        true if m.reboot.is_true() => REBOOTS,
+        true => "needs a reboot, which `reboot = false` leaves to you",
+    }
+}
+
+/// What the guest notices beside the change itself.
+fn aside(parts: &[String], old: &Value, new: &Value) -> &'static str {
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        ["networks", _, "mac"] if !old.is_null() && !new.is_null() => CUT_OFF,
+        _ => "",
+    }
 }
 
 /// Every attribute whose value differs, down to single values of disks and cards.
-fn differences(before: &Value, after: &Value, at: &Path, found: &mut Vec<(Path, Value, Value)>) {
+fn differences(before: &Value, after: &Value, at: &Path, found: &mut Vec<Difference>) {
     if before == after || after.is_unknown() {
         return;
     }
     match (before, after) {
         (Value::Map(old), Value::Map(new)) => {
-            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for key in keys {
                 let path = if at.steps().is_empty() { at.name(key) } else { at.key(key) };
                 differences(before.attribute(key), after.attribute(key), &path, found);
             }
         }
-        _ => found.push((at.clone(), before.clone(), after.clone())),
+        _ => {
+            let (path, parts) = (at.clone(), names(at));
+            found.push(Difference { path, parts, old: before.clone(), new: after.clone() });
+        }
     }
 }
 
-fn how(path: &Path, new: &Value) -> How {
-    let parts: Vec<String> = path.steps().iter().map(step).collect();
+fn how(parts: &[String], old: &Value, new: &Value, noted: &Noted) -> How {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let change = |takes: Option<Takes>| takes.map_or(How::Silent, How::Change);
     match parts.as_slice() {
-        ["name" | "description" | "tags" | "on_boot", ..] => How::Live,
         ["node"] => How::Moved,
-        ["cores" | "sockets" | "cpu_type" | "memory_mib" | "guest_agent" | "serial_console", ..] => How::Reboot,
         ["started", ..] if *new == Value::Bool(true) => How::Starts,
         ["started", ..] => How::Stops,
         ["cloud_init" | "agent" | "pool" | "efi_storage" | "image" | "clone", ..] => How::Recorded,
-        ["disks", slot] => {
-            if slot.starts_with("sata") {
-                How::Reboot
-            } else {
-                How::Live
-            }
-        }
-        ["disks", _, "size_gib" | "backup" | "storage"] => How::Live,
+        // Asked for earlier, and the machine did not let go of it.
+        ["disks" | "networks", slot] if new.is_null() && noted.is_leaving(slot) => How::Change(Takes::PowerCycle),
+        ["disks", slot] if new.is_null() => How::Change(Takes::old_disk(slot, noted)),
+        ["disks", slot] => How::Change(Takes::new_disk(slot)),
+        ["disks", _, "size_gib"] if shrinks(old, new) => How::Refused,
         ["disks", _, "format"] => How::Recorded,
-        ["disks", _, "volume"] => How::Silent,
-        ["disks", _, _] => How::Reboot,
-        ["networks", ..] => How::Live,
-        _ => How::Silent,
+        ["disks", _, name] => change(Takes::of_disk(name)),
+        ["networks", _, name] => change(Takes::of_card(name)),
+        ["networks", ..] => How::Change(WHOLE_CARD),
+        [name, ..] => change(Takes::option(name)),
+        [] => How::Silent,
     }
+}
+
+fn shrinks(old: &Value, new: &Value) -> bool {
+    matches!((old, new), (Value::Number(old), Value::Number(new)) if new.to_i64() < old.to_i64())
 }
 
 /// The attribute's own name, or a map's key.
@@ -146,9 +214,9 @@ fn root(path: &Path) -> &str {
     }
 }
 
-/// `disks.scsi0.size_gib`
-fn plain(path: &Path) -> String {
-    path.steps().iter().map(step).collect::<Vec<_>>().join(".")
+/// `disks`, `scsi0`, `size_gib`
+fn names(path: &Path) -> Vec<String> {
+    path.steps().iter().map(step).collect()
 }
 
 fn shown(path: &Path, old: &Value, new: &Value) -> String {
@@ -178,12 +246,16 @@ fn text(path: &Path, value: &Value) -> Option<String> {
 /// Attributes whose values are names and words of Proxmox VE.
 const NAMES: [&str; 9] = ["name", "node", "image", "cpu_type", "firmware", "storage", "cache", "bridge", "model"];
 
+const REBOOTS: &str = "needs a reboot, which this apply makes";
+
+const CUT_OFF: &str = ", and cuts the guest off there: its network settings name the card by the old address";
+
 /// Rows of the model that demand a new machine themselves.
 const ALWAYS_REPLACES: [&str; 2] = ["vmid", "firmware"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::Disk;
+    use super::super::model::{Disk, Network};
     use super::*;
     use std::collections::BTreeMap;
 
@@ -198,11 +270,15 @@ mod tests {
         }
     }
 
+    fn of(prior: &Vm, m: &Vm, replacing: &[Path], noted: &Noted) -> Vec<String> {
+        lines(Change { prior, owned: prior, m, replacing, noted })
+    }
+
     #[track_caller]
     fn check(change: impl Fn(&mut Vm), expected: &[&str]) {
         let mut m = vm();
         change(&mut m);
-        assert_eq!(lines((&vm(), &vm()), &m, &[]), expected);
+        assert_eq!(of(&vm(), &m, &[], &Noted::default()), expected);
     }
 
     #[test]
@@ -239,10 +315,49 @@ mod tests {
     fn what_replaces_says_so_and_a_new_image_does_not() {
         let mut m = vm();
         m.agent = tf::Attr::Known(super::super::model::Agent::default());
-        assert_eq!(lines((&vm(), &vm()), &m, &["agent".into()]), ["agent: is added: replaces the machine"]);
+        let replacing = ["agent".into()];
+        assert_eq!(of(&vm(), &m, &replacing, &Noted::default()), ["agent: is added: replaces the machine"]);
         check(
             |m| m.image.set("local:import/x.qcow2"),
             &["image: local:import/x.qcow2: recorded; used at creation only"],
+        );
+    }
+
+    #[test]
+    fn what_hotplug_allows_decides() {
+        let card = Network { bridge: "vmbr0".into(), mac: "BC:24:11:00:00:01".into(), ..Network::default() };
+        let prior = Vm { networks: BTreeMap::from([("net0".to_owned(), card)]).into(), ..vm() };
+        let said = |noted: &Noted, change: fn(&mut Vm)| {
+            let mut m = prior.clone();
+            change(&mut m);
+            of(&prior, &m, &[], noted)
+        };
+        let card = |m: &mut Vm| m.networks.get_mut().unwrap().get_mut("net0").unwrap().bridge.set("vmbr1");
+        let mac = |m: &mut Vm| m.networks.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
+        let both: fn(&mut Vm) = |m| {
+            let disk = m.disks.get_mut().unwrap().get_mut("scsi0").unwrap();
+            disk.backup.set(false);
+            disk.discard.set(false);
+            disk.size_gib.set(5);
+        };
+        let (all, none) = (Noted::default(), Noted::new(Some("0"), &[]));
+        assert_eq!(said(&all, |m| m.disks.set(BTreeMap::new())), ["disks.scsi0: goes, with all its data: live"]);
+        let line = format!("disks.scsi0: goes, with all its data: {REBOOTS}");
+        assert_eq!(said(&none, |m| m.disks.set(BTreeMap::new())), [line.as_str()]);
+        assert_eq!(said(&Noted::new(None, &["scsi0"]), |m| m.disks.set(BTreeMap::new())), [line]);
+        assert_eq!(said(&none, card), ["networks.net0.bridge: vmbr0 -> vmbr1: live"]);
+        assert_eq!(said(&all, mac), [format!("networks.net0.mac: changes: live{CUT_OFF}")]);
+        assert_eq!(said(&none, mac), [format!("networks.net0.mac: changes: {REBOOTS}{CUT_OFF}")]);
+        assert_eq!(
+            said(&all, both),
+            [
+                format!("disks.scsi0.backup: false: {REBOOTS}"),
+                format!("disks.scsi0.discard: true -> false: {REBOOTS}"),
+                "disks.scsi0.size_gib: 4 -> 5: live".to_owned(),
+            ]
+        );
+        assert!(
+            said(&all, |m| m.disks.get_mut().unwrap().get_mut("scsi0").unwrap().size_gib.set(3))[0].contains("refused")
         );
     }
 }

@@ -1,18 +1,19 @@
 //! What a VM really is, into the model. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pve::Settings;
 use tf::Attr;
 
 use super::config::{Seen, lower, same_cpu};
-use super::disks;
 use super::marker;
 use super::model::{Disk, Network, Vm};
+use super::{disks, replace};
 
 /// Fills the model. Values that mean the same keep their spelling. Slots that the model does not manage are left out,
-/// unless it manages none yet: after a creation without them, and in an import.
-pub(super) fn fill(m: &mut Vm, now: &Settings) {
+/// unless it manages none yet: after a creation without them, and in an import. `ours` are slots that a change which failed may
+/// have filled. A device whose removal waits is there.
+pub(super) fn fill(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
     let seen = Seen(now);
     m.name.put(now.written("name"));
     description(m, now);
@@ -34,7 +35,8 @@ pub(super) fn fill(m: &mut Vm, now: &Settings) {
     m.waiting.set(
         now.waiting().filter(|key| !matches!(*key, "description" | "digest")).map(str::to_owned).collect::<Vec<_>>(),
     );
-    slots(m, now);
+    slots(m, now, ours);
+    m.lost_on_destroy.set(replace::lost(now));
 }
 
 fn description(m: &mut Vm, now: &Settings) {
@@ -46,17 +48,24 @@ fn description(m: &mut Vm, now: &Settings) {
     }
 }
 
-fn slots(m: &mut Vm, now: &Settings) {
-    let mut all = managed(&m.disks, disks::slots(now));
-    all.retain(|slot, _| now.written(slot).is_some());
+fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
+    let mut all: BTreeMap<String, Disk> = managed(&m.disks, disks::slots(now));
+    for slot in ours.iter().filter(|slot| disks::is_slot(slot)) {
+        all.entry(slot.clone()).or_default();
+    }
+    all.retain(|slot, _| disks::line(now, slot).is_some());
     for (slot, disk) in &mut all {
-        disks::fill(disk, now.written(slot).unwrap_or_default());
+        disks::fill(disk, &disks::line(now, slot).unwrap_or_default());
     }
     m.disks.set(all);
     let mut cards: BTreeMap<String, Network> = managed(&m.networks, disks::card_slots(now));
-    cards.retain(|slot, _| now.written(slot).is_some());
+    for slot in ours.iter().filter(|slot| disks::is_card_slot(slot)) {
+        cards.entry(slot.clone()).or_default();
+    }
+    let there = |slot: &str| now.written(slot).or_else(|| now.leaving(slot));
+    cards.retain(|slot, _| there(slot).is_some());
     for (slot, card) in &mut cards {
-        disks::fill_card(card, now.written(slot).unwrap_or_default());
+        disks::fill_card(card, there(slot).unwrap_or_default());
     }
     m.networks.set(cards);
 }

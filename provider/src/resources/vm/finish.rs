@@ -13,7 +13,7 @@ use super::locate::Found;
 use super::model::{AgentEndpoint, Vm};
 use super::seeding;
 use super::site::Site;
-use super::{disks, probe};
+use super::{disks, fill, first_boot, noted, probe, slots};
 use crate::agents::{Endpoint, Error as AgentError};
 
 /// When the creation was begun.
@@ -28,8 +28,9 @@ pub(super) enum Begun {
 pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Begun) -> Result<(), Diagnostics> {
     let place = (found.node.clone(), found.vmid);
     m.uuid.put(Seen(&found.settings).uuid());
-    let mut settings = configured(site, m, &place, found.settings).await?;
-    grown(site, m, &place, &settings).await?;
+    let (mut settings, written) = configured(site, m, &place, found.settings).await?;
+    let grown = grown(site, m, &place, &settings).await?;
+    // What was made a moment ago is off.
     let running = begun == Begun::Earlier && is_running(site, m, &place).await?;
     let enrolled = if running { already_enrolled(site, m, &place).await? } else { None };
     let mut attached = seeding::attached(place.1, &settings);
@@ -40,7 +41,8 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
         pending = enrolment;
         settings = read(site, m, &place).await?;
     }
-    start(site, m, &place, running && pending.is_some()).await?;
+    let again = running && pending.is_some();
+    start(site, m, &place, if again { Power::Again } else { Power::of(running) }).await?;
     addresses(site, m, &place, &settings).await?;
     if let Some(endpoint) = enrolled {
         keep(m, &endpoint);
@@ -61,11 +63,26 @@ pub(super) async fn finish(site: &Site<'_>, m: &mut Vm, found: Found, begun: Beg
         let uuid = m.uuid.cloned().unwrap_or_default();
         seeding::remove_all(site, m, &place, (&uuid, site.holds)).await?;
     }
-    unmark(site, m, &place).await
+    let failed = match endpoint(m) {
+        Some(endpoint) => first_boot::judged(site, m, found.vmid, &endpoint).await?,
+        None => None,
+    };
+    unmark(site, m, &place).await?;
+    // What was read is still so: nothing but the mark was written since. Otherwise the framework reads once more.
+    if begun == Begun::Now && !written && !grown && !seeding::is_wanted(m) {
+        m.vmid.set(i64::from(place.1.get()));
+        m.current_node.set(place.0.to_string());
+        fill::fill(m, &settings, &slots::ours(site.cx.private()));
+        if let Some((seen, _)) = site.client.cluster().guests_known() {
+            noted::note(site.cx.private(), &settings, seen.nodes());
+        }
+        site.cx.filled();
+    }
+    failed.map_or(Ok(()), |failed| Err(failed.into()))
 }
 
-/// Writes what the create call could not say: everything for a clone, little otherwise.
-async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Result<Settings, Diagnostics> {
+/// Writes what the create call could not say: everything for a clone, little otherwise. Says whether anything was written.
+async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Result<(Settings, bool), Diagnostics> {
     let delta = |now: &Settings| {
         let mut delta = config::delta(None, m, now);
         for (key, value) in recorded_addresses(m.cloud_init.get()).iter() {
@@ -76,10 +93,10 @@ async fn configured(site: &Site<'_>, m: &Vm, place: &Place, now: Settings) -> Re
         delta
     };
     if delta(&now).is_empty() {
-        return Ok(now);
+        return Ok((now, false));
     }
     write(site, m, (place, site.holds), now, delta).await?;
-    read(site, m, place).await
+    Ok((read(site, m, place).await?, true))
 }
 
 /// Writes what `delta` finds missing. Bound to what was read, so that a call which is repeated makes no disk twice, and nobody
@@ -107,8 +124,9 @@ pub(super) async fn write(
     }
 }
 
-/// Grows disks to the size the model gives.
-pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<(), Diagnostics> {
+/// Grows disks to the size the model gives; says whether any had to.
+pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings) -> Result<bool, Diagnostics> {
+    let mut any = false;
     for (slot, disk) in &disks::of(m) {
         let Some(present) = now.written(slot) else { continue };
         match disks::growth(disk, present) {
@@ -117,6 +135,7 @@ pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings
                 let machine = machine(site, place);
                 let ended = machine.resize(slot, bytes).done().await;
                 ended.map_err(|error| site.failed(m, &error, site.holds))?;
+                any = true;
             }
             Err(present) => {
                 let at = Path::from("disks").key(slot).name("size_gib");
@@ -129,14 +148,14 @@ pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings
             }
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// The endpoint of an agent that an interrupted run has enrolled.
 async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Option<Endpoint>, Diagnostics> {
     let (Some(_), Some(uuid)) = (m.agent.get(), m.uuid.text()) else { return Ok(None) };
     let Ok(address) = agent_address(site, m) else { return Ok(None) };
-    match site.cx.agents.identify(&address, uuid).await {
+    match site.cx.agents.identify(&address, uuid, &site.until()).await {
         Ok(endpoint) => Ok(Some(endpoint)),
         Err(AgentError::OtherMachine { .. }) => {
             let said = format!("The address {address} of VM {} belongs to another machine.", place.1);
@@ -154,19 +173,34 @@ async fn already_enrolled(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Opti
     }
 }
 
-/// Starts the machine; one that runs already is cut off and started, so that it takes up everything that is new.
-async fn start(site: &Site<'_>, m: &Vm, place: &Place, again: bool) -> Result<(), Diagnostics> {
+/// How a machine stands before it is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Off,
+    On,
+    /// It runs, and must take up something new.
+    Again,
+}
+
+impl Power {
+    const fn of(running: bool) -> Self {
+        if running { Self::On } else { Self::Off }
+    }
+}
+
+/// Starts the machine; one that is to start again is cut off first, so that it takes up everything that is new.
+async fn start(site: &Site<'_>, m: &Vm, place: &Place, power: Power) -> Result<(), Diagnostics> {
     let failed = |error: Error| site.failed(m, &error, site.holds);
     let machine = machine(site, place);
-    let running = is_running(site, m, place).await?;
-    if !m.started.is_true() || (running && !again) {
+    if !m.started.is_true() || power == Power::On {
         return Ok(());
     }
-    if running {
+    if power == Power::Again {
         machine.stop().done().await.map_err(failed)?;
         site.power(place, false).await.map_err(failed)?;
     }
     machine.start().done().await.map_err(failed)?;
+    // High availability may have the machine's number from an earlier one: its task ends when a start was asked for.
     site.power(place, true).await.map_err(failed)?;
     Ok(())
 }
@@ -249,6 +283,11 @@ pub(super) fn agent_address(site: &Site<'_>, m: &Vm) -> Result<String, Diagnosti
     })
 }
 
+fn endpoint(m: &Vm) -> Option<Endpoint> {
+    let AgentEndpoint { address, fingerprint } = m.endpoint.get()?;
+    Some(Endpoint { address: address.cloned()?, fingerprint: fingerprint.cloned()? })
+}
+
 fn keep(m: &mut Vm, endpoint: &Endpoint) {
     m.endpoint.set(AgentEndpoint {
         address: endpoint.address.clone().into(),
@@ -256,7 +295,8 @@ fn keep(m: &mut Vm, endpoint: &Endpoint) {
     });
 }
 
-/// The last act: the description becomes the user's.
+/// The last act: the description becomes the user's. It neither plugs nor allocates anything, so it needs no task; and it may be said
+/// twice.
 async fn unmark(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostics> {
     let description = m.description.text().map(str::trim_end).unwrap_or_default();
     let (params, delete) = match description {
@@ -264,8 +304,11 @@ async fn unmark(site: &Site<'_>, m: &Vm, place: &Place) -> Result<(), Diagnostic
         text => (pve::Params::new().with("description", text), Vec::new()),
     };
     let machine = machine(site, place);
-    let ended = machine.configure(&params, &delete, None).done().await;
-    ended.map(|_| ()).map_err(|error| site.failed(m, &error, site.holds).into())
+    let ended = match machine.configure_now(&params, &delete, None).await {
+        Err(error) if error.outcome_unknown() => machine.configure_now(&params, &delete, None).await,
+        ended => ended,
+    };
+    ended.map_err(|error| site.failed(m, &error, site.holds).into())
 }
 
 pub(super) async fn read(site: &Site<'_>, m: &Vm, place: &Place) -> Result<Settings, Diagnostics> {

@@ -13,7 +13,7 @@ use crate::explain;
 pub(super) struct Found {
     pub(super) node: NodeName,
     pub(super) vmid: Vmid,
-    /// As the cluster listed it, some seconds old.
+    /// As the cluster listed it, some seconds old; empty where the list is older than our own last change.
     pub(super) status: String,
     pub(super) settings: pve::Settings,
 }
@@ -67,12 +67,22 @@ pub(super) async fn look_for(cx: &Cx, m: &Vm) -> Result<Look, Diagnostics> {
     Ok(Look::Here(Box::new(found)))
 }
 
-/// The VM with that number as the shared list has it, or else as it is now.
+/// The VM with that number where the last list has it, however old that is, or else as it is now. A moved VM costs a new list.
 pub(super) async fn by_id(client: &Client, vmid: Vmid) -> Result<Option<Found>, Error> {
-    if let Some(guest) = client.cluster().guests().await?.find(vmid) {
+    let (guests, is_current) = match client.cluster().guests_known() {
+        Some(known) => known,
+        None => (client.cluster().guests().await?, true),
+    };
+    if let Some(guest) = guests.find(vmid) {
         match look(client, guest).await {
             Err(error) if error.is(Class::NoGuest) => {}
-            looked => return looked.map(Some),
+            Ok(mut found) => {
+                if !is_current {
+                    found.status.clear();
+                }
+                return Ok(Some(found));
+            }
+            Err(error) => return Err(error),
         }
     }
     match client.cluster().guests_now().await?.find(vmid) {

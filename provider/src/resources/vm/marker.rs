@@ -1,7 +1,7 @@
 //! The mark of a creation that is not finished: the first line of the VM's description, sent with the create call itself.
 //!
-//! A provider that was killed returned nothing to Terraform. The next one finds its VM by name and mark, and goes on with it.
-//! A VM of that name without the mark is somebody else's, and so is one whose mark was made with another agents' CA.
+//! A provider that was killed returned nothing to Terraform. The next one in the same folder has its token, and with it knows the mark: it
+//! goes on with that VM. A VM with any other mark is being created, or was left unfinished, by somebody else.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -12,11 +12,12 @@ use crate::agents::Agents;
 pub(super) struct Mark(String);
 
 impl Mark {
-    /// The mark of the model's VM, by whoever has this agents' CA.
-    pub(super) fn of(m: &Vm, agents: &Agents) -> Self {
+    /// The mark of the model's VM, by whoever has this token and, if the VM gets an agent, this agents' CA.
+    pub(super) fn of(m: &Vm, token: &str, agents: &Agents) -> Self {
         let owner = if m.agent.is_known() { agents.ca() } else { &[] };
         let name = m.name.text().unwrap_or_default();
-        let digest = digest(&SHA256, &[b"groundwork_vm\0", name.as_bytes(), b"\0", owner].concat());
+        let digest =
+            digest(&SHA256, &[b"groundwork_vm\0", token.as_bytes(), b"\0", name.as_bytes(), b"\0", owner].concat());
         let short = hex::encode(digest.as_ref().get(..8).unwrap_or_default());
         Self(format!("{START}({short})"))
     }
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn a_mark_is_put_on_recognised_and_taken_off() {
         let agents = Agents::default();
-        let (own, other) = (Mark::of(&vm("cp-1"), &agents), Mark::of(&vm("cp-2"), &agents));
+        let (own, other) = (Mark::of(&vm("cp-1"), "t", &agents), Mark::of(&vm("cp-2"), "t", &agents));
         for text in ["", "one line", "two\nlines\n\nand more"] {
             let marked = own.on(text);
             assert!(own.is_in(&marked) && is_any_in(&marked), "{marked}");
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vm_that_another_ca_began_is_not_ours() {
+    fn a_vm_that_was_begun_with_another_token_or_ca_is_not_ours() {
         let agents = || {
             let dir = tempfile::tempdir().unwrap();
             crate::agents::init(dir.path()).unwrap();
@@ -80,8 +81,9 @@ mod tests {
         };
         let m = Vm { agent: Agent::default().into(), ..vm("cp-1") };
         let (one, other) = (agents(), agents());
-        let marked = Mark::of(&m, &one).on("");
-        assert!(Mark::of(&m, &one).is_in(&marked) && !Mark::of(&m, &other).is_in(&marked));
-        assert!(Mark::of(&vm("cp-1"), &one).is_in(&Mark::of(&vm("cp-1"), &other).on("")), "no agent, no CA");
+        let marked = Mark::of(&m, "t", &one).on("");
+        assert!(Mark::of(&m, "t", &one).is_in(&marked));
+        assert!(!Mark::of(&m, "t", &other).is_in(&marked) && !Mark::of(&m, "u", &one).is_in(&marked));
+        assert!(Mark::of(&vm("cp-1"), "t", &one).is_in(&Mark::of(&vm("cp-1"), "t", &other).on("")), "no agent, no CA");
     }
 }

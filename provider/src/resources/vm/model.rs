@@ -45,6 +45,7 @@ pub(crate) struct Vm {
     pub(super) endpoint: Attr<AgentEndpoint>,
     pub(super) waiting: Attr<Vec<String>>,
     pub(super) effects: Attr<Vec<String>>,
+    pub(super) lost_on_destroy: Attr<Vec<String>>,
 }
 
 impl Model for Vm {
@@ -53,7 +54,7 @@ impl Model for Vm {
         let Self {
             id, vmid, node, name, description, tags, image, clone, pool, cores, sockets, cpu_type, memory_mib, firmware, efi_storage,
             on_boot, guest_agent, serial_console, disks, networks, cloud_init, agent, started, reboot, timeouts, uuid, current_node,
-            addresses, endpoint, waiting, effects,
+            addresses, endpoint, waiting, effects, lost_on_destroy,
         } = self;
         let mut rows = identity(id, vmid, node, name);
         rows.extend([
@@ -78,7 +79,7 @@ impl Model for Vm {
             optional("reboot", reboot, "Whether a change that needs a power cycle gets one. Default: `true`. Otherwise such a change waits, and stands in `waiting`.").default(true),
             optional("timeouts", timeouts, "How long to wait."),
         ]);
-        rows.extend(found([addresses, waiting, effects], [uuid, current_node], endpoint));
+        rows.extend(found([addresses, waiting, effects, lost_on_destroy], [uuid, current_node], endpoint));
         rows
     }
 }
@@ -94,7 +95,7 @@ fn identity<'a>(
         optional_computed("vmid", vmid, "Number of the VM, unique in the cluster. Default: the next free one.")
             .replaces()
             .check(between(100, 999_999_999)),
-        required("node", node, "Node to create the VM on. Another one makes a new machine, unless the VM was moved there already. A VM that was moved since is no difference.")
+        required("node", node, "Node to create the VM on. Another one makes a new machine, unless the VM was moved there already, or no machine can be made there: then the plan warns, and its apply fails and leaves the machine as it is. A VM that was moved since is no difference.")
             .check(names::node),
         required("name", name, "Name, unique in the cluster, and hostname on first boot. A change renames the VM, and nothing inside it.").check(checks::dns_name),
     ]
@@ -106,7 +107,7 @@ fn sources<'a>(image: &'a mut Attr<String>, clone: &'a mut Attr<Clone>) -> [Row<
             .first_boot()
             .keep()
             .check(checks::volume),
-        optional_computed("clone", clone, "VM or template to copy. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
+        optional_computed("clone", clone, "VM or template to copy; what a source must look like, the guide [Templates and clones](../guides/templates.md) says. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
             .first_boot()
             .keep(),
     ]
@@ -124,7 +125,7 @@ fn hardware<'a>(
         optional_computed("cpu_type", cpu_type, "CPU model and flags, such as `host` or `x86-64-v2-AES,flags=+aes`. Default for new VMs: `x86-64-v2-AES`. A change needs a reboot.")
             .check(checks::cpu)
             .keep(),
-        optional_computed("memory_mib", memory_mib, "Memory in MiB. Default for new VMs: 512. A change needs a reboot.").check(checks::memory).keep(),
+        optional_computed("memory_mib", memory_mib, "Memory in MiB. Default for new VMs: 512. A change needs a reboot, unless the VM's `hotplug` has `memory`.").check(checks::memory).keep(),
     ]
 }
 
@@ -152,10 +153,10 @@ fn devices<'a>(
 }
 
 fn found<'a>(
-    [addresses, waiting, effects]: [&'a mut Attr<Vec<String>>; 3],
+    [addresses, waiting, effects, lost_on_destroy]: [&'a mut Attr<Vec<String>>; 4],
     [uuid, current_node]: [&'a mut Attr<String>; 2],
     endpoint: &'a mut Attr<AgentEndpoint>,
-) -> [Row<'a>; 6] {
+) -> [Row<'a>; 7] {
     [
         computed("uuid", uuid, "SMBIOS UUID of the machine, and its cloud-init instance id.").keep(),
         computed("current_node", current_node, "Node the VM is on now.").keep(),
@@ -163,6 +164,7 @@ fn found<'a>(
         computed("endpoint", endpoint, "The machine's agent, for `groundwork_machine`. Null without `agent`.").keep(),
         computed("waiting", waiting, "Options of the VM that wait for its next power cycle, by Proxmox VE's own names.").keep(),
         computed("effects", effects, "What the last planned change does, line by line: live, with a reboot, or with a new machine.").keep(),
+        computed("lost_on_destroy", lost_on_destroy, "What goes with the machine when it is destroyed or replaced, line by line: disks with their data, hardware addresses. Every plan that destroys or replaces the machine shows it, also with `-replace`.").keep(),
     ]
 }
 
@@ -217,7 +219,7 @@ impl Model for Disk {
         let Self { storage, size_gib, format, discard, ssd, iothread, backup, cache, serial, volume } = self;
         vec![
             required("storage", storage, "Storage of the disk. Another one needs a new machine.").check(names::storage),
-            optional_computed("size_gib", size_gib, "Size in GiB. It can grow, while the machine runs, and never shrink. Default: the image's or the template's, and 8 for an empty disk.")
+            optional_computed("size_gib", size_gib, "Size in GiB. It can grow, while the machine runs, and never shrink: an apply that would shrink a disk fails before it changes anything. Default: the image's or the template's, and 8 for an empty disk.")
                 .check(between(1, 131_072))
                 .keep(),
             optional_computed("format", format, "`raw`, `qcow2` or `vmdk`, on storages that have files. Default: the storage's. Used at creation only.")
@@ -256,7 +258,7 @@ impl Model for Network {
         vec![
             required("bridge", bridge, "Bridge or SDN network to attach to.").check(checks::bridge),
             optional_computed("model", model, "Model of the card. Default: `virtio`.").check(checks::card).keep(),
-            optional_computed("mac", mac, "Hardware address. Default: one that Proxmox VE makes.")
+            optional_computed("mac", mac, "Hardware address. Default: one that Proxmox VE makes, and that the card keeps, even when somebody takes it away and the next apply brings it back. A change cuts off a guest whose network settings name the card by its address, as those of cloud-init do.")
                 .check(checks::mac)
                 .keep(),
             optional_computed("vlan", vlan, "VLAN tag.").check(between(1, 4094)).keep(),
@@ -296,7 +298,7 @@ impl Model for CloudInit {
             )
             .check(checks::user),
             optional("ssh_keys", ssh_keys, "Public SSH keys of the account.").check(checks::ssh_key),
-            optional("password", password, "Password of the account, plain or as a crypt(3) hash.")
+            optional("password", password, "Password of the account, plain or as a hash of crypt(3), such as `$6$…` or `$y$…`. A plain one is hashed before it goes onto the seed image.")
                 .sensitive()
                 .write_only(),
             optional(
@@ -308,7 +310,7 @@ impl Model for CloudInit {
             optional(
                 "user_data",
                 user_data,
-                "Your own user-data beside Groundwork's: cloud-config, a script, anything cloud-init takes. It stands in the state and in saved plans.",
+                "Your own user-data beside Groundwork's, as text: a cloud-config, a script, `#include`, `#cloud-boothook`, `#part-handler`, `#cloud-config-archive`, a jinja template, or a MIME document of such parts, as `cloudinit_config` makes it with `gzip = false` and `base64_encode = false`. What it says wins over what Groundwork would add (`fqdn`, `manage_etc_hosts`, `package_update`, …), and `users` of both are made. Where a URL of `#include` does not answer, cloud-init does nothing of all this, and no agent arrives. It stands in the state and in saved plans.",
             )
             .check(checks::user_data),
             optional("storage", storage, "Storage for the seed image, with content `iso`. Default: one the node has.")
@@ -340,9 +342,9 @@ impl Model for Interface {
         vec![
             optional("address", address, "IPv4 address with prefix length, `192.0.2.11/24`. Default: DHCP.")
                 .check(checks::cidr4),
-            optional("gateway", gateway, "IPv4 gateway.").check(checks::ipv4),
+            optional("gateway", gateway, "IPv4 gateway. For an `address` with prefix length 32 it may lie outside: it is then reached over the link.").check(checks::ipv4),
             optional("address6", address6, "IPv6 address with prefix length, `2001:db8::11/64`.").check(checks::cidr6),
-            optional("gateway6", gateway6, "IPv6 gateway.").check(checks::ipv6),
+            optional("gateway6", gateway6, "IPv6 gateway; may be link-local, and for an `address6` with prefix length 128 may lie outside.").check(checks::ipv6),
             optional("dns", dns, "Name servers.").check(checks::ip),
             optional("search", search, "Search domains."),
         ]
@@ -400,8 +402,12 @@ impl Model for Timeouts {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { create, update, delete } = self;
         vec![
-            optional("create", create, "Until the machine is created, booted and enrolled. Default: `20m`.")
-                .check(timeouts::check),
+            optional(
+                "create",
+                create,
+                "Until the machine is created, enrolled and through its first boot. Default: `20m`.",
+            )
+            .check(timeouts::check),
             optional("update", update, "Until a change is made. Default: `20m`.").check(timeouts::check),
             optional("delete", delete, "Until the machine is gone. Default: `10m`.").check(timeouts::check),
         ]

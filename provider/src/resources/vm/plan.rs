@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
 
 use super::config::{self, DEFAULT_CPU};
+use super::effects::Change;
 use super::model::{CloudInit, Vm};
-use super::{checks, disks, effects, fill, slots};
+use super::noted::Noted;
+use super::{announced, checks, disks, effects, fill, needs, replace, slots};
 
 /// Rules across attributes. Unknown means "ask again later".
 pub(super) fn validate(m: &Vm) -> Diagnostics {
@@ -141,8 +143,15 @@ fn creation(config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     if config.agent.is_null() {
         m.endpoint = Attr::Null;
     }
-    if m.agent.is_known() && m.started.get() == Some(&false) {
-        notes.error(wrong("The agent can only be enrolled on a machine that runs: create it with `started = true`, and stop it later.", "started"));
+    needs::plan(notes.private(), m);
+    if needs::is_silent(m) {
+        notes.warn(
+            Diagnostic::warning("Cannot create a stopped machine with an agent")
+                .happened(needs::SILENT)
+                .holds("An apply of this plan fails before it changes anything of this machine.")
+                .next("Set `started = true`, or leave `agent` out.")
+                .at("started"),
+        );
     }
 }
 
@@ -207,23 +216,35 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     if config.agent.is_known() && prior.agent.is_known() && prior.endpoint.is_null() {
         notes.warn(without_agent(prior));
     }
+    let noted = Noted::of(notes.private());
+    let kept = kept(config, &noted);
     let reboots = m.reboot.is_true() && prior.started.is_true() && m.started.is_true();
-    let waits = config::ours(prior, prior.waiting.get().into_iter().flatten().map(String::as_str));
+    let mut waits = config::ours(m, prior.waiting.get().into_iter().flatten().map(String::as_str));
+    waits.retain(|key| !noted.is_leaving(key));
     let applies = reboots && !waits.is_empty();
-    if !notes.changed() && !applies {
+    if !notes.changed() && !applies && kept.is_empty() {
         return;
     }
     let before = disks::of(prior);
     for (_, disk) in m.disks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
         fill::defaults(disk);
     }
-    let before = disks::cards_of(prior);
-    for (_, card) in m.networks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
-        fill::card_defaults(card);
+    cards((prior, config), m, &noted);
+    if m.disks != prior.disks || m.networks != prior.networks {
+        m.lost_on_destroy = Attr::Unknown;
     }
-    replacements(prior, m, notes);
-    if !effects::replaces(prior, m, notes.replacing()) {
+    announced::set(notes.private(), true);
+    if let Some(why) = replace::refused(prior, m, &noted) {
+        notes.warn(replace::refusal(prior, &why));
+        m.effects.set(vec![replace::refused_line(prior, m)]);
+        return;
+    }
+    replace::demand(prior, m, notes);
+    let replacing = effects::replacing(prior, m, notes.replacing());
+    if replacing.is_empty() {
         shrinks(prior, m, notes);
+    } else {
+        notes.warn(replace::cost(prior, &replacing));
     }
     if effects::are_open(config) {
         // What is not known yet may add a line when it is, and Terraform holds us to what we plan now.
@@ -232,17 +253,20 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
         return;
     }
     let owned = slots::owned(prior, notes.private());
-    let lines = effects::lines((prior, &owned), m, notes.replacing());
-    if lines.is_empty() && !applies {
+    let (prior_vm, replacing) = (prior, notes.replacing());
+    let mut lines = effects::lines(Change { prior: prior_vm, owned: &owned, m, replacing, noted: &noted });
+    if lines.is_empty() && !applies && kept.is_empty() {
         m.effects = prior.effects.clone();
         m.waiting = prior.waiting.clone();
         return;
     }
-    let mut lines = lines;
+    let waiting_too = lines.iter().any(|line| line.contains("reboot")) || !kept.is_empty();
+    lines.extend(kept);
     if applies {
         lines.push(format!("{}: waits since an earlier change; a reboot applies it", waits.join(", ")));
-        m.waiting = Attr::Unknown;
-    } else if lines.iter().any(|line| line.contains("reboot")) {
+    }
+    announced::set(notes.private(), applies || effects::announce_reboot(&lines));
+    if applies || waiting_too {
         m.waiting = Attr::Unknown;
     }
     m.effects.set(lines);
@@ -256,41 +280,42 @@ fn without_agent(prior: &Vm) -> Diagnostic {
         .at("agent")
 }
 
-fn shrinks(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
-    let disks = disks::of(prior);
-    for (slot, disk) in m.disks.get().into_iter().flatten() {
-        let before = disks.get(slot).and_then(|disk| disk.size_gib.get());
-        let (Some(before), Some(after)) = (before, disk.size_gib.get()) else { continue };
-        if after >= before {
-            continue;
+/// Cards that come: as new ones are, but with the address they had, which the guest knows them by.
+fn cards((prior, config): (&Vm, &Vm), m: &mut Vm, noted: &Noted) {
+    let (before, given) = (disks::cards_of(prior), disks::cards_of(config));
+    for (slot, card) in m.networks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
+        fill::card_defaults(card);
+        let asked = given.get(slot).is_some_and(|card| card.mac.is_null());
+        if let Some(mac) = noted.mac(slot).filter(|_| asked) {
+            card.mac.set(mac);
         }
-        let at = Path::from("disks").key(slot).name("size_gib");
-        notes.error(
-            Diagnostic::error(format!("Cannot shrink disk {slot} from {before} to {after} GiB"))
-                .happened(format!("`{at}` is smaller than the disk is. Proxmox VE cannot shrink disks, because the guest's data may be there."))
-                .holds("Nothing was changed.")
-                .next(format!("Set `size_gib` to {before} or more, or mark the machine for replacement: `terraform taint` with its address, and apply."))
-                .at(at),
-        );
     }
 }
 
-/// What needs a new machine beside the rows that say so themselves.
-fn replacements(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
-    // A VM that was moved by somebody is where the configuration now says.
-    let moved = m.node.text() == prior.current_node.text();
-    if m.node != prior.node && !moved {
-        notes.replace("node");
-    }
-    if prior.agent.is_null() && m.agent.is_known() {
-        notes.replace("agent");
-    }
+/// Slots of the configuration whose removal somebody else asked for: the devices stay.
+fn kept(config: &Vm, noted: &Noted) -> Vec<String> {
+    let disks = disks::of(config).into_keys().map(|slot| ("disks", slot));
+    let cards = disks::cards_of(config).into_keys().map(|slot| ("networks", slot));
+    let kept = disks.chain(cards).filter(|(_, slot)| noted.is_leaving(slot));
+    kept.map(|(map, slot)| format!("{map}.{slot}: its removal, which waits for a power cycle, is taken back: live"))
+        .collect()
+}
+
+fn shrinks(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
     let before = disks::of(prior);
     for (slot, disk) in m.disks.get().into_iter().flatten() {
-        let Some(old) = before.get(slot) else { continue };
-        let there = old.volume.text().and_then(|volume| volume.split_once(':')).map(|(storage, _)| storage);
-        if disk.storage != old.storage && disk.storage.text() != there {
-            notes.replace(Path::from("disks").key(slot).name("storage"));
+        let there = before.get(slot).and_then(|disk| disk.size_gib.get());
+        if let (Some(there), Some(wanted)) = (there, disk.size_gib.get())
+            && wanted < there
+        {
+            let at = Path::from("disks").key(slot).name("size_gib");
+            notes.warn(
+                Diagnostic::warning(format!("Cannot shrink disk {slot} from {there} to {wanted} GiB"))
+                    .happened(format!("`{at}` is smaller than the disk is. Proxmox VE cannot shrink disks, because the guest's data may be there."))
+                    .holds("An apply of this plan fails before it changes anything.")
+                    .next(format!("Set `size_gib` to {there} or more, or make the machine anew: `terraform apply -replace=…`."))
+                    .at(at),
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::model::{CloudInit, Vm};
 use super::site::Site;
-use crate::agents::{Agents, Error};
+use crate::agents::{Agents, Error, Until};
 
 /// Listens for SSH's greeting and for an agent at every static address. Silence counts as free: something in between may
 /// accept connections to anywhere.
@@ -18,9 +18,9 @@ pub(super) async fn addresses_are_free(site: &Site<'_>, m: &Vm) -> Result<(), Di
     let port = m.agent.get().and_then(|agent| agent.port.get()).and_then(|port| u16::try_from(*port).ok());
     let port = port.unwrap_or(trust::PORT);
     let tries = m.cloud_init.get().map(statics).unwrap_or_default().into_iter().map(|(at, address)| {
-        let agents = site.cx.agents.clone();
+        let (agents, until) = (site.cx.agents.clone(), site.until());
         async move {
-            let (ssh, agent) = tokio::join!(greets(address), is_agent(&agents, address, port));
+            let (ssh, agent) = tokio::join!(greets(address), is_agent(&agents, (address, port), &until));
             ssh.or(agent).map(|by| (at, address, by))
         }
     });
@@ -62,9 +62,9 @@ async fn greets(address: IpAddr) -> Option<&'static str> {
 }
 
 /// Whatever an agent says about itself, it is there.
-async fn is_agent(agents: &Agents, address: IpAddr, port: u16) -> Option<&'static str> {
+async fn is_agent(agents: &Agents, (address, port): (IpAddr, u16), until: &Until) -> Option<&'static str> {
     let address = SocketAddr::new(address, port).to_string();
-    let said = tokio::time::timeout(PATIENCE, agents.identify(&address, "")).await;
+    let said = tokio::time::timeout(PATIENCE, agents.identify(&address, "", until)).await;
     match said {
         Ok(Ok(_) | Err(Error::OtherMachine { .. } | Error::NotEnrolled { .. } | Error::OtherAuthority { .. })) => {
             Some("An agent")

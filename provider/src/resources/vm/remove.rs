@@ -30,8 +30,8 @@ pub(super) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
     let Some(mut place) = place else { return Ok(()) };
     while let Some(here) = found {
         place = (here.node.clone(), here.vmid);
-        if removed(&site, m, &here).await? {
-            super::claims::unmade(place.1);
+        if removed(&site, m, (&here, KEPT)).await? {
+            cx.numbers.forget(place.1);
             return Ok(());
         }
         // It was on its way to another node.
@@ -47,8 +47,12 @@ async fn leave_cluster(cx: &Cx, m: &Vm, limit: Limit) -> Result<(), Diagnostics>
     departure::depart(cx, &format!("destroy VM {}", m.id.or("")), &Endpoint { address, fingerprint }, limit).await
 }
 
-/// Removes the VM from the node it was found on; false if it is not there any more.
-async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnostics> {
+/// Removes the VM from the node it was found on; false if it is not there any more. `holds` is said if it fails.
+pub(super) async fn removed(
+    site: &Site<'_>,
+    m: &Vm,
+    (found, holds): (&Found, &'static str),
+) -> Result<bool, Diagnostics> {
     let place = (found.node.clone(), found.vmid);
     if found.settings.written("protection") == Some("1") {
         return Err(protected(site).into());
@@ -64,13 +68,13 @@ async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnos
     match ended.await {
         Ok(()) => {}
         Err(error) if Error::is(&error, Class::NoGuest) => return Ok(false),
-        Err(error) => return Err(site.failed(m, &error, KEPT).into()),
+        Err(error) => return Err(site.failed(m, &error, holds).into()),
     }
     // While the VM is there, a failure leaves its record in the state, and the seed with it is found again.
     if let Some(seed) = seeding::attached(found.vmid, &found.settings) {
-        seeding::remove(site, m, &place, (&seed, KEPT)).await?;
+        seeding::remove(site, m, &place, (&seed, holds)).await?;
     }
-    seeds(site, m, &place, KEPT).await?;
+    seeds(site, m, &place, holds).await?;
     let deleted = machine(site, &place).delete().done().await;
     match deleted {
         Ok(finished) if !finished.warnings.is_empty() => site.cx.warn(
@@ -80,7 +84,8 @@ async fn removed(site: &Site<'_>, m: &Vm, found: &Found) -> Result<bool, Diagnos
         ),
         Ok(_) => {}
         Err(error) if error.is(Class::NoGuest) => return Ok(false),
-        Err(error) => return Err(site.failed(m, &error, KEPT).into()),
+        Err(error) if error.outcome_unknown() => return Err(site.failed(m, &error, UNKNOWN).into()),
+        Err(error) => return Err(site.failed(m, &error, holds).into()),
     }
     Ok(true)
 }
@@ -100,4 +105,5 @@ fn protected(site: &Site<'_>) -> Diagnostic {
 }
 
 const SEED_LEFT: &str = "The VM is gone; its seed image may still be there.";
+const UNKNOWN: &str = "Whether the VM is gone is not known. The next run looks.";
 const KEPT: &str = "The VM exists and stays in the state. It may have been stopped.";

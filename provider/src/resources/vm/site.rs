@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::disks;
 use super::model::Vm;
-use crate::agents::{Error as AgentError, Wait};
+use crate::agents::{Error as AgentError, Until, Wait};
 use crate::context::Cx;
 use crate::explain;
 use crate::timeouts::Limit;
@@ -58,9 +58,24 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The diagnostic of a first boot whose end was not seen.
+    pub(super) fn not_booted(&self, vmid: Vmid, error: &AgentError) -> Diagnostic {
+        let act = format!("see the first boot of VM {vmid} through");
+        let diagnostic = explain::enrolment(&act, error, self.holds, &self.limit.name());
+        match self.limit.path().filter(|_| matches!(error, AgentError::Deadline { .. })) {
+            Some(path) => diagnostic.at(path),
+            None => diagnostic,
+        }
+    }
+
     /// An error of our own in this operation.
     pub(super) fn error(&self, happened: impl Into<String>) -> Diagnostic {
         Diagnostic::error(format!("Cannot {}", self.act)).happened(happened)
+    }
+
+    /// The limits of the operation, for agents.
+    pub(super) fn until(&self) -> Until {
+        Until::new(self.deadline, &self.cx.stop)
     }
 
     /// How long to wait for the machine's agent.
@@ -70,15 +85,20 @@ impl<'a> Site<'a> {
 
     /// Sleeps a little; fails when the deadline has passed or Terraform wants to stop.
     pub(super) async fn pause(&self, pause: Duration, what: &str) -> Result<(), Diagnostics> {
+        self.pause_holding(pause, what, self.holds).await
+    }
+
+    /// The same where something else holds than half-way.
+    pub(super) async fn pause_holding(&self, pause: Duration, what: &str, holds: &str) -> Result<(), Diagnostics> {
         let wake = Instant::now() + pause;
         if wake > self.deadline {
             let late = Error::Deadline { what: what.to_owned() };
-            return Err(self.failed(&Vm::default(), &late, self.holds).into());
+            return Err(self.failed(&Vm::default(), &late, holds).into());
         }
         // Both arms are cancel-safe: a token and a timer.
         tokio::select! {
             () = self.cx.stop.cancelled() => {
-                Err(self.error("It was stopped on request.").holds(self.holds).next("Apply again.").into())
+                Err(self.error("It was stopped on request.").holds(holds).next("Apply again.").into())
             }
             () = tokio::time::sleep_until(wake) => Ok(()),
         }
@@ -127,13 +147,13 @@ fn blamed(m: &Vm, error: &Error) -> Option<Path> {
     let said = error.to_string();
     match error.class() {
         Class::NoStorage | Class::Full => storage(m, &said),
-        Class::Rights if said.contains("/storage/") => storage(m, &said),
-        _ if said.contains("does not support") => storage(m, &said),
-        _ if said.contains("hostname lookup") || said.contains("no such cluster node") => Some("node".into()),
-        _ if said.contains("pool '") && said.contains("does not exist") => Some("pool".into()),
-        Class::Exists if said.contains("VM ") && m.vmid.is_known() => Some("vmid".into()),
-        _ if said.contains("Linked clone feature") => Some(Path::from("clone")),
-        _ if said.contains("bridge '") || said.contains("no such bridge") => bridge(m, &said),
+        Class::Rights | Class::WrongContent => storage(m, &said),
+        Class::NoNode => Some("node".into()),
+        Class::NoPool => Some("pool".into()),
+        Class::Exists => m.vmid.get().filter(|vmid| said.contains(&vmid.to_string())).map(|_| "vmid".into()),
+        Class::NoLinkedClone => Some(Path::from("clone")),
+        Class::NoBridge => bridge(m, &said),
+        Class::TooManyCpus => Some("cores".into()),
         _ => None,
     }
 }
@@ -163,7 +183,8 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
 }
 
 fn bridge(m: &Vm, said: &str) -> Option<Path> {
-    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| said.contains(&format!("'{bridge}'")));
+    let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == '\'').collect();
+    let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| words.contains(&bridge));
     let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
     card.map(|(slot, _)| Path::from("networks").key(&slot).name("bridge"))
 }

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pve::Settings;
 use tf::{Attr, Private};
 
 use super::model::Vm;
+use super::noted;
 
 /// Notes at plan time what the configuration has.
 pub(super) fn plan(private: &Private, config: &Vm) {
@@ -17,11 +19,23 @@ pub(super) fn plan(private: &Private, config: &Vm) {
 /// From here on, what is planned may be there.
 pub(super) fn begun(private: &Private) {
     private.set(OURS, &ours(private).union(&planned(private)).collect::<BTreeSet<_>>());
+    private.set(UNFINISHED, &true);
 }
 
-/// What was planned is there, and nothing else of ours.
-pub(super) fn done(private: &Private) {
-    private.set(OURS, &planned(private));
+/// What was planned is there, and nothing else of ours but what is still to go.
+pub(super) fn done(private: &Private, left: BTreeSet<String>) {
+    private.set(OURS, &planned(private).into_iter().chain(left).collect::<BTreeSet<_>>());
+    private.remove(UNFINISHED);
+    noted::only_cards(private, &planned(private));
+}
+
+/// A slot that is empty is nobody's: whoever fills it next is its owner. A change that did not come to its end may fill one yet.
+pub(super) fn seen(private: &Private, now: &Settings) {
+    if private.get::<bool>(UNFINISHED).unwrap_or_default() {
+        return;
+    }
+    let there = |slot: &String| now.written(slot).is_some() || now.leaving(slot).is_some();
+    private.set(OURS, &ours(private).into_iter().filter(there).collect::<BTreeSet<_>>());
 }
 
 /// The model with only those slots that were in the configuration.
@@ -37,7 +51,8 @@ pub(super) fn owned(m: &Vm, private: &Private) -> Vm {
     m
 }
 
-fn ours(private: &Private) -> BTreeSet<String> {
+/// Slots that were in the configuration and may hold something of ours.
+pub(super) fn ours(private: &Private) -> BTreeSet<String> {
     private.get(OURS).unwrap_or_default()
 }
 
@@ -48,6 +63,7 @@ fn planned(private: &Private) -> BTreeSet<String> {
 /// Keys in the VM's private state.
 const OURS: &str = "slots";
 const PLANNED: &str = "planned_slots";
+const UNFINISHED: &str = "unfinished";
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +99,21 @@ mod tests {
         plan(&private, &vm(&[], &["net0"]));
         begun(&private);
         assert_eq!(names(&owned(&there, &private)), ["scsi1", "net0"], "a change that fails may have left either");
-        done(&private);
+        done(&private, BTreeSet::from(["scsi1".to_owned()]));
+        assert_eq!(names(&owned(&there, &private)), ["scsi1", "net0"], "its removal waits");
+        done(&private, BTreeSet::new());
         assert_eq!(names(&owned(&there, &private)), ["net0"]);
+    }
+
+    #[test]
+    fn an_empty_slot_is_forgotten_unless_a_change_may_fill_it_yet() {
+        let private = Private::default();
+        plan(&private, &vm(&["scsi1"], &[]));
+        begun(&private);
+        seen(&private, &Settings::default());
+        assert!(ours(&private).contains("scsi1"));
+        done(&private, BTreeSet::new());
+        seen(&private, &Settings::default());
+        assert!(ours(&private).is_empty());
     }
 }

@@ -14,10 +14,11 @@ from ..faults import Faults
 from ..machines import Machine, Plan
 from ..settings import NODES, Settings
 from .config import Config
+from .hotplug import Hotplug
 from .local import Local
 from .power import Power
 from .tasks import Tasks
-from .traffic import ROOT_TOKEN, Traffic
+from .traffic import ROOT_TOKEN, Runner, Traffic
 from .transfer import Transfer
 from .volumes import Volumes
 
@@ -35,7 +36,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
+class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(
@@ -63,6 +64,7 @@ class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
         self._setup_tasks()
         self._setup_volumes()
         self._setup_power()
+        self._setup_hotplug()
 
     @property
     def token(self) -> str:
@@ -72,7 +74,7 @@ class LabPve(Traffic, Tasks, Transfer, Config, Local, Volumes, Power, FakePve):
         """Listens, with pveproxy's patience for idle connections."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certfile, keyfile)
-        self.runner = web.AppRunner(self._build_app(), keepalive_timeout=5, access_log=None)
+        self.runner = Runner(self._build_app(), keepalive_timeout=5, access_log=None)
         await self.runner.setup()
         await web.TCPSite(self.runner, self.host, self.port, ssl_context=context).start()
 

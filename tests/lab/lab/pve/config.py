@@ -7,21 +7,10 @@ from fakepve import schema as pve_schema
 from fakepve.lxc import format_size
 from fakepve.qemu import DRIVE_KEY, drives_of, join_drive, split_drive, volume_ref, with_mac
 from fakepve.routing import split_list
-from fakepve.server import ok
-
-from ..run import Failed
-from .power import nic_of
+from fakepve.server import USER, ok, params
 
 UPDATE = "/nodes/{node}/qemu/{vmid}/config"
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-ALWAYS_LIVE = re.compile(
-    r"description|hookscript|lock|migrate_\w+|name|onboot|protection|shares|startup|tags|vmstatestorage|cpuunits|"
-    r"cpulimit|balloon|ci\w+|nameserver|searchdomain|sshkeys|ipconfig\d+|unused\d+"
-)
-# Options of an attached disk that change while it is in use.
-LIVE_DISK_OPTIONS = re.compile(r"(m?bps|iops)\w*|backup|replicate|size")
-
-
 class Config:
     """Mixin of LabPve."""
 
@@ -44,21 +33,46 @@ class Config:
             if key in vm.config:
                 row["value"] = vm.config[key]
             if key in vm.pending:
-                row |= {"delete": 1} if vm.pending[key] is None else {"pending": vm.pending[key]}
+                gone = {"delete": 2 if self.is_doomed(vm, key) else 1}
+                row |= gone if vm.pending[key] is None else {"pending": vm.pending[key]}
             rows.append(row)
         return ok([*rows, {"key": "digest", "value": vm.digest()}])
+
+    async def _config_post(self, request):
+        """The same as a task. Its end says what was refused about single options, in one line."""
+        p = await params(request)
+        self._verify(request, p)
+        vm, user = self._vm(request), request[USER]
+        self.need_quorum()
+
+        async def body():
+            try:
+                await self._apply_config(vm, user, p)
+            except PveError as problem:
+                lines = "".join(f"{key}: {text.strip()} " for key, text in (problem.errors or {}).items())
+                raise TaskError(f"{problem.status} {problem.message} {lines}" if lines else problem.message) from problem
+
+        return ok(await self.task(vm.node, "qmconfig", vm.vmid, user, body))
 
     async def _apply_config(self, vm, user, p):
         values = normalised(p)
         deletes = split_list(values.get("delete"))
         self._check_update(vm, values, deletes)
-        destroy = bool(int(values.pop("force", 0)))
+        self.spare(vm, [*values, *deletes])
+        if int(values.pop("force", 0)):
+            self.doom(vm, deletes)
+        reverts = split_list(values.pop("revert", ""))
         before = self.disks_of(vm.config)
         media = media_of(vm.config)
         freed = [str(vm.config[key]).split(",")[0] for key in deletes if key in vm.config and key.startswith("unused")]
         made = self.allocate_for_update(vm, user, values)
+        self._measure(values)
         running = vm.status == "running"
         waits = {"agent": values.pop("agent")} if running and "agent" in values else {}
+        order = {} if "boot" in values else self.leave_boot_order(vm, deletes)
+        (waits if running else values).update(order)
+        for key in reverts:
+            vm.pending.pop(key, None)
         try:
             await self._work(vm.vmid)
             await super()._apply_config(vm, user, values)
@@ -67,12 +81,23 @@ class Config:
                 self._qm_free(volid)
             raise problem if isinstance(problem, PveError) else PveError(500, str(problem)) from problem
         vm.pending.update(waits)
-        if running:
-            await self._hotplug(vm)
-            await self._change_media(vm, media)
-        for volume in freed:
-            self._qm_free(volume)
-        self.release_disks(vm, before, destroy)
+        try:
+            if running:
+                await self._hotplug(vm)
+                await self._change_media(vm, media)
+        finally:
+            for volume in freed:
+                self._qm_free(volume)
+            self.release_disks(vm, before)
+
+    def _measure(self, values: dict) -> None:
+        """The size in a drive's line is the volume's own, whatever was sent."""
+        for key in [key for key in values if DRIVE_KEY.match(key)]:
+            volume, props = split_drive(values[key])
+            sid, name = volume_ref(volume)
+            meta = self.storages.get(sid, {}).get("volumes", {}).get(name, {})
+            if props.get("media") != "cdrom" and "size" in meta:
+                values[key] = join_drive(volume, {**props, "size": format_size(int(meta["size"]))})
 
     def _check_update(self, vm, values: dict, deletes: list[str]) -> None:
         if not set(values) - {"digest", "skiplock"}:
@@ -90,53 +115,6 @@ class Config:
         return "root" if key in ("args", "hugepages", "affinity", "arch", "lock") else super()._config_priv(key)
 
     # ------------------------------------------------------- a running VM
-
-    async def _hotplug(self, vm) -> None:
-        """Moves what takes effect at once from pending to current."""
-        for key, value in list(vm.pending.items()):
-            if value == vm.config.get(key):
-                del vm.pending[key]
-            elif await self._takes_effect(vm, key, value):
-                del vm.pending[key]
-                if value is None:
-                    vm.config.pop(key, None)
-                else:
-                    vm.config[key] = value
-
-    async def _takes_effect(self, vm, key: str, value) -> bool:
-        if ALWAYS_LIVE.fullmatch(key):
-            return True
-        classes = str(vm.config.get("hotplug", "network,disk,usb"))
-        if re.fullmatch(r"(scsi|virtio)\d+", key) and "disk" in classes:
-            return await self._replug(vm, key, vm.config.get(key), value)
-        if re.fullmatch(r"net\d+", key) and "network" in classes:
-            return await self._replug_nic(vm, key, vm.config.get(key), value)
-        return False
-
-    async def _replug_nic(self, vm, key: str, old, new) -> bool:
-        """Another MAC address or bridge is another device; anything else is a setting on the host's side."""
-        machine = self.machines.get(vm.vmid)
-        before, after = (nic_of(key, str(value)) if value else None for value in (old, new))
-        if machine is None or (before and after and (before.mac, before.bridge) == (after.mac, after.bridge)):
-            return True
-        if before and not await machine.unplug_nic(before.index):
-            return False
-        return after is None or await machine.plug_nic(after)
-
-    async def _replug(self, vm, key: str, old, new) -> bool:
-        """Plugs a disk in or out; options of a disk that stays wait, but for its limits."""
-        machine = self.machines.get(vm.vmid)
-        if machine is None:
-            return True
-        if old and new and split_drive(old)[0] == split_drive(new)[0]:
-            return not any(not LIVE_DISK_OPTIONS.fullmatch(option) for option in changed_options(old, new))
-        if old and not await machine.detach_disk(key):
-            return False
-        try:
-            return not new or await machine.attach_disk(self._drive(vm.node, key, *split_drive(new)))
-        except Failed as problem:
-            # The change stays pending, as on a real host.
-            raise PveError(400, "Parameter verification failed.", {key: str(problem)}) from problem
 
     async def _change_media(self, vm, before: dict[str, str]) -> None:
         machine = self.machines.get(vm.vmid)
@@ -168,6 +146,8 @@ class Config:
             new = old + bytes_of(wanted[1:]) if wanted.startswith("+") else bytes_of(wanted)
             if new < old:
                 raise TaskError("shrinking disks is not supported")
+            if new == old:
+                return
             store = self.storages[sid]
             if new - old > store.get("avail", new):
                 raise TaskError(f"unable to write to storage '{sid}': No space left on device")
@@ -235,11 +215,6 @@ def update_properties() -> dict:
 def media_of(config: dict) -> dict[str, str]:
     """Slot to medium of every CD-ROM drive."""
     return {key: split_drive(value)[0] for key, value in config.items() if DRIVE_KEY.match(key) and "media=cdrom" in str(value)}
-
-
-def changed_options(old: str, new: str) -> set[str]:
-    before, after = split_drive(old)[1], split_drive(new)[1]
-    return {option for option in {*before, *after} if before.get(option) != after.get(option)}
 
 
 def bytes_of(text: str) -> int:

@@ -10,8 +10,12 @@ from fakepve.qemu import NET_MODELS, drives_of, is_cdrom
 
 from ..image import by_digest
 from ..machines import CannotStart, Drive, Machine, Nic, Plan
+from ..network import BRIDGES
 
 SHUTDOWN_TIMEOUT = 60
+NODE_CPUS = 4
+# Seconds between a reboot's end and the start that the host makes of it.
+RESTART_PAUSE = 0.3
 
 
 class Power:
@@ -20,6 +24,8 @@ class Power:
     def _setup_power(self) -> None:
         self.machines: dict[int, Machine] = {}
         self._stopped: dict[int, asyncio.Event] = {}
+        self._restarts: set[asyncio.Future] = set()
+        self.bridges = set(BRIDGES)
 
     async def follow(self, ttype: str, vm) -> None:
         """Makes the machine what the VM's status says after a task of this type."""
@@ -32,11 +38,48 @@ class Power:
             await machine.reset()
 
     async def boot(self, vm) -> None:
+        self._check_start(vm)
         plan = self.plan_of(vm)
         machine = self.make_machine(plan, lambda gone: self._machine_ended(vm, gone))
         await machine.start()
         self.machines[vm.vmid] = machine
         self._stopped[vm.vmid] = asyncio.Event()
+
+    def _check_start(self, vm) -> None:
+        """What the node cannot give is found out at the start, not when it is written."""
+        cpus = int(vm.config.get("cores", 1)) * int(vm.config.get("sockets", 1))
+        if cpus > NODE_CPUS:
+            raise CannotStart(f"MAX {NODE_CPUS} vcpus allowed per VM on this node")
+        for key in sorted(key for key in vm.config if re.fullmatch(r"net\d+", key)):
+            bridge = split_props(str(vm.config[key]))[1].get("bridge")
+            if bridge and bridge not in self.bridges:
+                raise CannotStart(f"bridge '{bridge}' does not exist")
+
+    async def _do_reboot(self, vm, user, p):
+        """The task is over when the VM is off, and good whatever comes. The host then starts the VM, by a task of its own."""
+        self._need_running(vm)
+        self._check_lock(vm)
+        gone_off = asyncio.get_running_loop().create_future()
+
+        async def body():
+            try:
+                return await self._powerdown(vm, p)
+            finally:
+                gone_off.set_result(vm.status != "running")
+
+        async def start_again():
+            if await gone_off:
+                await asyncio.sleep(RESTART_PAUSE)
+                await self._do_start(vm, "root@pam", {})
+
+        upid = await self.task(vm.node, "qmreboot", vm.vmid, user, body, vm=vm)
+        self._restarts.add(restart := asyncio.ensure_future(start_again()))
+        restart.add_done_callback(self._restarts.discard)
+        return upid
+
+    async def restarted(self) -> None:
+        """Returns when no start that a reboot makes is outstanding; for tests."""
+        await asyncio.gather(*self._restarts)
 
     async def cut_power(self, vm) -> None:
         machine = self.machines.pop(vm.vmid, None)
@@ -80,6 +123,19 @@ class Power:
         await self.boot(vm)
         vm.status = vm.qmpstatus = "running"
         vm.started_at = time.time()
+
+    # ------------------------------------------------------- bridges
+
+    def _routes_lab_power(self):
+        return [("GET", "/nodes/{node}/network", self._network_list)]
+
+    async def _network_list(self, values, user):
+        """The node's card and bridges; with `type`, those of the type."""
+        card = {"iface": "eno1", "type": "eth", "exists": 1, "active": 1}
+        bridges = [{"iface": name, "type": "bridge", "active": 1, "autostart": 1} for name in sorted(self.bridges)]
+        kind = values.get("type")
+        shown = [card, *bridges] if kind is None else bridges if kind in ("bridge", "any_bridge", "any_local_bridge") else []
+        return [row | {"method": "manual", "method6": "manual", "priority": 3} for row in shown]
 
     # ------------------------------------------------------- what is started
 

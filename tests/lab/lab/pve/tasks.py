@@ -8,6 +8,8 @@ from ..machines import CannotStart
 
 # Their own clean-up must run when they fail or are stopped, so failures and delays are put into their disk work.
 CLEAN_UP_AFTERWARDS = ("qmcreate", "qmclone")
+# What takes a VM off by the API applies what waits.
+POWERED_OFF = ("qmstop", "qmshutdown", "qmreboot")
 
 
 class Tasks:
@@ -47,6 +49,8 @@ class Tasks:
             await asyncio.sleep(delay)
         before = self.disks_of(target.config) if target else {}
         note = await body()
+        if ttype in POWERED_OFF and target is not None and target.status != "running":
+            self.power_cycle(target)
         if ttype == "imgdel":
             self.sweep()
         if target is not None and target in self.vms:

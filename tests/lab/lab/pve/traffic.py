@@ -6,8 +6,11 @@ import json
 import logging
 import re
 import time
+import urllib.parse
 
 import aiohttp
+import fakepve.server
+import yarl
 from aiohttp import web
 from fakepve import PveError
 from fakepve.server import API
@@ -17,6 +20,37 @@ ROOT_TOKEN = "root@pam!lab"
 # pveproxy closes a connection after this many requests.
 REQUESTS_PER_CONNECTION = 100
 CONTENT = "/nodes/{node}/storage/{storage}/content/{volume}"
+
+_filled = fakepve.server.params
+
+
+async def _params(request) -> dict:
+    """All parameters of a request. fakepve drops those that are empty; to Proxmox VE `comment=` takes a comment away."""
+    values = await _filled(request)
+    if request.content_type == "application/x-www-form-urlencoded":
+        body = (await request.read()).decode()
+        pairs = urllib.parse.parse_qsl(body, keep_blank_values=True)
+        values.update((key, "") for key, value in pairs if value == "" and key not in values)
+    return values
+
+
+fakepve.server.params = _params
+
+
+class Runner(web.AppRunner):
+    """Serves an application as pveproxy reads paths: slashes at the end, and several in a row, say nothing."""
+
+    async def _make_server(self):
+        server = await super()._make_server()
+        make = server.request_factory
+        server.request_factory = lambda message, *rest: make(plain_path(message), *rest)
+        return server
+
+
+def plain_path(message):
+    path, mark, query = message.path.partition("?")
+    plain = (re.sub("/+", "/", path).rstrip("/") or "/") + mark + query
+    return message._replace(path=plain, url=yarl.URL(plain, encoded=True)) if plain != message.path else message
 
 
 class Traffic:
@@ -43,6 +77,29 @@ class Traffic:
         # As Proxmox VE answers: the path itself, with what is inherited.
         granted = {privilege for privileges in held.values() for privilege in privileges}
         return {path: {privilege: 1 for privilege in sorted(granted) if (privilege, path) not in self.denied}}
+
+    async def answer(self, request, match, params, user, call=None):
+        if match is None or request.method not in match.methods:
+            path = request.path.removeprefix(API)
+            raise PveError(501, f"Method '{request.method} {path}' not implemented")
+        return await super().answer(request, match, params, user, call)
+
+    def _routes_lab_access(self):
+        return [("GET", "/access/users", self._users)]
+
+    async def _users(self, values, user):
+        """The users that the caller may see: itself at least."""
+        token = user.split("!")[0] if "!" in user else None
+        owner = token or user
+        names = [name for name in ("root@pam", *self.users) if name == owner or self.allowed(user, "/access/users", "User.Modify")]
+        rows = []
+        for name in sorted({owner, *names}):
+            row = {"userid": name, "enable": 1, "expire": 0, "realm-type": name.rsplit("@", 1)[1]}
+            if values.get("full"):
+                own = [key.split("!")[1] for key in self.apitokens if key.split("!")[0] == name]
+                row["tokens"] = [{"tokenid": key, "expire": 0, "privsep": 0} for key in own]
+            rows.append(row)
+        return rows
 
     async def as_root(self, method: str, path: str, values: dict):
         """A call over the wire with every right; its data."""
@@ -78,11 +135,18 @@ class Traffic:
         return match.template if match else re.sub(r".*/content/.+", CONTENT, request.path)
 
     async def _resources(self, request):
-        response = await super()._resources(request)
-        if not self.hidden:
-            return response
-        rows = [row for row in json.loads(response.text)["data"] if row.get("vmid") not in self.hidden]
-        return web.json_response({"data": rows})
+        rows = json.loads((await super()._resources(request)).text)["data"]
+        for row in rows:
+            if row.get("lock") == "create":
+                row["name"] = f"VM {row['vmid']}"
+        return web.json_response({"data": [row for row in rows if row.get("vmid") not in self.hidden]})
+
+    async def _pending(self, request):
+        """Until its disks are made, a new VM's configuration holds its lock and nothing else."""
+        vm = self._vm(request, "VM.Audit")
+        if vm.lock != "create":
+            return await super()._pending(request)
+        return web.json_response({"data": [{"key": "lock", "value": "create"}, {"key": "digest", "value": vm.digest()}]})
 
     async def _spoiled(self, rule, request, handler):
         kind = rule.kind if rule else ""

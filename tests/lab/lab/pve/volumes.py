@@ -8,6 +8,7 @@ from fakepve.lxc import format_size
 from fakepve.qemu import DRIVE_KEY, NEW_DISK, drives_of, join_drive, split_drive, volume_ref
 
 from ..run import Failed
+from .hotplug import doomed
 
 FILE_CONTENT = ("iso/", "import/", "vztmpl/", "snippets/", "backup/")
 IMPORT_SYNTAX = "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>"
@@ -141,14 +142,14 @@ class Volumes:
         """Slot to volume of every disk, without CD-ROMs."""
         return {key: volume for key, volume, _ in drives_of(config, skip_cdrom=True) if ":" in volume}
 
-    def release_disks(self, vm, before: dict[str, str], destroy: bool = False) -> None:
-        """What became of disks that left their slots: kept as `unusedN`, or destroyed when the caller says so."""
+    def release_disks(self, vm, before: dict[str, str]) -> None:
+        """What became of disks that left their slots: kept as `unusedN`, or destroyed where that was asked for."""
         used = set(self.disks_of({**vm.config, **{k: v for k, v in vm.pending.items() if v}}).values())
         unused = {str(value).split(",")[0] for key, value in vm.config.items() if key.startswith("unused")}
         for volume in dict.fromkeys(before.values()):
             if volume in used or volume in unused:
                 continue
-            if destroy or "cloudinit" in volume:
+            if volume in doomed(vm) or "cloudinit" in volume:
                 self._qm_free(volume)
             else:
                 free = next(n for n in range(256) if f"unused{n}" not in vm.config)

@@ -41,6 +41,12 @@ impl Settings {
         setting.pending.as_deref().or(setting.current.as_deref())
     }
 
+    /// The value in force of an option whose removal waits: a device that is still there.
+    #[must_use]
+    pub fn leaving(&self, key: &str) -> Option<&str> {
+        self.options.get(key).filter(|setting| setting.removal)?.current.as_deref()
+    }
+
     /// The options that wait for a power cycle.
     pub fn waiting(&self) -> impl Iterator<Item = &str> {
         let waits = |setting: &Setting| setting.removal || setting.pending.is_some();
@@ -97,6 +103,7 @@ mod tests {
         let settings: Settings = serde_json::from_str(json).unwrap();
         assert_eq!((settings.current("cores"), settings.written("cores")), (Some("2"), Some("4")));
         assert_eq!((settings.current("net1"), settings.written("net1")), (Some("virtio"), None));
+        assert_eq!((settings.leaving("net1"), settings.leaving("cores")), (Some("virtio"), None));
         assert_eq!((settings.current("vga"), settings.written("vga")), (None, Some("std")));
         assert_eq!(settings.waiting().collect::<Vec<_>>(), ["cores", "net1", "vga"]);
         assert_eq!(settings.keys().collect::<Vec<_>>(), ["cores", "memory", "vga"]);

@@ -1,6 +1,8 @@
 //! Validation and plans of `groundwork_vm` as tables.
 
 use super::super::model::{Agent, AgentEndpoint, Clone, CloudInit, Disk, Interface, Network, Vm};
+use super::super::noted::{Noted, note};
+use super::super::{announced, slots};
 use super::{plan, validate};
 use std::collections::BTreeMap;
 use tf::{Attr, PlanNotes};
@@ -122,19 +124,102 @@ fn a_vm_that_was_moved_is_where_the_configuration_then_says() {
 
 #[test]
 fn a_disk_cannot_shrink() {
-    let (prior, mut m, mut notes) = (vm(), vm(), PlanNotes::new(true));
-    disk(&mut m, "scsi0", |disk| disk.size_gib.set(3));
-    plan(Some(&prior), &m.clone(), &mut m, &mut notes);
-    let error = notes.diagnostics().iter().next().unwrap();
-    assert_eq!(error.path().unwrap().to_string(), "disks[\"scsi0\"].size_gib");
-    assert!(error.detail().contains("cannot shrink"), "{error}");
+    let told = |change: fn(&mut Vm)| {
+        let (prior, mut m, mut notes) = (vm(), vm(), PlanNotes::new(true));
+        disk(&mut m, "scsi0", |disk| disk.size_gib.set(3));
+        change(&mut m);
+        plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+        // An error would stand in the way of destroying the machine, and of making it anew.
+        assert!(!notes.diagnostics().has_errors());
+        let found = notes.diagnostics().iter().map(|one| (one.path().map(ToString::to_string), one.detail()));
+        (found.collect::<Vec<_>>(), m.effects.cloned().unwrap_or_default())
+    };
+    let (said, effects) = told(|_| {});
+    assert_eq!(said[0].0.as_deref(), Some("disks[\"scsi0\"].size_gib"));
+    assert!(said[0].1.contains("cannot shrink") && effects[0].contains("4 -> 3: refused"), "{said:?} {effects:?}");
 
     // A new machine has new disks.
-    let (mut m, mut notes) = (vm(), PlanNotes::new(true));
-    disk(&mut m, "scsi0", |disk| disk.size_gib.set(3));
-    m.node.set("pve2");
+    let (said, _) = told(|m| m.node.set("pve2"));
+    assert!(said.iter().all(|(path, _)| path.is_none()), "{said:?}");
+}
+
+#[test]
+fn no_machine_is_replaced_where_none_can_be_made() {
+    let planned = |node: &str| {
+        let (prior, mut m, mut notes) = (vm(), vm(), PlanNotes::new(true));
+        Noted::with_nodes(&[("pve1", true), ("pve2", true), ("pve3", false)]).keep(notes.private());
+        m.node.set(node);
+        // Nothing else replaces it either.
+        disk(&mut m, "scsi0", |disk| disk.storage.set("data"));
+        plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+        assert!(!notes.diagnostics().has_errors());
+        let said: String =
+            notes.diagnostics().iter().map(|one| format!("{} {}", one.summary(), one.detail())).collect();
+        (notes.replacing().len(), said, m.effects.cloned().unwrap_or_default())
+    };
+    let (replacing, said, _) = planned("pve2");
+    assert!(
+        replacing == 2 && said.contains("VM pve1/100 will be replaced") && said.contains("scsi0: all its data"),
+        "{said}"
+    );
+    for (node, why) in [("pve3", "Node pve3 is offline"), ("pve7", "has no node pve7; it has pve1, pve2, pve3")] {
+        let (replacing, said, effects) = planned(node);
+        assert!(replacing == 0 && said.contains(why), "{said}");
+        assert!(effects.len() == 1 && effects[0].starts_with(&format!("node: pve1 -> {node}: refused")), "{effects:?}");
+    }
+}
+
+#[test]
+fn a_card_that_somebody_took_away_comes_back_with_its_address() {
+    let notes = || {
+        let notes = PlanNotes::new(true);
+        let there = serde_json::json!([{"key": "net0", "value": "virtio=BC:24:11:00:00:01,bridge=vmbr0"}]);
+        note(notes.private(), &serde_json::from_value(there).unwrap(), &BTreeMap::new());
+        notes
+    };
+    let prior = Vm { networks: BTreeMap::new().into(), ..vm() };
+    let mac = |config: &Vm| {
+        let mut m = config.clone();
+        m.networks
+            .get_mut()
+            .unwrap()
+            .values_mut()
+            .filter(|card| card.mac.is_null())
+            .for_each(|card| card.mac = Attr::Unknown);
+        plan(Some(&prior), config, &mut m, &mut notes());
+        m.networks.get().unwrap()["net0"].mac.cloned()
+    };
+    assert_eq!(mac(&vm()).as_deref(), Some("BC:24:11:00:00:01"));
+    let mut given = vm();
+    given.networks.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
+    assert_eq!(mac(&given).as_deref(), Some("BC:24:11:00:00:02"));
+}
+
+#[test]
+fn a_removal_that_waits_is_drift() {
+    let leaving = |notes: &PlanNotes| {
+        let there = serde_json::json!([{"key": "scsi0", "value": "s:v,size=4G", "delete": 2}]);
+        note(notes.private(), &serde_json::from_value(there).unwrap(), &BTreeMap::new());
+    };
+    let prior = Vm { waiting: vec!["scsi0".to_owned()].into(), ..vm() };
+    // Somebody else's: the configuration wants the disk.
+    let (mut m, mut notes) = (prior.clone(), PlanNotes::new(false));
+    leaving(&notes);
+    plan(Some(&prior), &vm(), &mut m, &mut notes);
+    assert!(m.waiting.is_unknown());
+    assert_eq!(
+        m.effects.need().unwrap(),
+        &["disks.scsi0: its removal, which waits for a power cycle, is taken back: live"]
+    );
+    // Our own, left by an apply that could not reboot.
+    let (mut m, mut notes) = (Vm { disks: BTreeMap::new().into(), ..prior.clone() }, PlanNotes::new(true));
+    leaving(&notes);
+    slots::plan(notes.private(), &vm());
+    slots::begun(notes.private());
     plan(Some(&prior), &m.clone(), &mut m, &mut notes);
-    assert!(notes.diagnostics().is_empty());
+    let line = "disks.scsi0: goes, with all its data: needs a reboot, which this apply makes";
+    assert_eq!(m.effects.need().unwrap(), &[line]);
+    assert!(announced::is(notes.private()));
 }
 
 #[test]

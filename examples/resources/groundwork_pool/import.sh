@@ -1,0 +1,1 @@
+terraform import groundwork_pool.web 'dev/web'

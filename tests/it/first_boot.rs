@@ -1,0 +1,195 @@
+//! The first boot: whatever cloud-init takes is run, the user's word is the last one, and what went wrong is said.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+
+const HEAD: &str = r##"
+terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+provider "groundwork" {
+  agent = { pki_dir = "./pki" }
+}
+resource "groundwork_image" "one" {
+  node      = "pve1"
+  storage   = "local"
+  file_name = "one.qcow2"
+  url       = "URL"
+  checksum  = "sha256:SUM"
+}
+locals {
+  user_data = {
+    mime    = file("./mime.txt")
+    archive = file("./archive.txt")
+    jinja   = file("./jinja.txt")
+    ignored = "#cloud-config\nruncmd: [unclosed\n"
+  }
+  address = { mime = 61, archive = 62, jinja = 63, ignored = 64, failed = 65 }
+}
+resource "groundwork_vm" "fine" {
+  for_each   = local.user_data
+  node       = "pve1"
+  name       = "${each.key}-vm"
+  image      = groundwork_image.one.volume_id
+  memory_mib = 512
+  disks      = { scsi0 = { storage = "local-lvm", size_gib = 4 } }
+  networks   = { net0 = { bridge = "vmbr0" } }
+  agent      = {}
+  cloud_init = {
+    user      = "admin"
+    password  = "$ecret-pässwörd"
+    user_data = each.value
+    network = { net0 = {
+      address  = "NET.${local.address[each.key]}/${each.key == "mime" ? 24 : 32}"
+      gateway  = each.key == "mime" ? null : "NET.254"
+      address6 = "fd00:77::${local.address[each.key]}/128"
+      gateway6 = each.key == "jinja" ? "fe80::1" : "fd00:77::1"
+    } }
+  }
+  timeouts = { create = "3m" }
+}
+"##;
+
+const FAILED: &str = r##"
+resource "groundwork_vm" "failed" {
+  node       = "pve1"
+  name       = "failed"
+  image      = groundwork_image.one.volume_id
+  memory_mib = 512
+  disks      = { scsi0 = { storage = "local-lvm", size_gib = 4 } }
+  networks   = { net0 = { bridge = "vmbr0" } }
+  agent      = {}
+  cloud_init = {
+    user_data = "#cloud-config\nCONFIG\n"
+    network   = { net0 = { address = "NET.65/24" } }
+  }
+  timeouts = { create = "3m" }
+}
+"##;
+
+/// One part of every kind, one of them with a document of its own.
+const MIME: &str = r#"Content-Type: multipart/mixed; boundary="MIMEBOUNDARY"
+MIME-Version: 1.0
+
+--MIMEBOUNDARY
+Content-Disposition: attachment; filename="config.yaml"
+Content-Transfer-Encoding: 7bit
+Content-Type: text/cloud-config
+
+#cloud-config
+fqdn: other.example.org
+manage_etc_hosts: false
+users: [default, { name: bob, plain_text_passwd: x }]
+runcmd:
+- echo "grüße" > /root/config
+--MIMEBOUNDARY
+Content-Type: text/x-shellscript
+
+#!/bin/sh
+echo "straße" > /root/script
+--MIMEBOUNDARY
+Content-Type: text/cloud-boothook
+
+#cloud-boothook
+#!/bin/sh
+echo boothook > /root/boothook
+--MIMEBOUNDARY
+Content-Type: text/part-handler
+
+#part-handler
+def list_types():
+    return ["text/x-own"]
+def handle_part(data, ctype, filename, payload):
+    if ctype == "text/x-own":
+        open("/root/own", "w").write(payload)
+--MIMEBOUNDARY
+Content-Type: text/x-own
+
+handled
+--MIMEBOUNDARY
+Content-Type: text/x-include-url
+
+#include
+http://NET.1/files/included.txt
+--MIMEBOUNDARY--
+"#;
+
+const ARCHIVE: &str = "#cloud-config-archive\n- type: text/x-shellscript\n  content: |\n    #!/bin/sh\n    echo \"übung\" > /root/script\n\
+    - |\n  #cloud-config\n  hostname: archived\n  runcmd: [[sh, -c, 'echo 1 > /root/config']]\n";
+
+const JINJA: &str = "## template: jinja\n#cloud-config\nruncmd:\n- echo {{ v1.local_hostname }} ä > /root/config\n";
+
+#[test]
+fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("first-boot", Backend::Nspawn, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    let net = lab.address(0);
+    let net = net.trim_end_matches(".0");
+    lab.serve("included.txt", "#!/bin/sh\necho included > /root/included\n");
+    let filled = |text: &str| {
+        text.replace("URL", &lab.value("LAB_IMAGE_URL"))
+            .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
+            .replace("NET", net)
+    };
+    terraform.write("mime.txt", &filled(MIME));
+    terraform.write("archive.txt", ARCHIVE);
+    terraform.write("jinja.txt", JINJA);
+    terraform.write("main.tf", &filled(HEAD));
+
+    let applied = terraform.apply();
+    applied.says(&[
+        "Warning: The first boot of VM",
+        "was not clean",
+        "merging in cloud config part",
+        "Correct `user_data`",
+    ]);
+    assert_eq!(applied.flat().matches("was not clean").count(), 1, "only one left something out:\n{}", applied.text);
+    terraform.has_no_changes();
+    everything_was_run(&lab);
+    gateways_outside_are_reached(&lab, net);
+
+    terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "bootcmd:\\nruncmd: [exit 3]"));
+    let parts = [
+        "Cannot create VM failed",
+        "Its first boot failed",
+        "bootcmd: ",
+        "(runcmd)",
+        "recorded in the state as tainted",
+    ];
+    terraform.fails(&parts);
+    assert_eq!(lab.must("failed", "systemctl is-active groundwork-agent"), "active");
+    terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "runcmd: [exit 0]"));
+    terraform.apply().says(&["1 added, 0 changed, 1 destroyed"]);
+    terraform.destroy();
+}
+
+fn everything_was_run(lab: &Lab) {
+    let files = lab.must("mime-vm", "cd /root; cat config script boothook included own");
+    assert_eq!(files, "grüße\nstraße\nboothook\nincluded\nhandled");
+    let words = lab.must("mime-vm", "hostname; id -un bob; id -un admin; grep -c other /etc/hosts || true");
+    assert_eq!(words, "other\nbob\nadmin\n0", "its fqdn, both accounts, and its hosts");
+    assert_eq!(lab.must("archive-vm", "cat /root/config /root/script; hostname"), "1\nübung\narchived");
+    assert_eq!(lab.must("jinja-vm", "cat /root/config; hostname"), "jinja-vm ä\njinja-vm");
+    let check =
+        "import crypt, spwd; h = spwd.getspnam('admin').sp_pwdp; print(h[:3], crypt.crypt('$ecret-pässwörd', h) == h)";
+    for vm in ["mime-vm", "jinja-vm", "ignored-vm"] {
+        assert_eq!(
+            lab.must(vm, &format!("PYTHONIOENCODING=utf8 python3 -W ignore -c \"{}\"", check.replace('$', "\\$"))),
+            "$6$ True",
+            "{vm}"
+        );
+    }
+}
+
+fn gateways_outside_are_reached(lab: &Lab, net: &str) {
+    for (vm, gateway6) in [("archive-vm", "fd00:77::1"), ("jinja-vm", "fe80::1")] {
+        let routes = lab.must(vm, "ip -4 route show default; ip -6 route show default");
+        assert!(routes.contains(&format!("default via {net}.254 dev")), "{vm}: {routes}");
+        assert!(routes.contains(&format!("default via {gateway6} dev")), "{vm}: {routes}");
+        lab.must(vm, "networkctl --no-legend list | grep -q configured");
+    }
+}
