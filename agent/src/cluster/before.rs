@@ -3,11 +3,16 @@
 //! A network plugin writes there and nobody takes it away: the next cluster's nodes would be ready at once, with the pod network of the
 //! last one. What came while the machine was a node goes with it; what was there before is somebody else's, stays, and is named.
 
+use super::cleanup;
 use super::kube::{Kube, failed};
 use crate::run::Failure;
 
-/// Notes what is there, unless an earlier attempt has done so; warns of what a new node would take for its pod network.
-pub(super) fn note(kube: &Kube<'_>) -> Result<(), Failure> {
+/// Notes what is there; warns of what a new node would take for its pod network. Where it was noted before, and the machine is no node
+/// all the same, somebody else has reset it: what came meanwhile goes now.
+pub(super) async fn note(kube: &Kube<'_>) -> Result<(), Failure> {
+    for path in since(kube)? {
+        cleanup::remove_all(kube, STEP, &path).await?;
+    }
     let present = list(kube)?;
     let plugins: Vec<&str> = present.iter().map(String::as_str).filter(|name| is_configuration(name)).collect();
     if !plugins.is_empty() {

@@ -173,7 +173,7 @@ async fn files(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn remove_all(kube: &Kube<'_>, step: &str, path: &str) -> Result<(), Failure> {
+pub(super) async fn remove_all(kube: &Kube<'_>, step: &str, path: &str) -> Result<(), Failure> {
     let stat = kube.host().stat(path).map_err(failed(step, &format!("look at {path}")))?;
     match stat.map(|stat| stat.kind) {
         None => Ok(()),

@@ -21,7 +21,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     let own = kube.tools(plan.version).await?;
     let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     match already(&kube, &plan).await? {
-        Stands::Nothing => before::note(&kube)?,
+        Stands::Nothing => before::note(&kube).await?,
         Stands::Whole => return Ok(kube.done()),
         Stands::Finished => {
             mend(&kube, &plan, own).await?;
@@ -104,7 +104,9 @@ async fn mend(kube: &Kube<'_>, plan: &InitPlan, own: Version) -> Result<(), Fail
         return Ok(());
     }
     let since = Instant::now();
-    let text = config::init(plan, own, "").map_err(|why| failure(MEND, why))?;
+    // kubeadm takes no configuration without a token's form; this phase makes nothing of it.
+    let token = tokens::make().ok_or_else(|| failure(MEND, "no token can be made"))?;
+    let text = config::init(plan, own, &token).map_err(|why| failure(MEND, why))?;
     kube.host().write(FILE, text.as_bytes(), Access::PRIVATE).map_err(failed(MEND, "write kubeadm's configuration"))?;
     let mark = ["init", "phase", "mark-control-plane", "--config", FILE];
     let said = kube.kubeadm(MEND, &mark, CERTIFICATES).await;

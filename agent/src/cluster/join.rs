@@ -24,7 +24,7 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
-    before::note(&kube)?;
+    before::note(&kube).await?;
     let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
     let text = config::join(&plan, own).map_err(|why| failure("join", why))?;
     kube.host()

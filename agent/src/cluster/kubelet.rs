@@ -61,7 +61,9 @@ fn complaints(journal: &str) -> Vec<String> {
     let mut found: Vec<(String, (usize, usize))> = counted.into_iter().collect();
     found.sort_by_key(|(_, (at, times))| (std::cmp::Reverse(*times), *at));
     if found.first().is_some_and(|(_, (_, times))| *times > 1) {
-        found.retain(|(_, (_, times))| *times > 1);
+        // What was said now and then beside what was said all the time is not the cause.
+        let most = found.first().map_or(0, |(_, (_, times))| *times);
+        found.retain(|(_, (_, times))| *times > 1 && *times * 4 >= most);
         found.truncate(2);
         found.sort_by_key(|(_, (at, _))| *at);
         return found.into_iter().map(|(error, _)| error).collect();
@@ -94,7 +96,7 @@ fn quoted(rest: &str) -> String {
 }
 
 /// What follows from the API server's not being there yet, or says again what another line says with its cause.
-const CONSEQUENCES: [&str; 7] = [
+const CONSEQUENCES: [&str; 10] = [
     "connection refused",
     "not found",
     "TLS handshake timeout",
@@ -102,6 +104,9 @@ const CONSEQUENCES: [&str; 7] = [
     "Error syncing pod",
     "cni plugin not initialized",
     "oom_score_adj",
+    "rlimit on max file handles",
+    "PLEG is not healthy",
+    "no imagefs label",
 ];
 const UNIT: &str = "kubelet.service";
 const START: Duration = Duration::from_secs(120);
@@ -115,6 +120,12 @@ mod tests {
     #[test]
     fn the_cause_is_found_between_its_consequences() {
         let said = complaints(include_str!("recorded/kubelet-no-resolv-conf.txt"));
+        assert_eq!(said, ["open /etc/resolv.conf: no such file or directory"]);
+    }
+
+    #[test]
+    fn a_newer_kubelets_cause_is_found_too() {
+        let said = complaints(include_str!("recorded/kubelet-1.36-no-resolv-conf.txt"));
         assert_eq!(said, ["open /etc/resolv.conf: no such file or directory"]);
     }
 

@@ -469,8 +469,19 @@ async fn what_a_network_plugin_left_goes_with_the_node_and_what_was_there_stays(
     assert!(scene.notes().contains("87-podman.conflist"), "{}", scene.notes());
     scene.machine.put(&format!("{folder}/05-antrea.conflist"), "{}");
     scene.reset().await.unwrap();
-    let host: &dyn Host = &*scene.machine;
-    assert_eq!(host.list(folder).unwrap(), ["87-podman.conflist"]);
+    let left = |scene: &Scene| {
+        let host: &dyn Host = &*scene.machine;
+        host.list(folder).unwrap()
+    };
+    assert_eq!(left(&scene), ["87-podman.conflist"]);
+
+    // Somebody else resets it: nobody took the plugin's file away.
+    scene.join().await.unwrap();
+    scene.machine.put(&format!("{folder}/05-antrea.conflist"), "{}");
+    scene.machine.reset_by_hand();
+    scene.join().await.unwrap();
+    assert!(!scene.notes().contains("antrea"), "{}", scene.notes());
+    assert_eq!(left(&scene), ["87-podman.conflist"]);
 }
 
 #[tokio::test(start_paused = true)]

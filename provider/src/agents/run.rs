@@ -343,8 +343,8 @@ impl Follower {
             if let Some(line) = event.what.as_ref().and_then(line) {
                 progress(&format!("{}: {line}", self.address));
             }
-            if let Some(What::Note(wire::Note { step, line, warning: true })) = &event.what {
-                self.warnings.push(format!("{step}: {line}"));
+            if let Some(What::Note(wire::Note { line, warning: true, .. })) = &event.what {
+                self.warnings.push(line.clone());
             }
         }
         match event.what? {

@@ -107,6 +107,12 @@ impl Machine {
         self.inner().nodes = BTreeMap::from([("cp-1".to_owned(), Node { marked: true, ..Node::default() })]);
     }
 
+    /// `kubeadm reset` by hand.
+    pub(super) fn reset_by_hand(&self) {
+        let goes = |path: &String| ["/etc/kubernetes/", "/var/lib/kubelet/"].iter().any(|at| path.starts_with(at));
+        self.inner().files.retain(|path, _| !goes(path));
+    }
+
     pub(super) fn kubelet_says(&self, journal: &str) {
         self.inner().journal = journal.to_owned();
     }
@@ -174,7 +180,10 @@ impl Machine {
         match (name, args.as_slice()) {
             ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
             ("kubeadm", ["config", "validate", "--config", _]) => said("ok\n"),
-            ("kubeadm", ["init", "phase", "mark-control-plane", "--config", _]) => {
+            ("kubeadm", ["init", "phase", "mark-control-plane", "--config", file]) => {
+                if self.inner().files[*file].contains("\"token\": \"\"") {
+                    return failed("error: the bootstrap token \"\" was not of the form …\n");
+                }
                 self.inner().nodes.entry("cp-1".to_owned()).or_default().marked = true;
                 said("")
             }

@@ -37,15 +37,18 @@ impl Crew<'_> {
     pub(super) async fn join(&self, workers: &Members) -> Result<(), Diagnostics> {
         // Whoever does not answer now is asked again, and named, when joining.
         let cluster = self.status(self.first).await.unwrap_or_default();
-        let joins = workers.iter().map(|(name, member)| self.join_one(name, member, &cluster));
-        all(join_all(joins).await)?;
+        let joins = workers.iter().map(async |(name, member)| {
+            let joined = self.join_one(name, member, &cluster).await?;
+            Ok(joined.then_some(name.as_str()))
+        });
+        let joined: Vec<&str> = all(join_all(joins).await)?.into_iter().flatten().collect();
         self.settle(workers).await?;
-        self.ready(workers, &cluster).await;
+        self.ready(&joined, &cluster).await;
         Ok(())
     }
 
     /// Gives new nodes a moment to become ready, if there is a pod network that lets them: the cluster had ready nodes `before`.
-    async fn ready(&self, workers: &Members, before: &ClusterStatus) {
+    async fn ready(&self, joined: &[&str], before: &ClusterStatus) {
         if !before.nodes.iter().any(|node| node.ready) {
             return;
         }
@@ -53,7 +56,7 @@ impl Crew<'_> {
         loop {
             // Who is still not ready then is told when the cluster is read back.
             let Ok(now) = self.status(self.first).await else { return };
-            let waits = |node: &&Node| !node.ready && workers.contains_key(&node.name) && !was_in(before, &node.name);
+            let waits = |node: &&Node| !node.ready && joined.contains(&node.name.as_str());
             let Some(node) = now.nodes.iter().find(waits) else { return };
             if Instant::now() > until || self.wait.stop.is_cancelled() {
                 return;
@@ -81,7 +84,7 @@ impl Crew<'_> {
             }
             if Instant::now() > until || self.wait.stop.is_cancelled() {
                 return Err(Diagnostic::error(format!("Cannot {act}"))
-                    .happened(format!("Its API server does not answer: {}.", status.api_message))
+                    .happened(format!("Its API server does not answer: {}", status.api_message))
                     .holds("Nothing was changed.")
                     .next("Look at the control plane's kubelet, `journalctl -u kubelet`, and apply again when it answers.")
                     .into());
@@ -94,11 +97,12 @@ impl Crew<'_> {
         self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
 
-    async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<(), Diagnostic> {
+    /// Whether it had to be joined.
+    async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<bool, Diagnostic> {
         let endpoint = endpoint(member)?;
         // No token is minted for a node that needs none.
         if self.status(&endpoint).await.is_ok_and(|machine| is_in(name, &machine, cluster)) {
-            return Ok(());
+            return Ok(false);
         }
         let node_ip = node_ip(&endpoint);
         let act = format!("join node {name}");
@@ -113,7 +117,7 @@ impl Crew<'_> {
             tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");
         }
         self.noted(&format!("node {name}"), joined.map_err(explained)?);
-        Ok(())
+        Ok(true)
     }
 
     fn noted(&self, subject: &str, report: Report) {
@@ -281,11 +285,16 @@ fn left_alone(name: &str, why: &str) -> Diagnostic {
         .next("If it is to be used here, run `kubeadm reset` on it or replace its VM.")
 }
 
-/// All failures of work that was done side by side.
-fn all(results: Vec<Result<(), Diagnostic>>) -> Result<(), Diagnostics> {
-    let mut failures = Diagnostics::new();
-    results.into_iter().filter_map(Result::err).for_each(|failure| failures.push(failure));
-    failures.or(())
+/// What came of work that was done side by side, or all its failures.
+fn all<T>(results: Vec<Result<T, Diagnostic>>) -> Result<Vec<T>, Diagnostics> {
+    let (mut done, mut failures) = (Vec::new(), Diagnostics::new());
+    for result in results {
+        match result {
+            Ok(one) => done.push(one),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    failures.or(done)
 }
 
 #[cfg(test)]
