@@ -32,18 +32,18 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
         Box::new(gates::FirstBoot),
         Box::new(gates::Clock(spec.time_sync == Some(true))),
         Box::new(hostname::Hostname(spec.hostname)),
-        Box::new(hosts::Hosts(spec.hosts)),
+        Box::new(hosts::Hosts(spec.host)),
         Box::new(swap::Swap(spec.swap.is_some())),
         Box::new(kernel_modules::KernelModules(spec.kernel_modules.into_iter().collect())),
         Box::new(sysctls::Sysctls(spec.sysctls)),
-        Box::new(repositories::Repositories(spec.repositories)),
-        Box::new(packages::Packages { wanted: spec.packages, runtime: spec.container_runtime.clone() }),
-        Box::new(filesystems::Filesystems(spec.filesystems.clone())),
-        Box::new(mounts::Mounts { wanted: spec.mounts, filesystems: spec.filesystems }),
-        Box::new(files::Files { wanted: spec.files, claimed }),
+        Box::new(repositories::Repositories(spec.repository)),
+        Box::new(packages::Packages { wanted: spec.package, runtime: spec.container_runtime.clone() }),
+        Box::new(filesystems::Filesystems(spec.filesystem.clone())),
+        Box::new(mounts::Mounts { wanted: spec.mount, filesystems: spec.filesystem }),
+        Box::new(files::Files { wanted: spec.file, claimed }),
         Box::new(container_runtime::Containerd(spec.container_runtime)),
-        Box::new(services::Services(spec.services)),
-        Box::new(commands::Commands(spec.commands)),
+        Box::new(services::Services(spec.service)),
+        Box::new(commands::Commands(spec.command)),
     ]
 }
 
@@ -57,7 +57,7 @@ pub fn names() -> Vec<&'static str> {
 fn claimed(spec: &NodeSpec) -> Vec<String> {
     let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();
     let swap = spec.swap.as_ref().map(|_| swap::ZRAM.to_owned());
-    let sources = (!spec.repositories.is_empty()).then(|| repositories::SOURCES.to_owned());
+    let sources = (!spec.repository.is_empty()).then(|| repositories::SOURCES.to_owned());
     containerd.into_iter().chain(swap).chain(sources).collect()
 }
 

@@ -44,7 +44,7 @@ impl Step for Containerd {
             "the kubelet and containerd must use systemd's cgroup driver",
         )?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
-        for (path, text) in config::registries(&wanted.registries) {
+        for (path, text) in config::registries(&wanted.registry) {
             file(&mut todo, host, File::theirs(&path, text), "images are pulled from the mirrors")?;
         }
         undeclared(&mut todo, host, wanted)?;
@@ -94,7 +94,7 @@ fn undeclared(todo: &mut Todo, host: &dyn Host, wanted: &ContainerRuntimeSpec) -
 
 /// Files that may have been an administrator's before.
 pub(super) fn paths(wanted: &ContainerRuntimeSpec) -> Vec<String> {
-    let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
+    let registries = config::registries(&wanted.registry).into_iter().map(|(path, _)| path);
     iter::once(CONFIG.to_owned()).chain(registries).collect()
 }
 

@@ -13,20 +13,20 @@ use tokio_stream::StreamExt as _;
 /// Everything a machine can be asked for.
 const FULL: &str = r#"{
     "hostname": "cp-1",
-    "hosts": {"10.0.0.11": {"names": ["cp-1", "cp-1.lan"]}},
+    "host": {"10.0.0.11": {"names": ["cp-1", "cp-1.lan"]}},
     "kernel_modules": ["nf_conntrack"],
     "sysctls": {"net.ipv4.ip_local_port_range": "10000 60999"},
-    "packages": {"nginx": {}, "telnet": {"absent": true}},
-    "repositories": {"extra": {"url": "https://example.org/apt", "key_url": "https://example.org/key.asc"}},
-    "files": {
+    "package": {"nginx": {}, "telnet": {"absent": true}},
+    "repository": {"extra": {"url": "https://example.org/apt", "key_url": "https://example.org/key.asc"}},
+    "file": {
         "/etc/motd": {"content": "Ours.\n"},
         "/etc/secret": {"content": "hunter2", "mode": "0600", "owner": "www-data"}
     },
-    "services": {"nginx": {"enabled": true, "running": true, "restart_on": ["/etc/motd"]}, "fstrim.timer": {"enabled": true}},
-    "filesystems": {"/dev/disk/by-id/scsi-data": {"kind": "ext4", "label": "data"}},
-    "mounts": {"/var/lib/data": {"source": "/dev/disk/by-id/scsi-data"}},
+    "service": {"nginx": {"enabled": true, "running": true, "restart_on": ["/etc/motd"]}, "fstrim.timer": {"enabled": true}},
+    "filesystem": {"/dev/disk/by-id/scsi-data": {"kind": "ext4", "label": "data"}},
+    "mount": {"/var/lib/data": {"source": "/dev/disk/by-id/scsi-data"}},
     "kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/k8s/", "key_pem": "-----BEGIN PGP"}},
-    "commands": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}
+    "command": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}
 }"#;
 
 fn full() -> Spec {
@@ -210,7 +210,7 @@ async fn an_empty_specification_takes_back_what_was_ours() {
 async fn a_link_comes_back_when_its_file_is_no_longer_declared() {
     let host = Arc::new(Fake::template());
     host.link("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
-    let spec = Spec::from_json(r#"{"files": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
+    let spec = Spec::from_json(r#"{"file": {"/etc/resolv.conf": {"content": "nameserver 192.0.2.1\n"}}}"#).unwrap();
     run(&host, &spec).await.0.unwrap();
     assert_eq!(host.text("/etc/resolv.conf").as_deref(), Some("nameserver 192.0.2.1\n"));
     run(&host, &Spec::default()).await.0.unwrap();

@@ -325,7 +325,7 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
         argv: vec!["/usr/bin/true".into()],
         ..CommandSpec::default()
     };
-    let guarded = NodeSpec { commands: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
+    let guarded = NodeSpec { command: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
     let mut called = operator.agents.connect(&endpoint, Role::Operator, &soon()).await.unwrap();
     called.record("machine", "{}").await.unwrap();
     assert_eq!(called.describe().await.unwrap().records.len(), 1);

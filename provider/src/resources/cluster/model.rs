@@ -6,7 +6,7 @@ use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
 use tf::check::{keys, one_of};
-use tf::{Attr, Model, Row, computed, optional, required};
+use tf::{Attr, Model, Row, block, computed, optional, required};
 
 /// A Kubernetes cluster over machines.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -106,7 +106,7 @@ impl Model for Cluster {
                  Default `5m`.",
             )
             .check(timeouts::check),
-            optional("timeouts", timeouts, "How long to wait."),
+            block("timeouts", timeouts, "How long to wait."),
             computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
         ];
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
