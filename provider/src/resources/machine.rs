@@ -141,7 +141,7 @@ fn unrecorded(name: &str, error: &Error) -> Diagnostic {
     Diagnostic::warning(format!("Cannot keep the record of machine {name}"))
         .happened(tf::chain(error))
         .holds("The machine is as declared. Only `terraform import` cannot tell later what was declared for it.")
-        .next("Declare large files in another way, such as `packages`, if you want to import the machine one day.")
+        .next("Declare large files in another way, such as a package, if you want to import the machine one day.")
 }
 
 /// Facts, and what is missing.

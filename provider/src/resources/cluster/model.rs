@@ -82,7 +82,7 @@ impl Model for Cluster {
             )
             .replaces()
             .check(rules::networks),
-            optional(
+            block(
                 "config",
                 config,
                 "What is laid over the configuration that kubeadm is given. Each is an object in JSON in the form that kubeadm of \
