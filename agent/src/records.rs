@@ -66,7 +66,7 @@ impl Records {
 }
 
 const FOLDER: &str = "records";
-const KINDS: [&str; 2] = ["machine", "cluster"];
+const KINDS: [&str; 3] = ["machine", "cluster", "vm"];
 const LARGEST: usize = 24 << 20;
 
 #[cfg(test)]

@@ -95,16 +95,16 @@ mod tests {
 
     #[test]
     fn absent_is_not_false() {
-        let spec = Spec::from_json(r#"{"services": {"x": {"enabled": false}}}"#).unwrap();
-        assert_eq!(spec.given().services["x"].enabled, Some(false));
-        assert_eq!(spec.given().services["x"].running, None);
+        let spec = Spec::from_json(r#"{"service": {"x": {"enabled": false}}}"#).unwrap();
+        assert_eq!(spec.given().service["x"].enabled, Some(false));
+        assert_eq!(spec.given().service["x"].running, None);
         assert_eq!(spec.given().swap, None);
     }
 
     #[test]
     fn content_is_not_printed() {
-        let spec = Spec::from_json(r#"{"files": {"/x": {"content": "hunter2"}}}"#).unwrap();
-        assert_eq!(spec.given().files["/x"].content.as_ref(), b"hunter2");
+        let spec = Spec::from_json(r#"{"file": {"/x": {"content": "hunter2"}}}"#).unwrap();
+        assert_eq!(spec.given().file["/x"].content.as_ref(), b"hunter2");
         assert!(!format!("{spec:?}").contains("hunter2"));
     }
 }

@@ -20,9 +20,7 @@ terraform {
 }
 
 provider "groundwork" {
-  agent = {
-    pki_dir = var.pki_dir
-  }
+  agent { pki_dir = var.pki_dir }
 }
 
 locals {
@@ -52,20 +50,22 @@ resource "groundwork_vm" "machine" {
   cpu_type   = var.cpu_type
   memory_mib = var.memory_mib
 
-  disks = {
-    scsi0 = { storage = var.disk_storage, size_gib = var.disk_gib, discard = true }
+  disk "scsi0" {
+    storage  = var.disk_storage
+    size_gib = var.disk_gib
+    discard  = true
   }
-  networks = {
-    net0 = { bridge = var.bridge }
-  }
-  cloud_init = {
+  network "net0" { bridge = var.bridge }
+  cloud_init {
     user     = "admin"
     ssh_keys = var.ssh_keys
-    network = {
-      net0 = { address = "${each.value}/${var.prefix_length}", gateway = var.gateway, dns = var.dns }
+    network "net0" {
+      address = "${each.value}/${var.prefix_length}"
+      gateway = var.gateway
+      dns     = var.dns
     }
   }
-  agent = {}
+  agent {}
 }
 
 resource "groundwork_machine" "machine" {
@@ -74,12 +74,16 @@ resource "groundwork_machine" "machine" {
   endpoint = groundwork_vm.machine[each.key].endpoint
   hostname = each.key
   sysctls  = var.sysctls
-  files = {
-    "/etc/motd" = { content = "This machine is managed by Groundwork.\n" }
-  }
-  kubernetes = {
-    version    = var.kubernetes_version
-    repository = var.kubernetes_repository
+  file "/etc/motd" { content = "This machine is managed by Groundwork.\n" }
+  kubernetes {
+    version = var.kubernetes_version
+    dynamic "repository" {
+      for_each = var.kubernetes_repository[*]
+      content {
+        url     = repository.value.url
+        key_pem = repository.value.key_pem
+      }
+    }
   }
 }
 

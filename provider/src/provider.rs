@@ -32,7 +32,7 @@ impl Provider for Groundwork {
         What the provider block leaves out comes from the environment; each attribute names its variable. Do not give `api_token` or \
         `ca_key_pem` by an ordinary input variable: Terraform writes its value into saved plans. Use the environment, or a variable with \
         `ephemeral = true`.\n\n\
-        A misspelt name inside `{ }` is dropped by Terraform without a word, here as with every provider: read the plan. The guides say \
+        Blocks are written by hand, and Terraform refuses misspelt names in them. The guides say \
         how to install the provider, what Proxmox VE needs, how to run in a pipeline, and how to come from bpg's provider.";
     const LOGGED: &'static [&'static str] = &["groundwork_provider", "pve", "trust"];
 

@@ -43,9 +43,12 @@ resource "groundwork_vm" "x" {{
   node       = "pve1"
   name       = "vm-${{count.index}}"
   memory_mib = 128
-  disks      = {{ scsi0 = {{ storage = "local-lvm", size_gib = 1 }} }}
-  networks   = {{ net0 = {{ bridge = "vmbr0" }} }}
   started    = false
+  disk "scsi0" {{
+    storage  = "local-lvm"
+    size_gib = 1
+  }}
+  network "net0" {{ bridge = "vmbr0" }}
 }}
 """
 NOTHINGS = """

@@ -18,9 +18,14 @@ resource "groundwork_vm" "one" {
   cores      = 2
   cpu_type   = "host"
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 2 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  cloud_init = { network = { net0 = { address = "10.77.0.11/24" } } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
+  }
+  network "net0" { bridge = "vmbr0" }
+  cloud_init {
+    network "net0" { address = "10.77.0.11/24" }
+  }
 }
 "#;
 
@@ -52,15 +57,15 @@ fn a_bad_value_is_named_by_its_attribute() {
     }
     check("10.77.0.11/24", "10.77.0.11/33", "address");
     check("10.77.0.11/24", "10.77.0.256/24", "address");
-    check("scsi0", "scsi31x", "disks");
-    check("scsi0", "scsi99", "disks");
-    check("net0 = { bridge", "eth0 = { bridge", "networks");
+    check("scsi0", "scsi31x", "disk[\"scsi31x\"]");
+    check("scsi0", "scsi99", "disk[\"scsi99\"]");
+    check("network \"net0\" { bridge", "network \"eth0\" { bridge", "network[\"eth0\"]");
     check("memory_mib = 512", "memory_mib = -512", "memory_mib");
     check("cores      = 2", "cores      = 0", "cores");
     check("\"host\"", "\"host,flags=+nonsense\"", "cpu_type");
     check("name       = \"one\"", "name       = \"one two\"", "name");
     check("size_gib = 2", "size_gib = 0", "size_gib");
-    check("size_gib = 2 }", "size_gib = 2 }, ide2 = { storage = \"local-lvm\", size_gib = 3 }", "ide2");
+    check("  network", "  disk \"ide2\" { storage = \"local-lvm\" }\n  network", "disk[\"ide2\"]");
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn shrinking_a_disk_is_refused_at_plan() {
     terraform.write("main.tf", &configuration);
     terraform.apply();
     terraform.write("main.tf", &configuration.replace("size_gib = 2", "size_gib = 1"));
-    terraform.plan().exits(1).says(&["disks", "size_gib", "shrink"]);
+    terraform.plan().exits(1).says(&["disk", "size_gib", "shrink"]);
 }
 
 /// A machine whose values are wrong, each by itself.
@@ -82,22 +87,51 @@ const VALUES: &str = r#"
 resource "groundwork_machine" "one" {
   endpoint       = { address = "192.0.2.11:7443", fingerprint = "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
   hostname       = "CP_1"
-  hosts          = { "10.0.0" = { names = ["cp-1"] }, "10.0.0.1" = { names = [] } }
+  host "10.0.0" { names = ["cp-1"] }
+  host "10.0.0.1" { names = [] }
   swap           = false
   kernel_modules = ["br_netfilter.ko"]
   sysctls        = { "net.ipv4.ip_forward" = "" }
-  repositories   = { junk = { url = "ftp://192.0.2.1/apt", key_pem = "mQINBF" } }
-  packages       = { "-f" = {}, nano = { version = "-o" } }
-  files          = { "/etc/x/" = { content = "", mode = "0999", owner = "a b" } }
-  services       = { "ssh.service" = { restart_on = ["etc/x"] } }
-  filesystems = {
-    "/dev/sdb"          = { kind = "ext4" }
-    "/dev/disk/by-id/x" = { kind = "zfs", uuid = "X" }
+  repository "junk" {
+    url     = "ftp://192.0.2.1/apt"
+    key_pem = "mQINBF"
   }
-  mounts            = { "/data/" = { source = "/dev/x" }, "/srv" = { source = "a b", kind = "a b", options = ["ro,noatime"] } }
-  container_runtime = { package = "docker", version = "-o", sandbox_image = "a b", registries = { "a/b" = { mirrors = ["file:///x"] } } }
-  kubernetes        = { version = "1.23.17", repository = { url = "ftp://x", key_pem = "x" } }
-  commands          = { none = { argv = ["true"], unless = [] } }
+  package "-f" {}
+  package "nano" { version = "-o" }
+  file "/etc/x/" {
+    content = ""
+    mode    = "0999"
+    owner   = "a b"
+  }
+  service "ssh.service" { restart_on = ["etc/x"] }
+  filesystem "/dev/sdb" { kind = "ext4" }
+  filesystem "/dev/disk/by-id/x" {
+    kind = "zfs"
+    uuid = "X"
+  }
+  mount "/data/" { source = "/dev/x" }
+  mount "/srv" {
+    source  = "a b"
+    kind    = "a b"
+    options = ["ro,noatime"]
+  }
+  container_runtime {
+    package       = "docker"
+    version       = "-o"
+    sandbox_image = "a b"
+    registry "a/b" { mirrors = ["file:///x"] }
+  }
+  kubernetes {
+    version = "1.23.17"
+    repository {
+      url     = "ftp://x"
+      key_pem = "x"
+    }
+  }
+  command "none" {
+    argv   = ["true"]
+    unless = []
+  }
 }
 "#;
 
@@ -105,18 +139,31 @@ resource "groundwork_machine" "one" {
 const RULES: &str = r#"
 resource "groundwork_machine" "one" {
   endpoint = { address = "192.0.2.11:7443", fingerprint = "sha256:0000000000000000000000000000000000000000000000000000000000000000" }
-  repositories = {
-    bare  = { url = "file:///srv/apt" }
-    suite = { url = "https://192.0.2.1/apt", trusted = true, suites = ["bookworm"] }
+  repository "bare" { url = "file:///srv/apt" }
+  repository "suite" {
+    url     = "https://192.0.2.1/apt"
+    trusted = true
+    suites  = ["bookworm"]
   }
-  packages    = { vim = { absent = true, version = "1" } }
-  files       = { "/etc/motd" = {} }
-  services    = { "ssh.service" = { masked = true, running = true } }
-  filesystems = { "/dev/disk/by-id/x" = { kind = "xfs", label = "thirteen-long" } }
-  commands = {
-    both = { argv = ["/bin/true"], creates = "/x", unless = ["/bin/true"] }
-    none = { argv = ["/bin/true"] }
+  package "vim" {
+    absent  = true
+    version = "1"
   }
+  file "/etc/motd" {}
+  service "ssh.service" {
+    masked  = true
+    running = true
+  }
+  filesystem "/dev/disk/by-id/x" {
+    kind  = "xfs"
+    label = "thirteen-long"
+  }
+  command "both" {
+    argv    = ["/bin/true"]
+    creates = "/x"
+    unless  = ["/bin/true"]
+  }
+  command "none" { argv = ["/bin/true"] }
 }
 "#;
 
@@ -126,16 +173,34 @@ variable "later" {}
 resource "groundwork_machine" "one" {
   endpoint = var.later
   hostname = var.later
-  hosts    = { "10.0.0.1" = { names = [var.later] } }
-  repositories = {
-    one   = { url = var.later, key_url = var.later }
-    other = { url = var.later, trusted = var.later, suites = ["bookworm"], components = var.later }
+  host "10.0.0.1" { names = [var.later] }
+  repository "one" {
+    url     = var.later
+    key_url = var.later
   }
-  packages    = { vim = { absent = true, version = var.later } }
-  files       = { "/etc/motd" = { content = var.later } }
-  services    = { "ssh.service" = { masked = true, running = var.later } }
-  filesystems = { "/dev/disk/by-id/x" = { kind = var.later, label = "thirteen-long" } }
-  commands    = { one = { argv = [var.later], unless = var.later } }
+  repository "other" {
+    url        = var.later
+    trusted    = var.later
+    suites     = ["bookworm"]
+    components = var.later
+  }
+  package "vim" {
+    absent  = true
+    version = var.later
+  }
+  file "/etc/motd" { content = var.later }
+  service "ssh.service" {
+    masked  = true
+    running = var.later
+  }
+  filesystem "/dev/disk/by-id/x" {
+    kind  = var.later
+    label = "thirteen-long"
+  }
+  command "one" {
+    argv   = [var.later]
+    unless = var.later
+  }
 }
 "#;
 
@@ -167,36 +232,36 @@ fn every_bad_value_of_a_machine_is_named_by_its_attribute() {
     }
     let wrong = [
         r#"hostname"#,
-        r#"hosts["10.0.0"]"#,
-        r#"hosts["10.0.0.1"].names"#,
+        r#"host["10.0.0"]"#,
+        r#"host["10.0.0.1"].names"#,
         r#"swap"#,
         r#"kernel_modules[0]"#,
         r#"sysctls["net.ipv4.ip_forward"]"#,
-        r#"repositories["junk"].url"#,
-        r#"repositories["junk"].key_pem"#,
-        r#"packages["-f"]"#,
-        r#"packages["nano"].version"#,
-        r#"files["/etc/x/"]"#,
-        r#"files["/etc/x/"].mode"#,
-        r#"files["/etc/x/"].owner"#,
-        r#"services["ssh.service"].restart_on[0]"#,
-        r#"filesystems["/dev/sdb"]"#,
-        r#"filesystems["/dev/disk/by-id/x"].kind"#,
-        r#"filesystems["/dev/disk/by-id/x"].uuid"#,
-        r#"mounts["/data/"]"#,
-        r#"mounts["/srv"].source"#,
-        r#"mounts["/srv"].kind"#,
-        r#"mounts["/srv"].options[0]"#,
+        r#"repository["junk"].url"#,
+        r#"repository["junk"].key_pem"#,
+        r#"package["-f"]"#,
+        r#"package["nano"].version"#,
+        r#"file["/etc/x/"]"#,
+        r#"file["/etc/x/"].mode"#,
+        r#"file["/etc/x/"].owner"#,
+        r#"service["ssh.service"].restart_on[0]"#,
+        r#"filesystem["/dev/sdb"]"#,
+        r#"filesystem["/dev/disk/by-id/x"].kind"#,
+        r#"filesystem["/dev/disk/by-id/x"].uuid"#,
+        r#"mount["/data/"]"#,
+        r#"mount["/srv"].source"#,
+        r#"mount["/srv"].kind"#,
+        r#"mount["/srv"].options[0]"#,
         r#"container_runtime.package"#,
         r#"container_runtime.version"#,
         r#"container_runtime.sandbox_image"#,
-        r#"container_runtime.registries["a/b"]"#,
-        r#"container_runtime.registries["a/b"].mirrors[0]"#,
+        r#"container_runtime.registry["a/b"]"#,
+        r#"container_runtime.registry["a/b"].mirrors[0]"#,
         r#"kubernetes.version"#,
         r#"kubernetes.repository.url"#,
         r#"kubernetes.repository.key_pem"#,
-        r#"commands["none"].argv"#,
-        r#"commands["none"].unless"#,
+        r#"command["none"].argv"#,
+        r#"command["none"].unless"#,
     ];
     check_machine(VALUES, &wrong);
 }
@@ -207,14 +272,14 @@ fn values_of_a_machine_that_do_not_go_together_are_named() {
         return;
     }
     let wrong = [
-        r#"repositories["bare"].key_pem"#,
-        r#"repositories["suite"].components"#,
-        r#"packages["vim"].absent"#,
-        r#"files["/etc/motd"].content"#,
-        r#"services["ssh.service"].masked"#,
-        r#"filesystems["/dev/disk/by-id/x"].label"#,
-        r#"commands["both"]"#,
-        r#"commands["none"]"#,
+        r#"repository["bare"].key_pem"#,
+        r#"repository["suite"].components"#,
+        r#"package["vim"].absent"#,
+        r#"file["/etc/motd"].content"#,
+        r#"service["ssh.service"].masked"#,
+        r#"filesystem["/dev/disk/by-id/x"].label"#,
+        r#"command["both"]"#,
+        r#"command["none"]"#,
     ];
     check_machine(RULES, &wrong);
 }

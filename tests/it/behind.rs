@@ -10,15 +10,21 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 2 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  timeouts   = { update = "4s", delete = "4s" }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
+  }
+  network "net0" { bridge = "vmbr0" }
+  timeouts {
+    update = "4s"
+    delete = "4s"
+  }
 }
 "#;
 

@@ -11,20 +11,19 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
   memory_mib = 512
-  disks = {
-    scsi0 = { storage = "local-lvm", size_gib = 2 }
-    DISK
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
   }
-  networks = {
-    net0 = { bridge = "vmbr0" }
-    CARD
-  }
+  DISK
+  network "net0" { bridge = "vmbr0" }
+  CARD
   OTHERS
 }
 "#;
@@ -54,14 +53,14 @@ fn a_vm_changes_in_place_and_the_plan_says_how() {
     let uuid = terraform.resource("groundwork_vm.one")["uuid"].clone();
 
     let more = vm(
-        "virtio1 = { storage = \"data\", size_gib = 1, format = \"qcow2\" }",
-        "net1 = { bridge = \"vmbr1\", vlan = 7 }",
+        "disk \"virtio1\" {\n  storage = \"data\"\n  size_gib = 1\n  format = \"qcow2\"\n}",
+        "network \"net1\" {\n  bridge = \"vmbr1\"\n  vlan = 7\n}",
         "tags = [\"B\", \"a\"]\n  description = \"two\\nlines\"",
     );
     change(
         &terraform,
         &more,
-        &["disks.virtio1: is added: live", "networks.net1: is added: live", "tags: changes: live", "description"],
+        &["disk.virtio1: is added: live", "network.net1: is added: live", "tags: changes: live", "description"],
     );
     let config = lab.config("pve1", 100);
     assert_eq!((&config["tags"], &config["description"]), (&"a;b".into(), &"two\nlines".into()), "{config}");
@@ -70,18 +69,18 @@ fn a_vm_changes_in_place_and_the_plan_says_how() {
 
     let moved = vm("", "", "").replace("vmbr0", "vmbr1").replace("= 512", "= 1024\n  tags = []\n  description = \"\"");
     let lines = [
-        "disks.virtio1: goes, with all its data: live",
-        "networks.net0.bridge: vmbr0 -> vmbr1: live",
-        "networks.net1: goes: live",
+        "disk.virtio1: goes, with all its data: live",
+        "network.net0.bridge: vmbr0 -> vmbr1: live",
+        "network.net1: goes: live",
         "description: is emptied: live",
         "memory_mib: 512 -> 1024: needs a reboot, which this apply makes",
     ];
-    let mac = terraform.resource("groundwork_vm.one")["networks"]["net0"]["mac"].clone();
+    let mac = terraform.resource("groundwork_vm.one")["network"]["net0"]["mac"].clone();
     change(&terraform, &moved, &lines);
     let config = lab.config("pve1", 100);
     assert!(config["virtio1"].is_null() && config["unused0"].is_null() && config["tags"].is_null(), "{config}");
     assert!(config["description"].is_null() && config["net1"].is_null(), "{config}");
-    assert_eq!(terraform.resource("groundwork_vm.one")["networks"]["net0"]["mac"], mac);
+    assert_eq!(terraform.resource("groundwork_vm.one")["network"]["net0"]["mac"], mac);
     assert_eq!(lab.inventory()["volumes"], serde_json::json!(["local-lvm:vm-100-disk-0"]), "the disk is destroyed");
     assert_eq!(lab.tasks("qmreboot"), ["OK"]);
 
@@ -128,11 +127,11 @@ fn what_takes_too_long_names_its_timeout_and_the_next_apply_goes_on() {
         vm(
             "",
             "",
-            &format!("timeouts = {{\n    create = \"3s\"\n    update = \"3s\"\n    delete = \"3s\"\n  }}\n  {others}"),
+            &format!("timeouts {{\n    create = \"3s\"\n    update = \"3s\"\n    delete = \"3s\"\n  }}\n  {others}"),
         )
     };
     for kind in ["qmcreate", "imgcopy", "qmstart"] {
-        terraform.write("main.tf", &short("cloud_init = { user = \"admin\" }"));
+        terraform.write("main.tf", &short("cloud_init { user = \"admin\" }"));
         lab.control("fault", &["slow-task", kind, "5"]).exits(0);
         terraform.fails(&[
             "Cannot create VM one on node pve1",
@@ -144,7 +143,7 @@ fn what_takes_too_long_names_its_timeout_and_the_next_apply_goes_on() {
         assert_eq!(terraform.resource("groundwork_vm.one")["id"], "pve1/100", "{kind}");
         lab.control("fault", &["clear"]).exits(0);
         // Tasks go on in Proxmox VE; destroying waits for the VM's lock.
-        terraform.write("main.tf", &vm("", "", "cloud_init = { user = \"admin\" }"));
+        terraform.write("main.tf", &vm("", "", "cloud_init { user = \"admin\" }"));
         wait_until("no task runs any more", || !lab.tasks(kind).contains(&serde_json::Value::Null));
         terraform.apply();
         terraform.has_no_changes();

@@ -10,7 +10,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_image" "one" {
   node      = "pve1"
@@ -26,8 +26,8 @@ resource "groundwork_vm" "template" {
   image      = groundwork_image.one.volume_id
   memory_mib = 512
   tags       = ["golden"]
-  disks      = { scsi0 = { storage = "local-lvm" } }
-  networks   = { net0 = { bridge = "vmbr0" } }
+  disk "scsi0" { storage = "local-lvm" }
+  network "net0" { bridge = "vmbr0" }
   started    = false
 }
 "#;
@@ -37,11 +37,11 @@ const MACHINES: &str = r#"
 resource "groundwork_vm" "linked" {
   node        = "pve1"
   name        = "linked"
-  clone       = { tag = "golden" }
+  clone { tag = "golden" }
   memory_mib  = 768
   guest_agent = true
-  agent       = {}
-  timeouts    = { create = "90s" }
+  agent {}
+  timeouts { create = "90s" }
 }
 resource "groundwork_machine" "linked" {
   endpoint = groundwork_vm.linked.endpoint
@@ -51,18 +51,30 @@ resource "groundwork_machine" "linked" {
 resource "groundwork_vm" "full" {
   node       = "pve1"
   name       = "full"
-  clone      = { vmid = 900, full = true, storage = "data" }
-  disks      = { scsi0 = { storage = "data", size_gib = 4 } }
-  agent      = {}
-  cloud_init = { network = { net0 = { address = "ADDRESS/24" } } }
-  timeouts   = { create = "90s" }
+  clone {
+    vmid    = 900
+    full    = true
+    storage = "data"
+  }
+  disk "scsi0" {
+    storage  = "data"
+    size_gib = 4
+  }
+  agent {}
+  cloud_init {
+    network "net0" { address = "ADDRESS/24" }
+  }
+  timeouts { create = "90s" }
 }
 resource "groundwork_vm" "empty" {
   node        = "pve1"
   name        = "empty"
   firmware    = "ovmf"
   efi_storage = "data"
-  disks       = { scsi0 = { storage = "local-lvm", size_gib = 1 } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 1
+  }
 }
 "#;
 
@@ -90,8 +102,8 @@ fn clones_and_empty_machines_come_up_as_written() {
     assert_eq!(lab.must("linked", "sysctl -n net.ipv4.ip_forward; hostname"), "1\nlinked");
     let full = terraform.resource("groundwork_vm.full");
     assert_eq!(full["addresses"], serde_json::json!([lab.address(51)]));
-    assert_eq!((&full["disks"]["scsi0"]["size_gib"], &full["tags"][0]), (&4.into(), &"golden".into()));
-    assert!(full["disks"]["scsi0"]["volume"].as_str().is_some_and(|volume| volume.starts_with("data:")), "{full}");
+    assert_eq!((&full["disk"]["scsi0"]["size_gib"], &full["tags"][0]), (&4.into(), &"golden".into()));
+    assert!(full["disk"]["scsi0"]["volume"].as_str().is_some_and(|volume| volume.starts_with("data:")), "{full}");
     let empty = terraform.resource("groundwork_vm.empty")["vmid"].as_u64().expect("vmid");
     let config = lab.config("pve1", empty);
     assert_eq!(config["bios"], "ovmf");

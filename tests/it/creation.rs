@@ -16,8 +16,11 @@ resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 1 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 1
+  }
+  network "net0" { bridge = "vmbr0" }
 }
 "#;
 const APPLY: [&str; 4] = ["apply", "-auto-approve", "-input=false", "-no-color"];
@@ -207,7 +210,7 @@ fn what_is_not_known_is_not_called_nothing() {
 
     // A clone of which not even the UUID is known: no record, but the mark.
     lab.admin("POST", "/nodes/pve1/qemu", &["vmid=900", "name=source"]);
-    terraform.write("main.tf", &VM.replace("memory_mib =", "clone = { vmid = 900 }\n  memory_mib ="));
+    terraform.write("main.tf", &VM.replace("memory_mib =", "clone { vmid = 900 }\n  memory_mib ="));
     for path in ["/nodes/*/tasks/*", "/nodes/*/qemu/*", "/cluster/resources"] {
         let skip = if path == "/cluster/resources" { "skip=1" } else { "skip=0" };
         let skip = if path == "/nodes/*/qemu/*" { "skip=1" } else { skip };

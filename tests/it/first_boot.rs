@@ -9,7 +9,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_image" "one" {
   node      = "pve1"
@@ -33,21 +33,24 @@ resource "groundwork_vm" "fine" {
   name       = "${each.key}-vm"
   image      = groundwork_image.one.volume_id
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 4 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  agent      = {}
-  cloud_init = {
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 4
+  }
+  network "net0" { bridge = "vmbr0" }
+  agent {}
+  cloud_init {
     user      = "admin"
     password  = "$ecret-pässwörd"
     user_data = each.value
-    network = { net0 = {
+    network "net0" {
       address  = "NET.${local.address[each.key]}/${each.key == "mime" ? 24 : 32}"
       gateway  = each.key == "mime" ? null : "NET.254"
       address6 = "fd00:77::${local.address[each.key]}/128"
       gateway6 = each.key == "jinja" ? "fe80::1" : "fd00:77::1"
-    } }
+    }
   }
-  timeouts = { create = "3m" }
+  timeouts { create = "3m" }
 }
 "##;
 
@@ -57,14 +60,17 @@ resource "groundwork_vm" "failed" {
   name       = "failed"
   image      = groundwork_image.one.volume_id
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 4 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  agent      = {}
-  cloud_init = {
-    user_data = "#cloud-config\nCONFIG\n"
-    network   = { net0 = { address = "NET.65/24" } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 4
   }
-  timeouts = { create = "3m" }
+  network "net0" { bridge = "vmbr0" }
+  agent {}
+  cloud_init {
+    user_data = "#cloud-config\nCONFIG\n"
+    network "net0" { address = "NET.65/24" }
+  }
+  timeouts { create = "3m" }
 }
 "##;
 

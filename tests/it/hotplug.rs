@@ -12,20 +12,22 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
   memory_mib = 512
-  disks = {
-    scsi0 = { storage = "local-lvm", size_gib = SIZE }
-    DISK
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = SIZE
   }
-  networks = {
-    net0 = { bridge = "BRIDGE" MAC }
-    CARD
+  DISK
+  network "net0" {
+    bridge = "BRIDGE"
+    MAC
   }
+  CARD
   OTHERS
 }
 "#;
@@ -37,7 +39,7 @@ fn vm(changes: &[(&str, &str)]) -> String {
     rest.iter().fold(changed, |text, (from, to)| text.replace(from, to))
 }
 
-const SCSI1: &str = "scsi1 = { storage = \"local-lvm\", size_gib = 1 }";
+const SCSI1: &str = "disk \"scsi1\" {\n    storage = \"local-lvm\"\n    size_gib = 1\n  }";
 const REBOOTS: &str = "needs a reboot, which this apply makes";
 
 /// Plans and applies in place; the plan must say `parts`, and the next one is empty.
@@ -75,25 +77,25 @@ fn what_hotplug_allows_decides_what_a_plan_says_and_an_apply_does() {
     terraform.apply();
 
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["hotplug=0"]);
-    let mac = terraform.resource("groundwork_vm.one")["networks"]["net0"]["mac"].clone();
-    change(&terraform, &vm(&[("DISK", SCSI1), ("BRIDGE", "vmbr1")]), &["networks.net0.bridge: vmbr0 -> vmbr1: live"]);
+    let mac = terraform.resource("groundwork_vm.one")["network"]["net0"]["mac"].clone();
+    change(&terraform, &vm(&[("DISK", SCSI1), ("BRIDGE", "vmbr1")]), &["network.net0.bridge: vmbr0 -> vmbr1: live"]);
     assert_eq!(lab.tasks("qmreboot").len(), 0, "the host's side of a card needs no class");
-    let gone = format!("disks.scsi1: goes, with all its data: {REBOOTS}");
+    let gone = format!("disk.scsi1: goes, with all its data: {REBOOTS}");
     change(&terraform, &vm(&[("BRIDGE", "vmbr1")]), &[&gone]);
     assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]), "the volume goes too");
     assert_eq!(lab.tasks("qmreboot"), ["OK"]);
-    let added = format!("networks.net1: is added: {REBOOTS}");
-    change(&terraform, &vm(&[("CARD", "net1 = { bridge = \"vmbr1\" }")]), &[&added, "vmbr1 -> vmbr0: live"]);
-    let changed = vm(&[("MAC", ", mac = \"BC:24:11:00:00:77\"")]);
-    let cut_off = format!("networks.net0.mac: changes: {REBOOTS}, and cuts the guest off there");
-    change(&terraform, &changed, &[&cut_off, "networks.net1: goes: needs a reboot"]);
+    let added = format!("network.net1: is added: {REBOOTS}");
+    change(&terraform, &vm(&[("CARD", "network \"net1\" { bridge = \"vmbr1\" }")]), &[&added, "vmbr1 -> vmbr0: live"]);
+    let changed = vm(&[("MAC", "mac = \"BC:24:11:00:00:77\"")]);
+    let cut_off = format!("network.net0.mac: changes: {REBOOTS}, and cuts the guest off there");
+    change(&terraform, &changed, &[&cut_off, "network.net1: goes: needs a reboot"]);
     assert_eq!(lab.tasks("qmreboot").len(), 3);
 
     // Allowed again, memory too: nothing needs a reboot but what always does.
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["hotplug=disk,network,usb,memory"]);
     power_cycle(&lab);
     let more = vm(&[("512", "1024"), ("DISK", SCSI1)]);
-    change(&terraform, &more, &["memory_mib: 512 -> 1024: live", "disks.scsi1: is added: live"]);
+    change(&terraform, &more, &["memory_mib: 512 -> 1024: live", "disk.scsi1: is added: live"]);
     assert_eq!(lab.tasks("qmreboot").len(), 3, "no reboot that was not announced");
     assert_ne!(mac, json!(null));
 
@@ -108,13 +110,13 @@ fn a_removal_that_waits_is_drift(lab: &Lab, terraform: &Terraform) {
     power_cycle(lab);
     let leaves = vm(&[("512", "1024"), ("OTHERS", "reboot = false")]);
     terraform.write("main.tf", &leaves);
-    let line = "disks.scsi1: goes, with all its data: needs a reboot, which `reboot = false` leaves to you";
+    let line = "disk.scsi1: goes, with all its data: needs a reboot, which `reboot = false` leaves to you";
     terraform.plan().exits(2).says(&[line]);
     terraform.apply().says(&["VM 100 needs a reboot", "scsi1"]);
     // The same line as before, which Terraform does not repeat.
-    terraform.plan().exits(2).says(&["- \"scsi1\" = {", "0 to add, 1 to change, 0 to destroy"]);
+    terraform.plan().exits(2).says(&["- disk \"scsi1\" {", "0 to add, 1 to change, 0 to destroy"]);
     assert_eq!(row(lab, "scsi1")["delete"], 2);
-    change(terraform, &vm(&[("512", "1024")]), &[&format!("disks.scsi1: goes, with all its data: {REBOOTS}")]);
+    change(terraform, &vm(&[("512", "1024")]), &[&format!("disk.scsi1: goes, with all its data: {REBOOTS}")]);
     assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]));
 
     // Somebody else's removal of a disk that the configuration wants: the disk stays, with its data.
@@ -123,7 +125,7 @@ fn a_removal_that_waits_is_drift(lab: &Lab, terraform: &Terraform) {
         (row(lab, "scsi0")["delete"].clone(), row(lab, "boot")["pending"].clone()),
         (json!(1), json!("order=net0"))
     );
-    terraform.plan().exits(2).says(&["disks.scsi0: its removal, which waits for a power cycle, is taken back: live"]);
+    terraform.plan().exits(2).says(&["disk.scsi0: its removal, which waits for a power cycle, is taken back: live"]);
     terraform.apply();
     terraform.has_no_changes();
     assert_eq!((row(lab, "scsi0")["delete"].clone(), row(lab, "boot")["pending"].clone()), (json!(null), json!(null)));
@@ -131,14 +133,14 @@ fn a_removal_that_waits_is_drift(lab: &Lab, terraform: &Terraform) {
 
     // A guest that lets go of nothing.
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["hotplug=1"]);
-    change(terraform, &vm(&[("512", "1024"), ("DISK", SCSI1)]), &["disks.scsi1: is added: live"]);
+    change(terraform, &vm(&[("512", "1024"), ("DISK", SCSI1)]), &["disk.scsi1: is added: live"]);
     lab.control("fault", &["busy-guest", "one"]).exits(0);
     let less = vm(&[("512", "1024")]);
     terraform.write("main.tf", &less);
     let reboots = lab.tasks("qmreboot").len();
     terraform.fails(&["Cannot change VM 100", "still busy in guest", "which the next plan announces"]);
     assert_eq!(lab.tasks("qmreboot").len(), reboots, "the plan announced none");
-    change(terraform, &less, &[&format!("disks.scsi1: goes, with all its data: {REBOOTS}")]);
+    change(terraform, &less, &[&format!("disk.scsi1: goes, with all its data: {REBOOTS}")]);
     lab.control("fault", &["clear"]).exits(0);
     assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]));
 }
@@ -211,12 +213,12 @@ fn a_start_that_fails_after_a_reboot_tells_its_cause() {
     // A card on a bridge that nobody has is found out when it is plugged, here by the power cycle.
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["hotplug=disk"]);
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["net1=virtio,bridge=vmbr0"]);
-    let card = |bridge: &str| vm(&[("OTHERS", "cores = 2"), ("CARD", &format!("net2 = {{ bridge = \"{bridge}\" }}"))]);
+    let card = |bridge: &str| vm(&[("OTHERS", "cores = 2"), ("CARD", &format!("network \"net2\" {{ bridge = \"{bridge}\" }}"))]);
     terraform.write("main.tf", &card("vmbr99"));
-    terraform.fails(&["interface vmbr99 does not exist", "net2 = { bridge = \"vmbr99\" }", "Correct `bridge`"]);
+    terraform.fails(&["interface vmbr99 does not exist", "network \"net2\" { bridge = \"vmbr99\" }", "Correct `bridge`"]);
     // What the change that failed has written is found when it is taken back.
     terraform.write("main.tf", &vm(&[("OTHERS", "cores = 2")]));
-    terraform.plan().exits(2).says(&["networks.net2: goes", "0 to destroy"]);
+    terraform.plan().exits(2).says(&["network.net2: goes", "0 to destroy"]);
     terraform.apply();
     terraform.has_no_changes();
     assert!(row(&lab, "net2").is_null() && row(&lab, "net1")["pending"].is_string(), "net1 is not ours");
@@ -234,21 +236,21 @@ fn what_a_failed_change_wrote_is_seen_when_it_is_taken_back() {
     terraform.write("main.tf", &vm(&[]));
     terraform.apply();
     let before = lab.config("pve1", 100);
-    terraform.write("main.tf", &vm(&[("DISK", SCSI1), ("CARD", "net1 = { bridge = \"vmbr99\" }")]));
+    terraform.write("main.tf", &vm(&[("DISK", SCSI1), ("CARD", "network \"net1\" { bridge = \"vmbr99\" }")]));
     terraform.fails(&["Cannot change VM 100", "interface vmbr99 does not exist"]);
     assert!(row(&lab, "scsi1")["value"].is_string() && row(&lab, "net1")["pending"].is_string());
-    change(&terraform, &vm(&[]), &["disks.scsi1: goes, with all its data: live", "networks.net1: goes: live"]);
+    change(&terraform, &vm(&[]), &["disk.scsi1: goes, with all its data: live", "network.net1: goes: live"]);
     assert_eq!(lab.config("pve1", 100), before, "nothing is left of it");
     assert_eq!(lab.tasks("qmreboot").len(), 0);
 
     // A card that somebody took away comes back as the guest knows it.
-    let mac = terraform.resource("groundwork_vm.one")["networks"]["net0"]["mac"].clone();
+    let mac = terraform.resource("groundwork_vm.one")["network"]["net0"]["mac"].clone();
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["delete=net0"]);
-    terraform.plan().exits(2).says(&["networks.net0: is added: live", mac.as_str().expect("an address")]);
+    terraform.plan().exits(2).says(&["network.net0: is added: live", mac.as_str().expect("an address")]);
     terraform.run(&["apply", "-refresh-only", "-auto-approve", "-input=false"]).exits(0);
     terraform.apply();
     terraform.has_no_changes();
-    assert_eq!(terraform.resource("groundwork_vm.one")["networks"]["net0"]["mac"], mac);
+    assert_eq!(terraform.resource("groundwork_vm.one")["network"]["net0"]["mac"], mac);
     terraform.destroy();
     lab_is_empty(&lab);
 }

@@ -9,7 +9,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 "#;
 
@@ -26,7 +26,10 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.one.volume_id
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 2 } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
+  }
 }
 "#;
 
@@ -113,7 +116,7 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
     terraform.apply();
     terraform.has_no_changes();
     let after = terraform.resource("groundwork_vm.one");
-    assert_eq!((&before["uuid"], &before["disks"]), (&after["uuid"], &after["disks"]), "the VM is the same");
+    assert_eq!((&before["uuid"], &before["disk"]), (&after["uuid"], &after["disk"]), "the VM is the same");
 
     // An image that is made anew under its old name is no change of a VM at all.
     terraform.run(&["taint", "groundwork_image.one"]).exits(0);

@@ -104,7 +104,7 @@ fn changes_are_made_in_place(lab: &Lab, terraform: &Terraform) {
     terraform.variables(&values);
 
     let plan = terraform.plan();
-    plan.exits(2).says(&["disks.scsi0.size_gib", "live", "vm.max_map_count", "worker-2"]);
+    plan.exits(2).says(&["disk.scsi0.size_gib", "live", "vm.max_map_count", "worker-2"]);
     plan.says(&["0 to destroy"]);
     terraform.apply();
     assert_eq!(nodes(lab), ["cp-1", "worker-1", "worker-2"]);

@@ -18,6 +18,7 @@ mod images;
 mod killed;
 mod kubernetes;
 mod life;
+mod misspelt;
 mod nodes;
 mod ownership;
 mod pools;

@@ -10,7 +10,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 data "groundwork_version" "it" {}
 data "groundwork_nodes" "all" {}
@@ -36,9 +36,15 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.downloaded.volume_id
   cores      = CORES
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 5 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  cloud_init = { user = "admin", network = { net0 = { address = "ADDRESS/24" } } }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 5
+  }
+  network "net0" { bridge = "vmbr0" }
+  cloud_init {
+    user = "admin"
+    network "net0" { address = "ADDRESS/24" }
+  }
 }
 resource "groundwork_pool" "one" {
   poolid  = "one"
@@ -47,8 +53,11 @@ resource "groundwork_pool" "one" {
 resource "groundwork_vm" "copy" {
   node    = "pve1"
   name    = "copy"
-  clone   = { vmid = groundwork_vm.one.vmid, full = true }
   pool    = groundwork_pool.one.poolid
+  clone {
+    vmid = groundwork_vm.one.vmid
+    full = true
+  }
   started = false
 }
 "#;

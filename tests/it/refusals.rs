@@ -10,7 +10,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "one" {
   node       = "pve1"
@@ -19,7 +19,10 @@ resource "groundwork_vm" "one" {
   cores      = 1
   memory_mib = 512
   started    = false
-  disks      = { scsi0 = { storage = "STORAGE", size_gib = 1 } }
+  disk "scsi0" {
+    storage  = "STORAGE"
+    size_gib = 1
+  }
 }
 "#;
 
@@ -51,7 +54,7 @@ fn every_place_that_does_not_fit_names_its_attribute() {
     let lab = Lab::start("places", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     for (from, to, parts) in [
-        ("STORAGE", "local", ["storage = \"local\", size_gib = 1 } }", "does not support vm images", "Set `storage`"]),
+        ("STORAGE", "local", ["storage = \"local\"", "does not support vm images", "Set `storage`"]),
         ("pve1", "pve7", ["node = \"pve7\"", "hostname lookup 'pve7' failed", "Correct `node`"]),
         ("cores      = 1", "pool = \"nix\"", ["pool = \"nix\"", "pool 'nix' does not exist", "Correct `pool`"]),
         (
@@ -61,13 +64,13 @@ fn every_place_that_does_not_fit_names_its_attribute() {
         ),
         (
             "cores      = 1",
-            "clone = { name = \"nix\" }",
-            ["clone = { name = \"nix\" }", "No VM fits `clone`", "Name one source"],
+            "clone { name = \"nix\" }",
+            ["clone { name = \"nix\" }", "No VM fits `clone`", "Name one source"],
         ),
         (
             "cores      = 1",
-            "cloud_init = { storage = \"local-lvm\" }",
-            ["cloud_init = { storage", "no storage local-lvm with content `iso`", "Name one that has it"],
+            "cloud_init { storage = \"local-lvm\" }",
+            ["cloud_init { storage", "no storage local-lvm with content `iso`", "Name one that has it"],
         ),
         (
             "cores      = 1",
@@ -86,7 +89,7 @@ fn every_place_that_does_not_fit_names_its_attribute() {
 
     // Known before the VM is made, not when it has booted and its seed cannot be taken away.
     lab.control("fault", &["deny", "Datastore.Allocate", "/storage/local"]).exits(0);
-    terraform.write("main.tf", &vm("local-lvm").replace("cores      = 1", "cloud_init = { user = \"admin\" }"));
+    terraform.write("main.tf", &vm("local-lvm").replace("cores      = 1", "cloud_init { user = \"admin\" }"));
     terraform.fails(&["Cannot create VM 120", "may not delete files of storage local", "Grant Datastore.Allocate on"]);
     assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "nothing was made");
 }

@@ -12,17 +12,21 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
   memory_mib = 512
-  disks = {
-    scsi0 = { storage = "local-lvm", size_gib = 2 }
-    scsi1 = { storage = "local-lvm", size_gib = 3 }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
   }
-  networks = { net0 = { bridge = "vmbr0" } }
+  disk "scsi1" {
+    storage  = "local-lvm"
+    size_gib = 3
+  }
+  network "net0" { bridge = "vmbr0" }
 }
 "#;
 
@@ -64,7 +68,7 @@ fn a_replacement_says_what_goes_with_the_machine() {
     asked.exits(0).says(&[&lost[..], &replaced[..], &["net0: the hardware address"]].concat());
     terraform.run(&["plan", "-destroy", "-input=false", "-no-color"]).exits(0).says(&lost);
     for (from, to, path) in [
-        ("local-lvm\", size_gib = 2", "data\", size_gib = 2", "`disks[\"scsi0\"].storage` cannot be changed"),
+        ("local-lvm\"\n    size_gib = 2", "data\"\n    size_gib = 2", "`disk[\"scsi0\"].storage` cannot be changed"),
         ("\"pve1\"", "\"pve2\"", "`node` cannot be changed"),
         ("memory_mib", "firmware = \"ovmf\"\n  memory_mib", "`firmware` cannot be changed"),
         ("memory_mib", "vmid = 150\n  memory_mib", "`vmid` cannot be changed"),
@@ -121,12 +125,12 @@ fn nothing_is_destroyed_for_a_machine_that_cannot_be_made() {
     // Everything else is looked for by the destruction itself.
     lab.control("create-vm", &["300", "stranger"]).exits(0);
     for (from, to, why) in [
-        ("local-lvm\", size_gib = 3", "nix\", size_gib = 3", "no storage nix"),
-        ("local-lvm\", size_gib = 3", "local\", size_gib = 3", "Storage local does not hold content `images`"),
+        ("local-lvm\"\n    size_gib = 3", "nix\"\n    size_gib = 3", "no storage nix"),
+        ("local-lvm\"\n    size_gib = 3", "local\"\n    size_gib = 3", "Storage local does not hold content `images`"),
         ("vmbr0", "vmbr99", "Node pve1 has no bridge or SDN network vmbr99"),
         ("\"one\"\n  memory", "\"stranger\"\n  memory", "A guest named stranger exists already: 300"),
         ("memory_mib", "vmid = 300\n  memory_mib", "A guest with number 300 exists already"),
-        ("memory_mib", "cloud_init = { user = \"admin\", storage = \"local-lvm\" }\n  memory_mib", "content `iso`"),
+        ("memory_mib", "cloud_init {\n    user = \"admin\"\n    storage = \"local-lvm\"\n  }\n  memory_mib", "content `iso`"),
     ] {
         terraform.write("main.tf", &changed(from, to));
         let said = terraform.run(&REPLACE);
@@ -173,8 +177,8 @@ fn no_plan_stands_in_the_way_of_destroying() {
 
     lab.admin("PUT", "/nodes/pve1/qemu/100/resize", &["disk=scsi1", "size=5G"]);
     // A machine of the same configuration that cannot be made is no reason to keep this one.
-    let other = "resource \"groundwork_vm\" \"two\" {\n  node = \"pve1\"\n  name = \"two\"\n  started = false\n  agent = {}\n  \
-        cloud_init = { network = { net0 = { address = \"10.0.0.9/24\" } } }\n  networks = { net0 = { bridge = \"vmbr0\" } }\n}\n";
+    let other = "resource \"groundwork_vm\" \"two\" {\n  node = \"pve1\"\n  name = \"two\"\n  started = false\n  agent {}\n  \
+        cloud_init {\n    network \"net0\" { address = \"10.0.0.9/24\" }\n  }\n  network \"net0\" { bridge = \"vmbr0\" }\n}\n";
     terraform.write("two.tf", other);
     terraform.plan().exits(2).says(&["Cannot create a stopped machine with an agent", "started = false"]);
     let said = terraform.run(&["apply", "-target=groundwork_vm.two", "-auto-approve", "-input=false", "-no-color"]);

@@ -12,7 +12,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_image" "one" {
   node      = "pve1"
@@ -25,9 +25,12 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.one.volume_id
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 2 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  cloud_init = { user = "admin" }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 2
+  }
+  network "net0" { bridge = "vmbr0" }
+  cloud_init { user = "admin" }
 }
 "#;
 
@@ -88,7 +91,7 @@ fn ctrl_c_while_an_agent_is_waited_for_says_what_there_is() {
     }
     let lab = Lab::start("ctrl-c-enrol", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
-    let nobody = "agent = { address = \"127.0.0.1\", port = 9 }\n  cloud_init";
+    let nobody = "agent {\n    address = \"127.0.0.1\"\n    port = 9\n  }\n  cloud_init";
     terraform.write("main.tf", &downloaded(&lab).replace("cloud_init", nobody));
     let said = terraform.interrupted(|| lab.tasks("qmstart").first().is_some_and(|status| status == "OK"));
     said.exits(1).says(&[
@@ -100,7 +103,7 @@ fn ctrl_c_while_an_agent_is_waited_for_says_what_there_is() {
     assert_eq!(said.text.matches("Cannot enrol").count(), 1, "one diagnostic:\n{}", said.text);
 
     // The same where the time runs out, and then the seed with its secret goes with the VM.
-    let short = format!("timeouts = {{ create = \"3s\" }}\n  {nobody}");
+    let short = format!("timeouts {{ create = \"3s\" }}\n  {nobody}");
     terraform.write("main.tf", &downloaded(&lab).replace("cloud_init", &short));
     terraform.fails(&["Cannot enrol the agent of VM 100", "raise `timeouts.create`", "create = \"3s\""]);
     assert!(lab.inventory().to_string().contains("groundwork-100-"), "the seed is still needed");

@@ -9,7 +9,7 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_image" "one" {
   node      = "pve1"
@@ -24,11 +24,16 @@ resource "groundwork_vm" "golden" {
   vmid       = 900
   image      = groundwork_image.one.volume_id
   memory_mib = 512
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 4 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  agent      = {}
-  cloud_init = { network = { net0 = { address = "NET.70/24" } } }
-  timeouts   = { create = "3m" }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 4
+  }
+  network "net0" { bridge = "vmbr0" }
+  agent {}
+  cloud_init {
+    network "net0" { address = "NET.70/24" }
+  }
+  timeouts { create = "3m" }
 }
 "#;
 
@@ -36,7 +41,7 @@ const PREPARED: &str = r#"
 resource "groundwork_machine" "golden" {
   endpoint = groundwork_vm.golden.endpoint
   hostname = "golden"
-  files    = { "/etc/golden" = { content = "of the template\n" } }
+  file "/etc/golden" { content = "of the template\n" }
 }
 "#;
 
@@ -44,14 +49,19 @@ const CLONE: &str = r#"
 resource "groundwork_vm" "CLONE" {
   node       = "pve1"
   name       = "CLONE"
-  clone      = { vmid = 900, full = true }
-  agent      = {}
-  cloud_init = { network = { net0 = { address = "NET.LAST/24" } } }
-  timeouts   = { create = "3m" }
+  clone {
+    vmid = 900
+    full = true
+  }
+  agent {}
+  cloud_init {
+    network "net0" { address = "NET.LAST/24" }
+  }
+  timeouts { create = "3m" }
 }
 resource "groundwork_machine" "CLONE" {
   endpoint = groundwork_vm.CLONE.endpoint
-  files    = { "/etc/own" = { content = "of the clone\n" } }
+  file "/etc/own" { content = "of the clone\n" }
 }
 "#;
 

@@ -10,15 +10,18 @@ terraform {
   }
 }
 provider "groundwork" {
-  agent = { pki_dir = "./pki" }
+  agent { pki_dir = "./pki" }
 }
 resource "groundwork_vm" "source" {
   node       = "pve1"
   name       = "source"
   vmid       = 900
-  disks      = { scsi0 = { storage = "local-lvm", size_gib = 1 } }
-  networks   = { net0 = { bridge = "vmbr0" } }
-  cloud_init = { user = "admin" }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 1
+  }
+  network "net0" { bridge = "vmbr0" }
+  cloud_init { user = "admin" }
   started    = false
 }
 "#;
@@ -31,8 +34,11 @@ resource "groundwork_vm" "copy" {
   node        = "pve1"
   name        = "copy"
   vmid        = 901
-  clone       = { vmid = groundwork_vm.source.vmid CLONE }
   description = terraform_data.text.output
+  clone {
+    vmid = groundwork_vm.source.vmid
+    CLONE
+  }
   OTHERS
 }
 "#;
@@ -61,13 +67,13 @@ fn a_clone_leaves_its_source_and_unwritten_disks_alone() {
     terraform.apply();
     source_keeps_its_seed(&lab);
 
-    terraform.write("main.tf", &copy(", storage = \"data\", full = false", "one", ""));
+    terraform.write("main.tf", &copy("storage = \"data\"\n    full = false", "one", ""));
     terraform.fails(&["Cannot create VM 901", "A linked clone", "clone.full", "clone", "Nothing was created"]);
-    let elsewhere = "disks = { scsi0 = { storage = \"data\" } }";
+    let elsewhere = "disk \"scsi0\" { storage = \"data\" }";
     terraform.write("main.tf", &copy("", "one", elsewhere));
     terraform.fails(&["Disk scsi0 of the clone would be on storage local-lvm", "clone.storage", "Nothing was created"]);
 
-    for seed in ["started = false", "started = false\n  cloud_init = { user = \"other\" }"] {
+    for seed in ["started = false", "started = false\n  cloud_init { user = \"other\" }"] {
         terraform.write("main.tf", &copy("", "one", seed));
         terraform.apply();
         terraform.has_no_changes();
@@ -80,30 +86,39 @@ fn a_clone_leaves_its_source_and_unwritten_disks_alone() {
     // A further disk is no word against the one that the clone brought along.
     terraform.write("main.tf", &copy("", "one", "started = false"));
     terraform.apply();
-    let more = "started = false\n  disks = { scsi1 = { storage = \"data\", size_gib = 1 } }";
+    let more = "started = false\n  disk \"scsi1\" {\n    storage = \"data\"\n    size_gib = 1\n  }";
     terraform.write("main.tf", &copy("", "one", more));
-    terraform
-        .plan()
-        .exits(2)
-        .says(&["disks.scsi0: was never applied from the configuration: stays as it is", "0 to destroy"]);
+    terraform.plan().exits(2).says(&["disk.scsi1: is added: live", "0 to destroy"]);
     terraform.apply();
     terraform.has_no_changes();
     let config = lab.config("pve1", 901);
     assert!(config["scsi0"].is_string() && config["scsi1"].is_string(), "{config}");
     // What was written once goes when it is written no more.
-    terraform.write("main.tf", &copy("", "one", "started = false\n  disks = {}"));
-    terraform.plan().exits(2).says(&["disks.scsi1: goes, with all its data"]);
+    terraform.write("main.tf", &copy("", "one", "started = false"));
+    terraform.plan().exits(2).says(&["disk.scsi1: goes, with all its data"]);
     terraform.apply();
     terraform.has_no_changes();
     let config = lab.config("pve1", 901);
     assert!(config["scsi0"].is_string() && config["scsi1"].is_null(), "{config}");
 
     // A value that another resource gives in the same apply.
-    terraform.write("main.tf", &copy("", "two", "started = false\n  disks = {}"));
+    terraform.write("main.tf", &copy("", "two", "started = false"));
     terraform.plan().exits(2).says(&["effects", "known after apply"]);
     terraform.apply();
     terraform.has_no_changes();
     assert_eq!(lab.config("pve1", 901)["description"], "two");
+
+    // An import shows everything, and what is not written is let go, not taken away.
+    terraform.run(&["state", "rm", "groundwork_vm.copy"]).exits(0);
+    terraform.run(&["import", "-input=false", "-no-color", "groundwork_vm.copy", "pve1/901"]).exits(0);
+    assert!(terraform.resource("groundwork_vm.copy")["disk"]["scsi0"].is_object());
+    let stays = "was never applied from the configuration: stays as it is";
+    let clone = "clone: is added: recorded; used at creation only";
+    terraform.plan().exits(2).says(&[&format!("disk.scsi0: {stays}"), &format!("network.net0: {stays}"), clone]);
+    terraform.apply();
+    terraform.has_no_changes();
+    let config = lab.config("pve1", 901);
+    assert!(config["scsi0"].is_string() && config["net0"].is_string(), "{config}");
 
     terraform.destroy();
     lab_is_empty(&lab);

@@ -104,7 +104,7 @@ async fn without_loss(
     };
     let why = format!(
         "apt would remove {names} for it, and nothing was installed. If {names} may go, say so with `absent = true` in \
-         `packages`; if not, take out of the configuration what cannot stand beside it"
+         its `package` block; if not, take out of the configuration what cannot stand beside it"
     );
     Err(StepError::refused(what, why))
 }

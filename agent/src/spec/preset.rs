@@ -9,7 +9,7 @@ pub(super) fn complete(mut spec: NodeSpec) -> NodeSpec {
         kubeadm(&mut spec, &kubernetes);
     }
     if let Some(runtime) = &spec.container_runtime {
-        let package = spec.packages.entry(runtime_package(runtime).to_owned()).or_default();
+        let package = spec.package.entry(runtime_package(runtime).to_owned()).or_default();
         package.version = package.version.take().or_else(|| runtime.version.clone());
         // An upgrade restarts every shim's parent; when that happens is the operator's choice.
         package.hold.get_or_insert(true);
@@ -24,14 +24,14 @@ fn kubeadm(spec: &mut NodeSpec, kubernetes: &KubernetesSpec) {
     for (key, value) in SYSCTLS {
         spec.sysctls.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
-    spec.repositories.entry("kubernetes".to_owned()).or_insert_with(|| repository(kubernetes));
+    spec.repository.entry("kubernetes".to_owned()).or_insert_with(|| repository(kubernetes));
     for name in ["kubeadm", "kubectl", "kubelet"] {
-        let package = spec.packages.entry(name.to_owned()).or_default();
+        let package = spec.package.entry(name.to_owned()).or_default();
         package.version.get_or_insert_with(|| format!("{}-*", kubernetes.version));
         package.hold.get_or_insert(true);
     }
     // Not `running`: until kubeadm has configured it, the kubelet restarts every ten seconds, by design.
-    let kubelet = spec.services.entry("kubelet".to_owned()).or_default();
+    let kubelet = spec.service.entry("kubelet".to_owned()).or_default();
     kubelet.enabled.get_or_insert(true);
     // dpkg rewrites it when it unpacks the package: until it is restarted, the old program runs on.
     kubelet.restart_on.push("/var/lib/dpkg/info/kubelet.list".to_owned());
@@ -67,10 +67,10 @@ mod tests {
         let spec = Spec::from_json(r#"{"kubernetes": {"version": "1.28.4"}}"#).unwrap().complete();
         assert_eq!(spec.swap(), "off");
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "1");
-        assert_eq!(spec.packages["kubelet"].version.as_deref(), Some("1.28.4-*"));
-        assert_eq!(spec.packages["containerd"].hold, Some(true));
-        assert_eq!(spec.services["kubelet"].restart_on, ["/var/lib/dpkg/info/kubelet.list"]);
-        let repository = &spec.repositories["kubernetes"];
+        assert_eq!(spec.package["kubelet"].version.as_deref(), Some("1.28.4-*"));
+        assert_eq!(spec.package["containerd"].hold, Some(true));
+        assert_eq!(spec.service["kubelet"].restart_on, ["/var/lib/dpkg/info/kubelet.list"]);
+        let repository = &spec.repository["kubernetes"];
         assert_eq!(repository.url, "https://pkgs.k8s.io/core:/stable:/v1.28/deb/");
         assert_eq!(repository.key_url.as_deref(), Some("https://pkgs.k8s.io/core:/stable:/v1.28/deb/Release.key"));
     }
@@ -79,13 +79,13 @@ mod tests {
     fn what_is_given_stays() {
         let text = r#"{"kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/", "key_pem": "-----BEGIN PGP"}},
             "container_runtime": {"package": "containerd.io", "version": "1.7.24-1"},
-            "sysctls": {"net.ipv4.ip_forward": "0"}, "packages": {"kubectl": {"version": "1.28.7-1.1", "hold": false}}}"#;
+            "sysctls": {"net.ipv4.ip_forward": "0"}, "package": {"kubectl": {"version": "1.28.7-1.1", "hold": false}}}"#;
         let spec = Spec::from_json(text).unwrap().complete();
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "0");
-        assert_eq!(spec.packages["kubectl"].version.as_deref(), Some("1.28.7-1.1"));
-        assert_eq!(spec.packages["kubectl"].hold, Some(false));
-        assert_eq!(spec.packages["containerd.io"].version.as_deref(), Some("1.7.24-1"));
-        assert!(!spec.packages.contains_key("containerd"));
-        assert_eq!(spec.repositories["kubernetes"].key_url, None);
+        assert_eq!(spec.package["kubectl"].version.as_deref(), Some("1.28.7-1.1"));
+        assert_eq!(spec.package["kubectl"].hold, Some(false));
+        assert_eq!(spec.package["containerd.io"].version.as_deref(), Some("1.7.24-1"));
+        assert!(!spec.package.contains_key("containerd"));
+        assert_eq!(spec.repository["kubernetes"].key_url, None);
     }
 }

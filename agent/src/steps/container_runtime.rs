@@ -46,7 +46,7 @@ impl Step for Containerd {
             "the kubelet and containerd must use systemd's cgroup driver",
         )?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
-        for (path, text) in config::registries(&wanted.registries) {
+        for (path, text) in config::registries(&wanted.registry) {
             file(&mut todo, host, File::theirs(NAME, &path, text), "images are pulled from the mirrors")?;
         }
         let unit = units::units(host, &[UNIT]).await?.remove(UNIT).unwrap_or_default();
@@ -78,7 +78,7 @@ fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), H
 
 /// Files that may have been an administrator's before.
 fn paths(wanted: &ContainerRuntimeSpec) -> Vec<String> {
-    let registries = config::registries(&wanted.registries).into_iter().map(|(path, _)| path);
+    let registries = config::registries(&wanted.registry).into_iter().map(|(path, _)| path);
     iter::once(CONFIG.to_owned()).chain(registries).collect()
 }
 

@@ -97,12 +97,12 @@ mod tests {
         use agent_proto::v1::machine::NodeSpec;
         use prost::Message as _;
         let file = FileSpec { content: vec![7; 100_000].into(), ..Default::default() };
-        let spec = NodeSpec { files: [("/x".to_owned(), file)].into(), ..Default::default() };
+        let spec = NodeSpec { file: [("/x".to_owned(), file)].into(), ..Default::default() };
         let received: bytes::Bytes = spec.encode_to_vec().into();
         let place = received.as_ptr_range();
         let spec = crate::spec::Spec::try_from(NodeSpec::decode(received).unwrap()).unwrap();
         let host = crate::host::fake::Fake::template();
-        let changes = Files(spec.complete().files).missing(&host).await.unwrap().changes;
+        let changes = Files(spec.complete().file).missing(&host).await.unwrap().changes;
         let [Verb::Write(file)] = &changes.iter().map(|change| &change.verb).collect::<Vec<_>>()[..] else {
             panic!("{changes:?}")
         };

@@ -2,7 +2,7 @@ resource "groundwork_cluster" "main" {
   name       = "main"
   version    = "1.36.2"
   pod_subnet = "10.244.0.0/16"
-  config = {
+  config {
     kubelet = jsonencode({ maxPods = 200 })
   }
 

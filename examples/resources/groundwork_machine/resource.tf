@@ -6,12 +6,11 @@ resource "groundwork_machine" "web" {
   hostname = "web"
   swap     = "off"
   sysctls  = { "net.core.somaxconn" = "4096" }
-  packages = { nginx = {} }
-  files = {
-    "/etc/motd" = { content = "This machine is managed by Groundwork.\n" }
-  }
-  services = {
-    "nginx.service" = { enabled = true, running = true }
+  package "nginx" {}
+  file "/etc/motd" { content = "This machine is managed by Groundwork.\n" }
+  service "nginx.service" {
+    enabled = true
+    running = true
   }
 }
 
@@ -21,18 +20,16 @@ resource "groundwork_machine" "node" {
     address     = "192.0.2.21:7443"
     fingerprint = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
   }
-  hostname   = "worker-1"
-  kubernetes = { version = "1.36.2" }
-  container_runtime = {
+  hostname = "worker-1"
+  kubernetes { version = "1.36.2" }
+  container_runtime {
     package = "containerd.io"
     version = "2.2.*"
   }
-  repositories = {
-    docker = {
-      url        = "https://download.docker.com/linux/debian"
-      suites     = ["bookworm"]
-      components = ["stable"]
-      key_url    = "https://download.docker.com/linux/debian/gpg"
-    }
+  repository "docker" {
+    url        = "https://download.docker.com/linux/debian"
+    suites     = ["bookworm"]
+    components = ["stable"]
+    key_url    = "https://download.docker.com/linux/debian/gpg"
   }
 }

@@ -6,17 +6,24 @@ resource "groundwork_vm" "web" {
   cpu_type   = "x86-64-v2-AES"
   memory_mib = 2048
 
-  disks = {
-    scsi0 = { storage = "local-lvm", size_gib = 20, discard = true }
-    scsi1 = { storage = "local-lvm", size_gib = 100 }
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 20
+    discard  = true
   }
-  networks = {
-    net0 = { bridge = "vmbr0" }
+  disk "scsi1" {
+    storage  = "local-lvm"
+    size_gib = 100
   }
-  cloud_init = {
+  network "net0" { bridge = "vmbr0" }
+  cloud_init {
     user     = "admin"
     ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExampleEx admin"]
-    network  = { net0 = { address = "192.0.2.20/24", gateway = "192.0.2.1", dns = ["192.0.2.1"] } }
+    network "net0" {
+      address = "192.0.2.20/24"
+      gateway = "192.0.2.1"
+      dns     = ["192.0.2.1"]
+    }
   }
-  agent = {}
+  agent {}
 }

@@ -33,35 +33,35 @@ pub fn check(spec: &NodeSpec) -> Vec<Problem> {
         swap,
         kernel_modules,
         sysctls,
-        packages,
-        repositories,
-        files,
-        services,
-        filesystems,
-        mounts,
+        package,
+        repository,
+        file,
+        service,
+        filesystem,
+        mount,
         container_runtime,
         kubernetes,
-        commands,
-        hosts,
+        command,
+        host,
         time_sync: _,
     } = spec;
     let (mut found, root) = (Found(Vec::new()), Path::default());
     found.given(root.field("hostname"), hostname.as_ref(), form::hostname);
-    found.each(&root.field("hosts"), hosts, form::address, host_names);
+    found.each(&root.field("host"), host, form::address, host_names);
     found.given(root.field("swap"), swap.as_ref(), form::swap);
     found.all(&root.field("kernel_modules"), kernel_modules, form::kernel_module);
     found.each(&root.field("sysctls"), sysctls, form::sysctl, |found, at, value| {
         found.one(at.clone(), value, form::sysctl_value);
     });
-    found.each(&root.field("repositories"), repositories, form::short_name, repository);
-    found.each(&root.field("packages"), packages, form::package, package);
-    found.each(&root.field("files"), files, form::file, file);
-    found.each(&root.field("services"), services, form::unit, service);
-    found.each(&root.field("filesystems"), filesystems, form::device, filesystem);
-    found.each(&root.field("mounts"), mounts, form::path, mount);
+    found.each(&root.field("repository"), repository, form::short_name, self::repository);
+    found.each(&root.field("package"), package, form::package, self::package);
+    found.each(&root.field("file"), file, form::file, self::file);
+    found.each(&root.field("service"), service, form::unit, self::service);
+    found.each(&root.field("filesystem"), filesystem, form::device, self::filesystem);
+    found.each(&root.field("mount"), mount, form::path, self::mount);
     found.within(&root.field("container_runtime"), container_runtime.as_ref(), self::container_runtime);
     found.within(&root.field("kubernetes"), kubernetes.as_ref(), self::kubernetes);
-    found.each(&root.field("commands"), commands, form::short_name, command);
+    found.each(&root.field("command"), command, form::short_name, self::command);
     found.0
 }
 
@@ -122,11 +122,11 @@ fn mount(found: &mut Found, at: &Path, MountSpec { source, kind, options }: &Mou
 }
 
 fn container_runtime(found: &mut Found, at: &Path, runtime: &ContainerRuntimeSpec) {
-    let ContainerRuntimeSpec { package, version, sandbox_image, registries } = runtime;
+    let ContainerRuntimeSpec { package, version, sandbox_image, registry } = runtime;
     found.given(at.field("package"), package.as_ref(), form::runtime_package);
     found.given(at.field("version"), version.as_ref(), form::package_version);
     found.given(at.field("sandbox_image"), sandbox_image.as_ref(), form::image);
-    found.each(&at.field("registries"), registries, form::registry, registry);
+    found.each(&at.field("registry"), registry, form::registry, self::registry);
 }
 
 fn registry(found: &mut Found, at: &Path, registry: &RegistrySpec) {

@@ -28,7 +28,7 @@ impl machine::NodeSpec {
     /// Whether finding out what it needs runs a program of the user's: an `unless`. Then looking is not enough, it takes an operator.
     #[must_use]
     pub fn has_guards(&self) -> bool {
-        self.commands.values().any(|command| !command.unless.is_empty())
+        self.command.values().any(|command| !command.unless.is_empty())
     }
 }
 

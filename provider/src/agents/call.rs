@@ -226,7 +226,7 @@ impl Agent {
 /// The least role that may plan it.
 pub(crate) fn role_to_plan(spec: &NodeSpec) -> Role {
     // What is no file is small.
-    let is_large = spec.files.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
+    let is_large = spec.file.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
     if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
 }
 

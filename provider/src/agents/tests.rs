@@ -325,7 +325,7 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
         argv: vec!["/usr/bin/true".into()],
         ..CommandSpec::default()
     };
-    let guarded = NodeSpec { commands: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
+    let guarded = NodeSpec { command: [("x".to_owned(), guarded)].into(), ..NodeSpec::default() };
     let mut called = operator.agents.connect(&endpoint, Role::Operator, &soon()).await.unwrap();
     called.record("machine", "{}").await.unwrap();
     assert_eq!(called.describe().await.unwrap().records.len(), 1);
@@ -337,7 +337,7 @@ async fn an_observer_is_told_no_record_and_runs_no_program() {
     let open = NodeSpec::default();
     called.plan(&open).await.unwrap();
     let file = FileSpec { content: vec![0; agent_proto::LARGEST_LOOK].into(), ..FileSpec::default() };
-    let large = NodeSpec { files: [("/x".to_owned(), file)].into(), ..NodeSpec::default() };
+    let large = NodeSpec { file: [("/x".to_owned(), file)].into(), ..NodeSpec::default() };
     let refused = called.plan(&large).await.unwrap_err();
     assert!(refused.to_string().contains("a client of this role may send 256 KiB at most"), "{refused}");
     let roles = [guarded, large, open].map(|spec| role_to_plan(&spec));

@@ -117,7 +117,7 @@ fn holds(error: &Error) -> &'static str {
 fn next(error: &Error) -> String {
     let text = match error {
         Error::NoAuthority => {
-            "Set `agent = { pki_dir = … }` in the provider block, or GROUNDWORK_AGENT_PKI_DIR; \
+            "Set `agent { pki_dir = … }` in the provider block, or GROUNDWORK_AGENT_PKI_DIR; \
              `terraform-provider-groundwork pki init DIR` makes the CA."
         }
         Error::UnknownAuthority => "Apply what the provider block depends on first, with `terraform apply -target=…`.",

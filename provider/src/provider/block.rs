@@ -1,6 +1,6 @@
 //! The provider block's attributes, and what their values must look like.
 
-use tf::{Attr, Diagnostic, Diagnostics, Model, Path, Row, Secret, check, optional};
+use tf::{Attr, Diagnostic, Diagnostics, Model, Path, Row, Secret, block, check, optional};
 
 use crate::explain;
 
@@ -37,8 +37,8 @@ impl Model for Block {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { proxmox, agent } = self;
         vec![
-            optional("proxmox", proxmox, "Where Proxmox VE is, and who we are there."),
-            optional(
+            block("proxmox", proxmox, "Where Proxmox VE is, and who we are there."),
+            block(
                 "agent",
                 agent,
                 "The CA by which agents and provider know each other: `pki_dir`, or both PEM texts. \

@@ -118,6 +118,35 @@ fn every_row_fills_the_field_of_its_name() {
     Groundwork.data_sources().iter().for_each(AnyDataSource::rows_match_fields);
 }
 
+/// In the value of an attribute Terraform drops names that it does not know.
+#[test]
+fn the_guide_names_every_attribute_in_which_names_are_dropped() {
+    fn walk(block: &tf::Block, at: &str, found: &mut Vec<String>) {
+        for attribute in &block.attributes {
+            let name = format!("{at}.{}", attribute.facts.name);
+            match attribute.shape.block() {
+                Some(within) if attribute.facts.form.is_block() => walk(within, &name, found),
+                Some(_) if attribute.facts.given != tf::Given::Computed => found.push(name),
+                Some(_) | None => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&tf::Block::of::<Block>(), "provider", &mut found);
+    for resource in Groundwork.resources() {
+        walk(&resource.block(), &format!("groundwork_{}", resource.name()), &mut found);
+    }
+    for source in Groundwork.data_sources() {
+        walk(&source.block(), &format!("data.groundwork_{}", source.name()), &mut found);
+    }
+    let listed = ["groundwork_cluster.control_planes", "groundwork_cluster.workers", "groundwork_machine.endpoint"];
+    assert_eq!(found, listed, "what a person writes by hand is a block");
+    let guide = include_str!("../../../docs/guides/coming-from-bpg.md");
+    for name in found {
+        assert!(guide.contains(&format!("`{name}`")), "docs/guides/coming-from-bpg.md does not name `{name}`");
+    }
+}
+
 /// The reference pages are made from rows, and checked in.
 #[test]
 fn the_reference_pages_are_made_from_the_rows() {

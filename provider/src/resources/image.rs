@@ -10,7 +10,7 @@ use std::time::Duration;
 use pve::{Class, Client, Content, Download, Error, NodeName, Upload, VolumeId};
 use tf::check::one_of;
 use tf::{
-    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, computed,
+    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, block, computed,
     optional, optional_computed, required,
 };
 use tokio::time::Instant;
@@ -64,7 +64,7 @@ impl Model for Image {
                 .replaces(),
             optional_computed("source_file", source_file, "File on this computer to upload, instead of `url`. When its content changes, the next apply uploads it again, over the file on the storage.").first_boot().replaces(),
             optional("verify_certificates", verify_certificates, "Whether the node checks the certificate of the `url`'s server. Default: `true`.").default(true),
-            optional("timeouts", timeouts, "How long to wait."),
+            block("timeouts", timeouts, "How long to wait."),
             computed("volume_id", volume_id, "The image for `image` of a `groundwork_vm`, such as `local:import/debian-13.qcow2`.").keep(),
             computed("size", size, "Size of the file in bytes.").keep(),
             computed("drift", drift, "How `source_file` differs from what was uploaded. The next apply uploads it again.").keep(),

@@ -31,7 +31,7 @@ impl Resource for MachineResource {
     const NAME: &'static str = "machine";
     const DOC: &'static str = "The operating system of one machine, through its agent. Only what is given is managed. What differs inside the \
         machine, now or after its next boot, stands in `drift` of the plan and is repaired by the next apply; nothing else is touched or \
-        restarted.\n\n`kubernetes = { version = \"1.36.2\" }` alone sets everything a kubeadm node needs. Destroying this resource leaves the \
+        restarted.\n\n`kubernetes { version = \"1.36.2\" }` alone sets everything a kubeadm node needs. Destroying this resource leaves the \
         machine as it is, but for one thing: if the machine is a node of a cluster that `groundwork_cluster` made, the node first leaves it \
         in order. It is cordoned, its pods are evicted with their budgets honoured, and the machine is reset; of one cluster one machine goes \
         at a time, and the last control plane never does while its cluster lives. Destroyed together with its cluster, nothing is drained. To \
@@ -40,7 +40,7 @@ impl Resource for MachineResource {
         and 1.36 at least 2.2.0. From 1.38 on the kubelet does not work with containerd 1.x at all: the agent then refuses to install it \
         beside one. The distribution's `containerd` is often older, that of Debian 12 is 1.6.20. `node` in the example takes a newer one \
         from Docker's repository. Where the distribution's is installed already, add \
-        `packages = { containerd = { absent = true }, runc = { absent = true } }` to make room for it.";
+        `package \"containerd\" { absent = true }` and `package \"runc\" { absent = true }` to make room for it.";
 
     fn validate(&self, m: &Machine) -> Diagnostics {
         rules::problems(m)
@@ -141,7 +141,7 @@ fn unrecorded(name: &str, error: &Error) -> Diagnostic {
     Diagnostic::warning(format!("Cannot keep the record of machine {name}"))
         .happened(tf::chain(error))
         .holds("The machine is as declared. Only `terraform import` cannot tell later what was declared for it.")
-        .next("Declare large files in another way, such as `packages`, if you want to import the machine one day.")
+        .next("Declare large files in another way, such as a package, if you want to import the machine one day.")
 }
 
 /// Facts, and what is missing.

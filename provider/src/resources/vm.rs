@@ -22,6 +22,7 @@ mod marker;
 mod model;
 mod needs;
 mod noted;
+mod origin;
 mod plan;
 mod probe;
 mod remove;
@@ -51,8 +52,8 @@ impl Resource for VmResource {
     type Model = Vm;
 
     const NAME: &'static str = "vm";
-    const DOC: &'static str = "A virtual machine: from an image, as a clone, or with empty disks. Only what is written is managed; \
-        what is not is left as it is and shown.\n\n\
+    const DOC: &'static str = "A virtual machine: from an image, as a clone, or with empty disks. Only what is written is managed. \
+        What is not is left as it is: options are shown, disks and cards are not.\n\n\
         Changes are made in place where Proxmox VE can, and `effects` of the plan says for each whether it is live, needs a reboot, \
         or replaces the machine. What is live depends on the VM's `hotplug` too, as the last refresh saw it; a reboot that the plan did \
         not announce is not made. A replacement looks for everything that the new machine needs (its node, storages, bridges, image) \
@@ -76,6 +77,7 @@ impl Resource for VmResource {
         needs::met(cx.private());
         create::create(cx, m).await?;
         slots::done(cx.private(), BTreeSet::new());
+        origin::keep(cx, m).await;
         Ok(())
     }
 
@@ -101,7 +103,11 @@ impl Resource for VmResource {
     }
 
     async fn update(&self, cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagnostics> {
-        update::update(cx, prior, m).await
+        update::update(cx, prior, m).await?;
+        if origin::is_new(prior, m) {
+            origin::keep(cx, m).await;
+        }
+        Ok(())
     }
 
     async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
@@ -131,7 +137,7 @@ impl Resource for VmResource {
         let found = found.ok_or_else(|| refusal(format!("There is no VM {vmid} that the API token may see.")))?;
         let mut m = imported(&found);
         fill::fill(&mut m, &found.settings, &BTreeSet::new());
-        for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
+        for disk in m.disk.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
             disk.format = Attr::imported();
         }
         power(cx, &mut m, &found).await?;
@@ -182,11 +188,8 @@ fn imported(found: &locate::Found) -> Vm {
         node: found.node.to_string().into(),
         current_node: found.node.to_string().into(),
         image: Attr::imported(),
-        clone: Attr::imported(),
         pool: Attr::imported(),
         efi_storage: Attr::imported(),
-        cloud_init: Attr::imported(),
-        agent: Attr::imported(),
         reboot: true.into(),
         addresses: fill::recorded_addresses(&found.settings).into(),
         ..Vm::default()
@@ -200,6 +203,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
     let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
     match cx.agents.identify(&address, uuid, &looking(cx)).await {
         Ok(endpoint) => {
+            origin::recall(cx, m, &endpoint).await;
             m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
         }
         Err(AgentError::NoAuthority) => {}

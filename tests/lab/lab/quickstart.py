@@ -39,7 +39,7 @@ def override(settings: Settings, environment: dict[str, str]) -> dict:
     if "LAB_REGISTRY" not in environment:
         return {}
     registries = {"_default": {"mirrors": [environment["LAB_REGISTRY"]]}}
-    resources = {"groundwork_machine": {"machine": {"container_runtime": {"registries": registries}}}}
+    resources = {"groundwork_machine": {"machine": {"container_runtime": {"registry": registries}}}}
     if settings.backend == "nspawn":
         resources["groundwork_cluster"] = {"main": _for_containers()}
     return {"resource": resources}

@@ -13,7 +13,7 @@ pub(super) async fn serves(host: &dyn Host, transaction: &Transaction) -> Result
         let Some(version) = after(name).await? else { continue };
         if dpkg::number(&version, 0).is_some_and(|major| major < 2) {
             let why = "from Kubernetes 1.38 on the kubelet does not work with containerd 1.x; nothing was installed. Take containerd 2, \
-                       such as Docker's: its repository in `repositories`, and `container_runtime = { package = \"containerd.io\" }`; \
+                       such as Docker's: its `repository`, and `container_runtime { package = \"containerd.io\" }`; \
                        or set `kubernetes.version` to an older one";
             return Err(StepError::refused(format!("kubelet {kubelet} with {name} {version}"), why));
         }

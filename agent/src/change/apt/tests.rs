@@ -25,7 +25,7 @@ async fn nothing_is_removed_to_make_room() {
     assert_eq!(
         error.to_string(),
         "installing containerd is refused: apt would remove containerd.io for it, and nothing was installed. If containerd.io may go, \
-         say so with `absent = true` in `packages`; if not, take out of the configuration what cannot stand beside it"
+         say so with `absent = true` in its `package` block; if not, take out of the configuration what cannot stand beside it"
     );
     assert!(installed(&host, "containerd.io"));
 }

@@ -26,7 +26,7 @@ async fn a_machine_with_dockers_containerd_keeps_it() {
 
     // Declared absent it goes, and the usual one comes.
     let mut spec = full().given().clone();
-    spec.packages.insert("containerd.io".into(), PackageSpec { absent: Some(true), ..Default::default() });
+    spec.package.insert("containerd.io".into(), PackageSpec { absent: Some(true), ..Default::default() });
     run(&host, &spec.try_into().unwrap()).await.0.unwrap();
     assert!(host.text("/var/lib/dpkg/status").unwrap().contains("Package: containerd\nStatus: hold ok installed"));
 }
@@ -144,7 +144,7 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
     let path = |registry: &str| format!("/etc/containerd/certs.d/{registry}/hosts.toml");
     host.put(&path("quay.io"), "server = \"https://quay.io\"\n");
     let mirrored = |registries: &str| {
-        let runtime = format!("{{\"container_runtime\": {{\"registries\": {registries}}}, ");
+        let runtime = format!("{{\"container_runtime\": {{\"registry\": {registries}}}, ");
         Spec::from_json(&FULL.replacen('{', &runtime, 1)).unwrap()
     };
     let both = r#"{"docker.io": {"mirrors": ["http://m"], "ca_pem": "CA"}, "quay.io": {"mirrors": ["http://m"]}}"#;

@@ -15,24 +15,24 @@ fn bad(text: &str, path: &str) {
 #[test]
 fn a_bad_value_is_named_by_its_path() {
     bad(r#"{"hostname": "Node_1"}"#, "hostname");
-    bad(r#"{"hosts": {"10.0.0": {"names": ["a"]}}}"#, r#"hosts["10.0.0"]"#);
-    bad(r#"{"hosts": {"10.0.0.1": {}}}"#, r#"hosts["10.0.0.1"].names"#);
+    bad(r#"{"host": {"10.0.0": {"names": ["a"]}}}"#, r#"host["10.0.0"]"#);
+    bad(r#"{"host": {"10.0.0.1": {}}}"#, r#"host["10.0.0.1"].names"#);
     bad(r#"{"sysctls": {"nonsense": "1"}}"#, r#"sysctls["nonsense"]"#);
     bad(r#"{"sysctls": {"a.b": "1\n2"}}"#, r#"sysctls["a.b"]"#);
     bad(r#"{"kernel_modules": ["a b"]}"#, "kernel_modules[0]");
-    bad(r#"{"packages": {"vim": {"version": "-oDebug=1"}}}"#, r#"packages["vim"].version"#);
-    bad(r#"{"packages": {"-f": {}}}"#, r#"packages["-f"]"#);
-    bad(r#"{"repositories": {"x": {"url": "ftp://x", "trusted": true}}}"#, r#"repositories["x"].url"#);
-    bad(r#"{"files": {"/etc/../x": {"content": ""}}}"#, r#"files["/etc/../x"]"#);
-    bad(r#"{"files": {"/x": {"content": "", "mode": "0999"}}}"#, r#"files["/x"].mode"#);
-    bad(r#"{"services": {"x": {"restart_on": ["/x", "etc/x"]}}}"#, r#"services["x"].restart_on[1]"#);
-    bad(r#"{"filesystems": {"/dev/sdb": {"kind": "ext4"}}}"#, r#"filesystems["/dev/sdb"]"#);
-    bad(r#"{"filesystems": {"/dev/disk/by-id/x": {"kind": "zfs"}}}"#, r#"filesystems["/dev/disk/by-id/x"].kind"#);
-    bad(r#"{"mounts": {"/": {"source": "/dev/x"}}}"#, r#"mounts["/"]"#);
-    bad(r#"{"commands": {"x": {"argv": ["true"], "creates": "/x"}}}"#, r#"commands["x"].argv"#);
+    bad(r#"{"package": {"vim": {"version": "-oDebug=1"}}}"#, r#"package["vim"].version"#);
+    bad(r#"{"package": {"-f": {}}}"#, r#"package["-f"]"#);
+    bad(r#"{"repository": {"x": {"url": "ftp://x", "trusted": true}}}"#, r#"repository["x"].url"#);
+    bad(r#"{"file": {"/etc/../x": {"content": ""}}}"#, r#"file["/etc/../x"]"#);
+    bad(r#"{"file": {"/x": {"content": "", "mode": "0999"}}}"#, r#"file["/x"].mode"#);
+    bad(r#"{"service": {"x": {"restart_on": ["/x", "etc/x"]}}}"#, r#"service["x"].restart_on[1]"#);
+    bad(r#"{"filesystem": {"/dev/sdb": {"kind": "ext4"}}}"#, r#"filesystem["/dev/sdb"]"#);
+    bad(r#"{"filesystem": {"/dev/disk/by-id/x": {"kind": "zfs"}}}"#, r#"filesystem["/dev/disk/by-id/x"].kind"#);
+    bad(r#"{"mount": {"/": {"source": "/dev/x"}}}"#, r#"mount["/"]"#);
+    bad(r#"{"command": {"x": {"argv": ["true"], "creates": "/x"}}}"#, r#"command["x"].argv"#);
     bad(
-        r#"{"container_runtime": {"registries": {"x": {"mirrors": ["x"]}}}}"#,
-        r#"container_runtime.registries["x"].mirrors[0]"#,
+        r#"{"container_runtime": {"registry": {"x": {"mirrors": ["x"]}}}}"#,
+        r#"container_runtime.registry["x"].mirrors[0]"#,
     );
     bad(r#"{"kubernetes": {"version": "1.28"}}"#, "kubernetes.version");
     bad(r#"{"kubernetes": {"version": "1.28.4", "repository": {"url": "x"}}}"#, "kubernetes.repository.url");
@@ -59,16 +59,16 @@ fn fine(text: &str) {
 #[test]
 fn a_repository_needs_a_key_or_trust() {
     let proof = ["key_pem", "key_url", "trusted"];
-    clash(r#"{"repositories": {"x": {"url": "http://x"}}}"#, r#"repositories["x"].key_pem"#, &proof);
-    clash(r#"{"repositories": {"x": {"url": "http://x", "trusted": false}}}"#, r#"repositories["x"].key_pem"#, &proof);
-    fine(r#"{"repositories": {"x": {"url": "http://x", "trusted": true}}}"#);
-    fine(r#"{"repositories": {"x": {"url": "http://x", "key_url": "http://x/key"}}}"#);
+    clash(r#"{"repository": {"x": {"url": "http://x"}}}"#, r#"repository["x"].key_pem"#, &proof);
+    clash(r#"{"repository": {"x": {"url": "http://x", "trusted": false}}}"#, r#"repository["x"].key_pem"#, &proof);
+    fine(r#"{"repository": {"x": {"url": "http://x", "trusted": true}}}"#);
+    fine(r#"{"repository": {"x": {"url": "http://x", "key_url": "http://x/key"}}}"#);
 }
 
 #[test]
 fn components_go_with_suites() {
-    let with = |rest: &str| format!(r#"{{"repositories": {{"x": {{"url": "http://x", "trusted": true, {rest}}}}}}}"#);
-    let (path, seen) = (r#"repositories["x"].components"#, ["suites", "components"]);
+    let with = |rest: &str| format!(r#"{{"repository": {{"x": {{"url": "http://x", "trusted": true, {rest}}}}}}}"#);
+    let (path, seen) = (r#"repository["x"].components"#, ["suites", "components"]);
     clash(&with(r#""suites": ["bookworm"]"#), path, &seen);
     clash(&with(r#""components": ["main"]"#), path, &seen);
     fine(&with(r#""suites": ["bookworm"], "components": ["main"]"#));
@@ -76,8 +76,8 @@ fn components_go_with_suites() {
 
 #[test]
 fn what_is_absent_has_no_version() {
-    let with = |rest: &str| format!(r#"{{"packages": {{"x": {{"absent": true, {rest}}}}}}}"#);
-    let (path, seen) = (r#"packages["x"].absent"#, ["absent", "version", "hold"]);
+    let with = |rest: &str| format!(r#"{{"package": {{"x": {{"absent": true, {rest}}}}}}}"#);
+    let (path, seen) = (r#"package["x"].absent"#, ["absent", "version", "hold"]);
     clash(&with(r#""version": "1""#), path, &seen);
     clash(&with(r#""hold": true"#), path, &seen);
     fine(&with(r#""hold": false"#));
@@ -85,22 +85,22 @@ fn what_is_absent_has_no_version() {
 
 #[test]
 fn a_masked_service_does_not_run() {
-    let with = |rest: &str| format!(r#"{{"services": {{"x": {{"masked": true, {rest}}}}}}}"#);
-    clash(&with(r#""running": true"#), r#"services["x"].masked"#, &["masked", "enabled", "running"]);
+    let with = |rest: &str| format!(r#"{{"service": {{"x": {{"masked": true, {rest}}}}}}}"#);
+    clash(&with(r#""running": true"#), r#"service["x"].masked"#, &["masked", "enabled", "running"]);
     fine(&with(r#""running": false"#));
 }
 
 #[test]
 fn a_label_fits_its_filesystem() {
-    let of = |kind: &str| format!(r#"{{"filesystems": {{"/dev/x": {{"kind": "{kind}", "label": "thirteen-long"}}}}}}"#);
-    clash(&of("xfs"), r#"filesystems["/dev/x"].label"#, &["label", "kind"]);
+    let of = |kind: &str| format!(r#"{{"filesystem": {{"/dev/x": {{"kind": "{kind}", "label": "thirteen-long"}}}}}}"#);
+    clash(&of("xfs"), r#"filesystem["/dev/x"].label"#, &["label", "kind"]);
     fine(&of("ext4"));
 }
 
 #[test]
 fn a_command_has_one_guard() {
-    let with = |rest: &str| format!(r#"{{"commands": {{"x": {{"argv": ["/bin/true"]{rest}}}}}}}"#);
-    let (path, seen) = (r#"commands["x"]"#, ["creates", "unless"]);
+    let with = |rest: &str| format!(r#"{{"command": {{"x": {{"argv": ["/bin/true"]{rest}}}}}}}"#);
+    let (path, seen) = (r#"command["x"]"#, ["creates", "unless"]);
     clash(&with(""), path, &seen);
     clash(&with(r#", "creates": "/x", "unless": ["/bin/true"]"#), path, &seen);
     fine(&with(r#", "creates": "/x""#));
@@ -117,5 +117,5 @@ fn all_problems_are_found_at_once_with_their_values() {
 #[test]
 fn no_more_is_found_than_anybody_reads() {
     let packages = (0..1_000).map(|number| (format!("-{number}"), PackageSpec::default())).collect();
-    assert_eq!(check(&NodeSpec { packages, ..NodeSpec::default() }).len(), MOST);
+    assert_eq!(check(&NodeSpec { package: packages, ..NodeSpec::default() }).len(), MOST);
 }

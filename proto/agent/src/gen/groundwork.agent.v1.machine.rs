@@ -20,37 +20,37 @@ pub struct NodeSpec {
     >,
     /// By package name.
     #[prost(btree_map = "string, message", tag = "5")]
-    pub packages: ::prost::alloc::collections::BTreeMap<
+    pub package: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         PackageSpec,
     >,
     /// By a short name: /etc/apt/sources.list.d/groundwork-NAME.sources
     #[prost(btree_map = "string, message", tag = "6")]
-    pub repositories: ::prost::alloc::collections::BTreeMap<
+    pub repository: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         RepositorySpec,
     >,
     /// By absolute path.
     #[prost(btree_map = "string, message", tag = "7")]
-    pub files: ::prost::alloc::collections::BTreeMap<
+    pub file: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         FileSpec,
     >,
     /// By systemd unit; without a suffix it is a .service.
     #[prost(btree_map = "string, message", tag = "8")]
-    pub services: ::prost::alloc::collections::BTreeMap<
+    pub service: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ServiceSpec,
     >,
     /// By device: an absolute path below /dev/disk/by-\*/ or another stable name.
     #[prost(btree_map = "string, message", tag = "9")]
-    pub filesystems: ::prost::alloc::collections::BTreeMap<
+    pub filesystem: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         FilesystemSpec,
     >,
     /// By absolute path of the mount point.
     #[prost(btree_map = "string, message", tag = "10")]
-    pub mounts: ::prost::alloc::collections::BTreeMap<
+    pub mount: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         MountSpec,
     >,
@@ -60,13 +60,13 @@ pub struct NodeSpec {
     pub kubernetes: ::core::option::Option<KubernetesSpec>,
     /// By a short name.
     #[prost(btree_map = "string, message", tag = "13")]
-    pub commands: ::prost::alloc::collections::BTreeMap<
+    pub command: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         CommandSpec,
     >,
     /// Lines of /etc/hosts, in a block of our own: address to names.
     #[prost(btree_map = "string, message", tag = "14")]
-    pub hosts: ::prost::alloc::collections::BTreeMap<
+    pub host: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         HostNames,
     >,
@@ -156,7 +156,7 @@ pub struct FilesystemSpec {
 #[serde(deny_unknown_fields, default)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MountSpec {
-    /// A device, "UUID=…", "LABEL=…" or, for a network filesystem, its source. A device of `filesystems` is mounted by its UUID.
+    /// A device, "UUID=…", "LABEL=…" or, for a network filesystem, its source. A device with a `filesystem` is mounted by its UUID.
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
     /// Absent: that of the filesystem.
@@ -180,7 +180,7 @@ pub struct ContainerRuntimeSpec {
     pub sandbox_image: ::core::option::Option<::prost::alloc::string::String>,
     /// By registry host, "\_default" for the rest.
     #[prost(btree_map = "string, message", tag = "4")]
-    pub registries: ::prost::alloc::collections::BTreeMap<
+    pub registry: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         RegistrySpec,
     >,

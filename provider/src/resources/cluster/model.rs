@@ -6,7 +6,7 @@ use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
 use tf::check::{keys, one_of};
-use tf::{Attr, Model, Row, computed, optional, required};
+use tf::{Attr, Model, Row, block, computed, optional, required};
 
 /// A Kubernetes cluster over machines.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -81,7 +81,7 @@ impl Model for Cluster {
                  Default `5m`.",
             )
             .check(timeouts::check),
-            optional("timeouts", timeouts, "How long to wait."),
+            block("timeouts", timeouts, "How long to wait."),
             computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
         ]);
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
@@ -112,7 +112,7 @@ fn networks<'a>(pod_subnet: &'a mut Attr<String>, service_subnet: &'a mut Attr<S
 /// How kubeadm's work is changed.
 fn kubeadm<'a>(config: &'a mut Attr<Config>, ignore_preflight_errors: &'a mut Attr<Vec<String>>) -> [Row<'a>; 2] {
     [
-            optional(
+            block(
                 "config",
                 config,
                 "What is laid over the configuration that kubeadm is given. Each is an object in JSON in the form that kubeadm of \

@@ -12,7 +12,7 @@ use crate::endpoint::EndpointModel;
 use crate::timeouts;
 use std::collections::BTreeMap;
 use tf::check::Verdict;
-use tf::{Attr, Model, Row, computed, optional, required};
+use tf::{Attr, Model, Row, block, computed, optional, required};
 
 /// One machine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,7 +36,7 @@ impl Model for Machine {
         ];
         rows.extend(settings.rows());
         rows.extend([
-            optional("timeouts", timeouts, "How long to wait."),
+            block("timeouts", timeouts, "How long to wait."),
             computed(
                 "drift",
                 drift,
@@ -95,20 +95,20 @@ object! {
     /// What a machine's operating system is to be. Only what is given is managed.
     Settings => NodeSpec {
         optional hostname: String = "Hostname, now and after every boot.";
-        optional hosts: BTreeMap<String, HostNames> = "Lines of `/etc/hosts` by address, in a block of their own.";
+        block host: BTreeMap<String, HostNames> = "Lines of `/etc/hosts`: the label is the address.";
         optional time_sync: bool = "Whether to wait for a synchronised clock before anything else. Unless asked for, nothing waits: a machine without a time server would never be ready.";
         optional swap: String = "`off` turns every source of swap off, now and after every boot. Left out, swap stays as it is, unless `kubernetes` is given.";
         optional kernel_modules: Vec<String> = "Kernel modules to load, now and after every boot.";
         optional sysctls: BTreeMap<String, String> = "Kernel settings, now and after every boot.";
-        optional repositories: BTreeMap<String, Repository> = "Package repositories by name.";
-        optional packages: BTreeMap<String, Package> = "Packages by name; installed in one transaction.";
-        optional files: BTreeMap<String, File> = "Files by absolute path. Their content is no place for secrets: it stands in the state.";
-        optional services: BTreeMap<String, Service> = "systemd units by name, such as `ssh.service`.";
-        optional filesystems: BTreeMap<String, Filesystem> = "Filesystems by device. It must have a stable name, such as one in `/dev/disk/by-id/`; `/dev/sdb` may be another disk after the next boot and is refused. A device that holds anything is never formatted.";
-        optional mounts: BTreeMap<String, Mount> = "Mounts by absolute path, now and after every boot.";
-        optional container_runtime: ContainerRuntime = "containerd with the systemd cgroup driver. `kubernetes` implies it, but not a version of it that fits: see above.";
-        optional kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. What the other attributes set themselves wins over this preset.";
-        optional commands: BTreeMap<String, Command> = "Guarded commands by name, for what nothing else covers. They run last.";
+        block repository: BTreeMap<String, Repository> = "Package repositories: the label is a name.";
+        block package: BTreeMap<String, Package> = "Packages: the label is the name. All are installed in one transaction.";
+        block file: BTreeMap<String, File> = "Files: the label is the absolute path. Their content is no place for secrets: it stands in the state.";
+        block service: BTreeMap<String, Service> = "systemd units: the label is the name, such as `ssh.service`.";
+        block filesystem: BTreeMap<String, Filesystem> = "Filesystems: the label is the device. It must have a stable name, such as one in `/dev/disk/by-id/`; `/dev/sdb` may be another disk after the next boot and is refused. A device that holds anything is never formatted.";
+        block mount: BTreeMap<String, Mount> = "Mounts, now and after every boot: the label is the absolute path.";
+        block container_runtime: ContainerRuntime = "containerd with the systemd cgroup driver. `kubernetes` implies it, but not a version of it that fits: see above.";
+        block kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. What the other attributes set themselves wins over this preset.";
+        block command: BTreeMap<String, Command> = "Guarded commands, for what nothing else covers: the label is a name. They run last.";
     }
 }
 
@@ -182,10 +182,10 @@ object! {
 object! {
     /// containerd.
     ContainerRuntime => ContainerRuntimeSpec {
-        optional package: String = "Package to install: `containerd` of the distribution, or Docker's `containerd.io`, whose repository stands in `repositories`. Default `containerd`, or `containerd.io` where that is installed already.";
+        optional package: String = "Package to install: `containerd` of the distribution, or Docker's `containerd.io`, whose `repository` has to be given. Default `containerd`, or `containerd.io` where that is installed already.";
         optional version: String = "Version of the package to pin, such as `2.2.1-*`: `*` at its end takes any build of it. Default: the newest when it is installed.";
         optional sandbox_image: String = "Pause image. Default: the runtime's own.";
-        optional registries: BTreeMap<String, Registry> = "Settings by registry host; `_default` for the rest.";
+        block registry: BTreeMap<String, Registry> = "How images are fetched: the label is the registry's host, or `_default` for the rest.";
     }
 }
 
@@ -203,7 +203,7 @@ object! {
     /// The packages of a kubeadm node.
     Kubernetes => KubernetesSpec {
         required version: String = "Version, three numbers, `1.24.0` or newer. Another patch version installs its packages and restarts the kubelet at once, also on a live node: nothing is drained. Another minor version is refused on a machine that is a node of a cluster.";
-        optional repository: KubernetesRepository = "Repository to take the packages from. Default: the Kubernetes project's own one of the minor version.";
+        block repository: KubernetesRepository = "Repository to take the packages from. Default: the Kubernetes project's own one of the minor version.";
     }
 }
 

@@ -41,18 +41,18 @@ fn wrong(at: &Path, why: &str, value: Option<&str>) -> Diagnostic {
 /// What cannot be said in the specification: a file with two contents or none, and a guard that is given but empty.
 fn of_attributes(settings: &Settings) -> Vec<(Path, &'static str)> {
     let mut found = Vec::new();
-    for (path, file) in settings.files.get().into_iter().flatten() {
+    for (path, file) in settings.file.get().into_iter().flatten() {
         let (text, binary) = (&file.content, &file.content_base64);
         let problem = match (text.is_null() && binary.is_null(), text.is_known() && binary.is_known()) {
             (true, _) => "is needed, or `content_base64`",
             (_, true) => "does not go together with `content_base64`",
             _ => continue,
         };
-        found.push((Path::from("files").key(path).name("content"), problem));
+        found.push((Path::from("file").key(path).name("content"), problem));
     }
-    for (name, command) in settings.commands.get().into_iter().flatten() {
+    for (name, command) in settings.command.get().into_iter().flatten() {
         if command.unless.get().is_some_and(Vec::is_empty) {
-            found.push((Path::from("commands").key(name).name("unless"), "must have one element or more"));
+            found.push((Path::from("command").key(name).name("unless"), "must have one element or more"));
         }
     }
     found
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn a_file_has_one_content() {
-        let check = |file, paths: &[&str]| check(Settings { files: one(file), ..Settings::default() }, paths);
-        check(File::default(), &[r#"files["/x"].content"#]);
-        check(File { content: "".into(), content_base64: "".into(), ..File::default() }, &[r#"files["/x"].content"#]);
+        let check = |file, paths: &[&str]| check(Settings { file: one(file), ..Settings::default() }, paths);
+        check(File::default(), &[r#"file["/x"].content"#]);
+        check(File { content: "".into(), content_base64: "".into(), ..File::default() }, &[r#"file["/x"].content"#]);
         check(File { content: "".into(), content_base64: Attr::Unknown, ..File::default() }, &[]);
         check(File { content_base64: Attr::Unknown, ..File::default() }, &[]);
     }
@@ -110,16 +110,16 @@ mod tests {
     #[test]
     fn a_rule_waits_for_what_it_looks_at() {
         let check = |repository, paths: &[&str]| {
-            let repositories = BTreeMap::from([("x".to_owned(), repository)]).into();
-            check(Settings { repositories, ..Settings::default() }, paths);
+            let repository = BTreeMap::from([("x".to_owned(), repository)]).into();
+            check(Settings { repository, ..Settings::default() }, paths);
         };
         let known = || Repository { url: "http://x".into(), ..Repository::default() };
-        check(known(), &[r#"repositories["x"].key_pem"#]);
+        check(known(), &[r#"repository["x"].key_pem"#]);
         check(Repository { key_url: Attr::Unknown, ..known() }, &[]);
         check(Repository { url: Attr::Unknown, trusted: true.into(), ..known() }, &[]);
         let suites = || Attr::Known(vec!["bookworm".to_owned()]);
         check(Repository { trusted: true.into(), suites: suites(), components: Attr::Unknown, ..known() }, &[]);
-        check(Repository { trusted: Attr::Unknown, suites: suites(), ..known() }, &[r#"repositories["x"].components"#]);
+        check(Repository { trusted: Attr::Unknown, suites: suites(), ..known() }, &[r#"repository["x"].components"#]);
     }
 
     #[test]
@@ -128,28 +128,28 @@ mod tests {
             .map(|(name, running)| (name.to_owned(), Service { masked: true.into(), running, ..Service::default() }));
         let settings = Settings {
             hostname: Attr::Unknown,
-            services: BTreeMap::from(services).into(),
-            filesystems: Attr::Unknown,
+            service: BTreeMap::from(services).into(),
+            filesystem: Attr::Unknown,
             ..Settings::default()
         };
-        check(settings, &[r#"services["b"].masked"#]);
+        check(settings, &[r#"service["b"].masked"#]);
         let filesystems = BTreeMap::from([(
             "/dev/x".to_owned(),
             Filesystem { kind: Attr::Unknown, label: "thirteen-long".into(), uuid: "X".into() },
         )]);
-        let settings = Settings { filesystems: filesystems.into(), ..Settings::default() };
-        check(settings, &[r#"filesystems["/dev/x"].uuid"#]);
+        let settings = Settings { filesystem: filesystems.into(), ..Settings::default() };
+        check(settings, &[r#"filesystem["/dev/x"].uuid"#]);
     }
 
     #[test]
     fn a_guard_that_is_empty_is_one_problem() {
         let command = |unless| Command { argv: vec!["/bin/true".to_owned()].into(), unless, ..Command::default() };
         let check = |unless, paths: &[&str]| {
-            let commands = BTreeMap::from([("x".to_owned(), command(unless))]).into();
-            check(Settings { commands, ..Settings::default() }, paths);
+            let command = BTreeMap::from([("x".to_owned(), command(unless))]).into();
+            check(Settings { command, ..Settings::default() }, paths);
         };
-        check(Vec::new().into(), &[r#"commands["x"].unless"#]);
-        check(Attr::Null, &[r#"commands["x"]"#]);
+        check(Vec::new().into(), &[r#"command["x"].unless"#]);
+        check(Attr::Null, &[r#"command["x"]"#]);
         check(Attr::Unknown, &[]);
     }
 

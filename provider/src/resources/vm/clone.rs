@@ -100,10 +100,10 @@ async fn storages_fit(site: &Site<'_>, m: &Vm, source: &Guest) -> Result<(), Dia
             let cure = if full {
                 "Say the same storage in `clone.storage`, which is for all disks, or leave this one out."
             } else {
-                "Leave it out, or make a full clone: `clone = { full = true, storage = … }`."
+                "Leave it out, or make a full clone: `clone { full = true … storage = … }`."
             };
             let said = format!("Disk {slot} of the clone would be on storage {there}.");
-            let at = Path::from("disks").key(&slot).name("storage");
+            let at = Path::from("disk").key(&slot).name("storage");
             return Err(site.error(said).holds(NOTHING).next(cure).at(at).into());
         }
     }

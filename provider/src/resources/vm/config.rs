@@ -258,8 +258,8 @@ mod tests {
             cores: 2.into(),
             memory_mib: 512.into(),
             tags: BTreeSet::from(["K8s".to_owned()]).into(),
-            disks: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
-            networks: BTreeMap::from([("net0".to_owned(), card)]).into(),
+            disk: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
+            network: BTreeMap::from([("net0".to_owned(), card)]).into(),
             ..Vm::default()
         }
     }
@@ -298,7 +298,7 @@ mod tests {
             ("net1", "virtio=B"),
         ]);
         let mut prior = vm();
-        prior.networks.get_mut().unwrap().insert("net1".to_owned(), Network::default());
+        prior.network.get_mut().unwrap().insert("net1".to_owned(), Network::default());
         let m = Vm { cores: tf::Attr::Null, tags: BTreeSet::new().into(), serial_console: false.into(), ..vm() };
         let delta = delta(Some(&prior), &m, &now);
         assert_eq!(delta.set, BTreeMap::new());

@@ -24,12 +24,12 @@ pub(super) fn number(slot: &str) -> u32 {
 
 /// The disks the model manages.
 pub(super) fn of(m: &Vm) -> BTreeMap<String, Disk> {
-    m.disks.cloned().unwrap_or_default()
+    m.disk.cloned().unwrap_or_default()
 }
 
 /// The network cards the model manages.
 pub(super) fn cards_of(m: &Vm) -> BTreeMap<String, Network> {
-    m.networks.cloned().unwrap_or_default()
+    m.network.cloned().unwrap_or_default()
 }
 
 /// A disk to be made: empty, or as a copy of `image`.

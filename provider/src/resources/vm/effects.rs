@@ -102,7 +102,7 @@ fn line(
 ) -> Option<String> {
     let Change { m, replacing, noted, .. } = change;
     if let [first, slot] = parts.as_slice()
-        && ["disks", "networks"].contains(&first.as_str())
+        && ["disk", "network"].contains(&first.as_str())
         && new.is_null()
         && owned.attribute(first).attribute(slot).is_null()
     {
@@ -128,7 +128,7 @@ fn line(
         }
     };
     let what = match parts.as_slice() {
-        [first, _slot] if first == "disks" && new.is_null() => "goes, with all its data".to_owned(),
+        [first, _slot] if first == "disk" && new.is_null() => "goes, with all its data".to_owned(),
         _ => shown(path, old, new),
     };
     Some(format!("{}: {what}: {effect}", parts.join(".")))
@@ -148,7 +148,7 @@ fn time(prior: &Vm, m: &Vm, waits: bool) -> &'static str {
 fn aside(parts: &[String], old: &Value, new: &Value) -> &'static str {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
-        ["networks", _, "mac"] if !old.is_null() && !new.is_null() => CUT_OFF,
+        ["network", _, "mac"] if !old.is_null() && !new.is_null() => CUT_OFF,
         _ => "",
     }
 }
@@ -182,14 +182,14 @@ fn how(parts: &[String], old: &Value, new: &Value, noted: &Noted) -> How {
         ["started", ..] => How::Stops,
         ["cloud_init" | "agent" | "pool" | "efi_storage" | "image" | "clone", ..] => How::Recorded,
         // Asked for earlier, and the machine did not let go of it.
-        ["disks" | "networks", slot] if new.is_null() && noted.is_leaving(slot) => How::Change(Takes::PowerCycle),
-        ["disks", slot] if new.is_null() => How::Change(Takes::old_disk(slot, noted)),
-        ["disks", slot] => How::Change(Takes::new_disk(slot)),
-        ["disks", _, "size_gib"] if shrinks(old, new) => How::Refused,
-        ["disks", _, "format"] => How::Recorded,
-        ["disks", _, name] => change(Takes::of_disk(name)),
-        ["networks", _, name] => change(Takes::of_card(name)),
-        ["networks", ..] => How::Change(WHOLE_CARD),
+        ["disk" | "network", slot] if new.is_null() && noted.is_leaving(slot) => How::Change(Takes::PowerCycle),
+        ["disk", slot] if new.is_null() => How::Change(Takes::old_disk(slot, noted)),
+        ["disk", slot] => How::Change(Takes::new_disk(slot)),
+        ["disk", _, "size_gib"] if shrinks(old, new) => How::Refused,
+        ["disk", _, "format"] => How::Recorded,
+        ["disk", _, name] => change(Takes::of_disk(name)),
+        ["network", _, name] => change(Takes::of_card(name)),
+        ["network", ..] => How::Change(WHOLE_CARD),
         [name, ..] => change(Takes::option(name)),
         [] => How::Silent,
     }
@@ -265,7 +265,7 @@ mod tests {
             cores: 2.into(),
             started: true.into(),
             reboot: true.into(),
-            disks: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
+            disk: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
             ..Vm::default()
         }
     }
@@ -297,17 +297,17 @@ mod tests {
         check(|m| m.description.set(""), &["description: is emptied: live"]);
         check(|m| m.description.set("the password is x"), &["description: is added: live"]);
         check(|m| m.node.set("pve2"), &["node: pve2: the machine is there already"]);
-        let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disks.get_mut().unwrap().values_mut().for_each(change);
-        check(|m| disk(m, |disk| disk.size_gib.set(5)), &["disks.scsi0.size_gib: 4 -> 5: live"]);
+        let disk = |m: &mut Vm, change: fn(&mut Disk)| m.disk.get_mut().unwrap().values_mut().for_each(change);
+        check(|m| disk(m, |disk| disk.size_gib.set(5)), &["disk.scsi0.size_gib: 4 -> 5: live"]);
         check(
             |m| disk(m, |disk| disk.discard.set(false)),
-            &["disks.scsi0.discard: true -> false: needs a reboot, which this apply makes"],
+            &["disk.scsi0.discard: true -> false: needs a reboot, which this apply makes"],
         );
         check(
-            |m| drop(m.disks.get_mut().unwrap().insert("scsi1".to_owned(), Disk::default())),
-            &["disks.scsi1: is added: live"],
+            |m| drop(m.disk.get_mut().unwrap().insert("scsi1".to_owned(), Disk::default())),
+            &["disk.scsi1: is added: live"],
         );
-        check(|m| m.disks.set(BTreeMap::new()), &["disks.scsi0: goes, with all its data: live"]);
+        check(|m| m.disk.set(BTreeMap::new()), &["disk.scsi0: goes, with all its data: live"]);
         check(|m| m.vmid.set(120), &["vmid: 120: replaces the machine"]);
     }
 
@@ -326,38 +326,38 @@ mod tests {
     #[test]
     fn what_hotplug_allows_decides() {
         let card = Network { bridge: "vmbr0".into(), mac: "BC:24:11:00:00:01".into(), ..Network::default() };
-        let prior = Vm { networks: BTreeMap::from([("net0".to_owned(), card)]).into(), ..vm() };
+        let prior = Vm { network: BTreeMap::from([("net0".to_owned(), card)]).into(), ..vm() };
         let said = |noted: &Noted, change: fn(&mut Vm)| {
             let mut m = prior.clone();
             change(&mut m);
             of(&prior, &m, &[], noted)
         };
-        let card = |m: &mut Vm| m.networks.get_mut().unwrap().get_mut("net0").unwrap().bridge.set("vmbr1");
-        let mac = |m: &mut Vm| m.networks.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
+        let card = |m: &mut Vm| m.network.get_mut().unwrap().get_mut("net0").unwrap().bridge.set("vmbr1");
+        let mac = |m: &mut Vm| m.network.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
         let both: fn(&mut Vm) = |m| {
-            let disk = m.disks.get_mut().unwrap().get_mut("scsi0").unwrap();
+            let disk = m.disk.get_mut().unwrap().get_mut("scsi0").unwrap();
             disk.backup.set(false);
             disk.discard.set(false);
             disk.size_gib.set(5);
         };
         let (all, none) = (Noted::default(), Noted::new(Some("0"), &[]));
-        assert_eq!(said(&all, |m| m.disks.set(BTreeMap::new())), ["disks.scsi0: goes, with all its data: live"]);
-        let line = format!("disks.scsi0: goes, with all its data: {REBOOTS}");
-        assert_eq!(said(&none, |m| m.disks.set(BTreeMap::new())), [line.as_str()]);
-        assert_eq!(said(&Noted::new(None, &["scsi0"]), |m| m.disks.set(BTreeMap::new())), [line]);
-        assert_eq!(said(&none, card), ["networks.net0.bridge: vmbr0 -> vmbr1: live"]);
-        assert_eq!(said(&all, mac), [format!("networks.net0.mac: changes: live{CUT_OFF}")]);
-        assert_eq!(said(&none, mac), [format!("networks.net0.mac: changes: {REBOOTS}{CUT_OFF}")]);
+        assert_eq!(said(&all, |m| m.disk.set(BTreeMap::new())), ["disk.scsi0: goes, with all its data: live"]);
+        let line = format!("disk.scsi0: goes, with all its data: {REBOOTS}");
+        assert_eq!(said(&none, |m| m.disk.set(BTreeMap::new())), [line.as_str()]);
+        assert_eq!(said(&Noted::new(None, &["scsi0"]), |m| m.disk.set(BTreeMap::new())), [line]);
+        assert_eq!(said(&none, card), ["network.net0.bridge: vmbr0 -> vmbr1: live"]);
+        assert_eq!(said(&all, mac), [format!("network.net0.mac: changes: live{CUT_OFF}")]);
+        assert_eq!(said(&none, mac), [format!("network.net0.mac: changes: {REBOOTS}{CUT_OFF}")]);
         assert_eq!(
             said(&all, both),
             [
-                format!("disks.scsi0.backup: false: {REBOOTS}"),
-                format!("disks.scsi0.discard: true -> false: {REBOOTS}"),
-                "disks.scsi0.size_gib: 4 -> 5: live".to_owned(),
+                format!("disk.scsi0.backup: false: {REBOOTS}"),
+                format!("disk.scsi0.discard: true -> false: {REBOOTS}"),
+                "disk.scsi0.size_gib: 4 -> 5: live".to_owned(),
             ]
         );
         assert!(
-            said(&all, |m| m.disks.get_mut().unwrap().get_mut("scsi0").unwrap().size_gib.set(3))[0].contains("refused")
+            said(&all, |m| m.disk.get_mut().unwrap().get_mut("scsi0").unwrap().size_gib.set(3))[0].contains("refused")
         );
     }
 }

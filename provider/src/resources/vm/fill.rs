@@ -49,7 +49,7 @@ fn description(m: &mut Vm, now: &Settings) {
 }
 
 fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
-    let mut all: BTreeMap<String, Disk> = managed(&m.disks, disks::slots(now));
+    let mut all: BTreeMap<String, Disk> = managed(&m.disk, disks::slots(now));
     for slot in ours.iter().filter(|slot| disks::is_slot(slot)) {
         all.entry(slot.clone()).or_default();
     }
@@ -57,8 +57,8 @@ fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
     for (slot, disk) in &mut all {
         disks::fill(disk, &disks::line(now, slot).unwrap_or_default());
     }
-    m.disks.set(all);
-    let mut cards: BTreeMap<String, Network> = managed(&m.networks, disks::card_slots(now));
+    m.disk.set(all);
+    let mut cards: BTreeMap<String, Network> = managed(&m.network, disks::card_slots(now));
     for slot in ours.iter().filter(|slot| disks::is_card_slot(slot)) {
         cards.entry(slot.clone()).or_default();
     }
@@ -67,7 +67,7 @@ fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
     for (slot, card) in &mut cards {
         disks::fill_card(card, there(slot).unwrap_or_default());
     }
-    m.networks.set(cards);
+    m.network.set(cards);
 }
 
 /// The entries of a map that is managed, or one for every slot there is.

@@ -138,7 +138,7 @@ pub(super) async fn grown(site: &Site<'_>, m: &Vm, place: &Place, now: &Settings
                 any = true;
             }
             Err(present) => {
-                let at = Path::from("disks").key(slot).name("size_gib");
+                let at = Path::from("disk").key(slot).name("size_gib");
                 let said = format!(
                     "Disk {slot} has {present} GiB, as its image or template does, and cannot shrink to {} GiB.",
                     disk.size_gib.or(0)

@@ -1,12 +1,13 @@
 //! The attributes of `groundwork_vm`.
 //!
-//! Most are optional and computed at once: what the configuration does not give is left as it is and shown. That is what
-//! makes clones keep their template's values and imports come out without a difference.
+//! Most options are optional and computed at once: what the configuration does not give is left as it is and shown. That is what
+//! makes clones keep their template's values and imports come out without a difference. Blocks cannot be: a plan has those of the
+//! configuration, and what an import finds beyond them is let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tf::check::{between, keys, one_of};
-use tf::{Attr, Model, Row, Secret, computed, optional, optional_computed, required};
+use tf::{Attr, Model, Row, Secret, block, computed, optional, optional_computed, required};
 
 use super::checks;
 use crate::{names, timeouts};
@@ -32,8 +33,8 @@ pub(crate) struct Vm {
     pub(super) on_boot: Attr<bool>,
     pub(super) guest_agent: Attr<bool>,
     pub(super) serial_console: Attr<bool>,
-    pub(super) disks: Attr<BTreeMap<String, Disk>>,
-    pub(super) networks: Attr<BTreeMap<String, Network>>,
+    pub(super) disk: Attr<BTreeMap<String, Disk>>,
+    pub(super) network: Attr<BTreeMap<String, Network>>,
     pub(super) cloud_init: Attr<CloudInit>,
     pub(super) agent: Attr<Agent>,
     pub(super) started: Attr<bool>,
@@ -53,7 +54,7 @@ impl Model for Vm {
         #[rustfmt::skip]
         let Self {
             id, vmid, node, name, description, tags, image, clone, pool, cores, sockets, cpu_type, memory_mib, firmware, efi_storage,
-            on_boot, guest_agent, serial_console, disks, networks, cloud_init, agent, started, reboot, timeouts, uuid, current_node,
+            on_boot, guest_agent, serial_console, disk, network, cloud_init, agent, started, reboot, timeouts, uuid, current_node,
             addresses, endpoint, waiting, effects, lost_on_destroy,
         } = self;
         let mut rows = identity(id, vmid, node, name);
@@ -70,14 +71,14 @@ impl Model for Vm {
         ]);
         rows.extend(sources(image, clone));
         rows.extend(hardware(cores, sockets, cpu_type, memory_mib));
-        rows.extend(devices([firmware, efi_storage], [guest_agent, serial_console], disks, networks));
+        rows.extend(devices([firmware, efi_storage], [guest_agent, serial_console], disk, network));
         rows.extend([
             optional_computed("on_boot", on_boot, "Whether the node starts the VM when it boots. Default for new VMs: `false`.").keep(),
-            optional_computed("cloud_init", cloud_init, "What the machine is told on its first boot, on a CD-ROM of its own. Used at creation only: a later change does nothing to a machine that lives.").first_boot().keep(),
-            optional_computed("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `{}` takes every default. Without this, the machine is not prepared any further. Giving it to a VM that was created without makes a new machine; to an imported one it does nothing. Other changes do nothing.").first_boot().keep(),
+            block("cloud_init", cloud_init, "What the machine is told on its first boot, on a CD-ROM of its own. Used at creation only: a later change does nothing to a machine that lives.").first_boot(),
+            block("agent", agent, "Installs Groundwork's agent on first boot and enrols it; `agent {}` takes every default. Without this, the machine is not prepared any further. Giving it to a VM that was created without makes a new machine; to an imported one it does nothing. Other changes do nothing.").first_boot(),
             optional("started", started, "Whether the VM runs. Default: `true`.").default(true),
             optional("reboot", reboot, "Whether a change that needs a power cycle gets one. Default: `true`. Otherwise such a change waits, and stands in `waiting`.").default(true),
-            optional("timeouts", timeouts, "How long to wait."),
+            block("timeouts", timeouts, "How long to wait."),
         ]);
         rows.extend(found([addresses, waiting, effects, lost_on_destroy], [uuid, current_node], endpoint));
         rows
@@ -105,11 +106,9 @@ fn sources<'a>(image: &'a mut Attr<String>, clone: &'a mut Attr<Clone>) -> [Row<
     [
         optional_computed("image", image, "Volume to copy the first disk from: a `groundwork_image`'s `volume_id`, or any volume with content `import`. The first disk is the lowest of `scsi`, then `virtio`, then `sata`. Used at creation only: a new image never replaces a machine.")
             .first_boot()
-            .keep()
             .check(checks::volume),
-        optional_computed("clone", clone, "VM or template to copy; what a source must look like, the guide [Templates and clones](../guides/templates.md) says. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
-            .first_boot()
-            .keep(),
+        block("clone", clone, "VM or template to copy; what a source must look like, the guide [Templates and clones](../guides/templates.md) says. Without `image` and `clone`, the VM starts with empty disks. Used at creation only.")
+            .first_boot(),
     ]
 }
 
@@ -132,8 +131,8 @@ fn hardware<'a>(
 fn devices<'a>(
     [firmware, efi_storage]: [&'a mut Attr<String>; 2],
     [guest_agent, serial_console]: [&'a mut Attr<bool>; 2],
-    disks: &'a mut Attr<BTreeMap<String, Disk>>,
-    networks: &'a mut Attr<BTreeMap<String, Network>>,
+    disk: &'a mut Attr<BTreeMap<String, Disk>>,
+    network: &'a mut Attr<BTreeMap<String, Network>>,
 ) -> Vec<Row<'a>> {
     vec![
         optional_computed("firmware", firmware, "`seabios` or `ovmf` (UEFI). Default for new VMs: `seabios`. Another one needs a new machine.")
@@ -141,14 +140,12 @@ fn devices<'a>(
             .replaces(),
         optional_computed("efi_storage", efi_storage, "Storage of the UEFI variables, for `ovmf`. Default: the first disk's.")
             .check(names::storage)
-            .first_boot()
-            .keep(),
+            .first_boot(),
         optional_computed("guest_agent", guest_agent, "Whether the VM has a channel for QEMU's guest agent, which the image must carry. Default for new VMs: `false`. A change needs a reboot.").keep(),
         optional_computed("serial_console", serial_console, "Whether the VM has a serial console, `serial0`. Default for new VMs: `true`. A change needs a reboot.").keep(),
-        optional_computed("disks", disks, "Disks by slot: `scsi0` to `scsi29`, `virtio0` to `virtio15`, `sata0` to `sata5`. One that is taken away is destroyed.")
-            .check(keys(checks::disk_slot))
-            .keep(),
-        optional_computed("networks", networks, "Network cards by slot: `net0` to `net31`. One that is taken away is unplugged.").check(keys(checks::network_slot)).keep(),
+        block("disk", disk, "Disks: the label is the slot, `scsi0` to `scsi29`, `virtio0` to `virtio15`, `sata0` to `sata5`. One that is taken away is destroyed.")
+            .check(keys(checks::disk_slot)),
+        block("network", network, "Network cards: the label is the slot, `net0` to `net31`. One that is taken away is unplugged.").check(keys(checks::network_slot)),
     ]
 }
 
@@ -224,8 +221,7 @@ impl Model for Disk {
                 .keep(),
             optional_computed("format", format, "`raw`, `qcow2` or `vmdk`, on storages that have files. Default: the storage's. Used at creation only.")
                 .check(one_of(&["raw", "qcow2", "vmdk"]))
-                .first_boot()
-                .keep(),
+                .first_boot(),
             optional_computed("discard", discard, "Whether the guest's discards free space. Default: `false`. A change needs a reboot.").keep(),
             optional_computed("ssd", ssd, "Whether the guest sees an SSD; not on `virtio`. Default: `false`. A change needs a reboot.").keep(),
             optional_computed("iothread", iothread, "Whether the disk has a thread of its own; not on `sata`. Default: `false`. A change needs a reboot.").keep(),
@@ -301,7 +297,7 @@ impl Model for CloudInit {
             optional("password", password, "Password of the account, plain or as a hash of crypt(3), such as `$6$…` or `$y$…`. A plain one is hashed before it goes onto the seed image.")
                 .sensitive()
                 .write_only(),
-            optional(
+            block(
                 "network",
                 network,
                 "Addresses by network card. Cards that are not named use DHCP if none is named, and nothing otherwise.",

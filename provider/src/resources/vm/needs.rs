@@ -40,9 +40,9 @@ struct Needs {
 /// Notes what a planned machine needs.
 pub(super) fn plan(private: &Private, m: &Vm) {
     let storages =
-        m.disks.get().into_iter().flatten().filter_map(|(slot, disk)| Some((slot.clone(), disk.storage.cloned()?)));
+        m.disk.get().into_iter().flatten().filter_map(|(slot, disk)| Some((slot.clone(), disk.storage.cloned()?)));
     let bridges =
-        m.networks.get().into_iter().flatten().filter_map(|(slot, card)| Some((slot.clone(), card.bridge.cloned()?)));
+        m.network.get().into_iter().flatten().filter_map(|(slot, card)| Some((slot.clone(), card.bridge.cloned()?)));
     let needs = Needs {
         node: m.node.cloned(),
         name: m.name.cloned(),
@@ -108,7 +108,7 @@ async fn missing(site: &Site<'_>, needs: &Needs, old: &Vm) -> Result<Vec<(String
         let bridges = site.client.nodes().bridges(&node).await?;
         let absent = needs.cards.iter().filter(|(_, bridge)| !bridges.contains(bridge));
         found.extend(absent.map(|(slot, bridge)| {
-            let at = Path::from("networks").key(slot).name("bridge");
+            let at = Path::from("network").key(slot).name("bridge");
             (format!("Node {node} has no bridge or SDN network {bridge} that the API token may use."), at)
         }));
     }
@@ -163,7 +163,7 @@ fn storages(needs: &Needs, all: &[Storage]) -> Vec<(String, Path)> {
     };
     let mut found = Vec::new();
     for (slot, storage) in &needs.disks {
-        found.extend(lacks(storage, "images").map(|why| (why, Path::from("disks").key(slot).name("storage"))));
+        found.extend(lacks(storage, "images").map(|why| (why, Path::from("disk").key(slot).name("storage"))));
     }
     found.extend(needs.efi.as_deref().and_then(|efi| lacks(efi, "images")).map(|why| (why, "efi_storage".into())));
     let seed_at = || Path::from("cloud_init").name("storage");

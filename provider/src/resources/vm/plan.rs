@@ -1,6 +1,6 @@
 //! Planning and validation: what a change does, said before it is done. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
 
@@ -8,7 +8,7 @@ use super::config::{self, DEFAULT_CPU};
 use super::effects::Change;
 use super::model::{CloudInit, Vm};
 use super::noted::Noted;
-use super::{announced, checks, disks, effects, fill, needs, replace, slots};
+use super::{announced, checks, disks, effects, fill, needs, origin, replace, slots};
 
 /// Rules across attributes. Unknown means "ask again later".
 pub(super) fn validate(m: &Vm) -> Diagnostics {
@@ -22,19 +22,19 @@ pub(super) fn validate(m: &Vm) -> Diagnostics {
             found.push(wrong("Give exactly one of `vmid`, `name` and `tag` of what to clone.", "clone"));
         }
     }
-    if m.image.is_known() && m.disks.get().map_or(m.disks.is_null(), |disks| disks.is_empty()) {
-        found.push(wrong("`image` needs a disk to be copied to.", "disks"));
+    if m.image.is_known() && m.disk.get().map_or(m.disk.is_null(), |disks| disks.is_empty()) {
+        found.push(wrong("`image` needs a disk to be copied to.", "disk"));
     }
-    let diskless = m.disks.get().map_or(m.disks.is_null(), |disks| disks.is_empty());
+    let diskless = m.disk.get().map_or(m.disk.is_null(), |disks| disks.is_empty());
     if m.firmware.text() == Some("ovmf") && diskless && m.efi_storage.is_null() && m.clone.is_null() {
         found.push(wrong("UEFI keeps its variables on a disk: say on which storage.", "efi_storage"));
     }
     check_disks(m, &mut found);
-    for (slot, card) in m.networks.get().into_iter().flatten() {
+    for (slot, card) in m.network.get().into_iter().flatten() {
         let other = card.model.text().filter(|model| *model != "virtio");
         if let (Some(model), true) = (other, card.mtu.is_known()) {
             let why = format!("Proxmox VE sets the MTU of `virtio` cards only, and this one is `{model}`.");
-            found.push(wrong(&why, Path::from("networks").key(slot).name("mtu")));
+            found.push(wrong(&why, Path::from("network").key(slot).name("mtu")));
         }
     }
     if let Some(cloud_init) = m.cloud_init.get() {
@@ -46,8 +46,8 @@ pub(super) fn validate(m: &Vm) -> Diagnostics {
 
 fn check_disks(m: &Vm, found: &mut Diagnostics) {
     let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.slot.text()).unwrap_or(checks::SEED_SLOT);
-    for (slot, disk) in m.disks.get().into_iter().flatten() {
-        let at = Path::from("disks").key(slot);
+    for (slot, disk) in m.disk.get().into_iter().flatten() {
+        let at = Path::from("disk").key(slot);
         if slot == seed {
             found.push(wrong(
                 &format!("`{slot}` is the drive of the seed image; a disk cannot be there too."),
@@ -67,10 +67,12 @@ fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
     let mut addresses = BTreeSet::new();
     for (slot, interface) in cloud_init.network.get().into_iter().flatten() {
         let at = Path::from("cloud_init").name("network").key(slot);
-        let card =
-            m.networks.get().map_or(!m.networks.is_null() || m.clone.is_known(), |cards| cards.contains_key(slot));
+        let cards = m.network.get();
+        // A clone without a word about cards has those of its template.
+        let copied = cards.is_some_and(BTreeMap::is_empty) && !m.clone.is_null();
+        let card = copied || cards.is_none_or(|cards| cards.contains_key(slot));
         if !card {
-            found.push(wrong(&format!("`networks` has no card `{slot}`."), at.clone()));
+            found.push(wrong(&format!("There is no `network \"{slot}\"` for it."), at.clone()));
         }
         if interface.gateway.is_known() && interface.address.is_null() {
             found.push(wrong("A gateway needs a static `address`.", at.name("gateway")));
@@ -133,10 +135,10 @@ fn creation(config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     if config.clone.is_null() {
         new_machine(m);
     }
-    for disk in m.disks.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|_| config.clone.is_null()) {
+    for disk in m.disk.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|_| config.clone.is_null()) {
         fill::defaults(disk);
     }
-    for card in m.networks.get_mut().into_iter().flatten().map(|(_, card)| card).filter(|_| config.clone.is_null()) {
+    for card in m.network.get_mut().into_iter().flatten().map(|(_, card)| card).filter(|_| config.clone.is_null()) {
         fill::card_defaults(card);
     }
     m.effects.set(Vec::new());
@@ -163,11 +165,8 @@ fn not_given(config: &Vm, m: &mut Vm) {
         }
     }
     empty(&config.image, &mut m.image);
-    empty(&config.clone, &mut m.clone);
     empty(&config.pool, &mut m.pool);
     empty(&config.efi_storage, &mut m.efi_storage);
-    empty(&config.cloud_init, &mut m.cloud_init);
-    empty(&config.agent, &mut m.agent);
 }
 
 /// Defaults of machines that are not clones.
@@ -204,7 +203,7 @@ fn same_meaning(prior: &Vm, m: &mut Vm) {
     keep(&prior.tags, &mut m.tags, |old, new| config::lower(old) == config::lower(new));
     keep(&prior.cpu_type, &mut m.cpu_type, |old, new| config::same_cpu(old, new));
     let before = disks::cards_of(prior);
-    for (slot, card) in m.networks.get_mut().into_iter().flatten() {
+    for (slot, card) in m.network.get_mut().into_iter().flatten() {
         if let Some(old) = before.get(slot) {
             keep(&old.mac, &mut card.mac, |old, new| old.eq_ignore_ascii_case(new));
         }
@@ -213,7 +212,7 @@ fn same_meaning(prior: &Vm, m: &mut Vm) {
 
 fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     same_meaning(prior, m);
-    if config.agent.is_known() && prior.agent.is_known() && prior.endpoint.is_null() {
+    if config.agent.is_known() && origin::is_imported(prior) && prior.endpoint.is_null() {
         notes.warn(without_agent(prior));
     }
     let noted = Noted::of(notes.private());
@@ -226,11 +225,11 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
         return;
     }
     let before = disks::of(prior);
-    for (_, disk) in m.disks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
+    for (_, disk) in m.disk.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
         fill::defaults(disk);
     }
     cards((prior, config), m, &noted);
-    if m.disks != prior.disks || m.networks != prior.networks {
+    if m.disk != prior.disk || m.network != prior.network {
         m.lost_on_destroy = Attr::Unknown;
     }
     announced::set(notes.private(), true);
@@ -283,7 +282,7 @@ fn without_agent(prior: &Vm) -> Diagnostic {
 /// Cards that come: as new ones are, but with the address they had, which the guest knows them by.
 fn cards((prior, config): (&Vm, &Vm), m: &mut Vm, noted: &Noted) {
     let (before, given) = (disks::cards_of(prior), disks::cards_of(config));
-    for (slot, card) in m.networks.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
+    for (slot, card) in m.network.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
         fill::card_defaults(card);
         let asked = given.get(slot).is_some_and(|card| card.mac.is_null());
         if let Some(mac) = noted.mac(slot).filter(|_| asked) {
@@ -294,8 +293,8 @@ fn cards((prior, config): (&Vm, &Vm), m: &mut Vm, noted: &Noted) {
 
 /// Slots of the configuration whose removal somebody else asked for: the devices stay.
 fn kept(config: &Vm, noted: &Noted) -> Vec<String> {
-    let disks = disks::of(config).into_keys().map(|slot| ("disks", slot));
-    let cards = disks::cards_of(config).into_keys().map(|slot| ("networks", slot));
+    let disks = disks::of(config).into_keys().map(|slot| ("disk", slot));
+    let cards = disks::cards_of(config).into_keys().map(|slot| ("network", slot));
     let kept = disks.chain(cards).filter(|(_, slot)| noted.is_leaving(slot));
     kept.map(|(map, slot)| format!("{map}.{slot}: its removal, which waits for a power cycle, is taken back: live"))
         .collect()
@@ -303,12 +302,12 @@ fn kept(config: &Vm, noted: &Noted) -> Vec<String> {
 
 fn shrinks(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
     let before = disks::of(prior);
-    for (slot, disk) in m.disks.get().into_iter().flatten() {
+    for (slot, disk) in m.disk.get().into_iter().flatten() {
         let there = before.get(slot).and_then(|disk| disk.size_gib.get());
         if let (Some(there), Some(wanted)) = (there, disk.size_gib.get())
             && wanted < there
         {
-            let at = Path::from("disks").key(slot).name("size_gib");
+            let at = Path::from("disk").key(slot).name("size_gib");
             notes.warn(
                 Diagnostic::warning(format!("Cannot shrink disk {slot} from {there} to {wanted} GiB"))
                     .happened(format!("`{at}` is smaller than the disk is. Proxmox VE cannot shrink disks, because the guest's data may be there."))

@@ -11,21 +11,23 @@ use tf::{Diagnostic, Path, PlanNotes};
 use super::disks;
 use super::model::Vm;
 use super::noted::Noted;
+use super::origin;
 
 /// Demands a new machine for what needs one, beside the rows that say so themselves.
 pub(super) fn demand(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
     if to_another_node(prior, m) {
         notes.replace("node");
     }
-    if prior.agent.is_null() && m.agent.is_known() {
+    // An imported machine has its first boot behind it, and one that has an agent already needs no other.
+    if prior.agent.is_null() && m.agent.is_known() && prior.endpoint.is_null() && !origin::is_imported(prior) {
         notes.replace("agent");
     }
     let before = disks::of(prior);
-    for (slot, disk) in m.disks.get().into_iter().flatten() {
+    for (slot, disk) in m.disk.get().into_iter().flatten() {
         let Some(old) = before.get(slot) else { continue };
         let there = old.volume.text().and_then(|volume| volume.split_once(':')).map(|(storage, _)| storage);
         if disk.storage != old.storage && disk.storage.text() != there {
-            notes.replace(Path::from("disks").key(slot).name("storage"));
+            notes.replace(Path::from("disk").key(slot).name("storage"));
         }
     }
 }

@@ -166,7 +166,7 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
     };
     let disk = disks::of(m).into_iter().find(|(_, disk)| named(disk.storage.text()));
     if let Some((slot, _)) = disk {
-        return Some(Path::from("disks").key(&slot).name("storage"));
+        return Some(Path::from("disk").key(&slot).name("storage"));
     }
     let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
     if named(seed) {
@@ -186,7 +186,7 @@ fn bridge(m: &Vm, said: &str) -> Option<Path> {
     let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == '\'').collect();
     let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| words.contains(&bridge));
     let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
-    card.map(|(slot, _)| Path::from("networks").key(&slot).name("bridge"))
+    card.map(|(slot, _)| Path::from("network").key(&slot).name("bridge"))
 }
 
 pub(super) const CREATE: Duration = Duration::from_secs(20 * 60);

@@ -1,4 +1,4 @@
-//! Which disks and cards were ever in the configuration. The others of a clone or an import stand in the state too, and are
+//! Which disks and cards were ever in the configuration. Those that an import found stand in the state too, and are
 //! somebody else's: only what was written once is taken away when it is written no more.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use super::noted;
 
 /// Notes at plan time what the configuration has.
 pub(super) fn plan(private: &Private, config: &Vm) {
-    let disks = config.disks.get().into_iter().flat_map(BTreeMap::keys);
-    let cards = config.networks.get().into_iter().flat_map(BTreeMap::keys);
+    let disks = config.disk.get().into_iter().flat_map(BTreeMap::keys);
+    let cards = config.network.get().into_iter().flat_map(BTreeMap::keys);
     private.set(PLANNED, &disks.chain(cards).collect::<BTreeSet<_>>());
 }
 
@@ -46,8 +46,8 @@ pub(super) fn owned(m: &Vm, private: &Private) -> Vm {
         }
     }
     let (mut m, ours) = (m.clone(), ours(private));
-    only(&mut m.disks, &ours);
-    only(&mut m.networks, &ours);
+    only(&mut m.disk, &ours);
+    only(&mut m.network, &ours);
     m
 }
 
@@ -72,8 +72,8 @@ mod tests {
 
     fn vm(disks: &[&str], cards: &[&str]) -> Vm {
         Vm {
-            disks: disks.iter().map(|slot| ((*slot).to_owned(), Disk::default())).collect::<BTreeMap<_, _>>().into(),
-            networks: cards
+            disk: disks.iter().map(|slot| ((*slot).to_owned(), Disk::default())).collect::<BTreeMap<_, _>>().into(),
+            network: cards
                 .iter()
                 .map(|slot| ((*slot).to_owned(), Network::default()))
                 .collect::<BTreeMap<_, _>>()
@@ -83,7 +83,7 @@ mod tests {
     }
 
     fn names(m: &Vm) -> Vec<String> {
-        let (disks, cards) = (m.disks.get().unwrap(), m.networks.get().unwrap());
+        let (disks, cards) = (m.disk.get().unwrap(), m.network.get().unwrap());
         disks.keys().chain(cards.keys()).cloned().collect()
     }
 

@@ -59,7 +59,7 @@ async fn possible(site: &Site<'_>, prior: &Vm, m: &Vm, found: &Found) -> Result<
     for (slot, disk) in &disks::of(m) {
         let line = disks::line(&found.settings, slot).unwrap_or_default();
         if let Err(present) = disks::growth(disk, &line) {
-            let at = Path::from("disks").key(slot).name("size_gib");
+            let at = Path::from("disk").key(slot).name("size_gib");
             let said = format!("Disk {slot} has {present} GiB and cannot shrink to {} GiB.", disk.size_gib.or(0));
             let cure =
                 format!("Set `size_gib` to {present} or more, or make the machine anew: `terraform apply -replace=…`.");
@@ -136,7 +136,7 @@ async fn discard(site: &Site<'_>, (m, gone): (&Vm, &Gone), place: &Place) -> Res
             Some(slot) => {
                 let said = format!("Proxmox VE was asked to take disk {slot} away, and the VM still has it.");
                 let cure = "Look at the VM's hardware in Proxmox VE, and apply again.";
-                Err(site.error(said).holds(PARTLY).next(cure).at(Path::from("disks").key(slot)).into())
+                Err(site.error(said).holds(PARTLY).next(cure).at(Path::from("disk").key(slot)).into())
             }
         },
     }

@@ -124,8 +124,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn points(path: Path, wanted: &str) {
-        let mut message = [v6::Diagnostic { attribute: Some(path_message(&path)), ..Default::default() }];
+    fn points(path: &Path, wanted: &str) {
+        let mut message = [v6::Diagnostic { attribute: Some(path_message(path)), ..Default::default() }];
         point_at_source(&mut message, &Block::of::<Inner<true>>());
         let [v6::Diagnostic { attribute: Some(path), .. }] = message else { panic!("the path is gone") };
         let shown: Vec<String> = path.steps.iter().map(shown).collect();
@@ -143,18 +143,18 @@ mod tests {
 
     #[test]
     fn a_path_leads_through_blocks_to_an_attribute() {
-        points(Path::from("tags").key("env"), "tags");
-        points(Path::from("slot").key("a").name("tags").key("env"), "slot a tags");
+        points(&Path::from("tags").key("env"), "tags");
+        points(&Path::from("slot").key("a").name("tags").key("env"), "slot a tags");
     }
 
     #[test]
     fn a_path_that_ends_at_a_block_points_at_it() {
-        points(Path::from("slot").key("a"), "slot a (block)");
-        points(Path::from("slot"), "slot (block)");
+        points(&Path::from("slot").key("a"), "slot a (block)");
+        points(&Path::from("slot"), "slot (block)");
     }
 
     #[test]
     fn a_path_that_leads_nowhere_stays_as_it_is() {
-        points(Path::from("other").name("thing"), "other");
+        points(&Path::from("other").name("thing"), "other");
     }
 }

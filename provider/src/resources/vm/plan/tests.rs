@@ -25,8 +25,8 @@ fn vm() -> Vm {
         image: "local:import/d.qcow2".into(),
         started: true.into(),
         reboot: true.into(),
-        disks: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
-        networks: BTreeMap::from([("net0".to_owned(), Network { bridge: "vmbr0".into(), ..Network::default() })])
+        disk: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
+        network: BTreeMap::from([("net0".to_owned(), Network { bridge: "vmbr0".into(), ..Network::default() })])
             .into(),
         cloud_init: CloudInit { network: network.into(), ..CloudInit::default() }.into(),
         agent: Agent::default().into(),
@@ -38,7 +38,7 @@ fn vm() -> Vm {
 }
 
 fn disk(m: &mut Vm, slot: &str, change: impl Fn(&mut Disk)) {
-    change(m.disks.get_mut().unwrap().entry(slot.to_owned()).or_default());
+    change(m.disk.get_mut().unwrap().entry(slot.to_owned()).or_default());
 }
 
 fn interface(m: &mut Vm, change: impl Fn(&mut Interface)) {
@@ -61,7 +61,7 @@ fn every_contradiction_names_its_attribute() {
     invalid(
         |m| {
             m.image = Attr::Null;
-            m.disks = Attr::Null;
+            m.disk = Attr::Null;
             m.firmware.set("ovmf");
         },
         &["efi_storage"],
@@ -74,11 +74,11 @@ fn every_contradiction_names_its_attribute() {
         },
         &["clone"],
     );
-    invalid(|m| m.disks = Attr::Null, &["disks"]);
-    invalid(|m| m.cloud_init.get_mut().unwrap().slot.set("scsi0"), &["disks[\"scsi0\"]"]);
-    invalid(|m| disk(m, "virtio0", |disk| disk.ssd.set(true)), &["disks[\"virtio0\"].ssd"]);
-    invalid(|m| disk(m, "sata0", |disk| disk.iothread.set(true)), &["disks[\"sata0\"].iothread"]);
-    invalid(|m| m.networks.set(BTreeMap::new()), &["cloud_init.network[\"net0\"]"]);
+    invalid(|m| m.disk = Attr::Null, &["disk"]);
+    invalid(|m| m.cloud_init.get_mut().unwrap().slot.set("scsi0"), &["disk[\"scsi0\"]"]);
+    invalid(|m| disk(m, "virtio0", |disk| disk.ssd.set(true)), &["disk[\"virtio0\"].ssd"]);
+    invalid(|m| disk(m, "sata0", |disk| disk.iothread.set(true)), &["disk[\"sata0\"].iothread"]);
+    invalid(|m| m.network.set(BTreeMap::new()), &["cloud_init.network[\"net0\"]"]);
     invalid(|m| interface(m, |i| i.gateway6.set("fd00::1")), &["cloud_init.network[\"net0\"].gateway6"]);
     invalid(|m| m.cloud_init = Attr::Null, &["agent"]);
     invalid(
@@ -94,7 +94,7 @@ fn every_contradiction_names_its_attribute() {
 fn what_is_unknown_is_asked_later() {
     invalid(|m| m.cloud_init = Attr::Unknown, &[]);
     invalid(|m| interface(m, |i| i.address = Attr::Unknown), &[]);
-    invalid(|m| m.disks = Attr::Unknown, &[]);
+    invalid(|m| m.disk = Attr::Unknown, &[]);
 }
 
 #[track_caller]
@@ -110,8 +110,22 @@ fn replaces(change: impl Fn(&mut Vm), at: &[&str]) {
 fn some_changes_need_a_new_machine() {
     replaces(|m| m.cores.set(4), &[]);
     replaces(|m| m.node.set("pve2"), &["node"]);
-    replaces(|m| disk(m, "scsi0", |disk| disk.storage.set("data")), &["disks[\"scsi0\"].storage"]);
+    replaces(|m| disk(m, "scsi0", |disk| disk.storage.set("data")), &["disk[\"scsi0\"].storage"]);
     replaces(|m| disk(m, "scsi1", |disk| disk.storage.set("data")), &[]);
+}
+
+#[test]
+fn an_agent_comes_with_the_first_boot_of_a_machine_that_never_had_one() {
+    let given_to = |prior: Vm| {
+        let (mut m, mut notes) = (Vm { agent: Agent::default().into(), ..prior.clone() }, PlanNotes::new(true));
+        plan(Some(&prior), &m.clone(), &mut m, &mut notes);
+        notes.replacing().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let without = || Vm { agent: Attr::Null, endpoint: Attr::Null, ..vm() };
+    assert_eq!(given_to(without()), ["agent"]);
+    assert_eq!(given_to(Vm { image: Attr::imported(), ..without() }), [""; 0]);
+    // The block was taken away, and the agent stayed.
+    assert_eq!(given_to(Vm { endpoint: vm().endpoint, ..without() }), [""; 0]);
 }
 
 #[test]
@@ -135,7 +149,7 @@ fn a_disk_cannot_shrink() {
         (found.collect::<Vec<_>>(), m.effects.cloned().unwrap_or_default())
     };
     let (said, effects) = told(|_| {});
-    assert_eq!(said[0].0.as_deref(), Some("disks[\"scsi0\"].size_gib"));
+    assert_eq!(said[0].0.as_deref(), Some("disk[\"scsi0\"].size_gib"));
     assert!(said[0].1.contains("cannot shrink") && effects[0].contains("4 -> 3: refused"), "{said:?} {effects:?}");
 
     // A new machine has new disks.
@@ -177,21 +191,21 @@ fn a_card_that_somebody_took_away_comes_back_with_its_address() {
         note(notes.private(), &serde_json::from_value(there).unwrap(), &BTreeMap::new());
         notes
     };
-    let prior = Vm { networks: BTreeMap::new().into(), ..vm() };
+    let prior = Vm { network: BTreeMap::new().into(), ..vm() };
     let mac = |config: &Vm| {
         let mut m = config.clone();
-        m.networks
+        m.network
             .get_mut()
             .unwrap()
             .values_mut()
             .filter(|card| card.mac.is_null())
             .for_each(|card| card.mac = Attr::Unknown);
         plan(Some(&prior), config, &mut m, &mut notes());
-        m.networks.get().unwrap()["net0"].mac.cloned()
+        m.network.get().unwrap()["net0"].mac.cloned()
     };
     assert_eq!(mac(&vm()).as_deref(), Some("BC:24:11:00:00:01"));
     let mut given = vm();
-    given.networks.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
+    given.network.get_mut().unwrap().get_mut("net0").unwrap().mac.set("BC:24:11:00:00:02");
     assert_eq!(mac(&given).as_deref(), Some("BC:24:11:00:00:02"));
 }
 
@@ -209,15 +223,15 @@ fn a_removal_that_waits_is_drift() {
     assert!(m.waiting.is_unknown());
     assert_eq!(
         m.effects.need().unwrap(),
-        &["disks.scsi0: its removal, which waits for a power cycle, is taken back: live"]
+        &["disk.scsi0: its removal, which waits for a power cycle, is taken back: live"]
     );
     // Our own, left by an apply that could not reboot.
-    let (mut m, mut notes) = (Vm { disks: BTreeMap::new().into(), ..prior.clone() }, PlanNotes::new(true));
+    let (mut m, mut notes) = (Vm { disk: BTreeMap::new().into(), ..prior.clone() }, PlanNotes::new(true));
     leaving(&notes);
     slots::plan(notes.private(), &vm());
     slots::begun(notes.private());
     plan(Some(&prior), &m.clone(), &mut m, &mut notes);
-    let line = "disks.scsi0: goes, with all its data: needs a reboot, which this apply makes";
+    let line = "disk.scsi0: goes, with all its data: needs a reboot, which this apply makes";
     assert_eq!(m.effects.need().unwrap(), &[line]);
     assert!(announced::is(notes.private()));
 }
@@ -229,8 +243,8 @@ fn an_imported_vm_gets_no_agent_and_the_plan_says_so() {
         plan(Some(prior), &vm(), &mut m, &mut notes);
         notes.diagnostics().iter().map(|one| one.path().unwrap().to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(warnings(&Vm { agent: Attr::imported(), endpoint: Attr::Null, ..vm() }), ["agent"]);
-    assert_eq!(warnings(&Vm { agent: Attr::imported(), ..vm() }), [""; 0]);
+    assert_eq!(warnings(&Vm { image: Attr::imported(), endpoint: Attr::Null, ..vm() }), ["agent"]);
+    assert_eq!(warnings(&Vm { image: Attr::imported(), ..vm() }), [""; 0]);
 }
 
 #[test]
@@ -303,7 +317,7 @@ fn a_plan_with_unknown_values_is_kept_when_they_are_known() {
         ("description", |m, known| to(&mut m.description, known, String::new(), "x".to_owned())),
         ("on_boot", |m, known| to(&mut m.on_boot, known, true, false)),
         ("node", |m, known| to(&mut m.node, known, "pve1".to_owned(), "pve2".to_owned())),
-        ("disks", |m, known| disk(m, "scsi0", |disk| to(&mut disk.size_gib, known, 4, 5))),
+        ("disk", |m, known| disk(m, "scsi0", |disk| to(&mut disk.size_gib, known, 4, 5))),
     ];
     let planned = |change: Change, known: Option<bool>| {
         let (prior, mut config) = (vm(), vm());
