@@ -52,16 +52,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn fragment(value: Value) -> Fragment {
+    fn fragment(value: &Value) -> Fragment {
         value.as_object().cloned().unwrap()
     }
 
     #[test]
     fn objects_are_joined_and_lists_put_together() {
-        let mut ours = fragment(json!({
+        let mut ours = fragment(&json!({
             "kind": "A", "timeouts": { "health": "8m0s" }, "node": { "args": [{ "name": "node-ip" }] }
         }));
-        let over = fragment(json!({
+        let over = fragment(&json!({
             "timeouts": { "health": "20m0s", "join": null }, "node": { "args": [{ "name": "v" }] }, "new": { "a": [1] }
         }));
         lay(&mut ours, &over).unwrap();
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn values_of_two_kinds_are_named() {
-        let mut ours = fragment(json!({ "node": { "args": [] } }));
-        let clash = lay(&mut ours, &fragment(json!({ "node": { "args": { "v": "4" } } })));
+        let mut ours = fragment(&json!({ "node": { "args": [] } }));
+        let clash = lay(&mut ours, &fragment(&json!({ "node": { "args": { "v": "4" } } })));
         assert_eq!(clash, Err("node.args".to_owned()));
     }
 }

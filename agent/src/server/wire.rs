@@ -136,7 +136,7 @@ pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, 
         certificate_names: names,
         taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
         ignored_checks: checks(request.ignore_preflight_errors)?,
-        overlay: overlay(request.config.unwrap_or_default())?,
+        overlay: overlay(&request.config.unwrap_or_default())?,
     })
 }
 
@@ -154,7 +154,7 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
         token: given(material.token, "material.token")?,
         ca_hash: given(material.ca_hash, "material.ca_hash")?,
         ignored_checks: checks(request.ignore_preflight_errors)?,
-        overlay: overlay(request.config.unwrap_or_default())?,
+        overlay: overlay(&request.config.unwrap_or_default())?,
     })
 }
 
@@ -223,7 +223,7 @@ fn checks(names: Vec<String>) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn overlay(config: proto::ConfigOverlay) -> Result<Overlay, String> {
+fn overlay(config: &proto::ConfigOverlay) -> Result<Overlay, String> {
     let read =
         |part: Part, text: &str| overlay::read(part, text).map_err(|why| format!("config.{}: {why}", part.name()));
     Ok(Overlay {

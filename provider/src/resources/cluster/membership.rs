@@ -3,8 +3,8 @@
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint, node_ip};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Until,
-    Wait,
+    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing,
+    Until, Wait,
 };
 use crate::context::Cx;
 use crate::explain;
@@ -116,11 +116,11 @@ impl Crew<'_> {
         if let Err(error) = self.forget(&material).await {
             tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");
         }
-        self.noted(&format!("node {name}"), joined.map_err(explained)?);
+        self.noted(&format!("node {name}"), &joined.map_err(explained)?);
         Ok(true)
     }
 
-    fn noted(&self, subject: &str, report: Report) {
+    fn noted(&self, subject: &str, report: &Report) {
         report.warnings.iter().for_each(|line| self.cx.warn(explain::noted(subject, line)));
     }
 
@@ -190,7 +190,7 @@ impl Crew<'_> {
         let gone = gone(reached).map_err(explained)?;
         let drain = gone.is_none().then_some(self.drain);
         let report = self.cx.agents.run(self.first, &remove(drain), self.wait).await.map_err(explained)?;
-        self.noted(&format!("node {name}"), report);
+        self.noted(&format!("node {name}"), &report);
         match gone {
             None => self.reset(name, &machine).await.map_err(Into::into),
             Some(error) => {
@@ -205,7 +205,7 @@ impl Crew<'_> {
         let job = Job::Reset { cluster_id: self.cluster_id.clone() };
         match self.cx.agents.run(machine, &job, self.wait).await {
             Ok(report) => {
-                self.noted(&format!("node {name}"), report);
+                self.noted(&format!("node {name}"), &report);
                 Ok(())
             }
             Err(Error::Run { failure, .. }) if failure.is_foreign() => {

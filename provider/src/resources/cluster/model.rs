@@ -67,6 +67,30 @@ impl Model for Cluster {
             optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
                 .replaces()
                 .check(rules::certificate_name),
+        ];
+        rows.extend(networks(pod_subnet, service_subnet));
+        rows.extend(kubeadm(config, ignore_preflight_errors));
+        rows.extend([
+            required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
+            optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
+                .check(keys(form::node_name)),
+            optional(
+                "drain_timeout",
+                drain_timeout,
+                "How long the pods of a worker that is taken out of `workers` may take to leave it; their disruption budgets are honoured. \
+                 Default `5m`.",
+            )
+            .check(timeouts::check),
+            optional("timeouts", timeouts, "How long to wait."),
+            computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
+        ]);
+        rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
+        rows
+    }
+}
+
+fn networks<'a>(pod_subnet: &'a mut Attr<String>, service_subnet: &'a mut Attr<String>) -> [Row<'a>; 2] {
+    [
             optional(
                 "pod_subnet",
                 pod_subnet,
@@ -82,6 +106,12 @@ impl Model for Cluster {
             )
             .replaces()
             .check(rules::networks),
+    ]
+}
+
+/// How kubeadm's work is changed.
+fn kubeadm<'a>(config: &'a mut Attr<Config>, ignore_preflight_errors: &'a mut Attr<Vec<String>>) -> [Row<'a>; 2] {
+    [
             optional(
                 "config",
                 config,
@@ -96,22 +126,7 @@ impl Model for Cluster {
                 "Names of kubeadm's checks whose failure is no obstacle, such as `SystemVerification`: at the creation and at each join.",
             )
             .check(form::preflight_check),
-            required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
-            optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
-                .check(keys(form::node_name)),
-            optional(
-                "drain_timeout",
-                drain_timeout,
-                "How long the pods of a worker that is taken out of `workers` may take to leave it; their disruption budgets are honoured. \
-                 Default `5m`.",
-            )
-            .check(timeouts::check),
-            optional("timeouts", timeouts, "How long to wait."),
-            computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
-        ];
-        rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
-        rows
-    }
+    ]
 }
 
 /// What a finished cluster gives.
