@@ -1,5 +1,6 @@
 //! The node agent: converges a machine's operating system and runs its Kubernetes operations.
 
+pub mod about;
 pub mod clock;
 pub mod clone;
 pub mod cluster;
@@ -23,3 +24,4 @@ pub mod state;
 pub mod step;
 pub mod steps;
 pub mod tls;
+pub mod update;

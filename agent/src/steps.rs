@@ -47,12 +47,6 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
     ]
 }
 
-/// Names of all steps, in order.
-#[must_use]
-pub fn names() -> Vec<&'static str> {
-    steps(&Spec::default()).iter().map(|step| step.name()).collect()
-}
-
 /// Beginnings of paths that other steps than `files` have written over and still need.
 fn claimed(spec: &NodeSpec) -> Vec<String> {
     let containerd = spec.container_runtime.as_ref().map(container_runtime::paths).unwrap_or_default();

@@ -31,3 +31,4 @@ mod stopped;
 mod templates;
 mod tidy;
 mod unmanaged;
+mod updates;

@@ -6,6 +6,7 @@ mod packages;
 use super::*;
 use crate::host::fake::Fake;
 use crate::run::{Failure, Outcome, Runner, What, apply, plan};
+use agent_proto::fields;
 use expect_test::{Expect, expect};
 use std::sync::Arc;
 use tokio_stream::StreamExt as _;
@@ -28,6 +29,15 @@ const FULL: &str = r#"{
     "kubernetes": {"version": "1.28.4", "repository": {"url": "http://lab/k8s/", "key_pem": "-----BEGIN PGP"}},
     "commands": {"once": {"argv": ["/usr/bin/touch", "/var/once"], "creates": "/var/once"}}
 }"#;
+
+/// The tests below ask only for what is in [`FULL`].
+#[test]
+fn everything_a_machine_can_be_asked_for_is_asked_for() {
+    let used = fields::used(&full().complete());
+    let missing: Vec<_> =
+        fields::known().into_iter().filter(|name| !name.contains('.') && !used.contains(name)).collect();
+    assert_eq!(missing, ["time_sync"], "which changes nothing: `gates`");
+}
 
 fn full() -> Spec {
     Spec::from_json(FULL).unwrap()

@@ -66,7 +66,8 @@ impl Lab {
     /// A file that the lab wrote into its folder for its users.
     #[track_caller]
     pub(crate) fn file(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_else(|error| panic!("{name} of the lab: {error}"))
+        std::fs::read_to_string(self.folder.path().join(name))
+            .unwrap_or_else(|error| panic!("{name} of the lab: {error}"))
     }
 
     /// Host number `last` in the lab's network.
@@ -98,6 +99,15 @@ impl Lab {
         let said = self.exec(vm, line);
         assert_eq!(said.code, 0, "{vm}: {line}\n{}", said.text);
         said.text.trim().to_owned()
+    }
+
+    /// Serves a file to the machines; its URL there.
+    #[track_caller]
+    pub(crate) fn serve(&self, name: &str, file: &Path) -> String {
+        let folder = self.folder.path().join("files");
+        std::fs::create_dir_all(&folder).expect("a folder of the lab");
+        std::fs::copy(file, folder.join(name)).expect("a copy for the machines");
+        format!("http://{}/files/{name}", self.address(1))
     }
 
     /// Any other word of `scripts/lab.sh`: `fault …`, `power …`, `requests`, `list`.
