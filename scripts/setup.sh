@@ -65,6 +65,16 @@ build_agent() {
     esac
 }
 
+# An agent of an earlier version that does not know all of today's settings, for tests. The agent itself is built after it.
+build_yesterdays_agent() {
+    local target
+    target=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target" \
+        --features yesterday || return 1
+    export GROUNDWORK_AGENT_YESTERDAY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent-yesterday
+    cp "$CARGO_TARGET_DIR/$target/agent/groundwork-agent" "$GROUNDWORK_AGENT_YESTERDAY"
+}
+
 # The provider as users get it, with that agent inside.
 build_provider() {
     say "building the agent and the provider (the first time takes some minutes)"

@@ -56,6 +56,7 @@ GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
 stage "dependencies" dependencies
 stage "format" cargo fmt --all --check
+stage "agent: of yesterday" build_yesterdays_agent
 stage "agent: static binary" build_agent
 stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 stage "provider" cargo build --locked --quiet -p terraform-provider-groundwork

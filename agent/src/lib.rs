@@ -1,5 +1,6 @@
 //! The node agent: converges a machine's operating system and runs its Kubernetes operations.
 
+pub mod about;
 pub mod admission;
 pub mod aside;
 pub mod chain;
@@ -28,3 +29,4 @@ pub mod state;
 pub mod steps;
 pub mod tally;
 pub mod tls;
+pub mod update;

@@ -2,6 +2,7 @@
 //!
 //! One thread serves and no timer runs: an idle agent does nothing at all.
 
+use crate::about::About;
 use crate::clone;
 use crate::config::{self, Config};
 use crate::enrol::Trust;
@@ -14,6 +15,7 @@ use crate::seal;
 use crate::server::{AgentService, serve as serve_grpc};
 use crate::spec::Spec;
 use crate::state::State;
+use crate::update::{self, Trial};
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -48,7 +50,9 @@ pub fn serve(config: &Path) -> Done {
         crate::notify::ready(trust.word())?;
         let runner = Runner::new(host);
         let records = Records::new(state.clone());
-        let service = AgentService { trust: Arc::clone(&trust), records, state, runner: runner.clone() };
+        let trial = Trial::of(&**runner.host(), &itself())?;
+        let (trust_, about) = (Arc::clone(&trust), About::default());
+        let service = AgentService { trust: trust_, records, state, runner: runner.clone(), about, trial };
         let mut told = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
         let stop = async move {
@@ -131,11 +135,32 @@ pub fn seal(say: fn(&str) -> Done) -> Done {
     runtime()?.block_on(seal::seal(&Linux, &state, say))
 }
 
+/// Before a start of the agent that is on trial, by the one before it.
+///
+/// # Errors
+/// When the trial cannot be looked at.
+pub fn guard() -> Done {
+    Ok(runtime()?.block_on(update::guard(&Linux))?)
+}
+
+/// When the trial's time is over, by the agent before.
+///
+/// # Errors
+/// When the old agent cannot be put back.
+pub fn revert() -> Done {
+    Ok(runtime()?.block_on(update::revert(&Linux))?)
+}
+
 /// The specification in a file; every failure names it.
 fn spec_in(file: &Path) -> Result<Spec, Box<dyn Error>> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| named(&error))?;
     Ok(Spec::from_json(&text).map_err(|error| named(&error))?)
+}
+
+/// The file that this process was started from.
+fn itself() -> String {
+    std::fs::read_link("/proc/self/exe").map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -1,7 +1,7 @@
 //! The agent's program: `serve` answers providers; `plan` and `apply` do by hand what a provider asks for; `seal` makes the
-//! machine a template.
+//! machine a template. `guard` and `revert` are for its unit, while a newer agent is on trial.
 
-use groundwork_agent::{config, life, log};
+use groundwork_agent::{about, config, life, log};
 use std::error::Error;
 use std::io::Write as _;
 use std::path::Path;
@@ -17,7 +17,9 @@ fn main() -> ExitCode {
         ["plan", file] => life::plan(Path::new(file), say),
         ["apply", file] => life::apply(Path::new(file), say),
         ["seal"] => life::seal(say),
-        ["version"] => say(env!("CARGO_PKG_VERSION")),
+        ["version"] => say(about::VERSION),
+        ["guard"] => life::guard(),
+        ["revert"] => life::revert(),
         _ => Err(USAGE.into()),
     };
     match done {

@@ -47,11 +47,5 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
     ]
 }
 
-/// Names of all steps, in order.
-#[must_use]
-pub fn names() -> Vec<&'static str> {
-    steps(&Spec::default()).iter().map(|step| step.name()).collect()
-}
-
 #[cfg(test)]
 mod tests;

@@ -15,8 +15,9 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod until;
+mod update;
 
-pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing, role_to_plan};
+pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
@@ -24,6 +25,7 @@ pub(crate) use pki::Authority;
 pub(crate) use pki::init;
 pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
 pub(crate) use until::Until;
+pub(crate) use update::Updates;
 
 /// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
 pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::machine};

@@ -46,7 +46,7 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
                 .for_each(|line| cx.warn(explain::noted(&format!("{act}: {}", status.node_name), line)));
             Ok(())
         }
-        Err(error @ Error::TooOld { .. }) => {
+        Err(error @ Error::NotKnown { .. }) => {
             cx.warn(not_asked(act, &error));
             Ok(())
         }

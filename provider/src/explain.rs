@@ -6,7 +6,7 @@
 mod agent;
 mod pve;
 
-pub(crate) use agent::{agent, enrolment, leaving, noted, unreachable};
+pub(crate) use agent::{agent, enrolment, leaving, newer, noted, unreachable};
 pub(crate) use pve::{CA_OF_MANY, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox};
 
 /// Lines of somebody else's, below a sentence about them.

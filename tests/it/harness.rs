@@ -51,6 +51,17 @@ pub(crate) fn ready() -> bool {
     missing.is_empty()
 }
 
+/// An agent of an earlier version, as `scripts/test.sh` builds it; says that it is missing otherwise.
+#[track_caller]
+pub(crate) fn yesterdays_agent() -> Option<PathBuf> {
+    let path = std::env::var_os("GROUNDWORK_AGENT_YESTERDAY").map(PathBuf::from);
+    assert!(path.is_some() || !required(), "GROUNDWORK_REQUIRE_LAB is set, but GROUNDWORK_AGENT_YESTERDAY is not");
+    if path.is_none() {
+        eprintln!("skipped: this test needs GROUNDWORK_AGENT_YESTERDAY");
+    }
+    path
+}
+
 /// Looks again until it is so; five minutes at most.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {

@@ -32,3 +32,4 @@ mod stopped;
 mod templates;
 mod tidy;
 mod unmanaged;
+mod updates;

@@ -119,6 +119,11 @@ impl Fake {
         self.state().left = changes;
     }
 
+    /// Changes left until the power goes.
+    pub(crate) fn die_after_left(&self) -> Option<usize> {
+        self.state().left
+    }
+
     /// Changes so far.
     pub(crate) fn changes(&self) -> usize {
         self.state().changes

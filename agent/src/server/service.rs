@@ -1,6 +1,7 @@
 //! The service `Agent`: one short method per call.
 
 use super::wire;
+use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
 use crate::clone;
@@ -15,7 +16,7 @@ use crate::records::Records;
 use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
 use crate::spec::Spec;
 use crate::state::State;
-use crate::steps;
+use crate::update::{self, Trial};
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
 use agent_proto::v1::machine::NodeSpec;
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use trust::Role;
 
 /// What the calls work with.
@@ -36,6 +37,10 @@ pub struct AgentService {
     pub state: State,
     /// The machine and what is done to it.
     pub runner: Runner,
+    /// What it says of itself.
+    pub about: About,
+    /// Whether it still has to prove itself.
+    pub trial: Trial,
 }
 
 type Events = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<proto::Event, Status>> + Send>>;
@@ -81,6 +86,8 @@ impl Agent for AgentService {
     type NodeRemoveStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
+        // Whoever is here has got through handshake and gate: the agent does its work.
+        self.trial.passed(self.host()).await;
         let first_boot = if operates(&request) { Some(self.first_boot().await) } else { None };
         // A machine's record holds the contents of its files.
         let records = self.records.clone();
@@ -90,13 +97,13 @@ impl Agent for AgentService {
             BTreeMap::new()
         };
         Ok(Response::new(proto::Description {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            steps: steps::names().into_iter().map(str::to_owned).collect(),
+            version: self.about.version.clone(),
+            fields: self.about.fields.iter().cloned().collect(),
+            failed_update: update::failed(self.host()).map_err(internal)?.map(wire::failed_update),
             facts: Some(wire::facts(facts::read(self.host()).await)),
             records,
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
-            distributions: vec![wire::KUBEADM.to_owned()],
             first_boot,
         }))
     }
@@ -149,6 +156,11 @@ impl Agent for AgentService {
         let records = self.records.clone();
         aside(async move { records.store(&kind, &document) }).await.map_err(refused)?;
         Ok(Response::new(proto::RecordReply {}))
+    }
+
+    async fn update(&self, request: Request<Streaming<proto::UpdateRequest>>) -> Answer<proto::UpdateReply> {
+        super::update::take(&self.runner, request.into_inner()).await?;
+        Ok(Response::new(proto::UpdateReply {}))
     }
 
     async fn cluster_status(&self, _: Request<proto::ClusterStatusRequest>) -> Answer<proto::ClusterStatusReply> {
@@ -232,11 +244,11 @@ fn forget_cluster(records: &Records) -> Result<(), Failure> {
 
 fn spec(message: Option<NodeSpec>) -> Result<Spec, Status> {
     let message = message.ok_or_else(|| Status::invalid_argument("spec is missing"))?;
-    Spec::try_from(message).map_err(refused)
+    Spec::try_from(about::read(message)).map_err(refused)
 }
 
 /// The run that is in the way stands in the metadata, so that the caller can attach to it.
-fn busy(id: &str) -> Status {
+pub(super) fn busy(id: &str) -> Status {
     let mut status = Status::new(Code::Aborted, format!("run {id} is in progress"));
     if let Ok(id) = id.parse() {
         status.metadata_mut().insert("groundwork-run", id);

@@ -4,12 +4,14 @@
 mod attacks;
 
 use super::*;
+use crate::about::About;
 use crate::host::Host;
 use crate::host::fake::Fake;
 use crate::identity::{self, Identity, Machine, Pending};
 use crate::records::Records;
 use crate::run::Runner;
 use crate::state::State;
+use crate::update::Trial;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{aws_lc_rs, verify_tls13_signature};
@@ -57,7 +59,14 @@ impl Door {
         prepare(&state, &ca);
         let trust = Arc::new(Trust::load(state.clone(), Machine::default(), ca.der().clone()).unwrap());
         let records = Records::new(state.clone());
-        let service = AgentService { trust: Arc::clone(&trust), records, state, runner };
+        let service = AgentService {
+            trust: Arc::clone(&trust),
+            records,
+            state,
+            runner,
+            about: About::default(),
+            trial: Trial::default(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { serve(listener, trust, service, std::future::pending()).await.unwrap() });

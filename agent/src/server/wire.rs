@@ -4,13 +4,14 @@ use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, 
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
 use crate::run::{self, What};
+use crate::update::Failed;
 use agent_proto::overlay::{self, Part};
 use agent_proto::{form, v1 as proto};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The kind of cluster this agent sets up.
-pub(super) const KUBEADM: &str = "kubeadm";
+const KUBEADM: &str = "kubeadm";
 
 pub(super) fn facts(facts: Facts) -> proto::Facts {
     proto::Facts {
@@ -45,6 +46,11 @@ pub(super) fn first_boot(told: FirstBoot) -> proto::FirstBoot {
         first_boot::Standing::Done => Wire::Done,
     };
     proto::FirstBoot { standing: standing.into(), stage, errors, warnings }
+}
+
+pub(super) fn failed_update(failed: Failed) -> proto::FailedUpdate {
+    let Failed { version, sha256, why } = failed;
+    proto::FailedUpdate { version, sha256, why }
 }
 
 pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {

@@ -7,6 +7,7 @@
 //! carry one.
 
 pub mod check;
+pub mod fields;
 pub mod form;
 pub mod overlay;
 pub mod path;

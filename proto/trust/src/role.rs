@@ -11,7 +11,7 @@ pub enum Role {
     Observer,
     /// Changes machines and clusters, too.
     Operator,
-    /// May enrol, reset a cluster and read its administrator's kubeconfig, too.
+    /// May enrol, update the agent, reset a cluster and read its administrator's kubeconfig, too.
     Admin,
     /// Takes etcd snapshots and nothing else.
     Backup,
@@ -86,7 +86,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role.
-const CALLS: [(&str, Role); 18] = [
+const CALLS: [(&str, Role); 19] = [
     ("Enrolment/Enroll", Role::Admin),
     ("Agent/Describe", Role::Observer),
     ("Agent/Plan", Role::Observer),
@@ -102,6 +102,7 @@ const CALLS: [(&str, Role); 18] = [
     ("Agent/ClusterJoin", Role::Operator),
     ("Agent/NodeSet", Role::Operator),
     ("Agent/NodeRemove", Role::Operator),
+    ("Agent/Update", Role::Admin),
     ("Agent/ClusterReset", Role::Admin),
     ("Agent/ClusterLeave", Role::Admin),
     ("Agent/Kubeconfig", Role::Admin),

@@ -8,7 +8,7 @@ use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tf::chain;
 use tokio::time::Instant;
@@ -22,16 +22,16 @@ pub(crate) struct Agent(pub(super) Line);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Description {
     pub(crate) version: String,
-    /// Steps it knows.
-    pub(crate) steps: Vec<String>,
+    /// Fields of a specification that it knows.
+    pub(crate) fields: BTreeSet<String>,
     /// Facts by name, as text.
     pub(crate) facts: BTreeMap<String, String>,
     /// Documents stored by [`Agent::record`], by kind.
     pub(crate) records: BTreeMap<String, String>,
-    /// Kinds of cluster it can set up.
-    pub(crate) distributions: Vec<String>,
     /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
     pub(crate) first_boot: wire::FirstBoot,
+    /// The last update of itself, if it took it back.
+    pub(crate) failed_update: Option<wire::FailedUpdate>,
 }
 
 /// What a machine still lacks.
@@ -146,17 +146,17 @@ impl Agents {
 }
 
 impl Agent {
-    /// Version, known steps, facts, records.
+    /// Version, known fields, facts, records.
     pub(crate) async fn describe(&mut self) -> Result<Description, Error> {
         let said =
             self.0.ask("Describe", |mut client| async move { client.describe(wire::DescribeRequest {}).await }).await?;
         Ok(Description {
             facts: said.facts.map(facts).unwrap_or_default(),
             version: said.version,
-            steps: said.steps,
+            fields: said.fields.into_iter().collect(),
             records: said.records,
-            distributions: said.distributions,
             first_boot: said.first_boot.unwrap_or_default(),
+            failed_update: said.failed_update,
         })
     }
 
@@ -224,7 +224,7 @@ impl Agent {
 }
 
 /// The least role that may plan it.
-pub(crate) fn role_to_plan(spec: &NodeSpec) -> Role {
+pub(super) fn role_to_plan(spec: &NodeSpec) -> Role {
     // What is no file is small.
     let is_large = spec.file.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
     if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
@@ -236,7 +236,7 @@ pub(super) fn judge(address: &str, call: &'static str, status: &Status) -> Error
     let run_id = status.metadata().get("groundwork-run").and_then(|id| id.to_str().ok());
     match (status.code(), run_id) {
         (Code::Aborted, Some(run_id)) => Error::Busy { address, run_id: run_id.to_owned() },
-        (Code::Unimplemented, _) => Error::TooOld { address, version: "older".to_owned(), what: call.to_owned() },
+        (Code::Unimplemented, _) => Error::NotKnown { address, what: format!("the call {call}") },
         (Code::Unavailable | Code::Cancelled | Code::Unknown, _) => Error::Unreachable { address, why: chain(status) },
         _ => Error::Refused { address, call, message: status.message().to_owned() },
     }

@@ -102,14 +102,50 @@ pub(crate) enum Error {
         why: String,
     },
     /// The agent does not know what is asked of it.
-    #[error("the agent at {address} (version {version}) does not know {what}")]
-    TooOld {
+    #[error("the agent at {address} does not know {what}")]
+    NotKnown {
+        /// Where.
+        address: String,
+        /// Fields or a call.
+        what: String,
+    },
+    /// The agent is older than the provider and is not to be updated.
+    #[error("the agent at {address} is {agent}, older than this provider, which is {provider}{}", without(unknown))]
+    Outdated {
         /// Where.
         address: String,
         /// Its version.
-        version: String,
-        /// Steps or operations.
-        what: String,
+        agent: String,
+        /// This provider's.
+        provider: String,
+        /// Fields that it does not know.
+        unknown: Vec<String>,
+    },
+    /// The agent is older than the provider, which has no newer one for it.
+    #[error(
+        "the agent at {address} is {agent}, older than this provider, which is {provider} and carries no agent for {machine:?}"
+    )]
+    NoProgram {
+        /// Where.
+        address: String,
+        /// Its version.
+        agent: String,
+        /// This provider's.
+        provider: String,
+        /// What the machine is, as `uname -m` says it.
+        machine: String,
+    },
+    /// The updated agent did not prove itself.
+    #[error("the agent at {address} was updated to {provider} and went back to {agent}: {why}")]
+    TakenBack {
+        /// Where.
+        address: String,
+        /// The version that runs.
+        agent: String,
+        /// The one that was tried.
+        provider: String,
+        /// The agent's words.
+        why: String,
     },
     /// Another run is in progress.
     #[error("the agent at {address} is busy with run {run_id}")]
@@ -168,6 +204,10 @@ impl RunFailure {
     pub(crate) fn is_foreign(&self) -> bool {
         self.step == "ownership"
     }
+}
+
+fn without(unknown: &[String]) -> String {
+    if unknown.is_empty() { String::new() } else { format!(", and does not know {}", unknown.join(", ")) }
 }
 
 impl Error {

@@ -45,6 +45,11 @@ impl fmt::Debug for PendingEnrolment {
     }
 }
 
+/// The agents' programs inside this provider, by machine.
+pub(super) const fn programs() -> &'static [(&'static str, &'static [u8])] {
+    AGENTS
+}
+
 /// Whether this build carries an agent at all.
 pub(super) const fn has_binary() -> Result<(), Error> {
     if AGENTS.is_empty() { Err(Error::NoBinary) } else { Ok(()) }

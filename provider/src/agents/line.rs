@@ -50,8 +50,17 @@ impl Line {
         call: &'static str,
         question: impl FnOnce(Client) -> F,
     ) -> Result<T, Error> {
+        self.send((call, ANSWER), question).await
+    }
+
+    /// As [`Self::ask`], for a question that takes its time to be put.
+    pub(super) async fn send<T: Default, F: Future<Output = Result<Response<T>, Status>> + Send>(
+        &mut self,
+        (call, patience): (&'static str, Duration),
+        question: impl FnOnce(Client) -> F,
+    ) -> Result<T, Error> {
         let asked = question(self.client.clone());
-        let answered = self.until.bound((&self.address, call), ANSWER, asked).await?;
+        let answered = self.until.bound((&self.address, call), patience, asked).await?;
         answered.map(Response::into_inner).map_err(|status| judge(&self.address, call, &status))
     }
 

@@ -3,7 +3,7 @@
 //! The CA's key lives in memory only. Client certificates are minted per connection and live for hours; machine certificates
 //! live for decades, because agents are recognised by their key and nothing of ours runs to renew them.
 
-use super::Error;
+use super::{Error, Updates};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
@@ -28,6 +28,8 @@ pub(crate) struct Authority {
     pem: String,
     certificate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
+    /// What is done about agents of other versions.
+    pub(super) updates: Updates,
 }
 
 impl fmt::Debug for Authority {
@@ -49,7 +51,12 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
             .map_err(|error| Error::BadAuthority(format!("the certificate is not a CA's: {error}")))?;
-        Ok(Self { pem: certificate_pem.to_owned(), certificate, issuer })
+        Ok(Self { pem: certificate_pem.to_owned(), certificate, issuer, updates: Updates::default() })
+    }
+
+    /// The same, and this about agents of other versions.
+    pub(crate) fn with(self, updates: Updates) -> Self {
+        Self { updates, ..self }
     }
 
     /// From the files that [`init`] wrote.

@@ -132,7 +132,14 @@ impl Agents {
     }
 
     async fn once(&self, endpoint: &Endpoint, job: &Job, wait: &Wait<'_>) -> Result<Ended, Error> {
+        if wait.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
+        self.as_new_as_us(endpoint, job, wait).await?;
         let mut agent = self.connect(endpoint, job.role(), &wait.until()).await?;
+        if wait.stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
         let events = agent.start(job).await?;
         self.follow(endpoint, (job.role(), Whose::Ours), events, wait).await
     }
@@ -226,7 +233,7 @@ impl Agents {
 }
 
 impl Agent {
-    async fn start(&mut self, job: &Job) -> Result<Events, Error> {
+    pub(super) async fn start(&mut self, job: &Job) -> Result<Events, Error> {
         let Self(line) = self;
         match job {
             Job::Apply(spec) => {

@@ -3,17 +3,17 @@
 
 mod bare;
 mod stops;
+mod updates;
 
 use self::bare::Bare;
+use super::call::role_to_plan;
 use super::dial::dial;
 use super::machine::{CommandSpec, FileSpec, NodeSpec};
 use super::run::Report;
-use super::{
-    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki,
-    role_to_plan,
-};
+use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
+use groundwork_agent::about::About;
 use groundwork_agent::enrol::Trust;
 use groundwork_agent::host::Host;
 use groundwork_agent::identity::Machine;
@@ -21,6 +21,7 @@ use groundwork_agent::records::Records;
 use groundwork_agent::run::Runner;
 use groundwork_agent::server::{AgentService, serve};
 use groundwork_agent::state::State;
+use groundwork_agent::update::Trial;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
@@ -89,17 +90,29 @@ impl Drop for Running {
 
 async fn start(folder: &Path, operator: &Operator) -> Running {
     let host = Arc::new(Bare::letting(100));
-    let runner = Runner::new(Arc::clone(&host) as Arc<dyn Host>);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (task, runner) =
+        serving(folder, operator, Arc::clone(&host) as Arc<dyn Host>, (listener, About::default(), Trial::default()));
+    Running { address, task, host, runner }
+}
+
+/// An agent at work, and its runs.
+fn serving(
+    folder: &Path,
+    operator: &Operator,
+    host: Arc<dyn Host>,
+    (listener, about, trial): (TcpListener, About, Trial),
+) -> (tokio::task::JoinHandle<()>, Runner) {
+    let runner = Runner::new(host);
     let state = State::open(folder).unwrap();
     let ca = CertificateDer::from_pem_slice(operator.ca_pem.as_bytes()).unwrap();
     let machine = Machine { uuid: UUID.to_owned(), id: "m".to_owned() };
     let trust = Arc::new(Trust::load(state.clone(), machine, ca).unwrap());
     let records = Records::new(state.clone());
-    let service = AgentService { trust: Arc::clone(&trust), records, state, runner: runner.clone() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
+    let service = AgentService { trust: Arc::clone(&trust), records, state, runner: runner.clone(), about, trial };
     let task = tokio::spawn(async move { serve(listener, trust, service, std::future::pending()).await.unwrap() });
-    Running { address, task, host, runner }
+    (task, runner)
 }
 
 /// An enrolled agent.

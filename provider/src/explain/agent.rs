@@ -63,6 +63,14 @@ pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnost
         .next("Start the machine, or see why nothing answers at that address, and plan again.")
 }
 
+/// The warning for an agent that is newer than this provider.
+pub(crate) fn newer(kind: &str, identity: &str, agent: &str) -> Diagnostic {
+    Diagnostic::warning(format!("The agent of {kind} {identity} is newer than this provider"))
+        .happened(format!("The agent is {agent}, and the provider {}.", env!("CARGO_PKG_VERSION")))
+        .holds("It is used as it is: newer agents understand older providers.")
+        .next(format!("Use version {agent} of the provider, or a newer one."))
+}
+
 fn run(diagnostic: Diagnostic, address: &str, failure: &RunFailure) -> Diagnostic {
     let RunFailure { run_id, step, change, message, output, cancelled } = failure;
     if *cancelled {
@@ -98,9 +106,13 @@ fn holds(error: &Error) -> &'static str {
         | Error::BadAuthority(_)
         | Error::PkiFile { .. }
         | Error::NoBinary => "Nothing was asked and nothing was changed.",
-        Error::BadEndpoint(_) | Error::TooOld { .. } | Error::Refused { .. } | Error::Busy { .. } => {
-            "Nothing was changed on the machine."
-        }
+        Error::TakenBack { .. } => "The machine has its old agent again, and nothing else was changed on it.",
+        Error::BadEndpoint(_)
+        | Error::NotKnown { .. }
+        | Error::Outdated { .. }
+        | Error::NoProgram { .. }
+        | Error::Refused { .. }
+        | Error::Busy { .. } => "Nothing was changed on the machine.",
         Error::OtherKey { .. } | Error::OtherAuthority { .. } | Error::OtherMachine { .. } => {
             "Nothing was asked of the machine at that address."
         }
@@ -142,9 +154,22 @@ fn next(error: &Error) -> String {
         }
         Error::OtherMachine { .. } => "Give each machine an address of its own.",
         Error::NotProven { .. } => "See what answers at this address in place of the machine.",
-        Error::TooOld { .. } => {
-            "Leave out what it does not know, or replace the VM, `terraform apply -replace=…`: a new machine gets this \
-             provider's agent."
+        Error::NotKnown { .. } => {
+            "Leave out what it does not know, use another version of the provider, or replace the VM, `terraform apply \
+             -replace=…`: a new machine gets this provider's agent."
+        }
+        Error::Outdated { provider, agent, .. } => {
+            return format!(
+                "Remove `agent_update = false` from the provider block's `agent`, and the next apply updates the agent to {provider}; \
+                 or use version {agent} of the provider."
+            );
+        }
+        Error::NoProgram { .. } => {
+            "Build the provider with `scripts/install.sh` for that kind of machine, or use the version of the provider that \
+             fits the agent."
+        }
+        Error::TakenBack { .. } => {
+            "`journalctl -u groundwork-agent` on the machine says why the new agent did not come up. The next apply tries it again."
         }
         Error::Busy { .. } => "Wait for the other run to end, and apply again.",
         Error::Refused { .. } => "Correct what the agent names, and apply again.",

@@ -31,6 +31,7 @@ pub(super) struct AgentBlock {
     pub(super) pki_dir: Attr<String>,
     pub(super) ca_cert_pem: Attr<String>,
     pub(super) ca_key_pem: Attr<Secret<String>>,
+    pub(super) agent_update: Attr<bool>,
 }
 
 impl Model for Block {
@@ -115,7 +116,7 @@ impl Model for ProxmoxBlock {
 
 impl Model for AgentBlock {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { pki_dir, ca_cert_pem, ca_key_pem } = self;
+        let Self { pki_dir, ca_cert_pem, ca_key_pem, agent_update } = self;
         vec![
             optional(
                 "pki_dir",
@@ -136,6 +137,12 @@ impl Model for AgentBlock {
                  variable it stands in saved plans. Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
             )
             .check(pem_form),
+            optional(
+                "agent_update",
+                agent_update,
+                "Whether an agent that is older than this provider is updated before anything is applied to its machine. \
+                 `false` refuses to apply instead. Default `true`.",
+            ),
         ]
     }
 }
@@ -158,8 +165,8 @@ impl ProxmoxBlock {
 
 impl AgentBlock {
     pub(super) const fn is_partly_unknown(&self) -> bool {
-        let Self { pki_dir, ca_cert_pem, ca_key_pem } = self;
-        pki_dir.is_unknown() || ca_cert_pem.is_unknown() || ca_key_pem.is_unknown()
+        let Self { pki_dir, ca_cert_pem, ca_key_pem, agent_update } = self;
+        agent_update.is_unknown() || pki_dir.is_unknown() || ca_cert_pem.is_unknown() || ca_key_pem.is_unknown()
     }
 }
 

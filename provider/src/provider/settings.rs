@@ -6,7 +6,7 @@ use pve::{Auth, Config, Trust};
 use tf::{Attr, Diagnostic, Path, Secret};
 
 use super::block::{AgentBlock, Block, ProxmoxBlock};
-use crate::agents::{Agents, Authority};
+use crate::agents::{Agents, Authority, Updates};
 use crate::context::Proxmox;
 use crate::explain;
 
@@ -80,7 +80,8 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
             _ => Ok(None),
         };
         let unusable = |error| explain::agent("use the agents' CA", &error).at(Path::from("agent"));
-        authority.map(Agents::new).map_err(unusable)
+        let updates = Updates::new(block.agent_update.or(true));
+        authority.map(|authority| Agents::new(authority.map(|own| own.with(updates)))).map_err(unusable)
     }
 
     /// Our own variable, or the one that users of other providers have.

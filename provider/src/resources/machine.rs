@@ -12,7 +12,7 @@ use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
-use crate::{agents, departure, explain, record};
+use crate::{departure, explain, record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use message::To as _;
@@ -147,13 +147,14 @@ fn unrecorded(name: &str, error: &Error) -> Diagnostic {
 /// Facts, and what is missing.
 async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error> {
     let spec = m.settings.to();
-    let mut agent = cx.agents.connect(endpoint, agents::role_to_plan(&spec), &looking(cx)).await?;
-    let said = agent.describe().await?;
-    let missing = agent.plan(&spec).await?;
+    let look = cx.agents.inspect(endpoint, &spec, &looking(cx)).await?;
+    if let Some(version) = look.newer {
+        cx.warn(explain::newer("machine", &name(m), &version));
+    }
     m.id.set(endpoint.fingerprint.clone());
-    m.facts.set(said.facts);
-    m.drift.set(missing.drift);
-    m.skipped.set(missing.skipped);
+    m.facts.set(look.facts);
+    m.drift.set(look.missing.drift);
+    m.skipped.set(look.missing.skipped);
     Ok(())
 }
 

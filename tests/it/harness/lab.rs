@@ -101,6 +101,15 @@ impl Lab {
         said.text.trim().to_owned()
     }
 
+    /// Serves a file to the machines; its URL there.
+    #[track_caller]
+    pub(crate) fn serve(&self, name: &str, file: &Path) -> String {
+        let folder = self.folder.path().join("files");
+        std::fs::create_dir_all(&folder).expect("a folder of the lab");
+        std::fs::copy(file, folder.join(name)).expect("a copy for the machines");
+        format!("http://{}/files/{name}", self.address(1))
+    }
+
     /// Any other word of `scripts/lab.sh`: `fault …`, `power …`, `requests`, `list`.
     #[track_caller]
     pub(crate) fn control(&self, word: &str, arguments: &[&str]) -> Said {

@@ -77,9 +77,6 @@ pub struct DescribeRequest {}
 pub struct Description {
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// Names of the steps this agent knows. A provider refuses to send a specification that needs another.
-    #[prost(string, repeated, tag = "2")]
-    pub steps: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "3")]
     pub facts: ::core::option::Option<Facts>,
     /// Documents stored by Record, by kind; for operators only, as they hold the contents of files.
@@ -93,12 +90,15 @@ pub struct Description {
     pub run_id: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub fingerprint: ::prost::alloc::string::String,
-    /// Kinds of cluster operation this agent knows, such as "kubeadm".
-    #[prost(string, repeated, tag = "7")]
-    pub distributions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// For operators only: it repeats what users' scripts and documents made cloud-init say.
     #[prost(message, optional, tag = "8")]
     pub first_boot: ::core::option::Option<FirstBoot>,
+    /// Fields of a specification that this agent knows: "files", "files.mode".
+    #[prost(string, repeated, tag = "9")]
+    pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The last update, if it was taken back.
+    #[prost(message, optional, tag = "10")]
+    pub failed_update: ::core::option::Option<FailedUpdate>,
 }
 /// cloud-init's part in the boot that the machine is in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -160,6 +160,16 @@ pub mod first_boot {
             }
         }
     }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailedUpdate {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// SHA-256 of the program, hex.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub why: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Facts {
@@ -372,6 +382,37 @@ pub struct RecordRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateRequest {
+    #[prost(oneof = "update_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<update_request::Part>,
+}
+/// Nested message and enum types in `UpdateRequest`.
+pub mod update_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// First, and once.
+        #[prost(message, tag = "1")]
+        Begin(super::UpdateBegin),
+        /// The program, piece by piece.
+        #[prost(bytes, tag = "2")]
+        Piece(::prost::alloc::vec::Vec<u8>),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateBegin {
+    /// What the program says when it is asked for its version.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// SHA-256 of the program, hex.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    /// Its size in bytes; 32 MiB at most.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateReply {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1061,7 +1102,7 @@ pub mod agent_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Version, known steps, facts, records. A provider asks this first.
+        /// Version, known fields, facts, records. A provider asks this first.
         pub async fn describe(
             &mut self,
             request: impl tonic::IntoRequest<super::DescribeRequest>,
@@ -1221,6 +1262,29 @@ pub mod agent_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Record"));
             self.inner.unary(req, path, codec).await
+        }
+        /// A new program in the place of the agent's own. Answered when it is in place; right after, the agent restarts. Until a client
+        /// reaches the new one it is on trial: if it does not come up, or nobody reaches it in time, the old one takes its place again.
+        pub async fn update(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::UpdateRequest>,
+        ) -> std::result::Result<tonic::Response<super::UpdateReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/Update",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Update"));
+            self.inner.client_streaming(req, path, codec).await
         }
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         pub async fn cluster_status(
@@ -1485,7 +1549,7 @@ pub mod agent_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AgentServer.
     #[async_trait]
     pub trait Agent: std::marker::Send + std::marker::Sync + 'static {
-        /// Version, known steps, facts, records. A provider asks this first.
+        /// Version, known fields, facts, records. A provider asks this first.
         async fn describe(
             &self,
             request: tonic::Request<super::DescribeRequest>,
@@ -1533,6 +1597,12 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::RecordRequest>,
         ) -> std::result::Result<tonic::Response<super::RecordReply>, tonic::Status>;
+        /// A new program in the place of the agent's own. Answered when it is in place; right after, the agent restarts. Until a client
+        /// reaches the new one it is on trial: if it does not come up, or nobody reaches it in time, the old one takes its place again.
+        async fn update(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::UpdateRequest>>,
+        ) -> std::result::Result<tonic::Response<super::UpdateReply>, tonic::Status>;
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         async fn cluster_status(
             &self,
@@ -2019,6 +2089,53 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/Update" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ClientStreamingService<super::UpdateRequest>
+                    for UpdateSvc<T> {
+                        type Response = super::UpdateReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::UpdateRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::update(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
