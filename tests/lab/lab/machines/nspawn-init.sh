@@ -48,6 +48,10 @@ fi
 # The kubelet reads the kernel's messages, and a container has none.
 [ -e /dev/kmsg ] || ln -s /dev/console /dev/kmsg
 
+# It is the console that the journal would read there, again and again: it would come minutes behind its units.
+mkdir -p /run/systemd/journald.conf.d
+printf '[Journal]\nReadKMsg=no\n' >/run/systemd/journald.conf.d/lab.conf
+
 # As on a real machine, where systemd does it: else the kubelet binds its folder onto itself.
 mount --make-rshared /
 
