@@ -155,7 +155,7 @@ fn a_disk_that_grows_while_its_line_waits_keeps_its_size() {
     terraform.write("main.tf", &vm(&[]));
     terraform.apply();
     let serial = |size: &str, serial: &str, others: &str| {
-        vm(&[("SIZE", &format!("{size}, serial = \"{serial}\"")), ("OTHERS", others)])
+        vm(&[("SIZE", &format!("{size}\n    serial = \"{serial}\"")), ("OTHERS", others)])
     };
     change(&terraform, &serial("9", "x", ""), &["size_gib: 6 -> 9: live", &format!("serial: is added: {REBOOTS}")]);
     let disk = lab.config("pve1", 100)["scsi0"].as_str().expect("a disk").to_owned();
@@ -213,9 +213,15 @@ fn a_start_that_fails_after_a_reboot_tells_its_cause() {
     // A card on a bridge that nobody has is found out when it is plugged, here by the power cycle.
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["hotplug=disk"]);
     lab.admin("PUT", "/nodes/pve1/qemu/100/config", &["net1=virtio,bridge=vmbr0"]);
-    let card = |bridge: &str| vm(&[("OTHERS", "cores = 2"), ("CARD", &format!("network \"net2\" {{ bridge = \"{bridge}\" }}"))]);
+    let card = |bridge: &str| {
+        vm(&[("OTHERS", "cores = 2"), ("CARD", &format!("network \"net2\" {{ bridge = \"{bridge}\" }}"))])
+    };
     terraform.write("main.tf", &card("vmbr99"));
-    terraform.fails(&["interface vmbr99 does not exist", "network \"net2\" { bridge = \"vmbr99\" }", "Correct `bridge`"]);
+    terraform.fails(&[
+        "interface vmbr99 does not exist",
+        "network \"net2\" { bridge = \"vmbr99\" }",
+        "Correct `bridge`",
+    ]);
     // What the change that failed has written is found when it is taken back.
     terraform.write("main.tf", &vm(&[("OTHERS", "cores = 2")]));
     terraform.plan().exits(2).says(&["network.net2: goes", "0 to destroy"]);

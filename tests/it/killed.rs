@@ -40,7 +40,10 @@ fn a_cluster_is_finished_after_the_provider_was_killed() {
     let terraform = quickstart::prepare(&lab, 1);
     terraform.run(&["apply", "-auto-approve", "-input=false", "-target=groundwork_machine.machine"]).exits(0);
     // kubeadm is in the middle of its work: on the control plane, then on the worker.
-    for (vm, sign) in [("cp-1", "/etc/kubernetes/manifests/kube-apiserver.yaml"), ("worker-1", "/etc/kubernetes/bootstrap-kubelet.conf")] {
+    for (vm, sign) in [
+        ("cp-1", "/etc/kubernetes/manifests/kube-apiserver.yaml"),
+        ("worker-1", "/etc/kubernetes/bootstrap-kubelet.conf"),
+    ] {
         terraform.killed(|| lab.exec(vm, &format!("test -e {sign}")).code == 0);
         terraform.apply();
         assert_eq!(nodes(&lab), ["cp-1", "worker-1"], "killed while {vm} became a node");

@@ -71,7 +71,9 @@ fn a_node_leaves_and_comes_back(lab: &Lab, terraform: &Terraform) {
 
 /// The cluster goes and its machines stay: nothing runs, is mounted or filters there that was the cluster's.
 fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform) {
-    terraform.run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.main"]).exits(0);
+    terraform
+        .run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.main"])
+        .exits(0);
     let mut left = String::new();
     for vm in ["cp-1", "worker-1", "worker-2"] {
         for (what, line) in TRACES {
@@ -84,7 +86,11 @@ fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Ter
     assert!(left.is_empty(), "the cluster left\n{left}");
     let plan = terraform.plan();
     plan.exits(2).says(&["groundwork_cluster.main will be created", "1 to add, 0 to change, 0 to destroy"]);
-    assert_eq!(json!(null), terraform.show()["values"]["outputs"]["kubeconfig"]["value"], "no kubeconfig of a cluster that is gone");
+    assert_eq!(
+        json!(null),
+        terraform.show()["values"]["outputs"]["kubeconfig"]["value"],
+        "no kubeconfig of a cluster that is gone"
+    );
 }
 
 /// A line for `kubectl` that runs a pod on a node.

@@ -3,7 +3,8 @@
 use crate::harness::{Terraform, ready};
 use serde_json::{Map, Value};
 
-const HEAD: &str = "terraform {\n  required_providers {\n    groundwork = { source = \"groundwork-tf/groundwork\" }\n  }\n}\n";
+const HEAD: &str =
+    "terraform {\n  required_providers {\n    groundwork = { source = \"groundwork-tf/groundwork\" }\n  }\n}\n";
 
 /// A configuration being written, and the lines on which something is misspelt.
 #[derive(Default)]
@@ -49,7 +50,8 @@ fn check(terraform: &Terraform, text: &Text) {
     let said = terraform.run(&["validate", "-json"]);
     let answer: Value = serde_json::from_str(&said.text).expect("terraform validate -json is JSON");
     let diagnostics = answer["diagnostics"].as_array().cloned().unwrap_or_default();
-    let unexpected = diagnostics.iter().filter(|d| d["detail"].as_str().is_some_and(|text| text.contains("expected here")));
+    let unexpected =
+        diagnostics.iter().filter(|d| d["detail"].as_str().is_some_and(|text| text.contains("expected here")));
     let mut lines: Vec<u64> = unexpected.filter_map(|d| d["range"]["start"]["line"].as_u64()).collect();
     lines.sort_unstable();
     let wanted: Vec<u64> = text.misspelt.iter().map(|(line, _)| *line).collect();

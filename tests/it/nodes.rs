@@ -122,12 +122,15 @@ impl Stage<'_> {
     /// The kubelet ended this pod by itself, in order.
     #[track_caller]
     fn was_ended(&self, pods: &[String]) {
-        let killed = self.kubectl("get events --field-selector reason=Killing -o jsonpath='{.items[*].involvedObject.name}'");
+        let killed =
+            self.kubectl("get events --field-selector reason=Killing -o jsonpath='{.items[*].involvedObject.name}'");
         assert!(!pods.is_empty() && pods.iter().all(|pod| killed.contains(pod)), "{pods:?} in {killed}");
     }
 
     fn a_worker_is_not_taken_from_its_pods(&self) {
-        self.overriding(|resources| resources["groundwork_machine"]["machine"]["timeouts"] = json!({ "delete": "10s" }));
+        self.overriding(|resources| {
+            resources["groundwork_machine"]["machine"]["timeouts"] = json!({ "delete": "10s" })
+        });
         self.terraform.apply();
         self.terraform.variables(&variables(self.lab, 1));
         self.terraform.fails(&[
@@ -232,16 +235,23 @@ impl Stage<'_> {
     fn a_silent_api_server_is_told_as_such(&self) {
         let (on, off) = ("/etc/kubernetes/manifests/kube-apiserver.yaml", "/root/kube-apiserver.yaml");
         let example = std::fs::read_to_string(self.terraform.path("main.tf")).expect("the example");
-        let labelled = example.replace("machine[name].endpoint }", "machine[name].endpoint, labels = { zone = \"a\" } }");
+        let labelled =
+            example.replace("machine[name].endpoint }", "machine[name].endpoint, labels = { zone = \"a\" } }");
         assert_ne!(labelled, example);
         self.terraform.write("main.tf", &labelled);
         // The program alone: without its manifest the machine would not count as a control plane.
         let running = "pgrep -x kube-apiserver";
         self.lab.must("cp-1", &format!("cp {on} {off} && sed -i 's/- kube-apiserver$/- kube-apiserver-away/' {on}"));
         wait_until("the API server is away", || self.lab.exec("cp-1", running).code != 0);
-        self.terraform.fails(&["Cannot change cluster quickstart", "Its API server does not answer", "Nothing was changed"]);
+        self.terraform.fails(&[
+            "Cannot change cluster quickstart",
+            "Its API server does not answer",
+            "Nothing was changed",
+        ]);
         self.lab.must("cp-1", &format!("cp {off} {on} && rm {off}"));
-        wait_until("the API server is back", || self.lab.exec("cp-1", &format!("{KUBECTL} get --raw /readyz")).code == 0);
+        wait_until("the API server is back", || {
+            self.lab.exec("cp-1", &format!("{KUBECTL} get --raw /readyz")).code == 0
+        });
         self.terraform.apply();
         assert_eq!(self.kubectl("get nodes -l zone=a -o name").lines().count(), 3);
         self.terraform.write("main.tf", &example);
@@ -255,7 +265,8 @@ impl Stage<'_> {
         let live = quickstart::version(self.lab);
         let mut state: Value = serde_json::from_str(&state.exits(0).text).expect("the state is JSON");
         let resources = state["resources"].as_array_mut().expect("resources");
-        let cluster = resources.iter_mut().find(|resource| resource["type"] == "groundwork_cluster").expect("the cluster");
+        let cluster =
+            resources.iter_mut().find(|resource| resource["type"] == "groundwork_cluster").expect("the cluster");
         cluster["instances"][0]["attributes"]["version"] = json!("1.30.0");
         let serial = state["serial"].as_u64().expect("a serial") + 1;
         self.terraform.write("older.tfstate", &with(state, "serial", &json!(serial)).to_string());

@@ -130,7 +130,11 @@ fn nothing_is_destroyed_for_a_machine_that_cannot_be_made() {
         ("vmbr0", "vmbr99", "Node pve1 has no bridge or SDN network vmbr99"),
         ("\"one\"\n  memory", "\"stranger\"\n  memory", "A guest named stranger exists already: 300"),
         ("memory_mib", "vmid = 300\n  memory_mib", "A guest with number 300 exists already"),
-        ("memory_mib", "cloud_init {\n    user = \"admin\"\n    storage = \"local-lvm\"\n  }\n  memory_mib", "content `iso`"),
+        (
+            "memory_mib",
+            "cloud_init {\n    user = \"admin\"\n    storage = \"local-lvm\"\n  }\n  memory_mib",
+            "content `iso`",
+        ),
     ] {
         terraform.write("main.tf", &changed(from, to));
         let said = terraform.run(&REPLACE);

@@ -75,7 +75,8 @@ fn secrets(lab: &Lab, terraform: &Terraform) -> Vec<(String, String)> {
         secrets.push(("an enrolment secret".to_owned(), enrolment["secret"].as_str().expect("secret").to_owned()));
     }
     // etcd's log keeps what was written, and deleted since: a bootstrap token's secret half lies behind its name.
-    let tokens = lab.must("cp-1", "grep -hoaP 'token-secret\\x12.\\K[a-z0-9]{16}' /var/lib/etcd/member/wal/*.wal | sort -u");
+    let tokens =
+        lab.must("cp-1", "grep -hoaP 'token-secret\\x12.\\K[a-z0-9]{16}' /var/lib/etcd/member/wal/*.wal | sort -u");
     assert_ne!(tokens, "", "no bootstrap token was found in etcd");
     for token in tokens.lines() {
         secrets.push(("a bootstrap token".to_owned(), token.trim().to_owned()));

@@ -66,7 +66,8 @@ impl Lab {
     /// A file that the lab wrote into its folder for its users.
     #[track_caller]
     pub(crate) fn file(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_else(|error| panic!("{name} of the lab: {error}"))
+        std::fs::read_to_string(self.folder.path().join(name))
+            .unwrap_or_else(|error| panic!("{name} of the lab: {error}"))
     }
 
     /// Host number `last` in the lab's network.

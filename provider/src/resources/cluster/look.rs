@@ -20,7 +20,8 @@ pub(super) async fn machines(cx: &Cx, m: &Cluster) -> Machines {
     let workers = m.workers.or(BTreeMap::new());
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
-        let status = async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
+        let status =
+            async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
         Some((name.clone(), status.ok()?))
     });
     join_all(asked).await.into_iter().flatten().collect()

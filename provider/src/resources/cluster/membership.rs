@@ -3,8 +3,8 @@
 use super::model::{Cluster, Member};
 use super::{control_plane, endpoint, node_ip};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing, Until,
-    Wait,
+    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing,
+    Until, Wait,
 };
 use crate::context::Cx;
 use crate::explain;

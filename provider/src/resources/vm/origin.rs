@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_and_holds_no_password() {
-        let cloud_init = CloudInit { user: "admin".into(), password: Attr::Known("hunter2".into()), ..CloudInit::default() };
+        let cloud_init =
+            CloudInit { user: "admin".into(), password: Attr::Known("hunter2".into()), ..CloudInit::default() };
         let m = Vm { name: "one".into(), cloud_init: cloud_init.into(), ..Vm::default() };
         let document = record::write(&of(&m));
         assert!(!document.contains("hunter2") && !document.contains("one"), "{document}");

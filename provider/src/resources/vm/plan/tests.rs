@@ -26,8 +26,7 @@ fn vm() -> Vm {
         started: true.into(),
         reboot: true.into(),
         disk: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
-        network: BTreeMap::from([("net0".to_owned(), Network { bridge: "vmbr0".into(), ..Network::default() })])
-            .into(),
+        network: BTreeMap::from([("net0".to_owned(), Network { bridge: "vmbr0".into(), ..Network::default() })]).into(),
         cloud_init: CloudInit { network: network.into(), ..CloudInit::default() }.into(),
         agent: Agent::default().into(),
         endpoint: AgentEndpoint { address: "192.0.2.11:7443".into(), ..AgentEndpoint::default() }.into(),
