@@ -155,7 +155,7 @@ fn a_disk_that_grows_while_its_line_waits_keeps_its_size() {
     terraform.write("main.tf", &vm(&[]));
     terraform.apply();
     let serial = |size: &str, serial: &str, others: &str| {
-        vm(&[("SIZE", &format!("{size}, serial = \"{serial}\"")), ("OTHERS", others)])
+        vm(&[("SIZE", &format!("{size}\n    serial = \"{serial}\"")), ("OTHERS", others)])
     };
     change(&terraform, &serial("9", "x", ""), &["size_gib: 6 -> 9: live", &format!("serial: is added: {REBOOTS}")]);
     let disk = lab.config("pve1", 100)["scsi0"].as_str().expect("a disk").to_owned();

@@ -38,8 +38,8 @@ def override(settings: Settings, environment: dict[str, str]) -> dict:
     """An override file for Terraform: images from the lab's registry, and what containers cannot do."""
     if "LAB_REGISTRY" not in environment:
         return {}
-    registries = {"_default": {"mirrors": [environment["LAB_REGISTRY"]]}}
-    resources = {"groundwork_machine": {"machine": {"container_runtime": {"registry": registries}}}}
+    registry = {"_default": {"mirrors": [environment["LAB_REGISTRY"]]}}
+    resources = {"groundwork_machine": {"machine": {"container_runtime": {"registry": registry}}}}
     if settings.backend == "nspawn":
         resources["groundwork_cluster"] = {"main": _for_containers()}
     return {"resource": resources}
