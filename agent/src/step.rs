@@ -19,7 +19,7 @@ pub(crate) use waiting::still_missing;
 
 /// One concern of a machine.
 pub trait Step: Send + Sync {
-    /// Its name in events, drift lines and `Describe`.
+    /// Its name in events and drift lines.
     fn name(&self) -> &'static str;
 
     /// The changes still needed. Reads only.

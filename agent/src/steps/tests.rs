@@ -7,7 +7,7 @@ use super::*;
 use crate::host::fake::Fake;
 use crate::run::{Failure, Outcome, Runner, What, apply, plan};
 use agent_proto::fields;
-use expect_test::{Expect, expect};
+use expect_test::{Expect, expect, expect_file};
 use std::sync::Arc;
 use tokio_stream::StreamExt as _;
 
@@ -73,70 +73,8 @@ async fn converged() -> Arc<Fake> {
 
 #[tokio::test(start_paused = true)]
 async fn a_machine_from_a_template_needs_all_of_it() {
-    check(
-        &Fake::template(),
-        &full(),
-        expect![[r#"
-        hostname: /etc/cloud/cloud.cfg.d/99-zz-groundwork.cfg is not as wanted
-        hostname: /etc/hostname says "template"
-        hostname: the name is "template"
-        hosts: /etc/cloud/cloud.cfg.d/99-zz-groundwork-hosts.cfg is not as wanted
-        hosts: /etc/hosts lacks our names
-        swap: /etc/fstab lists /swap.img
-        swap: systemd has swap units made from /etc/fstab
-        swap: /etc/systemd/zram-generator.conf lets zram-generator make swap
-        swap: /etc/systemd/zram-generator.conf.d/vendor.conf lets zram-generator make swap
-        swap: zramswap.service makes swap
-        swap: zramswap.service is not masked
-        swap: extra.swap is a unit of swap
-        swap: systemd has not read /etc/systemd/system/extra.swap.d/groundwork.conf
-        swap: dev-sda2.swap is not masked
-        swap: swap.target is not masked
-        swap: /swap.img is active
-        swap: /dev/zram0 is active
-        kernel_modules: /etc/modules-load.d/groundwork.conf is missing
-        kernel_modules: br_netfilter is not loaded
-        kernel_modules: nf_conntrack is not loaded
-        kernel_modules: overlay is not loaded
-        sysctls: /etc/sysctl.d/99-zz-groundwork.conf is missing
-        sysctls: /etc/sysctl.d/99-zzz-hardening.conf sets something else after our file
-        sysctls: net.bridge.bridge-nf-call-ip6tables does not exist
-        sysctls: net.bridge.bridge-nf-call-iptables does not exist
-        sysctls: net.ipv4.ip_forward is 0, not 1
-        sysctls: net.ipv4.ip_local_port_range is 32768 60999, not 10000 60999
-        repositories: the key of extra is not as wanted
-        repositories: /etc/apt/sources.list.d/groundwork-extra.sources is missing
-        repositories: the key of kubernetes is not as wanted
-        repositories: /etc/apt/sources.list.d/groundwork-kubernetes.sources is missing
-        packages: /etc/apt/preferences.d/groundwork is missing
-        packages: containerd is not installed
-        packages: kubeadm is not installed
-        packages: kubectl is 1.27.0-1.1, not 1.28.4-*
-        packages: kubelet is not installed
-        packages: nginx is not installed
-        packages: telnet is installed
-        packages: containerd is not held
-        packages: kubeadm is not held
-        packages: kubectl is not held
-        packages: kubelet is not held
-        filesystems: /dev/disk/by-id/scsi-data has no filesystem
-        mounts: /etc/fstab does not list the mounts as declared
-        mounts: systemd makes its mount units anew
-        mounts: /var/lib/data is not mounted
-        files: /etc/motd differs
-        files: /etc/secret is missing
-        container_runtime: /etc/containerd/config.toml differs
-        container_runtime: /etc/crictl.yaml differs
-        container_runtime: containerd.service is not enabled
-        container_runtime: containerd.service is not running
-        services: fstrim.timer is not enabled
-        services: kubelet.service is not enabled
-        services: nginx.service is not enabled
-        services: nginx.service is not running
-        commands: once: /var/once is missing
-    "#]],
-    )
-    .await;
+    let lines = lines(&Fake::template(), &full()).await;
+    expect_file!["tests/template.txt"].assert_eq(&(lines.join("\n") + "\n"));
 }
 
 #[tokio::test(start_paused = true)]
