@@ -190,7 +190,8 @@ impl Machine<'_> {
     }
 
     fn fetch(&self, yesterday: &Path) {
-        let url = self.lab.serve("yesterday", yesterday);
+        self.lab.serve("yesterday", std::fs::read(yesterday).expect("yesterday's agent"));
+        let url = format!("http://{}/files/yesterday", self.lab.address(1));
         let fetch = format!("import urllib.request; urllib.request.urlretrieve('{url}', '/root/yesterday')");
         self.lab.must("one", &format!("python3 -c \"{fetch}\""));
     }

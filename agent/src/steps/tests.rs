@@ -74,7 +74,7 @@ async fn converged() -> Arc<Fake> {
 #[tokio::test(start_paused = true)]
 async fn a_machine_from_a_template_needs_all_of_it() {
     let needed = lines(&Fake::template(), &full()).await.join("\n") + "\n";
-    expect_file!["tests/full.txt"].assert_eq(&needed);
+    expect_file!["tests/template.txt"].assert_eq(&needed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,11 +79,11 @@ impl Lab {
 
     /// Puts a file where machines fetch it: `http://GATEWAY/files/NAME`.
     #[track_caller]
-    pub(crate) fn serve(&self, name: &str, text: &str) {
+    pub(crate) fn serve(&self, name: &str, content: impl AsRef<[u8]>) {
         let folder = self.folder.path().join("files");
         std::fs::create_dir_all(&folder).expect("the lab's folder of files");
         std::fs::File::create(folder.join(name))
-            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|mut file| file.write_all(content.as_ref()))
             .expect("a served file");
     }
 
@@ -99,15 +99,6 @@ impl Lab {
         let said = self.exec(vm, line);
         assert_eq!(said.code, 0, "{vm}: {line}\n{}", said.text);
         said.text.trim().to_owned()
-    }
-
-    /// Serves a file to the machines; its URL there.
-    #[track_caller]
-    pub(crate) fn serve(&self, name: &str, file: &Path) -> String {
-        let folder = self.folder.path().join("files");
-        std::fs::create_dir_all(&folder).expect("a folder of the lab");
-        std::fs::copy(file, folder.join(name)).expect("a copy for the machines");
-        format!("http://{}/files/{name}", self.address(1))
     }
 
     /// Any other word of `scripts/lab.sh`: `fault …`, `power …`, `requests`, `list`.
