@@ -69,7 +69,7 @@ fn a_bad_value_is_named_by_its_attribute() {
 }
 
 #[test]
-fn shrinking_a_disk_is_refused_at_plan() {
+fn shrinking_a_disk_is_told_by_the_plan_and_refused_by_the_apply() {
     if !ready() {
         return;
     }
@@ -79,7 +79,8 @@ fn shrinking_a_disk_is_refused_at_plan() {
     terraform.write("main.tf", &configuration);
     terraform.apply();
     terraform.write("main.tf", &configuration.replace("size_gib = 2", "size_gib = 1"));
-    terraform.plan().exits(1).says(&["disk", "size_gib", "shrink"]);
+    terraform.plan().exits(2).says(&["Warning: ", "disk", "size_gib", "shrink"]);
+    terraform.fails(&["disk", "size_gib", "shrink"]);
 }
 
 /// A machine whose values are wrong, each by itself.
