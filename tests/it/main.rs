@@ -18,6 +18,7 @@ mod images;
 mod killed;
 mod kubernetes;
 mod life;
+mod links;
 mod nodes;
 mod ownership;
 mod pools;
