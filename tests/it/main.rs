@@ -18,6 +18,7 @@ mod images;
 mod killed;
 mod kubernetes;
 mod life;
+mod links;
 mod misspelt;
 mod nodes;
 mod ownership;

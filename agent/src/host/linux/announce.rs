@@ -19,8 +19,7 @@ use std::time::Duration;
 use tokio::net::UnixDatagram;
 use tokio::time::{Instant, sleep_until};
 
-/// Announces the machine's addresses for as long as this is awaited. In a container the card is half of a pair, as those of pods are on
-/// their host: there it is known by the default route.
+/// Announces the machine's addresses for as long as this is awaited.
 pub async fn addresses(in_container: bool) {
     if let Err(error) = follow(in_container).await {
         tracing::debug!(error = %error, "addresses are not announced");

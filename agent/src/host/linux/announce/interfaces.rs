@@ -29,19 +29,25 @@ pub(super) struct Interfaces {
 impl Interfaces {
     pub(super) fn look(in_container: bool) -> io::Result<Self> {
         let routed = if in_container { default_routes() } else { BTreeSet::new() };
-        let (mut links, mut addresses) = (BTreeMap::new(), Vec::new());
+        let (mut links, mut addresses, mut wide) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         for found in getifaddrs()? {
             let name = found.interface_name;
             let Some(address) = found.address else { continue };
             if let Some(link) = address.as_link_addr() {
-                let ours = is_up(found.flags) && link.hatype() == ETHERNET && link.halen() == 6;
-                if ours && (routed.contains(&name) || is_real(&name, 0)) {
+                if is_up(found.flags) && link.hatype() == ETHERNET && link.halen() == 6 {
                     links.insert(name, *link);
                 }
             } else if let Some(v4) = address.as_sockaddr_in() {
+                let mask = found.netmask.as_ref().and_then(|mask| mask.as_sockaddr_in());
+                if mask.is_some_and(|mask| mask.ip() != Ipv4Addr::BROADCAST) {
+                    wide.insert(name.clone());
+                }
                 addresses.push((name, IpAddr::V4(v4.ip())));
             }
         }
+        // In a container the machine's own is half of a pair, and so are those of pods: but those have no neighbours, only a pod.
+        let in_container = |name: &str| in_container && (routed.contains(name) || wide.contains(name) && is_half(name));
+        links.retain(|name, _| is_real(name, 0) || in_container(name));
         let v6 = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
         addresses.extend(v6.lines().filter_map(usable_v6));
         Ok(Self { links, addresses })
@@ -85,6 +91,14 @@ fn is_real(name: &str, depth: u32) -> bool {
         && names
             .filter_map(|entry| entry.strip_prefix("lower_").map(str::to_owned))
             .any(|lower| is_real(&lower, depth + 1))
+}
+
+/// Half of a pair whose other half is elsewhere, and part of no bridge.
+fn is_half(name: &str) -> bool {
+    let folder = Path::new("/sys/class/net").join(name);
+    let index = |file: &str| fs::read_to_string(folder.join(file)).ok();
+    let (this, other) = (index("ifindex"), index("iflink"));
+    this.is_some() && other.is_some() && this != other && !folder.join("master").exists()
 }
 
 /// Interfaces through which the rest of the world is reached.
