@@ -5,9 +5,7 @@ mod imitation;
 
 use self::imitation::{MOMENTS, Machine};
 use super::status::cluster_id_of;
-use super::{
-    InitPlan, JoinPlan, Overlay, Standing, forget_token, init, join, join_material, leave, remove, reset, status,
-};
+use super::{InitPlan, JoinPlan, Overlay, Standing, forget_token, init, join, join_material, leave, reset, status};
 use crate::host::Host;
 use crate::run::{Failure, Outcome, RunCx, Runner, What};
 use crate::state::State;
