@@ -1,7 +1,7 @@
 //! The agent's own program, and a newer one in its place: on trial, until somebody reaches it.
 //!
 //! `/usr/local/bin/groundwork-agent` is what systemd starts: a file as the seed brought it or, after an update, a link to one of the
-//! programs in [`FOLDER`], each of which has its digest in its name. To switch is to replace that link. A new program that cannot do
+//! programs in `FOLDER`, each of which has its digest in its name. To switch is to replace that link. A new program that cannot do
 //! its work must not be the one to notice that, so the old one does: while there is a trial, the unit has it count every start
 //! ([`guard`]) and a timer has it look whether the new one was reached ([`revert`]). Whatever is cut off wherever, the link
 //! leads to a program that was checked or that has run before.
