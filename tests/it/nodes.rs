@@ -77,9 +77,10 @@ impl Stage<'_> {
     /// Two pods, one on each worker, behind a budget.
     fn serve(&self) {
         let app = json!({ "app": "web" });
+        // Pods of one rollout are spread among themselves: those of the one before are on their way out.
         let spread = json!([{
             "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "nodeTaintsPolicy": "Honor",
-            "labelSelector": { "matchLabels": app },
+            "labelSelector": { "matchLabels": app }, "matchLabelKeys": ["pod-template-hash"],
         }]);
         let container = json!({
             "name": "web", "image": "registry.k8s.io/e2e-test-images/agnhost:2.53", "args": ["netexec"],
