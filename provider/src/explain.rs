@@ -1,5 +1,5 @@
-//! Turns errors of the Proxmox client and of agents into diagnostics: the only place where advice for them is written. What a
-//! resource finds wrong itself, it says itself.
+//! Turns errors of the Proxmox client and of agents into diagnostics, with the advice that is the same for all resources. Where an
+//! attribute of a resource is the cure, and what a resource finds wrong itself, it says itself.
 //!
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
 
@@ -7,7 +7,9 @@ mod agent;
 mod pve;
 
 pub(crate) use agent::{agent, enrolment, leaving, newer, noted, unreachable};
-pub(crate) use pve::{CA_OF_MANY, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox};
+pub(crate) use pve::{
+    CA_OF_MANY, Cure, Own, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_own, unknown_proxmox,
+};
 
 /// Lines of somebody else's, below a sentence about them.
 pub(crate) fn listed(sentence: &str, lines: &[String]) -> String {

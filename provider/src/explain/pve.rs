@@ -1,24 +1,63 @@
 //! The Proxmox client's errors, told as: what happened, what holds now, what to do next.
 
 use pve::{Class, ConfigError, Error};
-use tf::{Diagnostic, chain};
+use tf::{Diagnostic, Path, chain};
 
 use super::sentence;
+use crate::timeouts::Limit;
 
 /// The diagnostic for a failed act in Proxmox VE; `act` reads `create VM 120 on node pve1`.
 pub(crate) fn pve(act: &str, error: &Error) -> Diagnostic {
-    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds(error)).next(next(error))
+    pve_own(act, error, Own::default())
 }
 
-/// The same where the caller knows better what holds now, in an operation whose time the attribute `limit` gives.
-pub(crate) fn pve_within(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
-    let next = match error {
-        Error::Deadline { .. } => {
-            format!("Raise `{limit}`, or see in Proxmox VE what takes so long, and apply again.")
+/// The same where the resource has something to say itself.
+pub(crate) fn pve_own(act: &str, error: &Error, own: Own<'_>) -> Diagnostic {
+    let Own { holds: known, limit, cure } = own;
+    let Cure { next: advice, at } = cure.unwrap_or_default();
+    let late = limit.filter(|_| matches!(error, Error::Deadline { .. }));
+    let advice = match (advice, late) {
+        (Some(advice), _) => advice.to_owned(),
+        (None, Some(limit)) => {
+            format!("Raise `{}`, or see in Proxmox VE what takes so long, and apply again.", limit.name())
         }
-        other => next(other),
+        (None, None) => next(error),
     };
-    Diagnostic::error(format!("Cannot {act}")).happened(happened(error)).holds(holds).next(next)
+    let diagnostic = Diagnostic::error(format!("Cannot {act}"))
+        .happened(happened(error))
+        .holds(known.unwrap_or_else(|| holds(error)))
+        .next(advice);
+    match at.or_else(|| late?.path()) {
+        Some(path) => diagnostic.at(path),
+        None => diagnostic,
+    }
+}
+
+/// What a resource knows better than this place, which knows no attributes but those of the provider block.
+#[derive(Debug, Default)]
+pub(crate) struct Own<'a> {
+    /// What holds now.
+    pub(crate) holds: Option<&'a str>,
+    /// What gives the operation its time.
+    pub(crate) limit: Option<Limit>,
+    /// What to do next.
+    pub(crate) cure: Option<Cure>,
+}
+
+/// What to do next.
+#[derive(Debug, Default)]
+pub(crate) struct Cure {
+    /// The advice; the general one, if there is none of the resource's own.
+    pub(crate) next: Option<&'static str>,
+    /// The attribute whose editing is the cure.
+    pub(crate) at: Option<Path>,
+}
+
+impl Cure {
+    /// The general advice, for this attribute.
+    pub(crate) fn at(path: impl Into<Path>) -> Self {
+        Self { next: None, at: Some(path.into()) }
+    }
 }
 
 /// For resources that need Proxmox VE when nobody says where it is.
@@ -123,21 +162,21 @@ fn by_class(class: Class, message: &str) -> String {
     match class {
         Class::Rights => rights(message),
         Class::Credentials => "Correct `api_token` (`user@realm!name=uuid`) or `username`, `password` and `otp` in the provider block's `proxmox`, or give the token a longer life in Proxmox VE.".to_owned(),
-        Class::Exists => "Choose another name or `vmid`, or import what exists.".to_owned(),
-        Class::Full => "Free space on the storage, or set `storage` to one that has it.".to_owned(),
-        Class::NoStorage => "Correct `storage` or the volume's name, or add the storage to the node.".to_owned(),
+        Class::Exists => "Choose another name, or import what exists.".to_owned(),
+        Class::Full => "Free space on the storage, or choose one that has it.".to_owned(),
+        Class::NoStorage => "Correct the name of the storage or volume, or add the storage to the node.".to_owned(),
         Class::NoGuest => "Plan again: the guest is looked for on the other nodes then.".to_owned(),
         Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
         Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
-        Class::NoAgent => "See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.".to_owned(),
-        Class::NoLinkedClone => "Set `clone.full = true`, or make a template of the source, and apply again.".to_owned(),
-        Class::NoNode => "Correct `node`: the cluster knows none of this name.".to_owned(),
-        Class::NoPool => "Correct `pool`, or make that pool first.".to_owned(),
-        Class::NoBridge => "Correct `bridge`, or make that bridge on the node.".to_owned(),
-        Class::WrongContent => "Set `storage` to one that may hold this, or add it to that storage's content types.".to_owned(),
-        Class::OtherSum => "Correct `checksum`, or find out why the file is another one, and apply again.".to_owned(),
-        Class::NoDownload => "Correct `url`, or see why the node cannot reach it, and apply again.".to_owned(),
-        Class::TooManyCpus => "Lower `cores` or `sockets` to what the node has, and apply again.".to_owned(),
+        Class::NoAgent => "See that qemu-guest-agent runs in the guest.".to_owned(),
+        Class::NoLinkedClone => "Make a full copy, or make a template of the source, and apply again.".to_owned(),
+        Class::NoNode => "Correct the name of the node: the cluster knows none like it.".to_owned(),
+        Class::NoPool => "Correct the name of the pool, or make that pool first.".to_owned(),
+        Class::NoBridge => "Correct the name of the bridge, or make that bridge on the node.".to_owned(),
+        Class::WrongContent => "Choose a storage that may hold this, or add it to that storage's content types.".to_owned(),
+        Class::OtherSum => "Correct the checksum, or find out why the file is another one, and apply again.".to_owned(),
+        Class::NoDownload => "Correct the URL, or see why the node cannot reach it, and apply again.".to_owned(),
+        Class::TooManyCpus => "Ask for no more CPUs than the node has, and apply again.".to_owned(),
         Class::HeldByGuest => "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.".to_owned(),
         Class::NotEmpty | Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
     }
@@ -190,12 +229,12 @@ mod tests {
             "VM.Config.Disk or VM.Config.CDROM on /vms/1",
         );
         check(401, "authentication failure", "`api_token`");
-        check(403, "Permission check failed (pool 'x' does not exist)", "Correct `pool`");
-        check(500, "hostname lookup 'pve7' failed", "Correct `node`");
-        check(400, "storage 'local' does not support vm images", "Set `storage`");
-        check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct `checksum`");
-        check(500, "download failed: 404", "Correct `url`");
-        check(500, "Linked clone feature is not supported for 'x' (scsi0)", "`clone.full = true`");
+        check(403, "Permission check failed (pool 'x' does not exist)", "make that pool first");
+        check(500, "hostname lookup 'pve7' failed", "Correct the name of the node");
+        check(400, "storage 'local' does not support vm images", "Choose a storage that may hold this");
+        check(500, "checksum mismatch: got 'a' != expect 'b'", "Correct the checksum");
+        check(500, "download failed: 404", "Correct the URL");
+        check(500, "Linked clone feature is not supported for 'x' (scsi0)", "Make a full copy");
     }
 
     #[test]
@@ -221,9 +260,49 @@ mod tests {
     #[test]
     fn what_was_late_names_its_limit() {
         let error = Error::Deadline { what: "the task X".to_owned() };
-        let text = pve_within("create VM 120", &error, "It exists.", "timeouts.create").to_string();
+        let given = |time: &str| Limit::of("create", Some(&time.to_owned().into()), std::time::Duration::from_secs(60));
+        let own = Own { holds: Some("It exists."), limit: Some(given("2m")), cure: None };
+        let told = pve_own("create VM 120", &error, own);
+        let text = told.detail();
         assert!(text.contains("The time for the task X is over.\n\nIt exists.\n\nRaise `timeouts.create`"), "{text}");
+        assert_eq!(told.path().unwrap().to_string(), "timeouts.create");
     }
+
+    #[test]
+    fn advice_for_all_resources_names_no_attribute_but_the_provider_blocks() {
+        const KNOWN: [&str; 5] = ["proxmox", "api_token", "username", "password", "otp"];
+        for class in CLASSES {
+            let advice = by_class(class, "");
+            for word in advice.split('`').skip(1).step_by(2).filter(|word| !word.contains('@')) {
+                assert!(KNOWN.contains(&word), "{class:?}: `{word}`");
+            }
+        }
+    }
+
+    const CLASSES: [Class; 22] = [
+        Class::NoGuest,
+        Class::NoStorage,
+        Class::NoNode,
+        Class::NoPool,
+        Class::NotEmpty,
+        Class::NoBridge,
+        Class::TooManyCpus,
+        Class::HeldByGuest,
+        Class::NoTask,
+        Class::Exists,
+        Class::Busy,
+        Class::Conflict,
+        Class::Full,
+        Class::WrongContent,
+        Class::OtherSum,
+        Class::NoDownload,
+        Class::NoLinkedClone,
+        Class::Rights,
+        Class::Credentials,
+        Class::NoQuorum,
+        Class::NoAgent,
+        Class::Other,
+    ];
 
     #[test]
     fn a_certificate_that_is_not_believed_names_the_attributes() {

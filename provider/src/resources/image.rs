@@ -16,8 +16,9 @@ use tf::{
 use tokio::time::Instant;
 
 use crate::context::{Cx, Data};
+use crate::explain::{self, Cure, Own};
+use crate::names;
 use crate::timeouts::{self, Limit};
-use crate::{explain, names};
 
 /// See [`Resource::DOC`].
 pub(crate) struct ImageResource;
@@ -163,11 +164,11 @@ impl Resource for ImageResource {
             // What was not there before is ours, whole or in part.
             Err(error) if there.is_none() && may_be_there(cx, (&node, &volume), m, &error).await => {
                 record(m, &node, &volume);
-                return Err(blamed(explain::pve_within(&act, &error, TAINTED, &limit.name()), &volume, &error).into());
+                return Err(within(&act, &volume, &error, (TAINTED, limit)).into());
             }
             Err(error) => {
                 let holds = if there.is_none() { NOTHING } else { UNTOUCHED };
-                return Err(blamed(explain::pve_within(&act, &error, holds, &limit.name()), &volume, &error).into());
+                return Err(within(&act, &volume, &error, (holds, limit)).into());
             }
         }
         Ok(())
@@ -193,7 +194,7 @@ impl Resource for ImageResource {
         let client = cx.pve()?.within(cx.deadline(limit.time), &cx.stop);
         let act = format!("upload image {volume} to node {node} again");
         let sent = upload(cx, &client, &node, m).await;
-        sent.map_err(|error| blamed(explain::pve_within(&act, &error, EARLIER, &limit.name()), &volume, &error).into())
+        sent.map_err(|error| within(&act, &volume, &error, (EARLIER, limit)).into())
     }
 
     async fn delete(&self, cx: &Cx, m: &Image) -> Result<(), Diagnostics> {
@@ -338,27 +339,37 @@ fn taken(act: &str, volume: &VolumeId) -> Diagnostic {
 }
 
 fn failed(act: &str, volume: &VolumeId, error: &Error) -> Diagnostic {
-    blamed(explain::pve(act, error), volume, error)
+    explain::pve_own(act, error, Own { cure: cure(volume, error), ..Own::default() })
+}
+
+/// The same where we know better what holds now.
+fn within(act: &str, volume: &VolumeId, error: &Error, (holds, limit): (&str, Limit)) -> Diagnostic {
+    explain::pve_own(act, error, Own { holds: Some(holds), limit: Some(limit), cure: cure(volume, error) })
 }
 
 /// The storage, the file or the source is the cure, as the server's words say.
-fn blamed(diagnostic: Diagnostic, volume: &VolumeId, error: &Error) -> Diagnostic {
-    let said = error.to_string();
-    let at: Option<Path> = match error.class() {
-        Class::Full => Some("storage".into()),
-        Class::NoStorage if said.contains(volume.storage()) => Some("storage".into()),
-        Class::Exists => Some("file_name".into()),
-        Class::OtherSum => Some("checksum".into()),
-        Class::NoDownload => Some("url".into()),
-        Class::WrongContent => Some("storage".into()),
-        _ if matches!(error, Error::File { .. }) => Some("source_file".into()),
-        _ if matches!(error, Error::Deadline { .. }) => Some("timeouts".into()),
-        _ => None,
+fn cure(volume: &VolumeId, error: &Error) -> Option<Cure> {
+    let named = error.to_string().contains(volume.storage());
+    let (next, at) = match error.class() {
+        Class::Full => ("Free space on the storage, or set `storage` to one that has it.", Some("storage")),
+        Class::NoStorage => (
+            "Correct `storage` or the volume's name, or add the storage to the node.",
+            Some("storage").filter(|_| named),
+        ),
+        Class::WrongContent => {
+            ("Set `storage` to one that may hold this, or add it to that storage's content types.", Some("storage"))
+        }
+        Class::Exists => ("Choose another `file_name`, or import what exists.", Some("file_name")),
+        Class::OtherSum => {
+            ("Correct `checksum`, or find out why the file is another one, and apply again.", Some("checksum"))
+        }
+        Class::NoDownload => ("Correct `url`, or see why the node cannot reach it, and apply again.", Some("url")),
+        Class::NoNode => ("Correct `node`: the cluster knows none of this name.", Some("node")),
+        _ if matches!(error, Error::File { .. }) => return Some(Cure::at("source_file")),
+        _ if matches!(error, Error::Deadline { .. }) => return Some(Cure::at("timeouts")),
+        _ => return None,
     };
-    match at {
-        Some(path) => diagnostic.at(path),
-        None => diagnostic,
-    }
+    Some(Cure { next: Some(next), at: at.map(Path::from) })
 }
 
 fn wrong(problem: &str, at: &str) -> Diagnostic {

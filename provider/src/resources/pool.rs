@@ -9,7 +9,8 @@ use pve::{Class, Error, Pool as Present};
 use tf::{Attr, Diagnostic, Diagnostics, Model, Presence, Resource, Row, computed, optional_computed, required};
 
 use crate::context::{Cx, Data};
-use crate::{explain, names};
+use crate::explain::{self, Cure, Own};
+use crate::names;
 
 /// See [`Resource::DOC`].
 pub(crate) struct PoolResource;
@@ -97,14 +98,18 @@ impl Resource for PoolResource {
 
 /// What the server's words mean for a pool, where its own attributes are the cure.
 fn failed(verb: &str, poolid: &str, error: &Error) -> Diagnostic {
-    let told = explain::pve(&format!("{verb} pool {poolid}"), error);
-    match error.class() {
-        Class::NoPool => {
-            told.next("Correct the part of `poolid` before the last `/`, or make that pool first.").at("poolid")
-        }
-        Class::NotEmpty => told.next("Move its members to another pool, or destroy them first, and apply again."),
-        _ => told,
-    }
+    let cure = match error.class() {
+        Class::NoPool => Some(Cure {
+            next: Some("Correct the part of `poolid` before the last `/`, or make that pool first."),
+            at: Some("poolid".into()),
+        }),
+        Class::NotEmpty => Some(Cure {
+            next: Some("Move its members to another pool, or destroy them first, and apply again."),
+            at: None,
+        }),
+        _ => None,
+    };
+    explain::pve_own(&format!("{verb} pool {poolid}"), error, Own { cure, ..Own::default() })
 }
 
 fn taken(poolid: &str) -> Diagnostic {

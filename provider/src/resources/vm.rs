@@ -2,36 +2,24 @@
 //!
 //! Endpoints: `/nodes/{node}/qemu` and below, `/cluster/resources`, `/cluster/nextid`, uploads and deletions of seed images.
 //! Odd about them: `pending` is read instead of `config`; a number is claimed by the create call and by nothing before it;
-//! a VM may be on another node than it was created on. Start at `create`, then `finish`.
+//! a VM may be on another node than it was created on.
+//!
+//! `model` has the attributes, and the files beside it say what they are to Proxmox VE, in both directions. Two rooms build on that:
+//! `plan` says what a change will do, `act` does it. `notes` is what they leave for one another.
 
-mod announced;
+mod act;
+mod addresses;
 mod checks;
-mod claims;
-mod clone;
 mod config;
-mod create;
 mod disks;
-mod earlier;
-mod effects;
 mod fill;
-mod finish;
-mod first_boot;
-mod hotplug;
 mod locate;
+mod lost;
 mod marker;
 mod model;
-mod needs;
-mod noted;
+mod notes;
 mod origin;
 mod plan;
-mod probe;
-mod remove;
-mod replace;
-mod rivals;
-mod seeding;
-mod site;
-mod slots;
-mod update;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -40,6 +28,7 @@ use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
 use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
+use self::notes::{noted, slots};
 use crate::agents::Error as AgentError;
 use crate::context::{Cx, Data, looking};
 use crate::explain;
@@ -73,9 +62,7 @@ impl Resource for VmResource {
         names it.";
 
     async fn create(&self, cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
-        needs::possible(m)?;
-        needs::met(cx.private());
-        create::create(cx, m).await?;
+        act::create::create(cx, m).await?;
         slots::done(cx.private(), BTreeSet::new());
         origin::keep(cx, m).await;
         Ok(())
@@ -103,7 +90,7 @@ impl Resource for VmResource {
     }
 
     async fn update(&self, cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagnostics> {
-        update::update(cx, prior, m).await?;
+        act::update::update(cx, prior, m).await?;
         if origin::is_new(prior, m) {
             origin::keep(cx, m).await;
         }
@@ -111,12 +98,12 @@ impl Resource for VmResource {
     }
 
     async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
-        needs::check(cx, m).await?;
-        remove::remove(cx, m).await
+        act::replace::check(cx, m).await?;
+        act::remove::remove(cx, m).await
     }
 
     fn validate(&self, m: &Vm) -> Diagnostics {
-        plan::validate(m)
+        plan::validate::validate(m)
     }
 
     fn plan(&self, prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
@@ -173,7 +160,7 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
 async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let none = m.addresses.get().is_some_and(Vec::is_empty);
     if none && m.guest_agent.is_true() && m.started.is_true() {
-        let asked = finish::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
+        let asked = addresses::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
         // Its silence was told at the creation, and is no reason to fail every plan.
         m.addresses.set(asked.unwrap_or_default());
     }
@@ -191,7 +178,7 @@ fn imported(found: &locate::Found) -> Vm {
         pool: Attr::imported(),
         efi_storage: Attr::imported(),
         reboot: true.into(),
-        addresses: fill::recorded_addresses(&found.settings).into(),
+        addresses: addresses::recorded(&found.settings).into(),
         ..Vm::default()
     }
 }

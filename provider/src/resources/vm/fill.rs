@@ -8,7 +8,7 @@ use tf::Attr;
 use super::config::{Seen, lower, same_cpu};
 use super::marker;
 use super::model::{Disk, Network, Vm};
-use super::{disks, replace};
+use super::{disks, lost};
 
 /// Fills the model. Values that mean the same keep their spelling. Slots that the model does not manage are left out,
 /// unless it manages none yet: after a creation without them, and in an import. `ours` are slots that a change which failed may
@@ -36,7 +36,7 @@ pub(super) fn fill(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
         now.waiting().filter(|key| !matches!(*key, "description" | "digest")).map(str::to_owned).collect::<Vec<_>>(),
     );
     slots(m, now, ours);
-    m.lost_on_destroy.set(replace::lost(now));
+    m.lost_on_destroy.set(lost::with(now));
 }
 
 fn description(m: &mut Vm, now: &Settings) {
@@ -73,15 +73,6 @@ fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
 /// The entries of a map that is managed, or one for every slot there is.
 fn managed<T: Default + Clone>(own: &Attr<BTreeMap<String, T>>, there: Vec<String>) -> BTreeMap<String, T> {
     own.cloned().unwrap_or_else(|| there.into_iter().map(|slot| (slot, T::default())).collect())
-}
-
-/// The static addresses that were recorded in the VM's own options, for imports.
-pub(super) fn recorded_addresses(now: &Settings) -> Vec<String> {
-    let mut slots: Vec<&str> = now.keys().filter(|key| key.starts_with("ipconfig")).collect();
-    slots.sort_by_key(|slot| disks::number(slot));
-    let values = slots.into_iter().filter_map(|slot| now.written(slot)).map(pve::PropertyString::parse);
-    let addresses = values.flat_map(|value| [value.get("ip").map(str::to_owned), value.get("ip6").map(str::to_owned)]);
-    addresses.flatten().filter_map(|text| Some(crate::cidr::parse(&text)?.0.to_string())).collect()
 }
 
 /// An empty disk, as the plan of a new one shows it.

@@ -49,6 +49,13 @@ pub(crate) struct Vm {
     pub(super) lost_on_destroy: Attr<Vec<String>>,
 }
 
+impl Vm {
+    /// Whether the machine is told anything on its first boot.
+    pub(super) const fn is_seeded(&self) -> bool {
+        self.cloud_init.is_known() || self.agent.is_known()
+    }
+}
+
 impl Model for Vm {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]

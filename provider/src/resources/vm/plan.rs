@@ -1,124 +1,21 @@
-//! Planning and validation: what a change does, said before it is done. Pure.
+//! What a change does, said before it is done: nothing here looks at anything but configuration, state and notes. Start at `plan`; the
+//! rules across attributes are in `validate`, what a change does to a running machine in `effects` and `hotplug`, new machines in `replace`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod effects;
+pub(super) mod hotplug;
+pub(super) mod replace;
+pub(super) mod validate;
 
-use tf::{Attr, Diagnostic, Diagnostics, Path, PlanNotes};
+use std::collections::BTreeSet;
 
+use tf::{Attr, Diagnostic, Path, PlanNotes};
+
+use self::effects::Change;
 use super::config::{self, DEFAULT_CPU};
-use super::effects::Change;
-use super::model::{CloudInit, Vm};
-use super::noted::Noted;
-use super::{announced, checks, disks, effects, fill, needs, origin, replace, slots};
-
-/// Rules across attributes. Unknown means "ask again later".
-pub(super) fn validate(m: &Vm) -> Diagnostics {
-    let mut found = Diagnostics::new();
-    if m.image.is_known() && m.clone.is_known() {
-        found.push(wrong("Set `image` or `clone`, not both.", "clone"));
-    }
-    if let Some(clone) = m.clone.get() {
-        let given = [!clone.vmid.is_null(), !clone.name.is_null(), !clone.tag.is_null()];
-        if given.iter().filter(|given| **given).count() != 1 {
-            found.push(wrong("Give exactly one of `vmid`, `name` and `tag` of what to clone.", "clone"));
-        }
-    }
-    if m.image.is_known() && m.disk.get().map_or(m.disk.is_null(), |disks| disks.is_empty()) {
-        found.push(wrong("`image` needs a disk to be copied to.", "disk"));
-    }
-    let diskless = m.disk.get().map_or(m.disk.is_null(), |disks| disks.is_empty());
-    if m.firmware.text() == Some("ovmf") && diskless && m.efi_storage.is_null() && m.clone.is_null() {
-        found.push(wrong("UEFI keeps its variables on a disk: say on which storage.", "efi_storage"));
-    }
-    check_disks(m, &mut found);
-    for (slot, card) in m.network.get().into_iter().flatten() {
-        let other = card.model.text().filter(|model| *model != "virtio");
-        if let (Some(model), true) = (other, card.mtu.is_known()) {
-            let why = format!("Proxmox VE sets the MTU of `virtio` cards only, and this one is `{model}`.");
-            found.push(wrong(&why, Path::from("network").key(slot).name("mtu")));
-        }
-    }
-    if let Some(cloud_init) = m.cloud_init.get() {
-        check_network(m, cloud_init, &mut found);
-    }
-    check_agent(m, &mut found);
-    found
-}
-
-fn check_disks(m: &Vm, found: &mut Diagnostics) {
-    let seed = m.cloud_init.get().and_then(|cloud_init| cloud_init.slot.text()).unwrap_or(checks::SEED_SLOT);
-    for (slot, disk) in m.disk.get().into_iter().flatten() {
-        let at = Path::from("disk").key(slot);
-        if slot == seed {
-            found.push(wrong(
-                &format!("`{slot}` is the drive of the seed image; a disk cannot be there too."),
-                at.clone(),
-            ));
-        }
-        if disk.ssd.is_true() && slot.starts_with("virtio") {
-            found.push(wrong("A `virtio` disk cannot be shown as SSD; use a `scsi` slot.", at.name("ssd")));
-        }
-        if disk.iothread.is_true() && slot.starts_with("sata") {
-            found.push(wrong("A `sata` disk has no thread of its own; use a `scsi` slot.", at.name("iothread")));
-        }
-    }
-}
-
-fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
-    let mut addresses = BTreeSet::new();
-    for (slot, interface) in cloud_init.network.get().into_iter().flatten() {
-        let at = Path::from("cloud_init").name("network").key(slot);
-        let cards = m.network.get();
-        // A clone without a word about cards has those of its template.
-        let copied = cards.is_some_and(BTreeMap::is_empty) && !m.clone.is_null();
-        let card = copied || cards.is_none_or(|cards| cards.contains_key(slot));
-        if !card {
-            found.push(wrong(&format!("There is no `network \"{slot}\"` for it."), at.clone()));
-        }
-        if interface.gateway.is_known() && interface.address.is_null() {
-            found.push(wrong("A gateway needs a static `address`.", at.name("gateway")));
-        }
-        if interface.gateway6.is_known() && interface.address6.is_null() {
-            found.push(wrong("A gateway needs a static `address6`.", at.name("gateway6")));
-        }
-        for (name, gateway, address) in [
-            ("gateway", &interface.gateway, &interface.address),
-            ("gateway6", &interface.gateway6, &interface.address6),
-        ] {
-            if let (Some(gateway), Some(own)) = (gateway.text(), address.text())
-                && !checks::reaches(own, gateway)
-            {
-                found.push(wrong(&format!("{gateway} is not in the network of {own}."), at.name(name)));
-            }
-        }
-        for (name, address) in [("address", &interface.address), ("address6", &interface.address6)] {
-            let own = address.text().and_then(crate::cidr::parse).map(|(address, _)| address);
-            if own.is_some_and(|own| !addresses.insert(own)) {
-                found.push(wrong("Two cards have this address.", at.name(name)));
-            }
-        }
-    }
-}
-
-fn check_agent(m: &Vm, found: &mut Diagnostics) {
-    let Some(agent) = m.agent.get() else { return };
-    let asks = agent.address.is_null() && !m.guest_agent.is_true() && !m.guest_agent.is_unknown();
-    if asks && !m.cloud_init.is_unknown() && !m.cloud_init.get().is_some_and(may_have_address) {
-        let why = "The agent is reached by its address, and nothing here says which: give a static `address` in \
-            `cloud_init.network`, or set `guest_agent = true` for an image that carries QEMU's guest agent.";
-        found.push(wrong(why, "agent"));
-    }
-}
-
-fn may_have_address(cloud_init: &CloudInit) -> bool {
-    let interfaces = cloud_init.network.get().into_iter().flatten();
-    let mut any = interfaces.map(|(_, interface)| !interface.address.is_null() || !interface.address6.is_null());
-    cloud_init.network.is_unknown() || any.any(|has| has)
-}
-
-fn wrong(problem: &str, at: impl Into<Path>) -> Diagnostic {
-    let at = at.into();
-    Diagnostic::error(format!("Cannot use this value of {at}")).happened(problem).at(at)
-}
+use super::model::Vm;
+use super::notes::noted::Noted;
+use super::notes::{announced, needs, slots};
+use super::{disks, fill, origin};
 
 /// Adjusts a plan and says what it does.
 pub(super) fn plan(prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {

@@ -1,9 +1,10 @@
 //! Validation and plans of `groundwork_vm` as tables.
 
-use super::super::model::{Agent, AgentEndpoint, Clone, CloudInit, Disk, Interface, Network, Vm};
-use super::super::noted::{Noted, note};
-use super::super::{announced, slots};
-use super::{plan, validate};
+use super::plan;
+use super::validate::validate;
+use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Disk, Interface, Network, Vm};
+use crate::resources::vm::notes::noted::{Noted, note};
+use crate::resources::vm::notes::{announced, slots};
 use std::collections::BTreeMap;
 use tf::{Attr, PlanNotes};
 

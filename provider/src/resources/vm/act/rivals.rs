@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
-use pve::{Class, Error, Guest, GuestKind, Vmid};
-use tf::{Attr, Diagnostic, Diagnostics};
+use pve::{Class, Guest, GuestKind, Vmid};
+use tf::Attr;
 use tokio::time::Instant;
 
-use super::create::{Creation, UNFINISHED};
-use super::locate::{self, Found};
-use super::marker;
-use super::model::Vm;
+use super::creation::Creation;
+use super::error::{Error, Problem};
+use super::holds::Holds;
 use super::remove;
-use super::site::Site;
+use crate::resources::vm::locate::{self, Found};
+use crate::resources::vm::marker;
+use crate::resources::vm::model::Vm;
 
 /// Another guest of the name.
 pub(super) struct Rival {
@@ -24,29 +25,30 @@ pub(super) struct Rival {
 }
 
 /// Refuses a name or number that a guest has already.
-pub(super) async fn refuse(creation: &Creation<'_>, m: &Vm) -> Result<(), Diagnostics> {
-    let (site, name) = (creation.site, creation.name);
-    let is_it = |guest: &&Guest| guest.name.as_deref() == Some(name) || creation.wanted == Some(guest.vmid);
+pub(super) async fn refuse(creation: &Creation<'_>) -> Result<(), Error> {
+    let name = &creation.name;
+    let is_it = |guest: &&Guest| guest.name.as_ref() == Some(name) || creation.wanted == Some(guest.vmid);
     for guest in creation.guests.iter().filter(is_it) {
         // The list may be some seconds old: a guest that is replaced stands in it still.
-        match looked_at(creation, guest).await {
-            Ok(Looked::Gone) => {}
-            Ok(Looked::Named(found)) if creation.wanted != Some(guest.vmid) && found != name => {}
-            Ok(Looked::Named(_)) => return Err(exists(site, name, guest, NOT_TOUCHED).into()),
-            Ok(Looked::Unfinished) => return Err(unfinished(site, name, guest, NOT_TOUCHED).into()),
-            Err(error) => return Err(site.failed(m, &error, super::create::NOTHING).into()),
-        }
+        let problem = match looked_at(creation, guest).await? {
+            Looked::Gone => continue,
+            Looked::Named(found) if creation.wanted != Some(guest.vmid) && found != *name => continue,
+            Looked::Named(_) => exists(name, guest),
+            Looked::Unfinished => unfinished(name, guest),
+        };
+        creation.op.now(Holds::NotTouched);
+        return Err(problem.into());
     }
     Ok(())
 }
 
 /// Another guest of the name, as the cluster is after this call.
-pub(super) async fn of(creation: &Creation<'_>, own: Vmid) -> Result<Option<Rival>, Error> {
-    let (site, name) = (creation.site, creation.name);
-    let guests = site.client.cluster().guests_now().await?;
+pub(super) async fn of(creation: &Creation<'_>, own: Vmid) -> Result<Option<Rival>, pve::Error> {
+    let name = &creation.name;
+    let guests = creation.op.client.cluster().guests_now().await?;
     for guest in guests.iter().filter(|guest| guest.vmid != own && may_have(creation, guest)) {
         match looked_at(creation, guest).await {
-            Ok(Looked::Named(found)) if found == name => {
+            Ok(Looked::Named(found)) if found == *name => {
                 return Ok(Some(Rival { guest: guest.clone(), is_unfinished: false }));
             }
             Ok(Looked::Unfinished) => return Ok(Some(Rival { guest: guest.clone(), is_unfinished: true })),
@@ -62,7 +64,7 @@ pub(super) async fn of(creation: &Creation<'_>, own: Vmid) -> Result<Option<Riva
 /// Whether a listed guest may have the name: that of a new one is not listed for some seconds.
 fn may_have(creation: &Creation<'_>, guest: &Guest) -> bool {
     let listed = guest.name.clone().filter(|listed| *listed != format!("VM {}", guest.vmid));
-    let known = listed.or_else(|| creation.site.cx.numbers.name_of(guest.vmid));
+    let known = listed.or_else(|| creation.op.cx.numbers.name_of(guest.vmid));
     match known {
         Some(known) => known == creation.name,
         // The guests of a node that is down have no name for as long as that lasts.
@@ -78,11 +80,11 @@ enum Looked {
     Unfinished,
 }
 
-async fn looked_at(creation: &Creation<'_>, guest: &Guest) -> Result<Looked, Error> {
+async fn looked_at(creation: &Creation<'_>, guest: &Guest) -> Result<Looked, pve::Error> {
     if guest.kind == GuestKind::Lxc {
         return Ok(Looked::Named(guest.name.clone().unwrap_or_default()));
     }
-    let found = match locate::look(&creation.site.client, guest).await {
+    let found = match locate::look(&creation.op.client, guest).await {
         Err(error) if error.is(Class::NoGuest) => return Ok(Looked::Gone),
         found => found?,
     };
@@ -90,7 +92,7 @@ async fn looked_at(creation: &Creation<'_>, guest: &Guest) -> Result<Looked, Err
     if name != creation.name {
         // One that is being made gets its name when it is made.
         if !name.is_empty() {
-            creation.site.cx.numbers.named(guest.vmid, name);
+            creation.op.cx.numbers.named(guest.vmid, name);
         }
         return Ok(Looked::Named(name.to_owned()));
     }
@@ -104,51 +106,48 @@ pub(super) async fn settle(
     m: &mut Vm,
     found: Found,
     mut rival: Rival,
-) -> Result<Found, Diagnostics> {
-    let site = creation.site;
+) -> Result<Found, Error> {
+    let op = creation.op;
     let patience = Instant::now() + PATIENCE;
     // A higher number is taken back by its own apply, if that sees us.
     while rival.is_unfinished && rival.guest.vmid > found.vmid && Instant::now() < patience {
-        site.pause(PAUSE, "another VM of the same name to go").await?;
-        match of(creation, found.vmid).await.map_err(|error| site.failed(m, &error, UNFINISHED))? {
+        op.pause(PAUSE, "another VM of the same name to go").await?;
+        match of(creation, found.vmid).await? {
             Some(other) => rival = other,
             None => return Ok(found),
         }
     }
-    site.cx.progress(&format!(
+    op.cx.progress(&format!(
         "VM {} of the same name was made at the same time: taking VM {} back",
         rival.guest.vmid, found.vmid
     ));
-    remove::removed(site, m, (&found, UNFINISHED)).await?;
+    remove::removed(&op.on(found.node, found.vmid), m, &found.settings).await?;
     m.uuid = Attr::Unknown;
     creation.forget(m, found.vmid);
-    Err(if rival.is_unfinished {
-        unfinished(site, creation.name, &rival.guest, TAKEN_BACK)
-    } else {
-        exists(site, creation.name, &rival.guest, TAKEN_BACK)
-    }
-    .into())
+    op.now(Holds::TakenBack);
+    let told = if rival.is_unfinished { unfinished } else { exists };
+    Err(told(&creation.name, &rival.guest).into())
 }
 
 /// Another apply in this folder is at it.
-pub(super) fn claimed(site: &Site<'_>, name: &str) -> Diagnostic {
-    site.error(format!("Another resource or another apply in this folder is creating a VM named {name} now."))
-        .holds("Nothing was created.")
-        .next("Choose another `name`, or wait for the end of the other apply.")
-        .at("name")
+pub(super) fn claimed(name: &str) -> Problem {
+    Problem::new(
+        format!("Another resource or another apply in this folder is creating a VM named {name} now."),
+        "Choose another `name`, or wait for the end of the other apply.",
+    )
+    .at("name")
 }
 
-fn exists(site: &Site<'_>, name: &str, guest: &Guest, holds: &str) -> Diagnostic {
+fn exists(name: &str, guest: &Guest) -> Problem {
     let (happened, at) = if guest.name.as_deref() == Some(name) {
         (format!("A guest named {name} exists already: {} on node {}.", guest.vmid, guest.node), "name")
     } else {
         (format!("A guest with number {} exists already on node {}.", guest.vmid, guest.node), "vmid")
     };
-    let cure = "Choose another `name` or `vmid`, or import that VM if it is yours.";
-    site.error(happened).holds(holds).next(cure).at(at)
+    Problem::new(happened, "Choose another `name` or `vmid`, or import that VM if it is yours.").at(at)
 }
 
-fn unfinished(site: &Site<'_>, name: &str, guest: &Guest, holds: &str) -> Diagnostic {
+fn unfinished(name: &str, guest: &Guest) -> Problem {
     let Guest { vmid, node, .. } = guest;
     let happened = format!(
         "A guest named {name} exists already: {vmid} on node {node}. Its creation was begun from another folder, computer or state, and is not finished."
@@ -156,10 +155,8 @@ fn unfinished(site: &Site<'_>, name: &str, guest: &Guest, holds: &str) -> Diagno
     let cure = format!(
         "Choose another `name`, or let the other apply end if one is creating it. If none is, nobody goes on with it: destroy VM {vmid} in Proxmox VE, and apply again."
     );
-    site.error(happened).holds(holds).next(cure).at("name")
+    Problem::new(happened, cure).at("name")
 }
 
-const NOT_TOUCHED: &str = "Nothing was created, and that guest was not touched.";
-const TAKEN_BACK: &str = "The VM that was made here was taken back, and the other one was not touched.";
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);

@@ -3,12 +3,12 @@
 use tf::Private;
 
 /// Notes at plan time whether the apply may reboot the machine.
-pub(super) fn set(private: &Private, announced: bool) {
+pub(crate) fn set(private: &Private, announced: bool) {
     private.set(REBOOTS, &announced);
 }
 
 /// Whether this apply may. A plan of before this was noted says nothing against it.
-pub(super) fn is(private: &Private) -> bool {
+pub(crate) fn is(private: &Private) -> bool {
     private.get(REBOOTS).unwrap_or(true)
 }
 

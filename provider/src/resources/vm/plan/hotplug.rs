@@ -4,7 +4,7 @@
 //! VM's `hotplug`, and the line it stands in. Proxmox VE applies a disk's or a card's line as a whole: with one value that has to
 //! wait, all of that line wait.
 
-use super::noted::Noted;
+use crate::resources::vm::notes::noted::Noted;
 
 /// When a written change is in force in a VM that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +19,14 @@ pub(super) enum Takes {
 
 /// A class of devices in `hotplug`. `cpu`, `usb` and `cloudinit` decide about nothing that has an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     Disk,
     Network,
     Memory,
 }
 
 impl Class {
-    pub(super) const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Disk => "disk",
             Self::Network => "network",
@@ -115,8 +115,8 @@ pub(super) const WHOLE_CARD: Takes = Takes::Plugged(Class::Network);
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Disk, Network, Vm};
     use super::*;
+    use crate::resources::vm::model::{Disk, Network, Vm};
     use tf::Model as _;
 
     /// A new attribute must say when it is in force, or that it is none of a running VM.

@@ -1,15 +1,14 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
 use pve::{Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
-use tf::{Diagnostic, Diagnostics, Path};
+use tf::Path;
 
-use super::config::Seen;
-use super::finish::{Place, machine};
-use super::model::{CloudInit, Interface as Addresses, Vm};
-use super::site::Site;
-use super::{checks, disks};
+use super::error::{Error, Problem};
+use super::operation::{Operation, Target};
 use crate::agents::{Agents, PendingEnrolment, SeedFor};
-use crate::explain;
+use crate::resources::vm::config::Seen;
+use crate::resources::vm::model::{CloudInit, Interface as Addresses, Vm};
+use crate::resources::vm::{checks, disks};
 use crate::seed::{Interface, Seed};
 
 /// A seed image in its drive.
@@ -17,11 +16,6 @@ use crate::seed::{Interface, Seed};
 pub(super) struct Attached {
     pub(super) slot: String,
     pub(super) volume: VolumeId,
-}
-
-/// Whether the machine is told anything on its first boot.
-pub(super) fn is_wanted(m: &Vm) -> bool {
-    m.cloud_init.is_known() || m.agent.is_known()
 }
 
 /// The seed of this VM that is attached now. A clone carries its source's, which is not this VM's to delete.
@@ -46,64 +40,59 @@ fn file_start(vmid: Vmid, uuid: &str) -> String {
 
 /// Makes a seed with a new secret and puts it in its drive, in place of an older one.
 pub(super) async fn attach(
-    site: &Site<'_>,
+    target: &Target<'_>,
     m: &Vm,
-    place: &Place,
     now: &Settings,
-) -> Result<(Attached, Option<PendingEnrolment>), Diagnostics> {
-    let before = attached(place.1, now);
+) -> Result<(Attached, Option<PendingEnrolment>), Error> {
+    let before = attached(target.vmid, now);
     let uuid = Seen(now).uuid().unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
-    let storage = storage(site, m, (&place.0, site.holds)).await?;
-    let (seed, pending) = seed(&site.cx.agents, m, now, (&uuid, generation))?;
-    let name = format!("{}{generation}.iso", file_start(place.1, &uuid));
-    let file_name = name.trim_start_matches("iso/").to_owned();
+    let storage = storage(target.op, m, &target.node).await?;
+    let (seed, pending) = seed(&target.op.cx.agents, m, now, (&uuid, generation))?;
+    let name = format!("{}{generation}.iso", file_start(target.vmid, &uuid));
     let volume = VolumeId::new(storage.as_str(), name);
-    let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
-    let storages = site.client.storages(&place.0);
-    let failed = |error: pve::Error| site.failed(m, &error, site.holds);
-    let upid = match storages.upload(&storage, &upload).await {
-        // The file has a name of its own: a second one of it takes nobody's place.
-        Err(error) if error.outcome_unknown() => storages.upload(&storage, &upload).await,
-        sent => sent,
-    };
-    let upid = upid.map_err(failed)?;
-    if let Err(error) = site.client.wait(&upid).await {
-        // What came in later would be found by nobody, and holds a secret.
-        if matches!(error, pve::Error::Deadline { .. }) {
-            site.calm().stop(&upid).await;
-        }
-        return Err(failed(error).into());
-    }
+    upload(target, &volume, &seed).await?;
     let slot = before.as_ref().map_or_else(|| slot(m, now), |seed| seed.slot.clone());
     let params = Params::new().with(&slot, format!("{volume},media=cdrom"));
     // Two drives with the same label would confuse cloud-init.
     let others: Vec<String> =
         now.keys().filter(|key| **key != *slot && is_other_seed(now, key)).map(str::to_owned).collect();
-    let machine = machine(site, place);
-    machine.configure(&params, &others, None).done().await.map_err(failed)?;
+    target.calls().configure(&params, &others, None).done().await?;
     if let Some(before) = before.filter(|before| before.volume != volume) {
-        storages.delete(&before.volume).await.map_err(failed)?;
+        target.op.client.storages(&target.node).delete(&before.volume).await?;
     }
     Ok((Attached { slot, volume }, pending))
 }
 
-/// Ejects the seed and deletes its image: it would keep the VM from moving, and it held a secret. `holds` is said if it fails.
-pub(super) async fn remove(
-    site: &Site<'_>,
-    m: &Vm,
-    place: &Place,
-    (seed, holds): (&Attached, &str),
-) -> Result<(), Diagnostics> {
-    let failed = |error: pve::Error| site.failed(m, &error, holds);
-    let machine = machine(site, place);
+/// Brings the image to the node.
+async fn upload(target: &Target<'_>, volume: &VolumeId, seed: &Seed) -> Result<(), pve::Error> {
+    let file_name = volume.name().trim_start_matches("iso/").to_owned();
+    let upload = Upload { content: "iso", file_name, source: Source::Bytes(seed.image()), checksum: None };
+    let storages = target.op.client.storages(&target.node);
+    let upid = match storages.upload(volume.storage(), &upload).await {
+        // The file has a name of its own: a second one of it takes nobody's place.
+        Err(error) if error.outcome_unknown() => storages.upload(volume.storage(), &upload).await,
+        sent => sent,
+    };
+    let upid = upid?;
+    let ended = target.op.client.wait(&upid).await;
+    // What came in later would be found by nobody, and holds a secret.
+    if matches!(ended, Err(pve::Error::Deadline { .. })) {
+        target.op.calm().stop(&upid).await;
+    }
+    ended.map(drop)
+}
+
+/// Ejects the seed and deletes its image: it would keep the VM from moving, and it held a secret.
+pub(super) async fn remove(target: &Target<'_>, seed: &Attached) -> Result<(), pve::Error> {
+    let calls = target.calls();
     let empty = Params::new().with(&seed.slot, "none,media=cdrom");
-    machine.configure(&empty, &[], None).done().await.map_err(failed)?;
-    site.client.storages(&place.0).delete(&seed.volume).await.map_err(failed)?;
+    calls.configure(&empty, &[], None).done().await?;
+    target.op.client.storages(&target.node).delete(&seed.volume).await?;
     // An IDE drive goes with the next power cycle only; an empty one does no harm.
     if seed.slot.starts_with("scsi") {
         let slot = [seed.slot.clone()];
-        let unplugged = machine.configure(&Params::new(), &slot, None).done().await;
+        let unplugged = calls.configure(&Params::new(), &slot, None).done().await;
         if let Err(error) = unplugged {
             tracing::warn!(error = %error, "the empty drive stays");
         }
@@ -111,25 +100,18 @@ pub(super) async fn remove(
     Ok(())
 }
 
-/// Deletes every seed image that was made for the VM with that UUID. Fine if there is none. `holds` is said if it fails.
-pub(super) async fn remove_all(
-    site: &Site<'_>,
-    m: &Vm,
-    place: &Place,
-    (uuid, holds): (&str, &str),
-) -> Result<(), Diagnostics> {
-    let start = file_start(place.1, uuid);
-    let failed = |error: pve::Error| site.failed(m, &error, holds);
-    let storages = site.client.storages(&place.0);
-    let all = storages.list().await.map_err(failed)?;
+/// Deletes every seed image that was made for the VM, attached or left by an upload that was cut off. Fine if there is none.
+pub(super) async fn remove_all(target: &Target<'_>, m: &Vm) -> Result<(), pve::Error> {
+    let start = file_start(target.vmid, m.uuid.text().unwrap_or_default());
+    let storages = target.op.client.storages(&target.node);
     let named = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text());
-    for storage in all.iter().filter(|storage| storage.active && storage.holds("iso")) {
+    for storage in storages.list().await?.iter().filter(|storage| storage.active && storage.holds("iso")) {
         if named.is_some_and(|named| named != storage.storage && named != tf::IMPORTED) {
             continue;
         }
-        for file in storages.content(&storage.storage, "iso").await.map_err(failed)? {
+        for file in storages.content(&storage.storage, "iso").await? {
             if file.volid.name().starts_with(&start) {
-                storages.delete(&file.volid).await.map_err(failed)?;
+                storages.delete(&file.volid).await?;
             }
         }
     }
@@ -137,12 +119,11 @@ pub(super) async fn remove_all(
 }
 
 /// Refuses an agent that this provider cannot install, before there is a VM.
-pub(super) fn can_be_made(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostic> {
+pub(super) fn can_be_made(op: &Operation<'_>, m: &Vm) -> Result<(), Error> {
     if m.agent.is_null() {
         return Ok(());
     }
-    let refused = |error| explain::agent(&format!("install the agent of VM {}", m.name.or("")), &error).at("agent");
-    site.cx.agents.can_install().map_err(refused)
+    op.cx.agents.can_install().map_err(Error::InstallAgent)
 }
 
 /// The seed, with a fresh secret for the agent.
@@ -151,7 +132,7 @@ fn seed(
     m: &Vm,
     now: &Settings,
     (uuid, generation): (&str, u64),
-) -> Result<(Seed, Option<PendingEnrolment>), Diagnostics> {
+) -> Result<(Seed, Option<PendingEnrolment>), Error> {
     let cloud_init = m.cloud_init.cloned().unwrap_or_default();
     let mut seed = Seed {
         instance_id: uuid.to_owned(),
@@ -166,8 +147,7 @@ fn seed(
     let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
     let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
     let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port });
-    let (part, pending) =
-        made.map_err(|error| explain::agent(&format!("make the seed image of VM {}", m.name.or("")), &error))?;
+    let (part, pending) = made.map_err(Error::MakeSeed)?;
     seed.agent = Some(part);
     Ok((seed, Some(pending)))
 }
@@ -196,18 +176,16 @@ fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
     all
 }
 
-/// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others. `holds` is
-/// said if there is none.
-pub(super) async fn storage(site: &Site<'_>, m: &Vm, (node, holds): (&NodeName, &str)) -> Result<String, Diagnostics> {
-    let failed = |error: pve::Error| site.failed(m, &error, holds);
-    let all = site.client.storages(node).list().await.map_err(failed)?;
+/// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others.
+pub(super) async fn storage(op: &Operation<'_>, m: &Vm, node: &NodeName) -> Result<String, Error> {
+    let all = op.client.storages(node).list().await?;
     if let Some(named) = m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.text()) {
         if all.iter().any(|storage| storage.storage == named && storage.holds("iso")) {
             return Ok(named.to_owned());
         }
         let said = format!("Node {node} has no storage {named} with content `iso` that the API token may see.");
         let cure = "Name one that has it, or leave `storage` out to have one chosen.";
-        return Err(site.error(said).holds(holds).next(cure).at(Path::from("cloud_init").name("storage")).into());
+        return Err(Problem::new(said, cure).at(Path::from("cloud_init").name("storage")).into());
     }
     let usable = all.iter().filter(|storage| storage.active && storage.holds("iso"));
     let chosen = usable.min_by_key(|storage| (storage.storage != "local", storage.shared));
@@ -216,16 +194,16 @@ pub(super) async fn storage(site: &Site<'_>, m: &Vm, (node, holds): (&NodeName, 
             "Allow content `iso` on a storage of node {node}, and Datastore.AllocateTemplate on it to the API token."
         );
         let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
-        site.error(said).holds(holds).next(cure).at("cloud_init").into()
+        Problem::new(said, cure).at("cloud_init").into()
     })
 }
 
 /// Refuses a storage from which the image could not be deleted afterwards: it may hold a secret, and keeps the VM from moving.
-pub(super) async fn may_be_deleted(site: &Site<'_>, storage: &str, holds: &str) -> Result<(), Diagnostics> {
+pub(super) async fn may_be_deleted(op: &Operation<'_>, storage: &str) -> Result<(), Error> {
     const NEEDED: &str = "Datastore.Allocate";
     let path = format!("/storage/{storage}");
     // Who may not ask will hear of it at the deletion.
-    let Ok(privileges) = site.client.privileges(&path).await else { return Ok(()) };
+    let Ok(privileges) = op.client.privileges(&path).await else { return Ok(()) };
     if privileges.contains(NEEDED) {
         return Ok(());
     }
@@ -233,7 +211,7 @@ pub(super) async fn may_be_deleted(site: &Site<'_>, storage: &str, holds: &str) 
         "The API token may not delete files of storage {storage}, as the seed image must be after the first boot."
     );
     let cure = format!("Grant {NEEDED} on {path} to the API token, or give another `cloud_init.storage`.");
-    Err(site.error(said).holds(holds).next(cure).at("cloud_init").into())
+    Err(Problem::new(said, cure).at("cloud_init").into())
 }
 
 /// The drive for the image.

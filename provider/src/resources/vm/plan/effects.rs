@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tf::{Path, Value};
 
 use super::hotplug::{Takes, WHOLE_CARD};
-use super::model::Vm;
-use super::noted::Noted;
+use crate::resources::vm::model::Vm;
+use crate::resources::vm::notes::noted::Noted;
 
 /// How a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,8 +255,8 @@ const ALWAYS_REPLACES: [&str; 2] = ["vmid", "firmware"];
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Disk, Network};
     use super::*;
+    use crate::resources::vm::model::{Disk, Network};
     use std::collections::BTreeMap;
 
     fn vm() -> Vm {
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn what_replaces_says_so_and_a_new_image_does_not() {
         let mut m = vm();
-        m.agent = tf::Attr::Known(super::super::model::Agent::default());
+        m.agent = tf::Attr::Known(crate::resources::vm::model::Agent::default());
         let replacing = ["agent".into()];
         assert_eq!(of(&vm(), &m, &replacing, &Noted::default()), ["agent: is added: replaces the machine"]);
         check(

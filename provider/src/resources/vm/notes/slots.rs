@@ -6,31 +6,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use pve::Settings;
 use tf::{Attr, Private};
 
-use super::model::Vm;
 use super::noted;
+use crate::resources::vm::model::Vm;
 
 /// Notes at plan time what the configuration has.
-pub(super) fn plan(private: &Private, config: &Vm) {
+pub(crate) fn plan(private: &Private, config: &Vm) {
     let disks = config.disk.get().into_iter().flat_map(BTreeMap::keys);
     let cards = config.network.get().into_iter().flat_map(BTreeMap::keys);
     private.set(PLANNED, &disks.chain(cards).collect::<BTreeSet<_>>());
 }
 
 /// From here on, what is planned may be there.
-pub(super) fn begun(private: &Private) {
+pub(crate) fn begun(private: &Private) {
     private.set(OURS, &ours(private).union(&planned(private)).collect::<BTreeSet<_>>());
     private.set(UNFINISHED, &true);
 }
 
 /// What was planned is there, and nothing else of ours but what is still to go.
-pub(super) fn done(private: &Private, left: BTreeSet<String>) {
+pub(crate) fn done(private: &Private, left: BTreeSet<String>) {
     private.set(OURS, &planned(private).into_iter().chain(left).collect::<BTreeSet<_>>());
     private.remove(UNFINISHED);
     noted::only_cards(private, &planned(private));
 }
 
 /// A slot that is empty is nobody's: whoever fills it next is its owner. A change that did not come to its end may fill one yet.
-pub(super) fn seen(private: &Private, now: &Settings) {
+pub(crate) fn seen(private: &Private, now: &Settings) {
     if private.get::<bool>(UNFINISHED).unwrap_or_default() {
         return;
     }
@@ -39,7 +39,7 @@ pub(super) fn seen(private: &Private, now: &Settings) {
 }
 
 /// The model with only those slots that were in the configuration.
-pub(super) fn owned(m: &Vm, private: &Private) -> Vm {
+pub(crate) fn owned(m: &Vm, private: &Private) -> Vm {
     fn only<T>(slots: &mut Attr<BTreeMap<String, T>>, ours: &BTreeSet<String>) {
         if let Some(slots) = slots.get_mut() {
             slots.retain(|slot, _| ours.contains(slot));
@@ -52,7 +52,7 @@ pub(super) fn owned(m: &Vm, private: &Private) -> Vm {
 }
 
 /// Slots that were in the configuration and may hold something of ours.
-pub(super) fn ours(private: &Private) -> BTreeSet<String> {
+pub(crate) fn ours(private: &Private) -> BTreeSet<String> {
     private.get(OURS).unwrap_or_default()
 }
 
@@ -67,8 +67,8 @@ const UNFINISHED: &str = "unfinished";
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Disk, Network};
     use super::*;
+    use crate::resources::vm::model::{Disk, Network};
 
     fn vm(disks: &[&str], cards: &[&str]) -> Vm {
         Vm {

@@ -5,13 +5,12 @@
 //! A plan never fails because of an existing machine: Terraform makes an ordinary plan before it destroys, and an error in it would
 //! stand in the way of destroying. What cannot be done is said in the plan, and refused by the apply before it changes anything.
 
-use pve::{Drive, Net, Settings};
 use tf::{Diagnostic, Path, PlanNotes};
 
-use super::disks;
-use super::model::Vm;
-use super::noted::Noted;
-use super::origin;
+use crate::resources::vm::disks;
+use crate::resources::vm::model::Vm;
+use crate::resources::vm::notes::noted::Noted;
+use crate::resources::vm::origin;
 
 /// Demands a new machine for what needs one, beside the rows that say so themselves.
 pub(super) fn demand(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
@@ -33,7 +32,7 @@ pub(super) fn demand(prior: &Vm, m: &Vm, notes: &mut PlanNotes) {
 }
 
 /// A VM that was moved by somebody is where the configuration now says.
-pub(super) fn to_another_node(prior: &Vm, m: &Vm) -> bool {
+pub(crate) fn to_another_node(prior: &Vm, m: &Vm) -> bool {
     m.node != prior.node && m.node.text() != prior.current_node.text()
 }
 
@@ -70,53 +69,4 @@ pub(super) fn cost(prior: &Vm, because: &[Path]) -> Diagnostic {
         ))
         .holds("Nothing was changed yet.")
         .next("Save what is needed from those disks before you apply, or set the attribute back.")
-}
-
-/// What goes with a machine when it is destroyed or replaced.
-pub(super) fn lost(now: &Settings) -> Vec<String> {
-    let size = |drive: &Drive| drive.size().map(|size| format!(", {} GiB", size.gib_up())).unwrap_or_default();
-    let drive = |slot: &str| now.written(slot).or_else(|| now.leaving(slot)).map(Drive::parse);
-    let mut keys: Vec<&str> = now.keys().chain(now.waiting().filter(|key| now.leaving(key).is_some())).collect();
-    keys.sort_by_key(|key| (key.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned(), disks::number(key)));
-    let disk = |slot: &&str| {
-        let drive = drive(slot).filter(|drive| !drive.is_cdrom())?;
-        let what = match *slot {
-            "efidisk0" => "the variables of its firmware".to_owned(),
-            "tpmstate0" => "what its TPM keeps".to_owned(),
-            slot if disks::is_slot(slot) || slot.starts_with("unused") => format!("all its data{}", size(&drive)),
-            _ => return None,
-        };
-        Some(format!("{slot}: {what} ({})", drive.volume()))
-    };
-    let card = |slot: &&str| {
-        let mac = now.written(slot).and_then(|text| Some(Net::parse(text).mac()?.to_owned()))?;
-        Some(format!("{slot}: the hardware address {mac}, unless `mac` gives it, and what DHCP gave to it"))
-    };
-    let cards = keys.iter().filter(|key| disks::is_card_slot(key)).filter_map(card);
-    keys.iter().filter_map(disk).chain(cards).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_volume_and_address_is_named() {
-        let rows = serde_json::json!([
-            {"key": "scsi10", "value": "data:v10,size=1536M"}, {"key": "scsi2", "value": "data:v2,size=4G", "delete": 1},
-            {"key": "ide2", "value": "local:iso/x.iso,media=cdrom"}, {"key": "efidisk0", "value": "data:efi,size=4M"},
-            {"key": "unused0", "value": "data:old"}, {"key": "net0", "value": "virtio=BC:24:11:00:00:01,bridge=vmbr0"},
-            {"key": "scsihw", "value": "virtio-scsi-single"}]);
-        let lost = lost(&serde_json::from_value(rows).unwrap());
-        assert_eq!(
-            lost,
-            [
-                "efidisk0: the variables of its firmware (data:efi)",
-                "scsi2: all its data, 4 GiB (data:v2)",
-                "scsi10: all its data, 2 GiB (data:v10)",
-                "unused0: all its data (data:old)",
-                "net0: the hardware address BC:24:11:00:00:01, unless `mac` gives it, and what DHCP gave to it",
-            ]
-        );
-    }
 }

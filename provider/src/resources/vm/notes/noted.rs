@@ -6,13 +6,13 @@ use pve::{Net, NodeName, Settings};
 use serde::{Deserialize, Serialize};
 use tf::Private;
 
-use super::disks;
-use super::hotplug::Class;
+use crate::resources::vm::disks;
+use crate::resources::vm::plan::hotplug::Class;
 
 /// As the VM and its cluster were at the last refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Noted {
+pub(crate) struct Noted {
     /// The option of that name, in force.
     hotplug: Option<String>,
     /// What the machine boots from.
@@ -27,33 +27,33 @@ pub(super) struct Noted {
 
 impl Noted {
     /// What the last refresh noted; nothing if none did yet.
-    pub(super) fn of(private: &Private) -> Self {
+    pub(crate) fn of(private: &Private) -> Self {
         private.get(NOTED).unwrap_or_default()
     }
 
     /// Whether a running VM takes devices of this class. Without a word, `hotplug` is `network,disk,usb`.
-    pub(super) fn allows(&self, class: Class) -> bool {
+    pub(crate) fn allows(&self, class: Class) -> bool {
         match self.hotplug.as_deref() {
             None | Some("1") => class != Class::Memory,
             Some(classes) => classes.split([',', ';', ' ']).any(|own| own == class.word()),
         }
     }
 
-    pub(super) fn boots_from(&self, slot: &str) -> bool {
+    pub(crate) fn boots_from(&self, slot: &str) -> bool {
         self.boot.iter().any(|own| own == slot)
     }
 
-    pub(super) fn is_leaving(&self, slot: &str) -> bool {
+    pub(crate) fn is_leaving(&self, slot: &str) -> bool {
         self.leaving.contains(slot)
     }
 
     /// The address that a card in this slot has or last had.
-    pub(super) fn mac(&self, slot: &str) -> Option<&str> {
+    pub(crate) fn mac(&self, slot: &str) -> Option<&str> {
         self.macs.get(slot).map(String::as_str)
     }
 
     /// Why no machine can be made on a node; `None` if one can, or if nobody knows.
-    pub(super) fn no_node(&self, node: &str) -> Option<String> {
+    pub(crate) fn no_node(&self, node: &str) -> Option<String> {
         if self.nodes.is_empty() {
             return None;
         }
@@ -61,25 +61,25 @@ impl Noted {
     }
 
     #[cfg(test)]
-    pub(super) fn new(hotplug: Option<&str>, boot: &[&str]) -> Self {
+    pub(crate) fn new(hotplug: Option<&str>, boot: &[&str]) -> Self {
         let boot = boot.iter().map(|slot| (*slot).to_owned()).collect();
         Self { hotplug: hotplug.map(str::to_owned), boot, ..Self::default() }
     }
 
     #[cfg(test)]
-    pub(super) fn with_nodes(nodes: &[(&str, bool)]) -> Self {
+    pub(crate) fn with_nodes(nodes: &[(&str, bool)]) -> Self {
         let nodes = nodes.iter().map(|(node, online)| ((*node).to_owned(), *online)).collect();
         Self { nodes, ..Self::default() }
     }
 
     #[cfg(test)]
-    pub(super) fn keep(&self, private: &Private) {
+    pub(crate) fn keep(&self, private: &Private) {
         private.set(NOTED, self);
     }
 }
 
 /// Notes what is there now.
-pub(super) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName, bool>) {
+pub(crate) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName, bool>) {
     let mut macs = Noted::of(private).macs;
     for slot in disks::card_slots(now) {
         let mac = now.written(&slot).and_then(|text| Some(Net::parse(text).mac()?.to_owned()));
@@ -98,14 +98,14 @@ pub(super) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName,
 }
 
 /// Forgets the addresses of cards in other slots than these.
-pub(super) fn only_cards(private: &Private, slots: &BTreeSet<String>) {
+pub(crate) fn only_cards(private: &Private, slots: &BTreeSet<String>) {
     let mut noted = Noted::of(private);
     noted.macs.retain(|slot, _| slots.contains(slot));
     private.set(NOTED, &noted);
 }
 
 /// Why no machine can be made on a node that is online, offline, or none of the cluster's.
-pub(super) fn no_node<'a>(node: &str, online: Option<bool>, all: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn no_node<'a>(node: &str, online: Option<bool>, all: impl Iterator<Item = &'a str>) -> Option<String> {
     match online {
         Some(true) => None,
         Some(false) => Some(format!("Node {node} is offline.")),

@@ -1,0 +1,285 @@
+//! The second part of a creation, which can be repeated from any point: options, sizes, seed, start, enrolment, and the mark
+//! comes off last.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pve::{Class, Settings};
+use tf::{Diagnostic, Path};
+use tokio::time::Instant;
+
+use super::error::{Error, Problem};
+use super::holds::Holds;
+use super::operation::Target;
+use super::seeding::{self, Attached};
+use super::{first_boot, write};
+use crate::agents::{self, Endpoint, PendingEnrolment};
+use crate::resources::vm::config::{self, Seen};
+use crate::resources::vm::model::{AgentEndpoint, Vm};
+use crate::resources::vm::notes::{noted, slots};
+use crate::resources::vm::{addresses, disks, fill};
+
+/// When the creation was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    Now,
+    /// By a run that was interrupted: look before doing anything again.
+    Earlier,
+}
+
+/// Completes a VM that carries the mark. `found` is what it has.
+pub(super) async fn finish(target: &Target<'_>, m: &mut Vm, found: Settings, begun: Begun) -> Result<(), Error> {
+    m.uuid.put(Seen(&found).uuid());
+    let (mut settings, written) = configured(target, m, found).await?;
+    let grown = grown(target, m, &settings).await?;
+    // What was made a moment ago is off.
+    let running = begun == Begun::Earlier && target.is_running().await?;
+    let enrolled = if running { already_enrolled(target, m).await? } else { None };
+    let mut attached = seeding::attached(target.vmid, &settings);
+    let mut pending = None;
+    if enrolled.is_none() && m.is_seeded() {
+        let (seed, enrolment) = seeding::attach(target, m, &settings).await?;
+        attached = Some(seed);
+        pending = enrolment;
+        settings = target.settings().await?;
+    }
+    let again = running && pending.is_some();
+    start(target, m, if again { Power::Again } else { Power::of(running) }).await?;
+    find_addresses(target, m, &settings).await?;
+    enrol(target, m, enrolled, pending).await?;
+    unseed(target, m, attached, begun).await?;
+    let failed = match endpoint(m) {
+        Some(endpoint) => first_boot::judged(target, m, &endpoint).await?,
+        None => None,
+    };
+    unmark(target, m).await?;
+    // What was read is still so: nothing but the mark was written since. Otherwise the framework reads once more.
+    if begun == Begun::Now && !written && !grown && !m.is_seeded() {
+        filled(target, m, &settings);
+    }
+    match failed {
+        None => Ok(()),
+        Some(problem) => {
+            target.op.now(Holds::BadFirstBoot);
+            Err(problem.into())
+        }
+    }
+}
+
+/// Writes what the create call could not say: everything for a clone, little otherwise. Says whether anything was written.
+async fn configured(target: &Target<'_>, m: &Vm, now: Settings) -> Result<(Settings, bool), pve::Error> {
+    let delta = |now: &Settings| {
+        let mut delta = config::delta(None, m, now);
+        for (key, value) in addresses::recording(m.cloud_init.get()).iter() {
+            if now.written(key) != Some(value) {
+                delta.set.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        delta
+    };
+    if delta(&now).is_empty() {
+        return Ok((now, false));
+    }
+    write::write(target, now, delta).await?;
+    Ok((target.settings().await?, true))
+}
+
+/// Grows disks to the size the model gives; says whether any had to.
+async fn grown(target: &Target<'_>, m: &Vm, now: &Settings) -> Result<bool, Error> {
+    let mut any = false;
+    for (slot, disk) in &disks::of(m) {
+        let Some(present) = now.written(slot) else { continue };
+        match disks::growth(disk, present) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                target.calls().resize(slot, bytes).done().await?;
+                any = true;
+            }
+            Err(present) => {
+                let said = format!(
+                    "Disk {slot} has {present} GiB, as its image or template does, and cannot shrink to {} GiB.",
+                    disk.size_gib.or(0)
+                );
+                let cure = format!("Set `size_gib` to {present} or more, or leave it out.");
+                return Err(Problem::new(said, cure).at(Path::from("disk").key(slot).name("size_gib")).into());
+            }
+        }
+    }
+    Ok(any)
+}
+
+/// The endpoint of an agent that an interrupted run has enrolled.
+async fn already_enrolled(target: &Target<'_>, m: &Vm) -> Result<Option<Endpoint>, Error> {
+    let (Some(_), Some(uuid)) = (m.agent.get(), m.uuid.text()) else { return Ok(None) };
+    let Ok(address) = agent_address(m) else { return Ok(None) };
+    match target.op.cx.agents.identify(&address, uuid, &target.op.until()).await {
+        Ok(endpoint) => Ok(Some(endpoint)),
+        Err(agents::Error::OtherMachine { .. }) => {
+            let said = format!("The address {address} of VM {} belongs to another machine.", target.vmid);
+            Err(Problem::new(said, "Give each machine an address of its own.").at("cloud_init").into())
+        }
+        Err(error) => {
+            target.op.cx.progress(&format!("VM {} is not enrolled yet: {error}", target.vmid));
+            Ok(None)
+        }
+    }
+}
+
+/// How a machine stands before it is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Off,
+    On,
+    /// It runs, and must take up something new.
+    Again,
+}
+
+impl Power {
+    const fn of(running: bool) -> Self {
+        if running { Self::On } else { Self::Off }
+    }
+}
+
+/// Starts the machine; one that is to start again is cut off first, so that it takes up everything that is new.
+async fn start(target: &Target<'_>, m: &Vm, power: Power) -> Result<(), pve::Error> {
+    if !m.started.is_true() || power == Power::On {
+        return Ok(());
+    }
+    if power == Power::Again {
+        target.stop().await?;
+    }
+    // High availability may have the machine's number from an earlier one: its task ends when a start was asked for.
+    target.start().await
+}
+
+/// The static addresses, or what the guest agent says.
+async fn find_addresses(target: &Target<'_>, m: &mut Vm, now: &Settings) -> Result<(), Error> {
+    let statics = m.cloud_init.get().map(addresses::statics).unwrap_or_default();
+    let mut all: Vec<String> = statics.iter().map(|(_, address)| address.to_string()).collect();
+    if all.is_empty() && m.guest_agent.is_true() && m.started.is_true() {
+        all = told(target, m, now).await?;
+        if all.is_empty() && m.agent.is_null() {
+            target.op.cx.warn(silent(m));
+        }
+    }
+    m.addresses.set(all);
+    Ok(())
+}
+
+/// Addresses of the VM's own cards from its guest agent, once it has any. An image without the agent costs a warning.
+async fn told(target: &Target<'_>, m: &Vm, now: &Settings) -> Result<Vec<String>, Error> {
+    let patience = Instant::now() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
+    let mut settled = None;
+    loop {
+        let all = match addresses::asked(&target.calls(), now).await {
+            Err(error) if error.is(Class::Rights) => return Err(error.into()),
+            asked => asked.unwrap_or_default(),
+        };
+        let has_v4 = all.iter().any(|address| !address.contains(':'));
+        // IPv6 configures itself before a DHCP server has answered.
+        let waits = !all.is_empty() && Instant::now() < *settled.get_or_insert(Instant::now() + DHCP_PATIENCE);
+        if has_v4 || (!all.is_empty() && !waits) || Instant::now() > patience {
+            return Ok(all);
+        }
+        target.op.pause(Duration::from_secs(2), "the guest agent's first answer").await?;
+    }
+}
+
+fn silent(m: &Vm) -> Diagnostic {
+    Diagnostic::warning(format!("VM {} has told no address", m.name.or("")))
+        .happened("Its guest agent did not answer in time, or knew no address of the VM's own cards.")
+        .holds("The VM runs; `addresses` is empty until a later refresh finds some.")
+        .next("See that the image carries qemu-guest-agent and gets an address, or set `guest_agent = false`.")
+        .at("guest_agent")
+}
+
+/// Keeps what is known of the agent, or waits for it and enrols it.
+async fn enrol(
+    target: &Target<'_>,
+    m: &mut Vm,
+    enrolled: Option<Endpoint>,
+    pending: Option<PendingEnrolment>,
+) -> Result<(), Error> {
+    let (cx, vmid) = (target.op.cx, target.vmid);
+    if let Some(endpoint) = enrolled {
+        keep(m, &endpoint);
+    } else if let Some(pending) = pending {
+        let address = agent_address(m)?;
+        cx.progress(&format!("VM {vmid} starts; waiting for its agent at {address}"));
+        let progress = |line: &str| cx.progress(line);
+        let ended = cx.agents.enrol(&address, &pending, &target.op.wait(&progress)).await;
+        keep(m, &ended.map_err(|error| Error::Enrol(vmid, error))?);
+    }
+    Ok(())
+}
+
+/// Takes the seed away once the agent has enrolled.
+async fn unseed(target: &Target<'_>, m: &Vm, attached: Option<Attached>, begun: Begun) -> Result<(), pve::Error> {
+    if !m.endpoint.is_known() {
+        return Ok(());
+    }
+    if let Some(attached) = attached {
+        seeding::remove(target, &attached).await?;
+    }
+    // A run that was cut off after it ejected the seed, or before it attached one, left an image behind.
+    if begun == Begun::Earlier {
+        seeding::remove_all(target, m).await?;
+    }
+    Ok(())
+}
+
+/// Where the agent will answer.
+fn agent_address(m: &Vm) -> Result<String, Problem> {
+    let agent = m.agent.cloned().unwrap_or_default();
+    let statics = m.cloud_init.get().map(addresses::statics).unwrap_or_default();
+    let known = m.addresses.get().and_then(|all| all.first()?.parse().ok());
+    let given = agent.address.text().and_then(|text| text.parse().ok());
+    let address: Option<IpAddr> = given.or_else(|| statics.first().map(|(_, address)| *address)).or(known);
+    let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
+    let address = address.map(|address| SocketAddr::new(address, port).to_string());
+    address.ok_or_else(|| {
+        let cure = "Give a static `address` in `cloud_init.network`, or use an image that carries QEMU's guest agent.";
+        Problem::new("The machine has no address that anybody knows.", cure).at("agent")
+    })
+}
+
+fn endpoint(m: &Vm) -> Option<Endpoint> {
+    let AgentEndpoint { address, fingerprint } = m.endpoint.get()?;
+    Some(Endpoint { address: address.cloned()?, fingerprint: fingerprint.cloned()? })
+}
+
+fn keep(m: &mut Vm, endpoint: &Endpoint) {
+    m.endpoint.set(AgentEndpoint {
+        address: endpoint.address.clone().into(),
+        fingerprint: endpoint.fingerprint.clone().into(),
+    });
+}
+
+/// The last act: the description becomes the user's. It neither plugs nor allocates anything, so it needs no task; and it may be said
+/// twice.
+async fn unmark(target: &Target<'_>, m: &Vm) -> Result<(), pve::Error> {
+    let description = m.description.text().map(str::trim_end).unwrap_or_default();
+    let (params, delete) = match description {
+        "" => (pve::Params::new(), vec!["description".to_owned()]),
+        text => (pve::Params::new().with("description", text), Vec::new()),
+    };
+    match target.calls().configure_now(&params, &delete, None).await {
+        Err(error) if error.outcome_unknown() => target.calls().configure_now(&params, &delete, None).await,
+        ended => ended,
+    }
+}
+
+/// What was read is what the framework would read.
+fn filled(target: &Target<'_>, m: &mut Vm, settings: &Settings) {
+    let cx = target.op.cx;
+    m.vmid.set(i64::from(target.vmid.get()));
+    m.current_node.set(target.node.to_string());
+    fill::fill(m, settings, &slots::ours(cx.private()));
+    if let Some((seen, _)) = target.op.client.cluster().guests_known() {
+        noted::note(cx.private(), settings, seen.nodes());
+    }
+    cx.filled();
+}
+
+const AGENT_PATIENCE: Duration = Duration::from_secs(60);
+const DHCP_PATIENCE: Duration = Duration::from_secs(10);
