@@ -4,20 +4,24 @@
 //! Odd about them: `pending` is read instead of `config`; a number is claimed by the create call and by nothing before it;
 //! a VM may be on another node than it was created on.
 //!
-//! `model` has the attributes, and the files beside it say what they are to Proxmox VE, in both directions. Two rooms build on that:
-//! `plan` says what a change will do, `act` does it. `notes` is what they leave for one another.
+//! `model` has the attributes; `options`, `disks` and `cards` are tables that say all about each option in one row. Two rooms build on
+//! that: `plan` says what a change will do, `act` does it. `notes` is what they leave for one another.
 
 mod act;
 mod addresses;
+mod cards;
 mod checks;
 mod config;
 mod disks;
+mod effect;
 mod fill;
 mod locate;
 mod lost;
 mod marker;
 mod model;
 mod notes;
+mod option;
+mod options;
 mod origin;
 mod plan;
 
@@ -159,7 +163,7 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
 /// A machine that had told no address yet may have one now.
 async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let none = m.addresses.get().is_some_and(Vec::is_empty);
-    if none && m.guest_agent.is_true() && m.started.is_true() {
+    if none && m.options.guest_agent.is_true() && m.started.is_true() {
         let asked = addresses::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
         // Its silence was told at the creation, and is no reason to fail every plan.
         m.addresses.set(asked.unwrap_or_default());

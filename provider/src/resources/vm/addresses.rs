@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use pve::{Error, Params, Settings, Vm as Calls};
 use tf::Path;
 
-use super::disks;
 use super::model::CloudInit;
+use super::{cards, disks};
 
 /// Static addresses and where they are written.
 pub(super) fn statics(cloud_init: &CloudInit) -> Vec<(Path, IpAddr)> {
@@ -48,7 +48,7 @@ pub(super) fn recorded(now: &Settings) -> Vec<String> {
 
 /// What the guest agent says at this moment, IPv4 first: that is what most networks route.
 pub(super) async fn asked(calls: &Calls<'_>, now: &Settings) -> Result<Vec<String>, Error> {
-    let macs: Vec<String> = disks::card_slots(now)
+    let macs: Vec<String> = cards::slots(now)
         .iter()
         .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
         .collect();

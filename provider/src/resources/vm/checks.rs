@@ -30,8 +30,9 @@ pub(super) fn volume(text: &str) -> Verdict {
     demand(text.parse::<pve::VolumeId>().is_ok(), "a volume such as `local:import/debian-13.qcow2`")
 }
 
-pub(super) fn memory(mib: i64) -> Verdict {
-    if mib >= 16 { Ok(()) } else { Err("must be at least 16; it is in MiB".to_owned()) }
+/// At least so many MiB.
+pub(super) fn mib(low: i64) -> impl Fn(i64) -> Verdict + Send + Sync + 'static {
+    move |mib| if mib >= low { Ok(()) } else { Err(format!("must be at least {low}; it is in MiB")) }
 }
 
 /// Bridges, bonds of them and SDN networks.
@@ -129,10 +130,6 @@ fn flags(text: &str) -> Verdict {
     Ok(())
 }
 
-pub(super) fn card(text: &str) -> Verdict {
-    demand(CARDS.contains(&text), &format!("one of {}", CARDS.join(", ")))
-}
-
 /// Six hex pairs, not of a group.
 pub(super) fn mac(text: &str) -> Verdict {
     let pairs: Vec<&str> = text.split(':').collect();
@@ -200,8 +197,6 @@ const CPU_FLAGS: [&str; 13] = [
     "hv-evmcs",
     "aes",
 ];
-
-const CARDS: [&str; 6] = ["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "pcnet"];
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,120 @@
-//! Disks and network cards: between the model and the property strings of their slots. Pure.
+//! Disks: the rows of their options, and what their slots hold. Pure.
 
 use std::collections::BTreeMap;
 
-use pve::{Drive, Net, PropertyString, Settings, Size};
-use tf::Attr;
+use pve::{Drive, PropertyString, Settings, Size};
+use tf::check::{between, one_of};
+use tf::{Attr, Model, Row, computed, optional_computed, required};
 
-use super::model::{Disk, Network, Vm};
+use super::checks;
+use super::effect::{Attribute, Effect, Takes};
+use super::model::Vm;
+use super::option::{self, Form, New, Table, Values, VmOption, flag, flag_if_off, flag_if_on, text};
+use crate::names;
+
+/// A disk.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Disk {
+    pub(super) storage: Attr<String>,
+    pub(super) size_gib: Attr<i64>,
+    pub(super) format: Attr<String>,
+    pub(super) discard: Attr<bool>,
+    pub(super) ssd: Attr<bool>,
+    pub(super) iothread: Attr<bool>,
+    pub(super) backup: Attr<bool>,
+    pub(super) cache: Attr<String>,
+    pub(super) serial: Attr<String>,
+    pub(super) volume: Attr<String>,
+}
+
+/// The fields that have a row in the table, and the rest.
+struct Parts<'a> {
+    table: Table<'a>,
+    others: [Attribute<'a>; 4],
+}
+
+impl Disk {
+    /// One row per option of the slot's property string.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        self.parts().table
+    }
+
+    /// Every attribute, with what a change of it does.
+    pub(super) fn attributes(&mut self) -> Vec<Attribute<'_>> {
+        let Parts { table, others } = self.parts();
+        others.into_iter().chain(option::attributes(table, "Default")).collect()
+    }
+
+    #[rustfmt::skip]
+    fn parts(&mut self) -> Parts<'_> {
+        let Self { storage, size_gib, format, discard, ssd, iothread, backup, cache, serial, volume } = self;
+        let table = vec![
+            VmOption {
+                attribute: "discard", field: discard, key: "discard", form: DISCARD, absent: Some(false),
+                new: New::Value(false), takes: Takes::PowerCycle, privilege: PRIVILEGE,
+                doc: "Whether the guest's discards free space.",
+            }.row(),
+            VmOption {
+                attribute: "ssd", field: ssd, key: "ssd", form: flag_if_on(), absent: Some(false),
+                new: New::Value(false), takes: Takes::PowerCycle, privilege: PRIVILEGE,
+                doc: "Whether the guest sees an SSD; not on `virtio`.",
+            }.row(),
+            VmOption {
+                attribute: "iothread", field: iothread, key: "iothread", form: flag_if_on(), absent: Some(false),
+                new: New::Value(false), takes: Takes::PowerCycle, privilege: PRIVILEGE,
+                doc: "Whether the disk has a thread of its own; not on `sata`.",
+            }.row(),
+            VmOption {
+                attribute: "backup", field: backup, key: "backup", form: flag_if_off(), absent: Some(true),
+                new: New::Value(true), takes: Takes::Live, privilege: PRIVILEGE,
+                doc: "Whether backups contain the disk.",
+            }.row(),
+            VmOption {
+                attribute: "cache", field: cache, key: "cache", form: text(Values::Words(&CACHES)), absent: None,
+                new: New::Nothing, takes: Takes::PowerCycle, privilege: PRIVILEGE,
+                doc: "Cache mode: `none`, `writethrough`, `writeback`, `unsafe` or `directsync`. Default: Proxmox VE's, which is `none`.",
+            }.row(),
+            VmOption {
+                attribute: "serial", field: serial, key: "serial", form: text(Values::Text(checks::serial)), absent: None,
+                new: New::Nothing, takes: Takes::PowerCycle, privilege: PRIVILEGE,
+                doc: "Serial number the guest sees, as in `/dev/disk/by-id/`; at most 20 letters, digits, `-` and `_`.",
+            }.row(),
+        ];
+        let others = [
+            Attribute::new(
+                required("storage", storage, "Storage of the disk. Another one needs a new machine.").check(names::storage),
+                Effect::Option(Takes::Live),
+            ).name(),
+            // A call of its own, and no part of the line.
+            Attribute::new(
+                optional_computed("size_gib", size_gib, "Size in GiB. It can grow, while the machine runs, and never shrink: an apply that would shrink a disk fails before it changes anything. Default: the image's or the template's, and 8 for an empty disk.")
+                    .check(between(1, 131_072)).keep(),
+                Effect::Option(Takes::Live),
+            ),
+            Attribute::new(
+                optional_computed("format", format, "`raw`, `qcow2` or `vmdk`, on storages that have files. Default: the storage's. Used at creation only.")
+                    .check(one_of(&FORMATS)).first_boot(),
+                Effect::Recorded,
+            ),
+            Attribute::new(computed("volume", volume, "Volume of the disk.").keep(), Effect::Nothing),
+        ];
+        Parts { table, others }
+    }
+}
+
+impl Model for Disk {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        self.attributes().into_iter().map(|attribute| attribute.row).collect()
+    }
+}
+
+/// `on`, or no key
+const DISCARD: Form<bool> =
+    Form { read: |text| Some(text == "on"), write: |on, _| on.then(|| "on".to_owned()), ..flag() };
+
+const CACHES: [&str; 5] = ["none", "writethrough", "writeback", "unsafe", "directsync"];
+/// To write a slot's options.
+const PRIVILEGE: &str = "VM.Config.Disk";
 
 /// The slot that an image is copied to and the machine boots from: the lowest of `scsi`, then `virtio`, then `sata`.
 pub(super) fn first(disks: &BTreeMap<String, Disk>) -> Option<&str> {
@@ -27,11 +136,6 @@ pub(super) fn of(m: &Vm) -> BTreeMap<String, Disk> {
     m.disk.cloned().unwrap_or_default()
 }
 
-/// The network cards the model manages.
-pub(super) fn cards_of(m: &Vm) -> BTreeMap<String, Network> {
-    m.network.cloned().unwrap_or_default()
-}
-
 /// A disk to be made: empty, or as a copy of `image`.
 pub(super) fn fresh(disk: &Disk, image: Option<&str>) -> String {
     let storage = disk.storage.or("");
@@ -43,46 +147,25 @@ pub(super) fn fresh(disk: &Disk, image: Option<&str>) -> String {
     if let Some(format) = disk.format.get() {
         text.set("format", format);
     }
-    options(&mut text, disk);
+    option::write(disk.clone().table(), &mut text);
     text.to_string()
 }
 
 /// An existing disk with the options the model gives; what the model does not know stays.
 pub(super) fn changed(present: &str, disk: &Disk) -> String {
     let mut text = PropertyString::parse(present);
-    options(&mut text, disk);
+    option::write(disk.clone().table(), &mut text);
     text.to_string()
-}
-
-fn options(text: &mut PropertyString, disk: &Disk) {
-    let mut word = |key: &str, value: Option<&str>, default: &str| match value {
-        Some(value) if value == default => text.remove(key),
-        Some(value) if text.get(key) != Some(value) => text.set(key, value),
-        _ => {}
-    };
-    let flag = |flag: &Attr<bool>, yes: &'static str, no: &'static str| flag.get().map(|on| if *on { yes } else { no });
-    word("discard", flag(&disk.discard, "on", "ignore"), "ignore");
-    word("ssd", flag(&disk.ssd, "1", "0"), "0");
-    word("iothread", flag(&disk.iothread, "1", "0"), "0");
-    word("backup", flag(&disk.backup, "1", "0"), "1");
-    word("cache", disk.cache.text(), "");
-    word("serial", disk.serial.text(), "");
 }
 
 /// What is really there. The storage stays as written: a disk that was moved since is no difference.
 pub(super) fn fill(disk: &mut Disk, present: &str) {
     let drive = Drive::parse(present);
-    let flag = |key: &str, default: bool| drive.0.truth(key).unwrap_or(default);
     if disk.storage.get().is_none() {
         disk.storage.put(drive.storage());
     }
     disk.size_gib.put(drive.size().and_then(|size| i64::try_from(size.gib_up()).ok()));
-    disk.discard.set(drive.0.get("discard") == Some("on"));
-    disk.ssd.set(flag("ssd", false));
-    disk.iothread.set(flag("iothread", false));
-    disk.backup.set(flag("backup", true));
-    disk.cache.put(drive.0.get("cache"));
-    disk.serial.put(drive.0.get("serial"));
+    option::fill(disk.table(), |key| drive.0.get(key));
     disk.volume.set(drive.volume());
     if disk.format.get().is_none() {
         let end = drive.volume().rsplit_once('.').map(|(_, end)| end).filter(|end| FORMATS.contains(end));
@@ -104,11 +187,6 @@ pub(super) fn growth(disk: &Disk, present: &str) -> Result<Option<u64>, u64> {
 /// Whether an option is the slot of a disk.
 pub(super) fn is_slot(key: &str) -> bool {
     BUSES.iter().any(|bus| key.strip_prefix(bus).is_some_and(|rest| rest.parse::<u32>().is_ok()))
-}
-
-/// Whether an option is the slot of a network card.
-pub(super) fn is_card_slot(key: &str) -> bool {
-    key.strip_prefix("net").is_some_and(|rest| rest.parse::<u32>().is_ok())
 }
 
 /// The slots of hard disks that the VM really has.
@@ -140,64 +218,6 @@ pub(super) fn detached(slots: &[String], before: &Settings, after: &Settings) ->
     let gone: Vec<String> = slots.iter().filter_map(|slot| volume(before, slot)).collect();
     let is_one = |key: &&str| key.starts_with("unused") && volume(after, key).is_some_and(|own| gone.contains(&own));
     after.keys().filter(is_one).map(str::to_owned).collect()
-}
-
-/// The slots of network cards that the VM really has.
-pub(super) fn card_slots(settings: &Settings) -> Vec<String> {
-    settings.keys().filter(|key| is_card_slot(key)).map(str::to_owned).collect()
-}
-
-/// A card as the model gives it, on top of what is there.
-pub(super) fn card(present: Option<&str>, wanted: &Network) -> String {
-    let before = Net::parse(present.unwrap_or_default());
-    let model =
-        wanted.model.cloned().or_else(|| before.model().map(str::to_owned)).unwrap_or_else(|| "virtio".to_owned());
-    let mac = wanted.mac.cloned().or_else(|| before.mac().map(str::to_owned));
-    let same_mac = before.mac().is_some_and(|own| mac.as_deref().is_some_and(|mac| mac.eq_ignore_ascii_case(own)));
-    let mut text = if present.is_some() && same_mac && before.model() == Some(model.as_str()) {
-        before.0
-    } else {
-        replug(&before, &model, mac.as_deref())
-    };
-    let mut word = |key: &str, value: Option<String>, default: &str| match value {
-        Some(value) if value == default => text.remove(key),
-        Some(value) if text.get(key) != Some(value.as_str()) => text.set(key, value),
-        _ => {}
-    };
-    word("bridge", wanted.bridge.cloned(), "");
-    word("tag", wanted.vlan.get().map(i64::to_string), "");
-    word("firewall", wanted.firewall.get().map(|on| u8::from(*on).to_string()), "0");
-    word("mtu", wanted.mtu.get().map(i64::to_string), "");
-    text.to_string()
-}
-
-/// Another card in the same slot, with the other options kept.
-fn replug(before: &Net, model: &str, mac: Option<&str>) -> PropertyString {
-    let mut text = match mac {
-        Some(mac) => PropertyString::parse(&format!("{model}={mac}")),
-        None => PropertyString::of(model),
-    };
-    let own = |key: &str| Some(key) == before.model() || matches!(key, "model" | "macaddr");
-    for (key, value) in before.0.iter() {
-        if let Some(key) = key.filter(|key| !own(key)) {
-            text.set(key, value);
-        }
-    }
-    text
-}
-
-/// What is really there; the spelling of a hardware address stays.
-pub(super) fn fill_card(card: &mut Network, present: &str) {
-    let net = Net::parse(present);
-    card.bridge.put(net.0.get("bridge"));
-    card.model.put(net.model());
-    let mac = net.mac().unwrap_or_default();
-    if !card.mac.text().is_some_and(|own| own.eq_ignore_ascii_case(mac)) {
-        card.mac.put(net.mac());
-    }
-    card.vlan.put(net.0.get("tag").and_then(|text| text.parse::<i64>().ok()));
-    card.firewall.set(net.0.truth("firewall").unwrap_or(false));
-    card.mtu.put(net.0.get("mtu").and_then(|text| text.parse::<i64>().ok()));
 }
 
 const FORMATS: [&str; 3] = ["raw", "qcow2", "vmdk"];
@@ -270,22 +290,5 @@ mod tests {
         let after = settings(&[("scsi0", "s:a,size=1G"), ("unused0", "s:c"), ("unused1", "s:b")]);
         assert_eq!(detached(&["scsi1".to_owned()], &before, &after), ["unused1"]);
         assert!(detached(&["scsi1".to_owned()], &before, &before).is_empty());
-    }
-
-    #[test]
-    fn a_card_keeps_its_address_and_unknown_options() {
-        let wanted = Network { bridge: "vmbr1".into(), vlan: 7.into(), ..Network::default() };
-        assert_eq!(card(None, &wanted), "virtio,bridge=vmbr1,tag=7");
-        let present = "virtio=BC:24:11:00:00:01,bridge=vmbr0,queues=4";
-        assert_eq!(card(Some(present), &wanted), "virtio=BC:24:11:00:00:01,bridge=vmbr1,queues=4,tag=7");
-        let other = Network { model: "e1000".into(), ..wanted };
-        assert_eq!(card(Some(present), &other), "e1000=BC:24:11:00:00:01,bridge=vmbr1,queues=4,tag=7");
-    }
-
-    #[test]
-    fn a_hardware_address_keeps_its_spelling() {
-        let mut network = Network { mac: "bc:24:11:00:00:01".into(), ..Network::default() };
-        fill_card(&mut network, "virtio=BC:24:11:00:00:01,bridge=vmbr0");
-        assert_eq!(network.mac.text(), Some("bc:24:11:00:00:01"));
     }
 }

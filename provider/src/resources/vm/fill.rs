@@ -5,33 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use pve::Settings;
 use tf::Attr;
 
-use super::config::{Seen, lower, same_cpu};
+use super::cards::Network;
+use super::disks::Disk;
 use super::marker;
-use super::model::{Disk, Network, Vm};
-use super::{disks, lost};
+use super::model::Vm;
+use super::{cards, config, disks, lost};
 
 /// Fills the model. Values that mean the same keep their spelling. Slots that the model does not manage are left out,
 /// unless it manages none yet: after a creation without them, and in an import. `ours` are slots that a change which failed may
 /// have filled. A device whose removal waits is there.
 pub(super) fn fill(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
-    let seen = Seen(now);
     m.name.put(now.written("name"));
     description(m, now);
-    let tags = seen.tags();
-    if m.tags.get().is_none_or(|own| lower(own) != lower(&tags)) {
-        m.tags.set(tags);
-    }
-    m.cores.set(seen.cores());
-    m.sockets.set(seen.sockets());
-    m.memory_mib.set(seen.memory());
-    if m.cpu_type.text().is_none_or(|own| !same_cpu(own, &seen.cpu())) {
-        m.cpu_type.set(seen.cpu());
-    }
-    m.firmware.set(seen.firmware());
-    m.on_boot.set(seen.on_boot());
-    m.guest_agent.set(seen.guest_agent());
-    m.serial_console.set(seen.serial());
-    m.uuid.put(seen.uuid());
+    m.options.fill(now);
+    m.uuid.put(config::uuid(now));
     m.waiting.set(
         now.waiting().filter(|key| !matches!(*key, "description" | "digest")).map(str::to_owned).collect::<Vec<_>>(),
     );
@@ -58,14 +45,14 @@ fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
         disks::fill(disk, &disks::line(now, slot).unwrap_or_default());
     }
     m.disk.set(all);
-    let mut cards: BTreeMap<String, Network> = managed(&m.network, disks::card_slots(now));
-    for slot in ours.iter().filter(|slot| disks::is_card_slot(slot)) {
+    let mut cards: BTreeMap<String, Network> = managed(&m.network, cards::slots(now));
+    for slot in ours.iter().filter(|slot| cards::is_slot(slot)) {
         cards.entry(slot.clone()).or_default();
     }
     let there = |slot: &str| now.written(slot).or_else(|| now.leaving(slot));
     cards.retain(|slot, _| there(slot).is_some());
     for (slot, card) in &mut cards {
-        disks::fill_card(card, there(slot).unwrap_or_default());
+        cards::fill(card, there(slot).unwrap_or_default());
     }
     m.network.set(cards);
 }
@@ -73,37 +60,4 @@ fn slots(m: &mut Vm, now: &Settings, ours: &BTreeSet<String>) {
 /// The entries of a map that is managed, or one for every slot there is.
 fn managed<T: Default + Clone>(own: &Attr<BTreeMap<String, T>>, there: Vec<String>) -> BTreeMap<String, T> {
     own.cloned().unwrap_or_else(|| there.into_iter().map(|slot| (slot, T::default())).collect())
-}
-
-/// An empty disk, as the plan of a new one shows it.
-pub(super) fn defaults(disk: &mut Disk) {
-    let plain = |attr: &mut Attr<bool>, value: bool| {
-        if attr.is_unknown() {
-            attr.set(value);
-        }
-    };
-    plain(&mut disk.discard, false);
-    plain(&mut disk.ssd, false);
-    plain(&mut disk.iothread, false);
-    plain(&mut disk.backup, true);
-    for text in [&mut disk.cache, &mut disk.serial] {
-        if text.is_unknown() {
-            *text = Attr::Null;
-        }
-    }
-}
-
-/// A new network card, as the plan shows it.
-pub(super) fn card_defaults(card: &mut Network) {
-    if card.model.is_unknown() {
-        card.model.set("virtio");
-    }
-    if card.firewall.is_unknown() {
-        card.firewall.set(false);
-    }
-    for number in [&mut card.vlan, &mut card.mtu] {
-        if number.is_unknown() {
-            *number = Attr::Null;
-        }
-    }
 }

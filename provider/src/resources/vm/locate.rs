@@ -3,7 +3,7 @@
 use pve::{Class, Client, Error, Guest, NodeName, Vmid};
 use tf::{Diagnostic, Diagnostics};
 
-use super::config::Seen;
+use super::config;
 use super::model::Vm;
 use crate::context::Cx;
 use crate::explain;
@@ -54,7 +54,7 @@ pub(super) async fn look_for(cx: &Cx, m: &Vm) -> Result<Look, Diagnostics> {
         return Ok(Look::Gone);
     };
     // Proxmox VE gives every VM a UUID: one without is not the one that we gave ours.
-    let other = |uuid: &String| Seen(&found.settings).uuid().is_none_or(|own| own != uuid.to_ascii_lowercase());
+    let other = |uuid: &String| config::uuid(&found.settings).is_none_or(|own| own != uuid.to_ascii_lowercase());
     if m.uuid.get().is_some_and(other) {
         cx.warn(
             Diagnostic::warning(format!("VM {vmid} is another machine now"))

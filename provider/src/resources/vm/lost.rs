@@ -2,7 +2,7 @@
 
 use pve::{Drive, Net, Settings};
 
-use super::disks;
+use super::{cards, disks};
 
 /// What goes with a machine when it is destroyed or replaced.
 pub(super) fn with(now: &Settings) -> Vec<String> {
@@ -24,7 +24,7 @@ pub(super) fn with(now: &Settings) -> Vec<String> {
         let mac = now.written(slot).and_then(|text| Some(Net::parse(text).mac()?.to_owned()))?;
         Some(format!("{slot}: the hardware address {mac}, unless `mac` gives it, and what DHCP gave to it"))
     };
-    let cards = keys.iter().filter(|key| disks::is_card_slot(key)).filter_map(card);
+    let cards = keys.iter().filter(|key| cards::is_slot(key)).filter_map(card);
     keys.iter().filter_map(disk).chain(cards).collect()
 }
 

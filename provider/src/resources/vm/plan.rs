@@ -6,16 +6,15 @@ pub(super) mod hotplug;
 pub(super) mod replace;
 pub(super) mod validate;
 
-use std::collections::BTreeSet;
-
 use tf::{Attr, Diagnostic, Path, PlanNotes};
 
 use self::effects::Change;
-use super::config::{self, DEFAULT_CPU};
+use super::cards::{self, Network};
+use super::disks::{self, Disk};
 use super::model::Vm;
 use super::notes::noted::Noted;
 use super::notes::{announced, needs, slots};
-use super::{disks, fill, origin};
+use super::{config, option, origin};
 
 /// Adjusts a plan and says what it does.
 pub(super) fn plan(prior: Option<&Vm>, config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
@@ -31,12 +30,6 @@ fn creation(config: &Vm, m: &mut Vm, notes: &mut PlanNotes) {
     not_given(config, m);
     if config.clone.is_null() {
         new_machine(m);
-    }
-    for disk in m.disk.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|_| config.clone.is_null()) {
-        fill::defaults(disk);
-    }
-    for card in m.network.get_mut().into_iter().flatten().map(|(_, card)| card).filter(|_| config.clone.is_null()) {
-        fill::card_defaults(card);
     }
     m.effects.set(Vec::new());
     if config.agent.is_null() {
@@ -68,41 +61,39 @@ fn not_given(config: &Vm, m: &mut Vm) {
 
 /// Defaults of machines that are not clones.
 fn new_machine(m: &mut Vm) {
-    fn known<T>(attr: &mut Attr<T>, value: impl Into<T>) {
-        if attr.is_unknown() {
-            attr.set(value);
-        }
-    }
-    known(&mut m.cores, 1);
-    known(&mut m.sockets, 1);
-    known(&mut m.memory_mib, 512);
-    known(&mut m.cpu_type, DEFAULT_CPU);
-    known(&mut m.firmware, "seabios");
-    known(&mut m.on_boot, false);
-    known(&mut m.guest_agent, false);
-    known(&mut m.serial_console, true);
-    known(&mut m.tags, BTreeSet::new());
+    m.options.table().into_iter().for_each(|mut option| option.default_if_unknown());
     if m.description.is_unknown() {
         m.description = Attr::Null;
     }
+    for (_, disk) in m.disk.get_mut().into_iter().flatten() {
+        new_disk(disk);
+    }
+    for (_, card) in m.network.get_mut().into_iter().flatten() {
+        new_card(card);
+    }
+}
+
+/// A disk that comes, as far as it is known beforehand.
+fn new_disk(disk: &mut Disk) {
+    disk.table().into_iter().for_each(|mut option| option.default_if_unknown());
+}
+
+fn new_card(card: &mut Network) {
+    card.table().into_iter().for_each(|mut option| option.default_if_unknown());
 }
 
 /// What means the same as before keeps its spelling, so that it is no change.
 fn same_meaning(prior: &Vm, m: &mut Vm) {
-    fn keep<T: Clone>(before: &Attr<T>, now: &mut Attr<T>, same: impl Fn(&T, &T) -> bool) {
-        if let (Some(old), Some(new)) = (before.get(), now.get())
-            && same(old, new)
-        {
-            *now = before.clone();
-        }
+    if let (Some(old), Some(new)) = (prior.description.text(), m.description.text())
+        && old.trim_end() == new.trim_end()
+    {
+        m.description = prior.description.clone();
     }
-    keep(&prior.description, &mut m.description, |old, new| old.trim_end() == new.trim_end());
-    keep(&prior.tags, &mut m.tags, |old, new| config::lower(old) == config::lower(new));
-    keep(&prior.cpu_type, &mut m.cpu_type, |old, new| config::same_cpu(old, new));
-    let before = disks::cards_of(prior);
+    option::keep_spelling(prior.options.clone().table(), m.options.table());
+    let before = cards::of(prior);
     for (slot, card) in m.network.get_mut().into_iter().flatten() {
         if let Some(old) = before.get(slot) {
-            keep(&old.mac, &mut card.mac, |old, new| old.eq_ignore_ascii_case(new));
+            option::keep_spelling(old.clone().table(), card.table());
         }
     }
 }
@@ -123,7 +114,7 @@ fn change((prior, config): (&Vm, &Vm), m: &mut Vm, notes: &mut PlanNotes) {
     }
     let before = disks::of(prior);
     for (_, disk) in m.disk.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
-        fill::defaults(disk);
+        new_disk(disk);
     }
     cards((prior, config), m, &noted);
     if m.disk != prior.disk || m.network != prior.network {
@@ -178,9 +169,9 @@ fn without_agent(prior: &Vm) -> Diagnostic {
 
 /// Cards that come: as new ones are, but with the address they had, which the guest knows them by.
 fn cards((prior, config): (&Vm, &Vm), m: &mut Vm, noted: &Noted) {
-    let (before, given) = (disks::cards_of(prior), disks::cards_of(config));
+    let (before, given) = (cards::of(prior), cards::of(config));
     for (slot, card) in m.network.get_mut().into_iter().flatten().filter(|(slot, _)| !before.contains_key(*slot)) {
-        fill::card_defaults(card);
+        new_card(card);
         let asked = given.get(slot).is_some_and(|card| card.mac.is_null());
         if let Some(mac) = noted.mac(slot).filter(|_| asked) {
             card.mac.set(mac);
@@ -191,7 +182,7 @@ fn cards((prior, config): (&Vm, &Vm), m: &mut Vm, noted: &Noted) {
 /// Slots of the configuration whose removal somebody else asked for: the devices stay.
 fn kept(config: &Vm, noted: &Noted) -> Vec<String> {
     let disks = disks::of(config).into_keys().map(|slot| ("disk", slot));
-    let cards = disks::cards_of(config).into_keys().map(|slot| ("network", slot));
+    let cards = cards::of(config).into_keys().map(|slot| ("network", slot));
     let kept = disks.chain(cards).filter(|(_, slot)| noted.is_leaving(slot));
     kept.map(|(map, slot)| format!("{map}.{slot}: its removal, which waits for a power cycle, is taken back: live"))
         .collect()

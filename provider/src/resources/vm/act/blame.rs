@@ -4,8 +4,8 @@ use pve::{Class, Error};
 use tf::Path;
 
 use crate::explain::Cure;
-use crate::resources::vm::disks;
 use crate::resources::vm::model::Vm;
+use crate::resources::vm::{cards, disks};
 
 /// The cure of a refusal where an attribute of the VM has a part in it.
 pub(super) fn cure(m: &Vm, error: &Error) -> Option<Cure> {
@@ -77,7 +77,7 @@ fn storage(m: &Vm, said: &str) -> Option<Path> {
 fn bridge(m: &Vm, said: &str) -> Option<Path> {
     let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == '\'').collect();
     let named = |bridge: Option<&str>| bridge.is_some_and(|bridge| words.contains(&bridge));
-    let card = disks::cards_of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
+    let card = cards::of(m).into_iter().find(|(_, card)| named(card.bridge.text()));
     card.map(|(slot, _)| Path::from("network").key(&slot).name("bridge"))
 }
 
@@ -85,7 +85,8 @@ fn bridge(m: &Vm, said: &str) -> Option<Path> {
 mod tests {
     use super::*;
     use crate::explain::{self, Own};
-    use crate::resources::vm::model::{Disk, Network};
+    use crate::resources::vm::cards::Network;
+    use crate::resources::vm::disks::Disk;
     use std::collections::BTreeMap;
 
     #[track_caller]

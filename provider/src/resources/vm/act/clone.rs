@@ -37,7 +37,7 @@ pub(super) async fn cloned(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Ma
             Ok(Some(found)) => {
                 creation.record(m, vmid);
                 // The server may still be taking it back: whoever gets its number then is told apart by the UUID.
-                m.uuid.put(config::Seen(&found.settings).uuid());
+                m.uuid.put(config::uuid(&found.settings));
                 if error.outcome_unknown() {
                     return Ok(Made::Seen(found));
                 }

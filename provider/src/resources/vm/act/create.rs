@@ -103,7 +103,7 @@ async fn there(creation: &Creation<'_>, m: &mut Vm, vmid: Vmid) -> Result<Found,
     let Some(found) = found else {
         return Err(Problem::new(format!("VM {vmid} was created and is not there."), "Apply again.").into());
     };
-    m.uuid.put(config::Seen(&found.settings).uuid());
+    m.uuid.put(config::uuid(&found.settings));
     match rival {
         Some(rival) => rivals::settle(creation, m, found, rival).await,
         None => Ok(found),

@@ -97,7 +97,7 @@ pub(super) fn node(m: &Vm) -> Result<NodeName, Diagnostic> {
 fn made_of(m: &Vm) -> String {
     let disks: Vec<_> = disks::of(m).into_iter().map(|(slot, disk)| (slot, disk.storage)).collect();
     let source = (&m.node, &m.vmid, &m.image, &m.clone, &m.pool, disks);
-    let first_boot = (&m.firmware, &m.efi_storage, &m.cloud_init, &m.agent);
+    let first_boot = (&m.options.firmware, &m.efi_storage, &m.cloud_init, &m.agent);
     hex::encode(digest(&SHA256, format!("{source:?}{first_boot:?}").as_bytes()))
 }
 
@@ -105,11 +105,13 @@ fn made_of(m: &Vm) -> String {
 mod tests {
     use super::*;
     use crate::resources::vm::model::CloudInit;
+    use crate::resources::vm::options::Options;
 
     #[test]
     fn a_sum_is_of_what_a_vm_is_made_of() {
         let m = Vm { node: "pve1".into(), image: "local:import/a.qcow2".into(), ..Vm::default() };
-        let same = Vm { cores: 4.into(), effects: vec!["x".to_owned()].into(), started: true.into(), ..m.clone() };
+        let options = Options { cores: 4.into(), ..Options::default() };
+        let same = Vm { options, effects: vec!["x".to_owned()].into(), started: true.into(), ..m.clone() };
         assert_eq!(made_of(&m), made_of(&same));
         assert_ne!(made_of(&m), made_of(&Vm { node: "pve2".into(), ..m.clone() }));
         assert_ne!(made_of(&m), made_of(&Vm { image: "local:import/b.qcow2".into(), ..m.clone() }));

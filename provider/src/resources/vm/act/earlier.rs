@@ -6,7 +6,7 @@ use super::creation::Creation;
 use super::error::Error;
 use super::holds::Holds;
 use super::remove;
-use crate::resources::vm::config::Seen;
+use crate::resources::vm::config;
 use crate::resources::vm::locate::{self, Found};
 use crate::resources::vm::model::Vm;
 
@@ -21,7 +21,7 @@ pub(super) async fn unfinished(creation: &mut Creation<'_>, m: &Vm) -> Result<Op
     }
     op.cx.progress(&format!("VM {vmid} was left by a creation of another configuration, and is taken away"));
     let mut left = m.clone();
-    left.uuid.put(Seen(&found.settings).uuid());
+    left.uuid.put(config::uuid(&found.settings));
     op.now(Holds::LeftBefore);
     remove::removed(&op.on(found.node, found.vmid), &left, &found.settings).await?;
     op.cx.numbers.forget(vmid);

@@ -14,7 +14,7 @@ use super::operation::Target;
 use super::seeding::{self, Attached};
 use super::{first_boot, write};
 use crate::agents::{self, Endpoint, PendingEnrolment};
-use crate::resources::vm::config::{self, Seen};
+use crate::resources::vm::config;
 use crate::resources::vm::model::{AgentEndpoint, Vm};
 use crate::resources::vm::notes::{noted, slots};
 use crate::resources::vm::{addresses, disks, fill};
@@ -29,7 +29,7 @@ pub(super) enum Begun {
 
 /// Completes a VM that carries the mark. `found` is what it has.
 pub(super) async fn finish(target: &Target<'_>, m: &mut Vm, found: Settings, begun: Begun) -> Result<(), Error> {
-    m.uuid.put(Seen(&found).uuid());
+    m.uuid.put(config::uuid(&found));
     let (mut settings, written) = configured(target, m, found).await?;
     let grown = grown(target, m, &settings).await?;
     // What was made a moment ago is off.
@@ -156,7 +156,7 @@ async fn start(target: &Target<'_>, m: &Vm, power: Power) -> Result<(), pve::Err
 async fn find_addresses(target: &Target<'_>, m: &mut Vm, now: &Settings) -> Result<(), Error> {
     let statics = m.cloud_init.get().map(addresses::statics).unwrap_or_default();
     let mut all: Vec<String> = statics.iter().map(|(_, address)| address.to_string()).collect();
-    if all.is_empty() && m.guest_agent.is_true() && m.started.is_true() {
+    if all.is_empty() && m.options.guest_agent.is_true() && m.started.is_true() {
         all = told(target, m, now).await?;
         if all.is_empty() && m.agent.is_null() {
             target.op.cx.warn(silent(m));

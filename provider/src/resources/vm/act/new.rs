@@ -81,7 +81,7 @@ async fn left(creation: &Creation<'_>, m: &Vm, vmid: Vmid, uuid: &str) -> Left {
     }
     match locate::by_id(&calm, vmid).await {
         Ok(Some(found)) => {
-            let own = config::Seen(&found.settings).uuid();
+            let own = config::uuid(&found.settings);
             let ours = own.as_deref() == Some(uuid) || (own.is_none() && m.id.is_known());
             if ours { Left::Ours(Box::new(found)) } else { Left::Nothing }
         }

@@ -6,9 +6,8 @@ use tf::Path;
 use super::error::{Error, Problem};
 use super::operation::{Operation, Target};
 use crate::agents::{Agents, PendingEnrolment, SeedFor};
-use crate::resources::vm::config::Seen;
 use crate::resources::vm::model::{CloudInit, Interface as Addresses, Vm};
-use crate::resources::vm::{checks, disks};
+use crate::resources::vm::{cards, checks, config, disks};
 use crate::seed::{Interface, Seed};
 
 /// A seed image in its drive.
@@ -20,7 +19,7 @@ pub(super) struct Attached {
 
 /// The seed of this VM that is attached now. A clone carries its source's, which is not this VM's to delete.
 pub(super) fn attached(vmid: Vmid, now: &Settings) -> Option<Attached> {
-    let own = file_start(vmid, &Seen(now).uuid().unwrap_or_default());
+    let own = file_start(vmid, &config::uuid(now).unwrap_or_default());
     now.keys().find_map(|slot| {
         let volume = cd(now, slot)?;
         volume.name().starts_with(&own).then(|| Attached { slot: slot.to_owned(), volume })
@@ -45,7 +44,7 @@ pub(super) async fn attach(
     now: &Settings,
 ) -> Result<(Attached, Option<PendingEnrolment>), Error> {
     let before = attached(target.vmid, now);
-    let uuid = Seen(now).uuid().unwrap_or_default();
+    let uuid = config::uuid(now).unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
     let storage = storage(target.op, m, &target.node).await?;
     let (seed, pending) = seed(&target.op.cx.agents, m, now, (&uuid, generation))?;
@@ -157,7 +156,7 @@ fn seed(
 fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
     let mut named = cloud_init.network.cloned().unwrap_or_default();
     if named.is_empty() {
-        named = disks::card_slots(now).into_iter().map(|slot| (slot, Addresses::default())).collect();
+        named = cards::slots(now).into_iter().map(|slot| (slot, Addresses::default())).collect();
     }
     let card = |(slot, given): (&String, &Addresses)| {
         let mac = pve::Net::parse(now.written(slot)?).mac()?.to_owned();

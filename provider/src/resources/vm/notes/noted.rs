@@ -6,8 +6,8 @@ use pve::{Net, NodeName, Settings};
 use serde::{Deserialize, Serialize};
 use tf::Private;
 
-use crate::resources::vm::disks;
-use crate::resources::vm::plan::hotplug::Class;
+use crate::resources::vm::effect::Class;
+use crate::resources::vm::{cards, disks};
 
 /// As the VM and its cluster were at the last refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl Noted {
 /// Notes what is there now.
 pub(crate) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName, bool>) {
     let mut macs = Noted::of(private).macs;
-    for slot in disks::card_slots(now) {
+    for slot in cards::slots(now) {
         let mac = now.written(&slot).and_then(|text| Some(Net::parse(text).mac()?.to_owned()));
         macs.extend(mac.map(|mac| (slot, mac)));
     }

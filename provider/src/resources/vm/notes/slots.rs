@@ -68,7 +68,8 @@ const UNFINISHED: &str = "unfinished";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::vm::model::{Disk, Network};
+    use crate::resources::vm::cards::Network;
+    use crate::resources::vm::disks::Disk;
 
     fn vm(disks: &[&str], cards: &[&str]) -> Vm {
         Vm {

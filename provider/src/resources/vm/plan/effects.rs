@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use tf::{Path, Value};
 
-use super::hotplug::{Takes, WHOLE_CARD};
+use super::hotplug::WHOLE_CARD;
+use crate::resources::vm::cards::Network;
+use crate::resources::vm::disks::Disk;
+use crate::resources::vm::effect::{Attribute, Class, Effect, Takes};
 use crate::resources::vm::model::Vm;
 use crate::resources::vm::notes::noted::Noted;
 
@@ -66,7 +69,14 @@ pub(super) fn are_open(config: &Vm) -> bool {
 pub(super) fn replacing(prior: &Vm, m: &Vm, named: &[Path]) -> Vec<Path> {
     let (before, after) = (tf::dump(prior), tf::dump(m));
     let other = |name: &&str| before.attribute(name) != after.attribute(name) && !after.attribute(name).is_unknown();
-    named.iter().cloned().chain(ALWAYS_REPLACES.into_iter().filter(other).map(Path::from)).collect()
+    let mut all = Vm::default();
+    let always = all.attributes().into_iter().filter(needs_a_new_machine).map(|attribute| attribute.row.name());
+    named.iter().cloned().chain(always.filter(other).map(Path::from)).collect()
+}
+
+/// Rows that demand a new machine themselves.
+fn needs_a_new_machine(attribute: &Attribute<'_>) -> bool {
+    attribute.effect == Effect::Option(Takes::NewMachine)
 }
 
 /// Whether one of these lines announces a reboot by this apply.
@@ -109,10 +119,11 @@ fn line(
         return Some(format!("{}: was never applied from the configuration: stays as it is", parts.join(".")));
     }
     let whole = |replaced: &Path| path.steps().starts_with(replaced.steps());
-    let effect = if replacing.iter().any(whole) || ALWAYS_REPLACES.contains(&root(path)) {
+    let how = how(parts, old, new, noted);
+    let effect = if replacing.iter().any(whole) || how == How::Change(Takes::NewMachine) {
         "replaces the machine".to_owned()
     } else {
-        match how(parts, old, new, noted) {
+        match how {
             How::Silent => return None,
             How::Moved => "the machine is there already".to_owned(),
             How::Starts => "starts the machine".to_owned(),
@@ -175,23 +186,38 @@ fn differences(before: &Value, after: &Value, at: &Path, found: &mut Vec<Differe
 
 fn how(parts: &[String], old: &Value, new: &Value, noted: &Noted) -> How {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let change = |takes: Option<Takes>| takes.map_or(How::Silent, How::Change);
     match parts.as_slice() {
-        ["node"] => How::Moved,
-        ["started", ..] if *new == Value::Bool(true) => How::Starts,
-        ["started", ..] => How::Stops,
-        ["cloud_init" | "agent" | "pool" | "efi_storage" | "image" | "clone", ..] => How::Recorded,
         // Asked for earlier, and the machine did not let go of it.
         ["disk" | "network", slot] if new.is_null() && noted.is_leaving(slot) => How::Change(Takes::PowerCycle),
         ["disk", slot] if new.is_null() => How::Change(Takes::old_disk(slot, noted)),
         ["disk", slot] => How::Change(Takes::new_disk(slot)),
         ["disk", _, "size_gib"] if shrinks(old, new) => How::Refused,
-        ["disk", _, "format"] => How::Recorded,
-        ["disk", _, name] => change(Takes::of_disk(name)),
-        ["network", _, name] => change(Takes::of_card(name)),
-        ["network", ..] => How::Change(WHOLE_CARD),
-        [name, ..] => change(Takes::option(name)),
-        [] => How::Silent,
+        ["disk"] => How::Change(Takes::Plugged(Class::Disk)),
+        ["network"] | ["network", _] => How::Change(WHOLE_CARD),
+        parts => match declared(parts).map(|(effect, _)| effect) {
+            Some(Effect::Option(takes)) => How::Change(takes),
+            Some(Effect::Recorded) => How::Recorded,
+            Some(Effect::Moves) => How::Moved,
+            Some(Effect::Power) if *new == Value::Bool(true) => How::Starts,
+            Some(Effect::Power) => How::Stops,
+            Some(Effect::Nothing | Effect::Devices) | None => How::Silent,
+        },
+    }
+}
+
+/// What the attribute says of itself: what a change of it does, and whether its text is a name. What is below a block follows it.
+fn declared(parts: &[&str]) -> Option<(Effect, bool)> {
+    let find = |all: Vec<Attribute<'_>>, name: &str| {
+        all.into_iter().find(|one| one.row.name() == name).map(|one| (one.effect, one.is_name))
+    };
+    match parts {
+        ["disk", _, name] => find(Disk::default().attributes(), name),
+        ["network", _, name] => find(Network::default().attributes(), name),
+        [name] => find(Vm::default().attributes(), name),
+        [name, .., last] => {
+            find(Vm::default().attributes(), name).map(|(effect, _)| (effect, NAMES_IN_BLOCKS.contains(last)))
+        }
+        [] => None,
     }
 }
 
@@ -234,35 +260,35 @@ fn shown(path: &Path, old: &Value, new: &Value) -> String {
 /// Numbers and names of things are shown, the rest is not: Terraform hides what the user marks as sensitive, and we cannot
 /// see the mark.
 fn text(path: &Path, value: &Value) -> Option<String> {
-    let last = path.steps().last().map(step).unwrap_or_default();
+    let parts = names(path);
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match value {
         Value::Bool(bool) => Some(bool.to_string()),
         Value::Number(number) => Some(number.to_string()),
-        Value::String(text) if NAMES.contains(&last.as_str()) => Some(text.clone()),
+        Value::String(text) if declared(&parts).is_some_and(|(_, is_name)| is_name) => Some(text.clone()),
         _ => None,
     }
 }
 
-/// Attributes whose values are names and words of Proxmox VE.
-const NAMES: [&str; 9] = ["name", "node", "image", "cpu_type", "firmware", "storage", "cache", "bridge", "model"];
+/// Names in blocks that are used at creation only.
+const NAMES_IN_BLOCKS: [&str; 2] = ["name", "storage"];
 
 const REBOOTS: &str = "needs a reboot, which this apply makes";
 
 const CUT_OFF: &str = ", and cuts the guest off there: its network settings name the card by the old address";
 
-/// Rows of the model that demand a new machine themselves.
-const ALWAYS_REPLACES: [&str; 2] = ["vmid", "firmware"];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::vm::model::{Disk, Network};
+    use crate::resources::vm::cards::Network;
+    use crate::resources::vm::disks::Disk;
+    use crate::resources::vm::options::Options;
     use std::collections::BTreeMap;
 
     fn vm() -> Vm {
         let disk = Disk { storage: "s".into(), size_gib: 4.into(), discard: true.into(), ..Disk::default() };
         Vm {
-            cores: 2.into(),
+            options: Options { cores: 2.into(), ..Options::default() },
             started: true.into(),
             reboot: true.into(),
             disk: BTreeMap::from([("scsi0".to_owned(), disk)]).into(),
@@ -284,10 +310,10 @@ mod tests {
     #[test]
     fn each_change_says_what_it_does() {
         check(|_| {}, &[]);
-        check(|m| m.cores.set(4), &["cores: 2 -> 4: needs a reboot, which this apply makes"]);
+        check(|m| m.options.cores.set(4), &["cores: 2 -> 4: needs a reboot, which this apply makes"]);
         check(
             |m| {
-                m.cores.set(4);
+                m.options.cores.set(4);
                 m.reboot.set(false);
             },
             &["cores: 2 -> 4: needs a reboot, which `reboot = false` leaves to you"],

@@ -2,10 +2,13 @@
 
 use super::plan;
 use super::validate::validate;
-use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Disk, Interface, Network, Vm};
+use crate::resources::vm::cards::Network;
+use crate::resources::vm::disks::Disk;
+use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Interface, Vm};
 use crate::resources::vm::notes::noted::{Noted, note};
 use crate::resources::vm::notes::{announced, slots};
-use std::collections::BTreeMap;
+use crate::resources::vm::options::Options;
+use std::collections::{BTreeMap, BTreeSet};
 use tf::{Attr, PlanNotes};
 
 fn vm() -> Vm {
@@ -22,7 +25,7 @@ fn vm() -> Vm {
         node: "pve1".into(),
         current_node: "pve1".into(),
         name: "one".into(),
-        cores: 2.into(),
+        options: Options { cores: 2.into(), ..Options::default() },
         image: "local:import/d.qcow2".into(),
         started: true.into(),
         reboot: true.into(),
@@ -62,7 +65,7 @@ fn every_contradiction_names_its_attribute() {
         |m| {
             m.image = Attr::Null;
             m.disk = Attr::Null;
-            m.firmware.set("ovmf");
+            m.options.firmware.set("ovmf");
         },
         &["efi_storage"],
     );
@@ -84,7 +87,7 @@ fn every_contradiction_names_its_attribute() {
     invalid(
         |m| {
             m.cloud_init = Attr::Null;
-            m.guest_agent.set(true);
+            m.options.guest_agent.set(true);
         },
         &[],
     );
@@ -108,7 +111,7 @@ fn replaces(change: impl Fn(&mut Vm), at: &[&str]) {
 
 #[test]
 fn some_changes_need_a_new_machine() {
-    replaces(|m| m.cores.set(4), &[]);
+    replaces(|m| m.options.cores.set(4), &[]);
     replaces(|m| m.node.set("pve2"), &["node"]);
     replaces(|m| disk(m, "scsi0", |disk| disk.storage.set("data")), &["disk[\"scsi0\"].storage"]);
     replaces(|m| disk(m, "scsi1", |disk| disk.storage.set("data")), &[]);
@@ -249,16 +252,12 @@ fn an_imported_vm_gets_no_agent_and_the_plan_says_so() {
 
 #[test]
 fn spelling_is_no_change() {
-    let prior = Vm {
-        description: "text".into(),
-        tags: ["a", "b"].map(str::to_owned).into_iter().collect::<std::collections::BTreeSet<_>>().into(),
-        ..vm()
+    let tagged = |tags: [&str; 2]| Options {
+        tags: tags.map(str::to_owned).into_iter().collect::<BTreeSet<_>>().into(),
+        ..vm().options
     };
-    let mut m = Vm {
-        description: "text\n".into(),
-        tags: ["A", "b"].map(str::to_owned).into_iter().collect::<std::collections::BTreeSet<_>>().into(),
-        ..vm()
-    };
+    let prior = Vm { description: "text".into(), options: tagged(["a", "b"]), ..vm() };
+    let mut m = Vm { description: "text\n".into(), options: tagged(["A", "b"]), ..vm() };
     let mut notes = PlanNotes::new(true);
     plan(Some(&prior), &m.clone(), &mut m, &mut notes);
     assert_eq!(m, prior);
@@ -278,16 +277,16 @@ fn what_waits_is_applied_once_a_reboot_is_allowed() {
 
 #[test]
 fn a_new_machine_is_known_beforehand_as_far_as_can_be() {
-    let config = Vm { cores: 3.into(), name: "one".into(), ..Vm::default() };
+    let options = Options { cores: 3.into(), ..Options::default() };
+    let config = Vm { options, name: "one".into(), ..Vm::default() };
     let mut m = Vm {
-        cores: 3.into(),
-        memory_mib: Attr::Unknown,
+        options: Options { memory_mib: Attr::Unknown, ..config.options.clone() },
         image: Attr::Unknown,
         endpoint: Attr::Unknown,
         ..config.clone()
     };
     plan(None, &config, &mut m, &mut PlanNotes::new(true));
-    assert_eq!((m.cores.get(), m.memory_mib.get()), (Some(&3), Some(&512)));
+    assert_eq!((m.options.cores.get(), m.options.memory_mib.get()), (Some(&3), Some(&512)));
     assert!(m.image.is_null() && m.endpoint.is_null());
 }
 
@@ -297,8 +296,9 @@ fn what_is_not_known_yet_leaves_the_effects_open() {
     let mut m = Vm { description: Attr::Unknown, ..vm() };
     plan(Some(&vm()), &config, &mut m, &mut PlanNotes::new(true));
     assert!(m.effects.is_unknown() && m.waiting.is_unknown());
-    let mut m = Vm { cores: 3.into(), ..vm() };
-    plan(Some(&vm()), &Vm { cores: 3.into(), ..Vm::default() }, &mut m, &mut PlanNotes::new(true));
+    let options = Options { cores: 3.into(), ..Options::default() };
+    let mut m = Vm { options: options.clone(), ..vm() };
+    plan(Some(&vm()), &Vm { options, ..Vm::default() }, &mut m, &mut PlanNotes::new(true));
     assert!(m.effects.is_known());
 }
 
@@ -312,16 +312,16 @@ fn a_plan_with_unknown_values_is_kept_when_they_are_known() {
     let changes: [(&str, Change); 8] = [
         ("reboot", |m, known| to(&mut m.reboot, known, true, false)),
         ("started", |m, known| to(&mut m.started, known, true, false)),
-        ("cores", |m, known| to(&mut m.cores, known, 2, 8)),
+        ("cores", |m, known| to(&mut m.options.cores, known, 2, 8)),
         ("name", |m, known| to(&mut m.name, known, "one".to_owned(), "two".to_owned())),
         ("description", |m, known| to(&mut m.description, known, String::new(), "x".to_owned())),
-        ("on_boot", |m, known| to(&mut m.on_boot, known, true, false)),
+        ("on_boot", |m, known| to(&mut m.options.on_boot, known, true, false)),
         ("node", |m, known| to(&mut m.node, known, "pve1".to_owned(), "pve2".to_owned())),
         ("disk", |m, known| disk(m, "scsi0", |disk| to(&mut disk.size_gib, known, 4, 5))),
     ];
     let planned = |change: Change, known: Option<bool>| {
         let (prior, mut config) = (vm(), vm());
-        config.memory_mib.set(4096);
+        config.options.memory_mib.set(4096);
         change(&mut config, known);
         let mut m = config.clone();
         plan(Some(&prior), &config, &mut m, &mut PlanNotes::new(true));

@@ -24,7 +24,7 @@ pub(crate) fn validate(m: &Vm) -> Diagnostics {
         found.push(wrong("`image` needs a disk to be copied to.", "disk"));
     }
     let diskless = m.disk.get().map_or(m.disk.is_null(), |disks| disks.is_empty());
-    if m.firmware.text() == Some("ovmf") && diskless && m.efi_storage.is_null() && m.clone.is_null() {
+    if m.options.firmware.text() == Some("ovmf") && diskless && m.efi_storage.is_null() && m.clone.is_null() {
         found.push(wrong("UEFI keeps its variables on a disk: say on which storage.", "efi_storage"));
     }
     check_disks(m, &mut found);
@@ -99,7 +99,7 @@ fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
 
 fn check_agent(m: &Vm, found: &mut Diagnostics) {
     let Some(agent) = m.agent.get() else { return };
-    let asks = agent.address.is_null() && !m.guest_agent.is_true() && !m.guest_agent.is_unknown();
+    let asks = agent.address.is_null() && !m.options.guest_agent.is_true() && !m.options.guest_agent.is_unknown();
     if asks && !m.cloud_init.is_unknown() && !m.cloud_init.get().is_some_and(may_have_address) {
         let why = "The agent is reached by its address, and nothing here says which: give a static `address` in \
             `cloud_init.network`, or set `guest_agent = true` for an image that carries QEMU's guest agent.";
