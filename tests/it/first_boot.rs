@@ -74,7 +74,7 @@ resource "groundwork_vm" "failed" {
 }
 "##;
 
-/// One part of every kind, one of them with a document of its own.
+/// One part of every kind, one of them with a document of its own, one compressed.
 const MIME: &str = r#"Content-Type: multipart/mixed; boundary="MIMEBOUNDARY"
 MIME-Version: 1.0
 
@@ -118,11 +118,22 @@ Content-Type: text/x-include-url
 
 #include
 http://NET.1/files/included.txt
+--MIMEBOUNDARY
+Content-Type: text/cloud-config-jsonp
+
+#cloud-config-jsonp
+[{"op": "add", "path": "/write_files", "value": [{"path": "/root/patched", "content": "patched\n"}]}]
+--MIMEBOUNDARY
+Content-Type: application/gzip
+Content-Transfer-Encoding: base64
+
+H4sIAAAAAAACA1NW1E/KzNMvzuBKTc7IV0jOzy0oSi0uTk1RsFPQL8rPL9FHCHEBAK+u02otAAAA
 --MIMEBOUNDARY--
 "#;
 
 const ARCHIVE: &str = "#cloud-config-archive\n- type: text/x-shellscript\n  content: |\n    #!/bin/sh\n    echo \"übung\" > /root/script\n\
-    - |\n  #cloud-config\n  hostname: archived\n  runcmd: [[sh, -c, 'echo 1 > /root/config']]\n";
+    - |\n  #cloud-config\n  hostname: archived\n  package_update: true\n  package_upgrade: true\n  \
+    apt: { preserve_sources_list: true }\n  bootcmd: ['rm -rf /etc/apt/sources.list*']\n  runcmd: [[sh, -c, 'echo 1 > /root/config']]\n";
 
 const JINJA: &str = "## template: jinja\n#cloud-config\nruncmd:\n- echo {{ v1.local_hostname }} ä > /root/config\n";
 
@@ -174,11 +185,14 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
 }
 
 fn everything_was_run(lab: &Lab) {
-    let files = lab.must("mime-vm", "cd /root; cat config script boothook included own");
-    assert_eq!(files, "grüße\nstraße\nboothook\nincluded\nhandled");
+    let files = lab.must("mime-vm", "cd /root; cat config script boothook included own patched compressed");
+    assert_eq!(files, "grüße\nstraße\nboothook\nincluded\nhandled\npatched\ncompressed");
     let words = lab.must("mime-vm", "hostname; id -un bob; id -un admin; grep -c other /etc/hosts || true");
     assert_eq!(words, "other\nbob\nadmin\n0", "its fqdn, both accounts, and its hosts");
     assert_eq!(lab.must("archive-vm", "cat /root/config /root/script; hostname"), "1\nübung\narchived");
+    let packages = "grep -oE \"'apt-get'.* '(update|dist-upgrade)'\" /var/log/cloud-init.log | grep -oE 'update|dist-upgrade' | sort -u";
+    assert_eq!(lab.must("archive-vm", packages), "dist-upgrade\nupdate", "it asked for both");
+    assert_eq!(lab.must("jinja-vm", &format!("{packages} || true")), "", "and nobody else did");
     assert_eq!(lab.must("jinja-vm", "cat /root/config; hostname"), "jinja-vm ä\njinja-vm");
     let check =
         "import crypt, spwd; h = spwd.getspnam('admin').sp_pwdp; print(h[:3], crypt.crypt('$ecret-pässwörd', h) == h)";

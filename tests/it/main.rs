@@ -10,6 +10,7 @@ mod behind;
 mod changes;
 mod clones;
 mod creation;
+mod demo;
 mod examples;
 mod first_boot;
 mod harness;

@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
         help="1.36, or 1.36.4 for the code of 1.36 that calls itself so; more than once for several",
     )
     builds.add_argument("--with", dest="extra", action="append", default=[], choices=parts.extras(), metavar="PROGRAM")
+    builds.add_argument("--nearest", action="store_true", help="build nothing: say which one is had without, for --kubernetes of start")
     start = verb("start", start_lab, "start a lab; returns when its API answers")
     start.add_argument("--backend", choices=BACKENDS, default="nspawn")
     start.add_argument("--name", default="lab")
@@ -91,6 +92,9 @@ def prepare(options) -> None:
 
 
 def build_kubernetes(options) -> None:
+    if options.nearest:
+        print(parts.nearest())
+        return
     parts.build((*(options.wanted or (parts.DEFAULT,)), *options.extra))
     print(parts.sizes())
 

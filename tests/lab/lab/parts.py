@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from . import image, packages
-from .kubernetes import distribution, programs, toolchain
+from .kubernetes import distribution, programs, toolchain, upstream
 from .settings import cache_of
 
 # The minor release of a lab that is asked for none: the newest.
@@ -36,6 +36,13 @@ def wanted(text: str) -> tuple[str, ...]:
 def extras() -> list[str]:
     """What is built only when it is asked for by name."""
     return sorted(programs.EXTRA)
+
+
+def nearest() -> str:
+    """The Kubernetes that costs no long build, as an argument of `start`: a built one, upstream's where it answers, or none."""
+    if distribution.is_built(cache_of("kubernetes"), DEFAULT):
+        return DEFAULT
+    return UPSTREAM if upstream.answers(DEFAULT) else "none"
 
 
 def build(kubernetes: tuple[str, ...]) -> Parts:

@@ -12,6 +12,15 @@ EVICTION = {
     "memory.available": "20Mi",
 }
 
+# A lab that has no Kubernetes shows the machines alone.
+WITHOUT_KUBERNETES = {
+    "resource": {
+        "groundwork_machine": {"machine": {"dynamic": {"kubernetes": {"for_each": [], "content": {}}}}},
+        "groundwork_cluster": {"main": {"count": 0}},
+    },
+    "output": {"kubeconfig": {"value": None}},
+}
+
 
 def variables(settings: Settings, environment: dict[str, str]) -> dict:
     """One control plane, one worker."""
@@ -37,7 +46,7 @@ def variables(settings: Settings, environment: dict[str, str]) -> dict:
 def override(settings: Settings, environment: dict[str, str]) -> dict:
     """An override file for Terraform: images from the lab's registry, and what containers cannot do."""
     if "LAB_REGISTRY" not in environment:
-        return {}
+        return WITHOUT_KUBERNETES
     registry = {"_default": {"mirrors": [environment["LAB_REGISTRY"]]}}
     resources = {"groundwork_machine": {"machine": {"container_runtime": {"registry": registry}}}}
     if settings.backend == "nspawn":

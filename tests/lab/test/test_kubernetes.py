@@ -11,6 +11,7 @@ from unittest import mock
 
 import aiohttp
 from aiohttp import web
+from lab import parts
 from lab.kubernetes import distribution, images, programs, registry, upstream
 from lab.kubernetes.toolchain import CannotBuild
 
@@ -48,6 +49,19 @@ class Programs(unittest.TestCase):
             kept = sorted(path.name for path in (cache / "programs").iterdir())
             self.assertEqual(kept, ["crictl=1=a", "etcd=3=b", "etcd=3=c"])
             self.assertFalse((cache / "go/build").exists())
+
+    def test_the_nearest_is_what_takes_no_build(self):
+        cases = [(True, False, parts.DEFAULT), (True, True, parts.DEFAULT), (False, True, "upstream"), (False, False, "none")]
+        for built, answers, nearest in cases:
+            with (
+                mock.patch.object(distribution, "is_built", return_value=built),
+                mock.patch.object(upstream, "answers", return_value=answers),
+            ):
+                self.assertEqual(parts.nearest(), nearest)
+
+    def test_an_empty_cache_holds_no_release(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertFalse(distribution.is_built(pathlib.Path(folder), parts.DEFAULT))
 
 
 class Served(unittest.IsolatedAsyncioTestCase):

@@ -78,9 +78,17 @@ def build(cache: pathlib.Path, wanted: list[str]) -> Distribution:
     """Builds what the cache does not hold of `wanted`: minor releases or versions, the first one being the lab's, and extras."""
     extra = tuple(name for name in wanted if name in programs.EXTRA)
     versions = tuple(dict.fromkeys(version_of(name) for name in wanted if name not in extra))
+    return Distribution(cache, versions, programs.build(cache, _listed(versions, extra)), extra)
+
+
+def is_built(cache: pathlib.Path, minor: str) -> bool:
+    """Whether the cache holds everything for a minor release."""
+    return all(programs.built(cache, program) for program in _listed((version_of(minor),), ()))
+
+
+def _listed(versions: tuple[str, ...], extra: tuple[str, ...]) -> list[programs.Program]:
     listed = [*(programs.kubernetes(version) for version in versions), *programs.COMMON.values()]
-    listed += [programs.EXTRA[name] for name in extra]
-    return Distribution(cache, versions, programs.build(cache, listed), extra)
+    return listed + [programs.EXTRA[name] for name in extra]
 
 
 def build_containerd(cache: pathlib.Path) -> Distribution:

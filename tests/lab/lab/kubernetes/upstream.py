@@ -4,7 +4,9 @@ For a host that has one: `start --kubernetes upstream`. Machines ask the lab at 
 """
 
 import contextlib
+import http.client
 import re
+import urllib.request
 
 import aiohttp
 from aiohttp import web
@@ -14,9 +16,20 @@ PACKAGES = "https://pkgs.k8s.io/core:/stable:"
 ASKED = ("Accept", "Range", "If-Modified-Since", "If-None-Match")
 ANSWERED = ("Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "Last-Modified", "ETag", "Docker-Content-Digest")
 CHUNK = 256 * 1024
+# Seconds that a host without a way out is waited for.
+PATIENCE = 5
 DEFAULT_REGISTRY = "registry.k8s.io"
 # Docker's registry answers at another name than its images have.
 HOSTS = {"docker.io": "registry-1.docker.io"}
+
+
+def answers(minor: str) -> bool:
+    """Whether this host has a way to the packages of a minor release."""
+    try:
+        with urllib.request.urlopen(f"{PACKAGES}/v{minor}/deb/InRelease", timeout=PATIENCE) as answer:
+            return answer.status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 class Upstream:
