@@ -142,7 +142,7 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     if !ready() {
         return;
     }
-    let lab = Lab::start("first-boot", Backend::Nspawn, &[]);
+    let lab = Lab::start("first-boot", Backend::Nspawn, &["--keep-uploads"]);
     let terraform = Terraform::for_lab(&lab);
     let net = lab.address(0);
     let net = net.trim_end_matches(".0");
@@ -168,6 +168,7 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     terraform.has_no_changes();
     everything_was_run(&lab);
     gateways_outside_are_reached(&lab, net);
+    other_renderers_know_the_way_too(&lab, net);
 
     terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "bootcmd:\\nruncmd: [exit 3]"));
     let parts = [
@@ -212,4 +213,23 @@ fn gateways_outside_are_reached(lab: &Lab, net: &str) {
         assert!(routes.contains(&format!("default via {gateway6} dev")), "{vm}: {routes}");
         lab.must(vm, "networkctl --no-legend list | grep -q configured");
     }
+}
+
+/// Of the machine's own cloud-init, for images with netplan and with ifupdown.
+fn other_renderers_know_the_way_too(lab: &Lab, net: &str) {
+    let configs = lab.control("uploads", &["network-config"]).text;
+    let config = configs.lines().find(|line| line.contains(&format!("{net}.62/32"))).expect("the seed of archive-vm");
+    lab.serve("network.json", config);
+    let convert = |kind: &str| {
+        let line = format!(
+            "cd /tmp && python3 -c \"import urllib.request as u; open('n', 'wb').write(u.urlopen('http://{net}.1/files/network.json').read())\" \
+             && cloud-init devel net-convert -p n -k yaml -d out -D debian -O {kind} >/dev/null 2>&1 && cat out/etc/net*/*cloud-init* out/etc/network/*/* 2>/dev/null; rm -r out"
+        );
+        lab.must("archive-vm", &line)
+    };
+    let netplan = convert("netplan");
+    assert!(netplan.contains("on-link: true") && netplan.contains(&format!("via: {net}.254")), "{netplan}");
+    let eni = convert("eni");
+    assert!(eni.contains(&format!("route add -host {net}.254/32 gw 0.0.0.0")), "{eni}");
+    assert!(eni.contains(&format!("route add default gw {net}.254")), "{eni}");
 }
