@@ -1,6 +1,6 @@
 //! What a running VM takes at once and what waits, and what becomes of changes that fail on the way.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 use crate::quickstart::lab_is_empty;
 use serde_json::json;
 
@@ -138,11 +138,33 @@ fn a_removal_that_waits_is_drift(lab: &Lab, terraform: &Terraform) {
     let less = vm(&[("512", "1024")]);
     terraform.write("main.tf", &less);
     let reboots = lab.tasks("qmreboot").len();
-    terraform.fails(&["Cannot change VM 100", "still busy in guest", "which the next plan announces"]);
+    terraform.apply().says(&["VM 100 needs a reboot", "scsi1", "The plan announced no reboot"]);
     assert_eq!(lab.tasks("qmreboot").len(), reboots, "the plan announced none");
     change(terraform, &less, &[&format!("disk.scsi1: goes, with all its data: {REBOOTS}")]);
     lab.control("fault", &["clear"]).exits(0);
     assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]));
+}
+
+#[test]
+fn a_guest_that_boots_is_asked_again_to_give_a_device_up() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("booting", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    let card = "network \"net1\" { bridge = \"vmbr0\" }";
+    terraform.write("main.tf", &vm(&[("DISK", SCSI1), ("CARD", card)]));
+    terraform.apply();
+    power_cycle(&lab);
+    lab.control("fault", &["busy-guest", "one"]).exits(0);
+    terraform.write("main.tf", &vm(&[]));
+    let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "apply.log");
+    wait_until("the card's removal was refused", || row(&lab, "net1")["delete"] == 1);
+    lab.control("fault", &["clear"]).exits(0);
+    assert!(apply.wait().expect("terraform ends").success());
+    assert_eq!(lab.tasks("qmreboot"), Vec::<serde_json::Value>::new());
+    assert_eq!((row(&lab, "net1"), row(&lab, "scsi1")), (json!(null), json!(null)));
+    terraform.has_no_changes();
 }
 
 #[test]

@@ -63,6 +63,18 @@ class Hotplug(ApiTest):
         await self.task("POST", f"{VM}/status/stop")
         self.assertEqual((await self.row("unused0"))["value"], "local-lvm:vm-120-disk-1")
 
+    async def test_a_new_cd_joins_the_boot_order_and_is_not_unplugged_then(self):
+        await self.running()
+        await self.call("PUT", f"{VM}/config", ide2="none,media=cdrom")
+        self.assertEqual((await self.row("boot"))["pending"], "order=scsi0;net0;ide2")
+        await self.call("PUT", f"{VM}/config", delete="ide2")
+        self.assertNotIn("pending", await self.row("boot"))
+        await self.task("POST", f"{VM}/status/stop")
+        await self.call("PUT", f"{VM}/config", scsi5="none,media=cdrom")
+        self.assertEqual((await self.row("boot"))["value"], "order=scsi0;net0;scsi5")
+        await self.task("POST", f"{VM}/status/start")
+        self.assertEqual(await self.refused(delete="scsi5"), {"scsi5": "hotplug problem - can't unplug bootdisk 'scsi5'\n"})
+
     async def test_what_a_vm_boots_from_is_not_unplugged(self):
         await self.running()
         self.assertEqual(await self.refused(delete="scsi0"), {"scsi0": "hotplug problem - can't unplug bootdisk 'scsi0'\n"})

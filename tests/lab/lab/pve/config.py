@@ -69,7 +69,7 @@ class Config:
         self._measure(values)
         running = vm.status == "running"
         waits = {"agent": values.pop("agent")} if running and "agent" in values else {}
-        order = {} if "boot" in values else self.leave_boot_order(vm, deletes)
+        order = {} if "boot" in values else self.boot_order_after(vm, deletes, values)
         (waits if running else values).update(order)
         for key in reverts:
             vm.pending.pop(key, None)

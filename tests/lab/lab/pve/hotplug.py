@@ -8,7 +8,7 @@ the others of that disk wait too.
 import re
 
 from fakepve import PveError
-from fakepve.qemu import split_drive
+from fakepve.qemu import DRIVE_KEY, split_drive
 
 from ..run import Failed
 from .power import nic_of
@@ -126,14 +126,16 @@ class Hotplug:
             vm.config[key] = value
 
     @staticmethod
-    def leave_boot_order(vm, keys: list[str]) -> dict:
-        """What becomes of `boot` when these drives are taken away; setting a drive again does not take it back."""
+    def boot_order_after(vm, deletes: list[str], values: dict) -> dict:
+        """What becomes of `boot`: drives that go leave it, a CD that is written joins it; setting a disk again does not take it back."""
         order = str(vm.pending.get("boot") or vm.config.get("boot", ""))
-        devices = order.removeprefix("order=").split(";")
-        left = [device for device in devices if device not in keys]
-        if not order.startswith("order=") or left == devices:
+        discs = [key for key, value in values.items() if DRIVE_KEY.match(key) and "media=cdrom" in str(value)]
+        devices = order.removeprefix("order=").split(";") if order.startswith("order=") else boot_by_default(vm.config)
+        after = [device for device in devices if device not in deletes]
+        after += [disc for disc in sorted(discs) if disc not in after]
+        if after == devices or (not order.startswith("order=") and not discs):
             return {}
-        return {"boot": "order=" + ";".join(left) if left else " "}
+        return {"boot": "order=" + ";".join(after) if after else " "}
 
     @staticmethod
     def doom(vm, keys: list[str]) -> None:
@@ -158,6 +160,14 @@ class Hotplug:
 
 def doomed(vm) -> set[str]:
     return getattr(vm, "doomed", set())
+
+
+def boot_by_default(config: dict) -> list[str]:
+    """Where nothing is said: the first disk, the first CD, the first card."""
+    drives = sorted(key for key in config if re.fullmatch(r"(scsi|virtio|sata|ide)\d+", key))
+    discs = [key for key in drives if "media=cdrom" in str(config[key])]
+    disks = [key for key in drives if key not in discs]
+    return [*disks[:1], *discs[:1], *sorted(key for key in config if re.fullmatch(r"net\d+", key))[:1]]
 
 
 def boot_disks(config: dict) -> list[str]:

@@ -104,7 +104,7 @@ impl<'a> Operation<'a> {
     }
 
     /// Sleeps before another look, each time longer; `None` when there is no time for one.
-    async fn rest(&self, pause: &mut Duration) -> Option<()> {
+    pub(super) async fn rest(&self, pause: &mut Duration) -> Option<()> {
         let wake = Instant::now() + *pause;
         if wake > self.deadline || self.cx.stop.is_cancelled() {
             return None;

@@ -57,10 +57,22 @@ pub(super) async fn attach(
     let others: Vec<String> =
         now.keys().filter(|key| **key != *slot && is_other_seed(now, key)).map(str::to_owned).collect();
     target.calls().configure(&params, &others, None).done().await?;
+    boot_as_before(target, now).await?;
     if let Some(before) = before.filter(|before| before.volume != volume) {
         target.op.client.storages(&target.node).delete(&before.volume).await?;
     }
     Ok((Attached { slot, volume }, pending))
+}
+
+/// Proxmox VE puts a new CD drive into the boot order, and a running machine does not let go of a drive that stands there: the seed
+/// could not be taken away after the first boot. So the order is written as it was before the machine starts, in a call of its own.
+async fn boot_as_before(target: &Target<'_>, before: &Settings) -> Result<(), pve::Error> {
+    let order = before.written("boot").map(str::trim).filter(|order| !order.is_empty());
+    let (params, delete) = match order {
+        Some(order) => (Params::new().with("boot", order), Vec::new()),
+        None => (Params::new(), vec!["boot".to_owned()]),
+    };
+    target.calls().configure_now(&params, &delete, None).await
 }
 
 /// Brings the image to the node.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pve::Settings;
+use pve::{Class, Settings};
 use tf::{Diagnostic, Diagnostics, Path};
 use tokio::time::Instant;
 
@@ -137,7 +137,18 @@ async fn discard(target: &Target<'_>, gone: &Gone) -> Result<(), Error> {
     if asked.is_empty() {
         return Ok(());
     }
-    let ended = target.calls().discard(&asked).done().await;
+    let ended = match target.calls().discard(&asked).done().await {
+        Err(error) if error.is(Class::HeldByGuest) => {
+            let left = |now: &Settings| -> Vec<String> {
+                asked.iter().filter(|slot| now.leaving(slot).is_some()).cloned().collect()
+            };
+            let again = |now: &Settings| {
+                Some(left(now)).filter(|left| !left.is_empty()).map(|left| target.calls().discard(&left))
+            };
+            write::until_booted(target, error, again).await
+        }
+        ended => ended.map(drop),
+    };
     let after = target.settings().await?;
     let left = asked.iter().find(|slot| after.written(slot).is_some());
     match ended {

@@ -1,6 +1,8 @@
 //! A write that meets what is there: for creations and changes alike.
 
-use pve::{Class, Settings};
+use std::time::Duration;
+
+use pve::{Class, Job, Params, Settings};
 
 use super::operation::Target;
 use crate::resources::vm::config::Delta;
@@ -21,8 +23,48 @@ pub(super) async fn write(
         match target.calls().configure(&delta.params(), &delta.delete, now.digest()).done().await {
             Ok(_) => return Ok(()),
             Err(error) if error.is(Class::Conflict) && attempt < 4 => now = target.settings().await?,
+            Err(error) if error.is(Class::HeldByGuest) => {
+                let keys: Vec<String> = delta.delete.iter().chain(delta.set.keys()).cloned().collect();
+                return until_booted(target, error, |now| held(target, now, &keys)).await;
+            }
             Err(error) => return Err(error),
         }
         attempt += 1;
     }
 }
+
+/// What the guest did not give up is asked for again while it boots: its kernel does not answer yet. After that it waits for the next
+/// power cycle, as all that a running machine cannot take.
+pub(super) async fn until_booted<'t>(
+    target: &'t Target<'_>,
+    refused: pve::Error,
+    again: impl Fn(&Settings) -> Option<Job<'t>>,
+) -> Result<(), pve::Error> {
+    tracing::info!(error = %refused, "the guest holds on to a device");
+    let mut pause = Duration::from_secs(1);
+    while target.calls().status().await?.uptime < BOOTS && target.op.rest(&mut pause).await.is_some() {
+        let Some(job) = again(&target.settings().await?) else { return Ok(()) };
+        match job.done().await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is(Class::HeldByGuest) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The same change once more, of what still waits: nothing is allocated by it.
+fn held<'t>(target: &'t Target<'_>, now: &Settings, keys: &[String]) -> Option<Job<'t>> {
+    let delete: Vec<String> = keys.iter().filter(|key| now.leaving(key).is_some()).cloned().collect();
+    let mut set = Params::new();
+    for key in now.waiting().filter(|key| keys.iter().any(|own| own == key)) {
+        if let Some(value) = now.written(key) {
+            set.set(key, value);
+        }
+    }
+    let waits = !delete.is_empty() || set.iter().next().is_some();
+    waits.then(|| target.calls().configure(&set, &delete, now.digest()))
+}
+
+/// Seconds after which a guest that is asked to give a device up has had the time to boot.
+const BOOTS: u64 = 60;
