@@ -19,3 +19,19 @@ pub(crate) fn agree(one: IpAddr, other: IpAddr, length: u8) -> bool {
     };
     common >= u32::from(length)
 }
+
+/// The first and the last address of a network.
+pub(crate) fn bounds(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let bits = address.to_bits();
+            (IpAddr::V4((bits & !rest).into()), IpAddr::V4((bits | rest).into()))
+        }
+        IpAddr::V6(address) => {
+            let rest = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            let bits = address.to_bits();
+            (IpAddr::V6((bits & !rest).into()), IpAddr::V6((bits | rest).into()))
+        }
+    }
+}

@@ -48,14 +48,45 @@ pub(crate) struct AgentPart {
     pub(crate) files: Vec<File>,
 }
 
+/// How an interface comes by an IPv6 address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Asks6 {
+    /// As the image does.
+    #[default]
+    Unsaid,
+    /// Router advertisements.
+    Auto,
+    /// DHCPv6.
+    Dhcp,
+}
+
+/// A way to another network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Destination with prefix length.
+    pub(crate) to: String,
+    /// Its gateway.
+    pub(crate) via: String,
+    /// Its metric.
+    pub(crate) metric: Option<i64>,
+}
+
 /// One network interface, matched by its hardware address: interface names differ between images.
 pub(crate) struct Interface {
     /// The slot, `net0`.
     pub(crate) name: String,
     /// Hardware address as Proxmox has it.
     pub(crate) mac: String,
-    /// Addresses with prefix length; none means DHCP.
+    /// Static addresses with prefix length.
     pub(crate) addresses: Vec<String>,
+    /// Whether DHCP is asked for an IPv4 address.
+    pub(crate) dhcp4: bool,
+    /// How an IPv6 address is had beside static ones.
+    pub(crate) asks6: Asks6,
+    /// Metric of the default routes.
+    pub(crate) metric: Option<i64>,
+    /// Further routes.
+    pub(crate) routes: Vec<Route>,
     /// Default gateways, IPv4 or IPv6.
     pub(crate) gateways: Vec<String>,
     /// Name servers.
@@ -150,12 +181,25 @@ impl Interface {
     fn document(&self) -> Value {
         let mut document = Map::new();
         document.insert("match".to_owned(), json!({ "macaddress": self.mac.to_lowercase() }));
-        if self.addresses.is_empty() {
+        if self.dhcp4 {
             document.insert("dhcp4".to_owned(), json!(true));
-        } else {
+        }
+        match self.asks6 {
+            Asks6::Unsaid => None,
+            Asks6::Auto => document.insert("accept-ra".to_owned(), json!(true)),
+            Asks6::Dhcp => document.insert("dhcp6".to_owned(), json!(true)),
+        };
+        for (asked, overrides) in [(self.dhcp4, "dhcp4-overrides"), (self.asks6 == Asks6::Dhcp, "dhcp6-overrides")] {
+            if let Some(metric) = self.metric.filter(|_| asked) {
+                document.insert(overrides.to_owned(), json!({ "route-metric": metric }));
+            }
+        }
+        if !self.addresses.is_empty() {
             document.insert("addresses".to_owned(), json!(self.addresses));
         }
-        let routes: Vec<Value> = self.gateways.iter().flat_map(|gateway| self.routes(gateway)).collect();
+        let mut routes: Vec<Value> = self.gateways.iter().flat_map(|gateway| self.default_routes(gateway)).collect();
+        routes
+            .extend(self.routes.iter().map(|Route { to, via, metric }| with(json!({ "to": to, "via": via }), *metric)));
         if !routes.is_empty() {
             document.insert("routes".to_owned(), json!(routes));
         }
@@ -168,17 +212,17 @@ impl Interface {
     /// The default route, and the way to a gateway that is in no network of the interface. netplan takes `on-link` for that; other
     /// renderers of cloud-init drop it in silence, and take the route to the gateway itself. One that has no gateway would do,
     /// but some renderers fall over it: nothing but zeros means the same.
-    fn routes(&self, gateway: &String) -> Vec<Value> {
+    fn default_routes(&self, gateway: &String) -> Vec<Value> {
         let v6 = gateway.contains(':');
         // Older cloud-init knows no `to: default`.
         let all = if v6 { "::/0" } else { "0.0.0.0/0" };
         if !self.is_outside(gateway) {
-            return vec![json!({ "to": all, "via": gateway })];
+            return vec![with(json!({ "to": all, "via": gateway }), self.metric)];
         }
         let (length, none) = if v6 { (128, "::") } else { (32, "0.0.0.0") };
         vec![
             json!({ "to": format!("{gateway}/{length}"), "via": none }),
-            json!({ "to": all, "via": gateway, "on-link": true }),
+            with(json!({ "to": all, "via": gateway, "on-link": true }), self.metric),
         ]
     }
 
@@ -186,7 +230,8 @@ impl Interface {
     /// can say neither what lies outside nor whose link a link-local address is on.
     fn routes_by_hand(&self) -> String {
         let by_hand = |gateway: &&String| gateway.contains(':') || self.is_outside(gateway);
-        let call = |gateway: &String| format!("default_route {} {gateway}\n", self.mac.to_lowercase());
+        let metric = self.metric.map(|metric| format!(" {metric}")).unwrap_or_default();
+        let call = |gateway: &String| format!("default_route {} {gateway}{metric}\n", self.mac.to_lowercase());
         self.gateways.iter().filter(by_hand).map(call).collect()
     }
 
@@ -197,6 +242,14 @@ impl Interface {
         let holds = |(own, length): (IpAddr, u8)| cidr::agree(own, address, length);
         !is_link_local(gateway) && !own.into_iter().any(holds)
     }
+}
+
+/// A route with its metric.
+fn with(mut route: Value, metric: Option<i64>) -> Value {
+    if let (Some(metric), Value::Object(fields)) = (metric, &mut route) {
+        fields.insert("metric".to_owned(), json!(metric));
+    }
+    route
 }
 
 fn is_link_local(gateway: &str) -> bool {
@@ -223,7 +276,7 @@ const ROUTES: &str = include_str!("seed/routes.sh");
 
 #[cfg(test)]
 mod tests {
-    use super::{Interface, Seed};
+    use super::{Asks6, Interface, Route, Seed};
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use serde_json::{Value, json};
@@ -238,6 +291,10 @@ mod tests {
             mac: "BC:24:11:00:00:01".to_owned(),
             addresses: vec!["10.77.0.11/24".to_owned()],
             gateways: vec!["10.77.0.1".to_owned(), "fe80::1".to_owned()],
+            dhcp4: false,
+            asks6: Asks6::Unsaid,
+            metric: None,
+            routes: Vec::new(),
             dns: vec!["10.77.0.1".to_owned()],
             search: Vec::new(),
         }
@@ -329,6 +386,23 @@ mod tests {
         assert_eq!((routes_of, by_hand.lines().count()), (want, 2));
         let (_, by_hand) = routes(&["10.77.2.63/24", "fd00::63/64"], &["10.77.2.1", "fd00::1"]);
         assert_eq!(by_hand, "default_route bc:24:11:00:00:01 fd00::1\n");
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_stands_beside_static_ones_and_routes_have_their_metric() {
+        let route = Route { to: "198.51.100.0/24".to_owned(), via: "10.77.0.2".to_owned(), metric: Some(7) };
+        let card = Interface { dhcp4: true, asks6: Asks6::Dhcp, metric: Some(50), routes: vec![route], ..interface() };
+        let document = card.document();
+        assert_eq!((&document["dhcp4"], &document["dhcp6"]), (&json!(true), &json!(true)));
+        assert_eq!(document["dhcp4-overrides"], json!({ "route-metric": 50 }));
+        let want = json!([
+            { "to": "0.0.0.0/0", "via": "10.77.0.1", "metric": 50 },
+            { "to": "::/0", "via": "fe80::1", "metric": 50 },
+            { "to": "198.51.100.0/24", "via": "10.77.0.2", "metric": 7 }
+        ]);
+        assert_eq!(document["routes"], want);
+        assert_eq!(card.routes_by_hand(), "default_route bc:24:11:00:00:01 fe80::1 50\n");
+        assert_eq!(Interface { asks6: Asks6::Auto, ..interface() }.document()["accept-ra"], json!(true));
     }
 
     #[test]

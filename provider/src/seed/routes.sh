@@ -4,6 +4,6 @@ default_route() {
   for card in /sys/class/net/*; do
     [ "$(cat "$card/address" 2>/dev/null)" = "$1" ] || continue
     [ -z "$(ip "$family" route show default dev "${card##*/}")" ] || continue
-    ip "$family" route replace default via "$2" dev "${card##*/}" onlink
+    ip "$family" route replace default via "$2" dev "${card##*/}" onlink ${3:+metric "$3"}
   done
 }

@@ -156,14 +156,51 @@ pub(super) fn ipv6(text: &str) -> Verdict {
     demand(text.parse::<Ipv6Addr>().is_ok(), "an IPv6 address")
 }
 
-pub(super) fn cidr4(text: &str) -> Verdict {
-    let good = cidr::parse(text).is_some_and(|(address, prefix)| address.is_ipv4() && (8..=32).contains(&prefix));
-    demand(good, "an IPv4 address with a prefix length from 8 to 32, such as `192.0.2.11/24`")
+/// `192.0.2.11/24` or `dhcp`.
+pub(super) fn address4(text: &str) -> Verdict {
+    if text == DHCP {
+        return Ok(());
+    }
+    let own = cidr::parse(text).filter(|(address, prefix)| address.is_ipv4() && (8..=32).contains(prefix));
+    let form = "an IPv4 address with a prefix length from 8 to 32, such as `192.0.2.11/24`, or `dhcp`";
+    let (address, length) = own.ok_or_else(|| format!("must be {form}"))?;
+    of_a_host(address, length)
 }
 
-pub(super) fn cidr6(text: &str) -> Verdict {
-    let good = cidr::parse(text).is_some_and(|(address, prefix)| address.is_ipv6() && (1..=128).contains(&prefix));
-    demand(good, "an IPv6 address with a prefix length, such as `2001:db8::11/64`")
+/// `2001:db8::11/64`, `auto` or `dhcp`.
+pub(super) fn address6(text: &str) -> Verdict {
+    if text == DHCP || text == AUTO {
+        return Ok(());
+    }
+    let own = cidr::parse(text).filter(|(address, prefix)| address.is_ipv6() && (1..=128).contains(prefix));
+    let form = "an IPv6 address with a prefix length, such as `2001:db8::11/64`, or `auto` or `dhcp`";
+    let (address, length) = own.ok_or_else(|| format!("must be {form}"))?;
+    of_a_host(address, length)
+}
+
+/// The first address of a network is the network's, and IPv4's last one is for everybody; networks of two have neither.
+fn of_a_host(address: IpAddr, length: u8) -> Verdict {
+    let (first, last) = cidr::bounds(address, length);
+    let two = if address.is_ipv4() { 31 } else { 127 };
+    if length < two && address == first {
+        return Err(format!("must be a host's address: {address} is that of the whole network"));
+    }
+    if length < two && address.is_ipv4() && address == last {
+        return Err(format!("must be a host's address: {address} is the broadcast address of its network"));
+    }
+    Ok(())
+}
+
+/// A destination: `198.51.100.0/24`.
+pub(super) fn network(text: &str) -> Verdict {
+    let (address, length) = cidr::parse(text)
+        .filter(|(address, length)| *length <= if address.is_ipv4() { 32 } else { 128 })
+        .ok_or("must be named by networks with a prefix length, such as `198.51.100.0/24`")?;
+    if length == 0 {
+        return Err("must not be the default route: that is `gateway` or `gateway6`".to_owned());
+    }
+    let (first, _) = cidr::bounds(address, length);
+    demand(address == first, &format!("named by networks; the network of {text} is `{first}/{length}`"))
 }
 
 /// Whether a gateway can be reached from an address with prefix length. One with a single address in its network is meant for
@@ -176,6 +213,9 @@ pub(super) fn reaches(own: &str, gateway: &str) -> bool {
     other_kind || alone || link_local || cidr::agree(own, gateway, length)
 }
 
+/// Words in place of an address.
+pub(super) const DHCP: &str = "dhcp";
+pub(super) const AUTO: &str = "auto";
 /// Where the seed image goes unless something else is said.
 pub(super) const SEED_SLOT: &str = "scsi30";
 /// The same without a VirtIO SCSI controller.
@@ -233,8 +273,20 @@ mod tests {
 
     #[test]
     fn addresses_have_a_prefix_length() {
-        check(cidr4, &["10.77.0.11/24"], &["10.77.0.11/33", "10.77.0.256/24", "10.77.0.11", "10.77.0.11/+8", "::1/64"]);
-        check(cidr6, &["2001:db8::1/64"], &["2001:db8::1/129", "10.0.0.1/8"]);
+        let no_form = ["10.77.0.11/33", "10.77.0.256/24", "10.77.0.11", "10.77.0.11/+8", "::1/64", "auto", "DHCP"];
+        check(address4, &["10.77.0.11/24", "10.77.0.0/31", "10.77.0.0/32", "dhcp"], &no_form);
+        check(address4, &["10.77.0.1/8"], &["10.77.0.0/24", "10.77.0.255/24", "10.77.1.255/23"]);
+        check(
+            address6,
+            &["2001:db8::1/64", "auto", "dhcp", "2001:db8::/127"],
+            &["2001:db8::1/129", "10.0.0.1/8", "slaac"],
+        );
+        check(address6, &[], &["2001:db8::/64"]);
+        check(
+            network,
+            &["198.51.100.0/24", "2001:db8::/32", "10.1.2.3/32"],
+            &["198.51.100.1/24", "0.0.0.0/0", "::/0", "x"],
+        );
         check(
             mac,
             &["BC:24:11:00:00:01", "bc:24:11:00:00:0f"],

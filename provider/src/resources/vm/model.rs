@@ -269,21 +269,42 @@ pub(crate) struct Interface {
     pub(super) gateway: Attr<String>,
     pub(super) address6: Attr<String>,
     pub(super) gateway6: Attr<String>,
+    pub(super) metric: Attr<i64>,
+    pub(super) route: Attr<BTreeMap<String, Route>>,
     pub(super) dns: Attr<Vec<String>>,
     pub(super) search: Attr<Vec<String>>,
 }
 
 impl Model for Interface {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { address, gateway, address6, gateway6, dns, search } = self;
+        let Self { address, gateway, address6, gateway6, metric, route, dns, search } = self;
         vec![
-            optional("address", address, "IPv4 address with prefix length, `192.0.2.11/24`. Default: DHCP.")
-                .check(checks::cidr4),
+            optional("address", address, "IPv4 address with prefix length, `192.0.2.11/24`, or `dhcp`. Default: DHCP, and with a static `address6` none.")
+                .check(checks::address4),
             optional("gateway", gateway, "IPv4 gateway. For an `address` with prefix length 32 it may lie outside: it is then reached over the link.").check(checks::ipv4),
-            optional("address6", address6, "IPv6 address with prefix length, `2001:db8::11/64`.").check(checks::cidr6),
+            optional("address6", address6, "IPv6 address with prefix length, `2001:db8::11/64`, or `auto` (router advertisements) or `dhcp`. Default: what the image does, which is `auto` nearly everywhere.").check(checks::address6),
             optional("gateway6", gateway6, "IPv6 gateway; may be link-local, and for an `address6` with prefix length 128 may lie outside.").check(checks::ipv6),
+            optional("metric", metric, "Metric of the card's default routes: where two cards have one, that of the smaller metric is taken.").check(between(1, 9999)),
+            block("route", route, "Further routes of the card, by destination: `route \"198.51.100.0/24\" { via = \"192.0.2.2\" }`.").check(keys(checks::network)),
             optional("dns", dns, "Name servers.").check(checks::ip),
             optional("search", search, "Search domains."),
+        ]
+    }
+}
+
+/// A way to another network.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Route {
+    pub(super) via: Attr<String>,
+    pub(super) metric: Attr<i64>,
+}
+
+impl Model for Route {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { via, metric } = self;
+        vec![
+            required("via", via, "Gateway, of the same kind as the destination.").check(checks::ip),
+            optional("metric", metric, "Metric. Default: the system's.").check(between(1, 9999)),
         ]
     }
 }

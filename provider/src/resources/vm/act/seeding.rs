@@ -1,14 +1,14 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
 use pve::{Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
-use tf::Path;
+use tf::{Attr, Path};
 
 use super::error::{Error, Problem};
 use super::operation::{Operation, Target};
 use crate::agents::{Agents, PendingEnrolment, SeedFor};
-use crate::resources::vm::model::{CloudInit, Interface as Addresses, Vm};
+use crate::resources::vm::model::{CloudInit, Interface as Addresses, Route as GivenRoute, Vm};
 use crate::resources::vm::{cards, checks, config, disks};
-use crate::seed::{Interface, Seed};
+use crate::seed::{Asks6, Interface, Route, Seed};
 
 /// A seed image in its drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,12 +172,29 @@ fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
     }
     let card = |(slot, given): (&String, &Addresses)| {
         let mac = pve::Net::parse(now.written(slot)?).mac()?.to_owned();
-        let present = |attrs: [&tf::Attr<String>; 2]| attrs.into_iter().filter_map(tf::Attr::cloned).collect();
+        let addresses: Vec<String> = [&given.address, &given.address6]
+            .into_iter()
+            .filter_map(Attr::cloned)
+            .filter(|text| is_static(text))
+            .collect();
+        let route = |(to, route): (&String, &GivenRoute)| Route {
+            to: to.clone(),
+            via: route.via.or(""),
+            metric: route.metric.cloned(),
+        };
         Some(Interface {
             name: slot.clone(),
             mac,
-            addresses: present([&given.address, &given.address6]),
-            gateways: present([&given.gateway, &given.gateway6]),
+            dhcp4: given.address.text().map_or(addresses.is_empty(), |text| text == checks::DHCP),
+            asks6: match given.address6.text() {
+                Some(checks::AUTO) => Asks6::Auto,
+                Some(checks::DHCP) => Asks6::Dhcp,
+                _ => Asks6::Unsaid,
+            },
+            addresses,
+            gateways: [&given.gateway, &given.gateway6].into_iter().filter_map(Attr::cloned).collect(),
+            metric: given.metric.cloned(),
+            routes: given.route.get().into_iter().flatten().map(route).collect(),
             dns: given.dns.or(Vec::new()),
             search: given.search.or(Vec::new()),
         })
@@ -185,6 +202,10 @@ fn interfaces(cloud_init: &CloudInit, now: &Settings) -> Vec<Interface> {
     let mut all: Vec<Interface> = named.iter().filter_map(card).collect();
     all.sort_by_key(|interface| disks::number(&interface.name));
     all
+}
+
+fn is_static(address: &str) -> bool {
+    crate::cidr::parse(address).is_some()
 }
 
 /// The storage for the image: the one that is named, or one that may hold images of CDs, `local` before others.

@@ -4,7 +4,7 @@ use super::plan;
 use super::validate::validate;
 use crate::resources::vm::cards::Network;
 use crate::resources::vm::disks::Disk;
-use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Interface, Vm};
+use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Interface, Route, Vm};
 use crate::resources::vm::notes::noted::{Noted, note};
 use crate::resources::vm::notes::{announced, slots};
 use crate::resources::vm::options::Options;
@@ -83,6 +83,23 @@ fn every_contradiction_names_its_attribute() {
     invalid(|m| disk(m, "sata0", |disk| disk.iothread.set(true)), &["disk[\"sata0\"].iothread"]);
     invalid(|m| m.network.set(BTreeMap::new()), &["cloud_init.network[\"net0\"]"]);
     invalid(|m| interface(m, |i| i.gateway6.set("fd00::1")), &["cloud_init.network[\"net0\"].gateway6"]);
+    let gateway = &["cloud_init.network[\"net0\"].gateway"];
+    invalid(|m| interface(m, |i| i.gateway.set("192.0.2.11")), gateway);
+    invalid(|m| interface(m, |i| i.address.set("dhcp")), &["agent"]);
+    invalid(
+        |m| {
+            m.guest_agent.set(true);
+            interface(m, |i| (i.address, i.gateway) = ("dhcp".into(), "192.0.2.1".into()));
+        },
+        gateway,
+    );
+    let route = || Route { via: "fd00::1".into(), ..Route::default() };
+    invalid(
+        |m| interface(m, |i| i.route.set(BTreeMap::from([("198.51.100.0/24".to_owned(), route())]))),
+        &["cloud_init.network[\"net0\"].route[\"198.51.100.0/24\"].via"],
+    );
+    second_card_with_a_gateway(None, &["cloud_init.network[\"net1\"].gateway"]);
+    second_card_with_a_gateway(Some(200), &[]);
     invalid(|m| m.cloud_init = Attr::Null, &["agent"]);
     invalid(
         |m| {
@@ -90,6 +107,24 @@ fn every_contradiction_names_its_attribute() {
             m.options.guest_agent.set(true);
         },
         &[],
+    );
+}
+
+#[track_caller]
+fn second_card_with_a_gateway(metric: Option<i64>, at: &[&str]) {
+    let second = Interface {
+        address: "10.78.0.11/24".into(),
+        gateway: "10.78.0.1".into(),
+        metric: metric.map_or(Attr::Null, Attr::from),
+        ..Interface::default()
+    };
+    invalid(
+        |m| {
+            interface(m, |i| i.gateway.set("192.0.2.1"));
+            m.network.get_mut().unwrap().insert("net1".to_owned(), Network::default());
+            m.cloud_init.get_mut().unwrap().network.get_mut().unwrap().insert("net1".to_owned(), second.clone());
+        },
+        at,
     );
 }
 

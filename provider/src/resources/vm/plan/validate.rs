@@ -1,12 +1,13 @@
 //! Rules across attributes: what no row can see alone. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use tf::{Diagnostic, Diagnostics, Path};
+use tf::{Attr, Diagnostic, Diagnostics, Path};
 
 use crate::cidr;
 use crate::resources::vm::checks;
-use crate::resources::vm::model::{CloudInit, Vm};
+use crate::resources::vm::model::{CloudInit, Interface, Vm};
 
 /// Rules across attributes. Unknown means "ask again later".
 pub(crate) fn validate(m: &Vm) -> Diagnostics {
@@ -63,6 +64,7 @@ fn check_disks(m: &Vm, found: &mut Diagnostics) {
 
 fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
     let mut addresses = BTreeSet::new();
+    check_default_routes(cloud_init, found);
     for (slot, interface) in cloud_init.network.get().into_iter().flatten() {
         let at = Path::from("cloud_init").name("network").key(slot);
         let cards = m.network.get();
@@ -72,26 +74,55 @@ fn check_network(m: &Vm, cloud_init: &CloudInit, found: &mut Diagnostics) {
         if !card {
             found.push(wrong(&format!("There is no `network \"{slot}\"` for it."), at.clone()));
         }
-        if interface.gateway.is_known() && interface.address.is_null() {
-            found.push(wrong("A gateway needs a static `address`.", at.name("gateway")));
-        }
-        if interface.gateway6.is_known() && interface.address6.is_null() {
-            found.push(wrong("A gateway needs a static `address6`.", at.name("gateway6")));
-        }
-        for (name, gateway, address) in [
-            ("gateway", &interface.gateway, &interface.address),
-            ("gateway6", &interface.gateway6, &interface.address6),
+        for (name, gateway, of, address) in [
+            ("gateway", &interface.gateway, "address", &interface.address),
+            ("gateway6", &interface.gateway6, "address6", &interface.address6),
         ] {
-            if let (Some(gateway), Some(own)) = (gateway.text(), address.text())
-                && !checks::reaches(own, gateway)
-            {
-                found.push(wrong(&format!("{gateway} is not in the network of {own}."), at.name(name)));
+            let own = address.text().and_then(cidr::parse);
+            if gateway.is_known() && own.is_none() && !address.is_unknown() {
+                found.push(wrong(&format!("A gateway needs a static `{of}`."), at.name(name)));
+            }
+            let (Some(gateway), Some(text), Some((own, _))) = (gateway.text(), address.text(), own) else { continue };
+            if gateway.parse() == Ok(own) {
+                found.push(wrong(&format!("{gateway} is the machine's own `{of}`."), at.name(name)));
+            } else if !checks::reaches(text, gateway) {
+                found.push(wrong(&format!("{gateway} is not in the network of {text}."), at.name(name)));
+            }
+        }
+        for (destination, route) in interface.route.get().into_iter().flatten() {
+            let to = cidr::parse(destination).map(|(address, _)| address.is_ipv4());
+            let via = route.via.text().and_then(|via| via.parse::<IpAddr>().ok()).map(|via| via.is_ipv4());
+            if to.is_some() && via.is_some() && to != via {
+                let at = at.name("route").key(destination).name("via");
+                found.push(wrong("The gateway of a route is of the same kind as its destination: IPv4 or IPv6.", at));
             }
         }
         for (name, address) in [("address", &interface.address), ("address6", &interface.address6)] {
             let own = address.text().and_then(cidr::parse).map(|(address, _)| address);
             if own.is_some_and(|own| !addresses.insert(own)) {
                 found.push(wrong("Two cards have this address.", at.name(name)));
+            }
+        }
+    }
+}
+
+/// Two default routes of the same metric are a matter of luck: which one is taken differs from boot to boot.
+fn check_default_routes(cloud_init: &CloudInit, found: &mut Diagnostics) {
+    let interfaces = || cloud_init.network.get().into_iter().flatten();
+    if interfaces().any(|(_, interface)| interface.metric.is_unknown()) {
+        return;
+    }
+    type Gateway = fn(&Interface) -> &Attr<String>;
+    let kinds: [(&str, Gateway); 2] = [("gateway", |card| &card.gateway), ("gateway6", |card| &card.gateway6)];
+    for (name, gateway) in kinds {
+        let mut metrics = BTreeMap::new();
+        for (slot, card) in interfaces().filter(|(_, card)| !gateway(card).is_null()) {
+            if let Some(first) = metrics.insert(card.metric.get(), slot) {
+                let why = format!(
+                    "`{first}` has a default route of the same metric: leave one of the gateways out, reach what is behind it by \
+                     `route` blocks, or give the cards different values of `metric`."
+                );
+                found.push(wrong(&why, Path::from("cloud_init").name("network").key(slot).name(name)));
             }
         }
     }
@@ -109,7 +140,10 @@ fn check_agent(m: &Vm, found: &mut Diagnostics) {
 
 fn may_have_address(cloud_init: &CloudInit) -> bool {
     let interfaces = cloud_init.network.get().into_iter().flatten();
-    let mut any = interfaces.map(|(_, interface)| !interface.address.is_null() || !interface.address6.is_null());
+    let may_be_static =
+        |address: &Attr<String>| address.is_unknown() || address.text().is_some_and(|text| cidr::parse(text).is_some());
+    let mut any =
+        interfaces.map(|(_, interface)| may_be_static(&interface.address) || may_be_static(&interface.address6));
     cloud_init.network.is_unknown() || any.any(|has| has)
 }
 
