@@ -24,6 +24,7 @@ mod misspelt;
 mod nodes;
 mod ownership;
 mod pools;
+mod power;
 mod privileges;
 mod qemu;
 mod quickstart;

@@ -88,7 +88,13 @@ impl Resource for VmResource {
         if let Ok(seen) = cx.pve()?.cluster().guests_since(LIST).await {
             noted::note(cx.private(), &found.settings, seen.nodes());
         }
-        power(cx, m, &found).await?;
+        // What the last plan announced has been done, or will be announced again.
+        m.effects.set(Vec::new());
+        if found.is_template() && m.started.is_true() {
+            cx.warn(template(m));
+        } else {
+            power(cx, m, &found).await?;
+        }
         addresses(cx, m, &found).await?;
         Ok(Presence::Here)
     }
@@ -144,6 +150,14 @@ fn unseen(m: &Vm, error: &pve::Error) -> Diagnostic {
         .next("Bring the node back, and plan again.")
 }
 
+fn template(m: &Vm) -> Diagnostic {
+    Diagnostic::warning(format!("VM {} is a template now", m.id.or("")))
+        .happened("Somebody converted it in Proxmox VE, and a template cannot be started.")
+        .holds("Its power state is left alone.")
+        .next("Set `started = false` if that is what you want, or make the machine anew: `terraform apply -replace=…`.")
+        .at("started")
+}
+
 /// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly.
 async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let listed = match found.status.as_str() {
@@ -156,7 +170,7 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
     }
     let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
     let status = status.map_err(|error| explain::pve(&format!("read VM {}", found.vmid), &error))?;
-    m.started.set(status.is_running());
+    m.started.set(status.is_running() && !status.is_paused());
     Ok(())
 }
 

@@ -93,6 +93,12 @@ impl Status {
         self.status == "running"
     }
 
+    /// Whether the process runs and executes nothing, as after `qm suspend`.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        matches!(self.qmpstatus.as_deref(), Some("paused" | "suspended"))
+    }
+
     /// Whether high availability starts and stops the VM: then a power task ends when that was asked for, not when it is done.
     #[must_use]
     pub const fn is_managed_by_ha(&self) -> bool {
@@ -167,6 +173,11 @@ impl<'a> Vm<'a> {
     pub fn resize(&self, drive: &str, bytes: u64) -> Job<'a> {
         let params = Params::new().with("disk", drive).with("size", Size(bytes));
         Job::new(self.client, self.put(&["resize"]).params(params))
+    }
+
+    /// Lets a paused VM go on.
+    pub fn resume(&self) -> Job<'a> {
+        self.power("resume", Params::new())
     }
 
     /// Starts the VM.

@@ -18,6 +18,13 @@ pub(super) struct Found {
     pub(super) settings: pve::Settings,
 }
 
+impl Found {
+    /// Whether somebody has made a template of it.
+    pub(super) fn is_template(&self) -> bool {
+        self.settings.written("template").is_some_and(|flag| flag == "1")
+    }
+}
+
 /// What a look for a VM gives.
 #[derive(Debug)]
 pub(super) enum Look {

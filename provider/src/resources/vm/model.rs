@@ -175,7 +175,7 @@ fn found<'a>(
         computed("addresses", addresses, "Addresses of the machine: the static ones of `cloud_init`, otherwise what its guest agent said after the first boot.").keep(),
         computed("endpoint", endpoint, "The machine's agent, for `groundwork_machine`. Null without `agent`.").keep(),
         computed("waiting", waiting, "Options of the VM that wait for its next power cycle, by Proxmox VE's own names.").keep(),
-        computed("effects", effects, "What the last planned change does, line by line: live, with a reboot, or with a new machine.").keep(),
+        computed("effects", effects, "What the planned change does, line by line: live, with a reboot, or with a new machine. Empty again when the machine is looked at the next time.").keep(),
         computed("lost_on_destroy", lost_on_destroy, "What goes with the machine when it is destroyed or replaced, line by line: disks with their data, hardware addresses. Every plan that destroys or replaces the machine shows it, also with `-replace`.").keep(),
     ];
     rows.into_iter().map(|row| Attribute::new(row, Effect::Nothing))

@@ -139,6 +139,10 @@ class Traffic:
         for row in rows:
             if row.get("lock") == "create":
                 row["name"] = f"VM {row['vmid']}"
+            # Here, and here alone, the status is QEMU's own.
+            vm = self.vms.get(row.get("vmid")) if row.get("type") == "qemu" else None
+            if vm is not None and row["status"] == "running":
+                row["status"] = vm.qmpstatus
         return web.json_response({"data": [row for row in rows if row.get("vmid") not in self.hidden]})
 
     async def _pending(self, request):

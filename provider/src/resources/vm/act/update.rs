@@ -39,6 +39,7 @@ pub(crate) async fn update(cx: &Cx, prior: &Vm, m: &mut Vm) -> Result<(), Diagno
 }
 
 async fn changed(op: &Operation<'_>, prior: &Vm, m: &mut Vm, found: Found) -> Result<(), Error> {
+    let template = found.is_template();
     let Found { node, vmid, settings, .. } = found;
     let target = &op.on(node, vmid);
     if marker::is_any_in(settings.written("description").unwrap_or_default()) {
@@ -50,16 +51,25 @@ async fn changed(op: &Operation<'_>, prior: &Vm, m: &mut Vm, found: Found) -> Re
     let private = op.cx.private();
     let prior = slots::owned(prior, private);
     slots::begun(private);
-    let mut running = target.is_running().await?;
+    let status = target.calls().status().await?;
+    let mut running = status.is_running();
+    if status.is_paused() && m.started.is_true() {
+        target.calls().resume().done().await?;
+    }
     if running && m.started.get() == Some(&false) {
-        shut_down(target).await?;
+        // A guest that executes nothing cannot shut down.
+        if status.is_paused() {
+            target.stop().await?
+        } else {
+            shut_down(target).await?
+        }
         running = false;
     }
     let gone = config::gone(&prior, m);
     let (before, grew) = sized(target, m, settings).await?;
     written(target, (&prior, m), before.clone(), &grew).await?;
     discard(target, &gone).await?;
-    if m.started.is_true() && !running {
+    if m.started.is_true() && !running && !template {
         started(target).await?;
     } else if running {
         reboot_if_needed(target, m, &gone).await?;
