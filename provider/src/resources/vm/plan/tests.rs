@@ -88,7 +88,7 @@ fn every_contradiction_names_its_attribute() {
     invalid(|m| interface(m, |i| i.address.set("dhcp")), &["agent"]);
     invalid(
         |m| {
-            m.guest_agent.set(true);
+            m.options.guest_agent.set(true);
             interface(m, |i| (i.address, i.gateway) = ("dhcp".into(), "192.0.2.1".into()));
         },
         gateway,
