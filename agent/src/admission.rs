@@ -4,6 +4,7 @@
 //! place among those at work) comes back however it ends.
 
 mod body;
+mod stream;
 
 use crate::door::{Busy, Peer};
 use crate::enrol::Trust;
@@ -13,10 +14,12 @@ use body::{Answer, Bounded};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use tokio::sync::OwnedSemaphorePermit;
+use stream::Streamed;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
+use trust::{Need, Request};
 
 /// Judges calls before a service sees them.
 #[derive(Clone)]
@@ -66,14 +69,17 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned();
-        let peer = match self.judge.judge(peer, request.uri().path()) {
-            Ok(peer) => peer,
+        let (peer, need) = match self.judge.judge(peer, request.uri().path()) {
+            Ok(admitted) => admitted,
             Err(status) => return Box::pin(async { Ok(status.into_http()) }),
         };
         let given = Arc::new(Given { _busy: peer.busy(), room: Mutex::default(), place: Mutex::default() });
-        if self.judge.trust.is_enrolled() && request.uri().path() != STREAMED {
-            let limits = self.judge.limits.of(peer.role);
-            request = request.map(|body| Body::new(Bounded::new(body, limits, Arc::clone(&given))));
+        if !need.enrolment {
+            let limits = &self.judge.limits;
+            request = request.map(|body| match need.request {
+                Request::Message => Body::new(Bounded::new(body, limits.of(peer.role), Arc::clone(&given))),
+                Request::Stream => Body::new(Streamed::new(body, &limits.stream)),
+            });
         }
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -95,28 +101,28 @@ struct Given {
     place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-/// The one call of an enrolled agent whose request is a stream: it is an admin's alone, and `update` itself says how much may come.
-const STREAMED: &str = "/groundwork.agent.v1.Agent/Update";
+/// A place among others, waited for.
+type Place = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 fn lock(given: &Mutex<Option<OwnedSemaphorePermit>>) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
     given.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Judge {
-    fn judge(&self, peer: Option<Peer>, path: &str) -> Result<Peer, Status> {
+    fn judge(&self, peer: Option<Peer>, path: &str) -> Result<(Peer, Need), Status> {
         let peer = peer.ok_or_else(|| Status::unauthenticated("the connection carries no role"))?;
-        let need = trust::needs(path);
-        if !peer.role.may(path) {
+        let known = trust::needs(path);
+        let Some(need) = known.filter(|_| peer.role.may(path)) else {
             if let Some(times) = self.denied.count() {
-                let call = if need.is_some() { path } else { "an unknown call" };
+                let call = if known.is_some() { path } else { "an unknown call" };
                 tracing::warn!(role = peer.role.word(), call, times, "denied");
             }
             return Err(Status::permission_denied(format!("the role {} may not call {path}", peer.role.word())));
-        }
-        match (self.trust.is_enrolled(), need.is_some_and(|need| need.enrolment)) {
+        };
+        match (self.trust.is_enrolled(), need.enrolment) {
             (false, false) => Err(Status::failed_precondition("this agent is not enrolled")),
             (true, true) => Err(Status::already_exists(self.trust.pin().to_string())),
-            (true, false) | (false, true) => Ok(peer),
+            (true, false) | (false, true) => Ok((peer, need)),
         }
     }
 }

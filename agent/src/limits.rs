@@ -3,8 +3,10 @@
 //! Operators are root on the machine: their limits keep accidents small. Observers and backups are not, so what all of them
 //! together may take leaves room for operators.
 
+use crate::update::LARGEST;
 use agent_proto::{LARGEST_LOOK, LARGEST_REQUEST};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use trust::Role;
 
@@ -19,9 +21,22 @@ pub struct Limits {
     pub calls: Arc<Semaphore>,
 }
 
+/// What the requests that are streams share, whoever sends them.
+#[derive(Debug)]
+pub struct Stream {
+    /// Bytes of one of them.
+    pub largest: usize,
+    /// For one of them to come, its waiting for a place included.
+    pub time: Duration,
+    /// Those that come in at one time; others wait.
+    pub place: Arc<Semaphore>,
+}
+
 /// The limits of every role.
 #[derive(Debug)]
 pub struct ByRole {
+    /// Those of streams.
+    pub stream: Stream,
     operators: Limits,
     observers: Limits,
 }
@@ -34,6 +49,8 @@ impl Default for ByRole {
             calls: Arc::new(Semaphore::new(calls)),
         };
         Self {
+            // A program, and what the messages around its pieces take.
+            stream: Stream { largest: LARGEST + (1 << 20), time: STREAM, place: Arc::new(Semaphore::new(1)) },
             // A specification, a record beside it, and small calls. For observers all that is made of their requests has to fit
             // into the unit's `MemoryMax` beside an operator's.
             operators: limits(LARGEST_REQUEST, LARGEST_REQUEST + (16 << 20), 16),
@@ -65,3 +82,5 @@ pub fn connections(role: Role) -> usize {
 
 /// Calls at one time on one connection.
 pub const STREAMS: u32 = 16;
+/// A program at 64 KiB in a second, which is the least that messages come at, too.
+const STREAM: Duration = Duration::from_secs(600);

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn say(line: &str) -> Result<(), Box<dyn Error>> {
-    writeln!(std::io::stdout().lock(), "{line}")?;
+    writeln!(std::io::stdout().lock(), "{}", plain::text(line))?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@
 mod program;
 mod trial;
 
-pub use program::{Incoming, Program, Refusal};
+pub use program::{Incoming, LARGEST, Program, Refusal};
 pub use trial::{Trial, guard, revert};
 
 use crate::host::{Access, Command, Host, HostError, Kind};

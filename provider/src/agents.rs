@@ -17,13 +17,13 @@ mod tests;
 mod until;
 mod update;
 
-pub(crate) use call::{ClusterStatus, Kubeconfig, Node, Standing};
+pub(crate) use call::{ClusterStatus, JoinMaterial, Kubeconfig, Node, Standing};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
 pub(crate) use pki::Authority;
 pub(crate) use pki::init;
-pub(crate) use run::{Init, Job, Join, JoinMaterial, Kubeadm, NodeSettings, Report};
+pub(crate) use run::{Init, Job, Join, Kubeadm, NodeSettings, Report};
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
 

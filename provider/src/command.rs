@@ -60,6 +60,6 @@ pub fn usage() -> ExitCode {
 }
 
 fn fail(why: &str) -> ExitCode {
-    eprintln!("terraform-provider-groundwork: {why}");
+    eprintln!("terraform-provider-groundwork: {}", plain::text(why));
     ExitCode::FAILURE
 }

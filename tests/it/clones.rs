@@ -4,14 +4,6 @@ use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 use crate::quickstart::lab_is_empty;
 
 const TEMPLATE: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
 resource "groundwork_image" "one" {
   node      = "pve1"
   storage   = "local"
@@ -86,7 +78,7 @@ fn clones_and_empty_machines_come_up_as_written() {
     let lab = Lab::start("clones", Backend::Nspawn, &[]);
     let terraform = Terraform::for_lab(&lab);
     let template = TEMPLATE.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
-    terraform.write("main.tf", &template);
+    terraform.configure(&template);
     terraform.apply();
     lab.admin("POST", "/nodes/pve1/qemu/900/template", &[]);
     terraform.has_no_changes();

@@ -2,20 +2,9 @@
 
 use crate::harness::{Backend, Lab, Terraform, ready};
 
-const HEAD: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
-"#;
-
 /// The image, with everything but node and resource left to the case.
 fn image(rest: &str) -> String {
-    format!("{HEAD}resource \"groundwork_image\" \"one\" {{\n  node = \"pve1\"\n{rest}\n}}\n")
+    format!("resource \"groundwork_image\" \"one\" {{\n  node = \"pve1\"\n{rest}\n}}\n")
 }
 
 const FILE: &str = "  storage = \"local\"\n  file_name = \"one.qcow2\"\n  source_file = \"./one.qcow2\"\n";
@@ -41,7 +30,7 @@ fn an_image_that_cannot_come_names_its_cure_and_leaves_nothing() {
     let lab = Lab::start("no-image", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     let check = |configuration: &str, parts: &[&str]| {
-        terraform.write("main.tf", configuration);
+        terraform.configure(configuration);
         terraform.fails(&[&["Cannot create image", "nothing was recorded in the state"], parts].concat());
         assert_eq!(lab.inventory()["volumes"], serde_json::json!([]), "{parts:?}");
         assert_eq!(terraform.run(&["state", "list"]).text, "", "{parts:?}");
@@ -71,6 +60,52 @@ fn an_image_that_cannot_come_names_its_cure_and_leaves_nothing() {
 }
 
 #[test]
+fn an_image_on_a_node_that_is_away_stands_in_nobodys_way() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("away", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    // An upload that is cut in the middle is sent again, and so is a read that failed once for no known reason.
+    lab.control("fault", &["cut-during", "POST", "*/upload"]).exits(0);
+    lab.control("fault", &["refuse", "GET", "*/content", "message=got timeout"]).exits(0);
+    let there = image(FILE).replace("pve1", "pve2");
+    terraform.configure(&there);
+    terraform.apply();
+
+    lab.control("fault", &["offline-node", "pve2"]).exits(0);
+    let other = "resource \"groundwork_pool\" \"one\" {\n  poolid = \"one\"\n}\n";
+    terraform.configure(&format!("{there}{other}"));
+    terraform.plan().exits(2).says(&[
+        "Warning: Cannot look at image local:import/one.qcow2 on node pve2",
+        "does not reach node pve2: No route to host",
+        "Bring the node back",
+        "1 to add, 0 to change, 0 to destroy",
+    ]);
+    terraform.apply();
+    lab.control("fault", &["clear"]).exits(0);
+    terraform.has_no_changes();
+    terraform.destroy();
+}
+
+#[test]
+fn what_others_say_moves_no_cursor() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("escapes", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    terraform.configure(&image(FILE));
+    let said = "message=\u{1b}[2J\u{7}gone \u{9b}1m\u{202e}txt";
+    lab.control("fault", &["refuse", "GET", "*/storage", "always", said]).exits(0);
+    let said = terraform.fails(&["Cannot create image", r"\u{1b}[2J\u{7}gone \u{9b}1m\u{202e}txt"]);
+    let odd = |c: char| c.is_control() && c != '\n' || ('\u{202a}'..='\u{202e}').contains(&c);
+    assert!(!said.text.contains(odd), "{:?}", said.text);
+}
+
+#[test]
 fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
     if !ready() {
         return;
@@ -86,7 +121,7 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
         all.len()
     };
     write(b"");
-    terraform.write("main.tf", &format!("{}{VM}", image(FILE)));
+    terraform.configure(&format!("{}{VM}", image(FILE)));
     terraform.apply();
     terraform.has_no_changes();
     let before = terraform.resource("groundwork_vm.one");
@@ -106,7 +141,7 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
 
     write(b"the next release");
     let next = FILE.replace("  file_name = \"one.qcow2\"", "  file_name = \"two.qcow2\"");
-    terraform.write("main.tf", &format!("{}{VM}", image(&next)));
+    terraform.configure(&format!("{}{VM}", image(&next)));
     terraform.plan().exits(2).says(&[
         "groundwork_image.one must be replaced",
         "groundwork_vm.one will be updated in-place",

@@ -3,16 +3,6 @@
 use crate::harness::{Backend, Lab, Terraform, ready};
 
 const MACHINE: &str = r##"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent {
-    pki_dir = "./pki"
-  }
-}
 resource "groundwork_image" "one" {
   node      = "pve1"
   storage   = "local"
@@ -63,7 +53,7 @@ fn a_users_link_gets_him_nothing_of_roots() {
     let net = lab.address(0);
     let declare = |files: &str| {
         let text = MACHINE.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
-        terraform.write("main.tf", &text.replace("NET", net.trim_end_matches(".0")).replace("FILES", files));
+        terraform.configure(&text.replace("NET", net.trim_end_matches(".0")).replace("FILES", files));
     };
     let bob = |line: &str| lab.must("shared", &format!("runuser -u nobody -- sh -c '{line}'"));
     declare("");

@@ -2,17 +2,9 @@
 
 use crate::harness::{Backend, Lab, Terraform, ready};
 
-const HEAD: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-"#;
-
 fn pools(comment: &str) -> String {
     format!(
-        "{HEAD}resource \"groundwork_pool\" \"dev\" {{\n  poolid = \"dev\"\n  {comment}\n}}\n\
+        "resource \"groundwork_pool\" \"dev\" {{\n  poolid = \"dev\"\n  {comment}\n}}\n\
          resource \"groundwork_pool\" \"web\" {{\n  poolid = \"${{groundwork_pool.dev.poolid}}/web\"\n}}\n"
     )
 }
@@ -32,13 +24,13 @@ fn a_pool_is_made_changed_emptied_imported_and_destroyed() {
     let lab = Lab::start("pools", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     for comment in ["one & two; three=4", "five", ""] {
-        terraform.write("main.tf", &pools(&format!("comment = \"{comment}\"")));
+        terraform.configure(&pools(&format!("comment = \"{comment}\"")));
         terraform.apply();
         assert_eq!(comment_of(&lab, "dev"), comment);
         terraform.has_no_changes();
     }
     // What the configuration does not say is somebody else's.
-    terraform.write("main.tf", &pools(""));
+    terraform.configure(&pools(""));
     lab.control("api", &["PUT", "/pools", "poolid=dev", "comment=an administrator's"]).exits(0);
     terraform.has_no_changes();
 
@@ -65,12 +57,12 @@ fn a_pool_whose_answer_was_lost_is_ours_and_a_misplaced_one_names_its_attribute(
     let lab = Lab::start("lost-pool", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     lab.control("fault", &["lost", "POST", "/pools"]).exits(0);
-    terraform.write("main.tf", &pools("comment = \"kept\""));
+    terraform.configure(&pools("comment = \"kept\""));
     terraform.apply();
     terraform.has_no_changes();
     let alone = "resource \"groundwork_pool\" \"one\" {\n  poolid = \"nowhere/web\"\n}\n";
-    terraform.write("main.tf", &format!("{}{alone}", pools("comment = \"kept\"")));
+    terraform.configure(&format!("{}{alone}", pools("comment = \"kept\"")));
     terraform.fails(&["Cannot create pool nowhere/web", "parent 'nowhere'", "poolid = \"nowhere/web\""]);
-    terraform.write("main.tf", &pools("comment = \"kept\""));
+    terraform.configure(&pools("comment = \"kept\""));
     terraform.destroy();
 }

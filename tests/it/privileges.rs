@@ -1,17 +1,9 @@
-//! The role of the documentation is enough for everything the provider does.
+//! The role of the documentation is enough for everything the provider does: everything it has stands in `CONFIGURATION`.
 
 use crate::harness::{Backend, Lab, Terraform, ready, repository};
 use crate::quickstart::lab_is_empty;
 
 const CONFIGURATION: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
 data "groundwork_version" "it" {}
 data "groundwork_nodes" "all" {}
 data "groundwork_storages" "all" {
@@ -62,6 +54,29 @@ resource "groundwork_vm" "copy" {
 }
 "#;
 
+/// What asks Proxmox VE nothing, and why.
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("groundwork_machine", "speaks with the machine's agent alone"),
+    ("groundwork_cluster", "speaks with agents alone"),
+];
+
+/// A new resource's missing privilege is found where it is applied, so it has to be.
+#[test]
+fn everything_that_asks_proxmox_is_applied_with_the_documented_privileges() {
+    for (kind, pages) in [("resource", "docs/resources"), ("data", "docs/data-sources")] {
+        // The generated pages are the provider's list.
+        let pages = std::fs::read_dir(repository().join(pages)).expect("the pages").flatten();
+        let names: Vec<String> = pages
+            .filter_map(|page| Some(format!("groundwork_{}", page.file_name().to_str()?.strip_suffix(".md")?)))
+            .collect();
+        assert!(names.len() > 3, "{names:?}");
+        for name in names.iter().filter(|name| !ELSEWHERE.iter().any(|(other, _)| other == name)) {
+            let block = format!("{kind} \"{name}\" ");
+            assert!(CONFIGURATION.contains(&block), "tests/it/privileges.rs applies no {kind} {name}");
+        }
+    }
+}
+
 #[test]
 fn the_documented_privileges_are_enough() {
     if !ready() {
@@ -79,7 +94,7 @@ fn the_documented_privileges_are_enough() {
         .replace("FILE", &lab.value("LAB_IMAGE"))
         .replace("ADDRESS", &lab.address(31));
     for cores in ["1", "2"] {
-        terraform.write("main.tf", &configuration.replace("CORES", cores));
+        terraform.configure(&configuration.replace("CORES", cores));
         terraform.apply();
         terraform.has_no_changes();
     }

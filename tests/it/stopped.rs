@@ -6,14 +6,6 @@ use serde_json::Value;
 
 /// A VM from an image that is downloaded, with a seed and a disk that grows.
 const CONFIGURATION: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
 resource "groundwork_image" "one" {
   node      = "pve1"
   storage   = "local"
@@ -70,7 +62,7 @@ fn ctrl_c_stops_the_task_in_flight_and_the_next_apply_goes_on() {
         ("imgcopy", downloaded(&lab), ["Cannot create VM one", "recorded in the state as tainted"]),
         ("qmstart", downloaded(&lab), ["Cannot create VM one", "recorded in the state as tainted"]),
     ] {
-        terraform.write("main.tf", &configuration);
+        terraform.configure(&configuration);
         lab.control("fault", &["slow-task", kind, "60"]).exits(0);
         let said = terraform.interrupted(|| runs(&lab, kind));
         said.exits(1).says(&["was stopped on request", "Apply again.", says[0], says[1]]);
@@ -92,7 +84,7 @@ fn ctrl_c_while_an_agent_is_waited_for_says_what_there_is() {
     let lab = Lab::start("ctrl-c-enrol", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     let nobody = "agent {\n    address = \"127.0.0.1\"\n    port = 9\n  }\n  cloud_init";
-    terraform.write("main.tf", &downloaded(&lab).replace("cloud_init", nobody));
+    terraform.configure(&downloaded(&lab).replace("cloud_init", nobody));
     let said = terraform.interrupted(|| lab.tasks("qmstart").first().is_some_and(|status| status == "OK"));
     said.exits(1).says(&[
         "Cannot enrol the agent of VM 100",
@@ -104,7 +96,7 @@ fn ctrl_c_while_an_agent_is_waited_for_says_what_there_is() {
 
     // The same where the time runs out, and then the seed with its secret goes with the VM.
     let short = format!("timeouts {{ create = \"3s\" }}\n  {nobody}");
-    terraform.write("main.tf", &downloaded(&lab).replace("cloud_init", &short));
+    terraform.configure(&downloaded(&lab).replace("cloud_init", &short));
     terraform.fails(&["Cannot enrol the agent of VM 100", "raise `timeouts.create`", "create = \"3s\""]);
     assert!(lab.inventory().to_string().contains("groundwork-100-"), "the seed is still needed");
     terraform.destroy();
@@ -118,7 +110,7 @@ fn a_provider_that_died_finds_its_vm_again_and_leaves_a_strangers_alone() {
     }
     let lab = Lab::start("died", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
-    terraform.write("main.tf", &downloaded(&lab));
+    terraform.configure(&downloaded(&lab));
     for kind in ["download", "qmcreate", "imgcopy", "resize"] {
         lab.control("fault", &["slow-task", kind, "3"]).exits(0);
         terraform.killed(|| runs(&lab, kind));
@@ -138,7 +130,7 @@ fn a_provider_that_died_finds_its_vm_again_and_leaves_a_strangers_alone() {
     lab.admin("POST", "/nodes/pve1/qemu", &["vmid=300", "name=one", mark]);
     terraform.fails(&["A guest named one exists already: 300", "not touched", "Choose another `name`"]);
     lab.admin("PUT", "/nodes/pve1/qemu/300/config", &["name=other"]);
-    terraform.write("main.tf", &downloaded(&lab).replace("name       =", "vmid = 300\n  name       ="));
+    terraform.configure(&downloaded(&lab).replace("name       =", "vmid = 300\n  name       ="));
     terraform.fails(&["A guest with number 300 exists already", "not touched", "vmid"]);
     let stranger = lab.config("pve1", 300);
     assert_eq!((&stranger["name"], &stranger["smbios1"].is_string()), (&"other".into(), &true), "{stranger}");

@@ -3,14 +3,6 @@
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 
 const HEAD: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
 resource "groundwork_image" "one" {
   node      = "pve1"
   storage   = "local"
@@ -77,7 +69,7 @@ fn clones_of_a_prepared_machine_are_machines_of_their_own() {
         let text = text.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
         text.replace("NET", net.trim_end_matches(".0"))
     };
-    terraform.write("main.tf", &filled(HEAD));
+    terraform.configure(&filled(HEAD));
     terraform.write("prepared.tf", PREPARED);
     terraform.apply();
     let golden = lab.must("golden", "cat /etc/machine-id");
@@ -86,7 +78,7 @@ fn clones_of_a_prepared_machine_are_machines_of_their_own() {
     // The template is no machine of this configuration any more; its clone is.
     terraform.run(&["state", "rm", "groundwork_machine.golden", "groundwork_vm.golden"]).exits(0);
     terraform.write("prepared.tf", "");
-    terraform.write("main.tf", filled(HEAD).split("resource \"groundwork_vm\"").next().expect("head"));
+    terraform.configure(filled(HEAD).split("resource \"groundwork_vm\"").next().expect("head"));
     terraform.write("raw.tf", &filled(CLONE).replace("CLONE", "raw").replace("LAST", "71"));
     let applied = terraform.apply();
     applied.says(&["Warning: The first boot of VM", "is a clone of", "groundwork-agent seal"]);

@@ -4,14 +4,6 @@ use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::lab_is_empty;
 
 const SOURCE: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
 resource "groundwork_vm" "source" {
   node       = "pve1"
   name       = "source"
@@ -63,38 +55,38 @@ fn a_clone_leaves_its_source_and_unwritten_disks_alone() {
     }
     let lab = Lab::start("unmanaged", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
-    terraform.write("main.tf", SOURCE);
+    terraform.configure(SOURCE);
     terraform.apply();
     source_keeps_its_seed(&lab);
 
-    terraform.write("main.tf", &copy("storage = \"data\"\n    full = false", "one", ""));
+    terraform.configure(&copy("storage = \"data\"\n    full = false", "one", ""));
     terraform.fails(&["Cannot create VM 901", "A linked clone", "clone.full", "clone", "Nothing was created"]);
     let elsewhere = "disk \"scsi0\" { storage = \"data\" }";
-    terraform.write("main.tf", &copy("", "one", elsewhere));
+    terraform.configure(&copy("", "one", elsewhere));
     terraform.fails(&["Disk scsi0 of the clone would be on storage local-lvm", "clone.storage", "Nothing was created"]);
 
     for seed in ["started = false", "started = false\n  cloud_init { user = \"other\" }"] {
-        terraform.write("main.tf", &copy("", "one", seed));
+        terraform.configure(&copy("", "one", seed));
         terraform.apply();
         terraform.has_no_changes();
         source_keeps_its_seed(&lab);
-        terraform.write("main.tf", SOURCE);
+        terraform.configure(SOURCE);
         terraform.apply();
         source_keeps_its_seed(&lab);
     }
 
     // A further disk is no word against the one that the clone brought along.
-    terraform.write("main.tf", &copy("", "one", "started = false"));
+    terraform.configure(&copy("", "one", "started = false"));
     terraform.apply();
     let more = "started = false\n  disk \"scsi1\" {\n    storage = \"data\"\n    size_gib = 1\n  }";
-    terraform.write("main.tf", &copy("", "one", more));
+    terraform.configure(&copy("", "one", more));
     terraform.plan().exits(2).says(&["disk.scsi1: is added: live", "0 to destroy"]);
     terraform.apply();
     terraform.has_no_changes();
     let config = lab.config("pve1", 901);
     assert!(config["scsi0"].is_string() && config["scsi1"].is_string(), "{config}");
     // What was written once goes when it is written no more.
-    terraform.write("main.tf", &copy("", "one", "started = false"));
+    terraform.configure(&copy("", "one", "started = false"));
     terraform.plan().exits(2).says(&["disk.scsi1: goes, with all its data"]);
     terraform.apply();
     terraform.has_no_changes();
@@ -102,7 +94,7 @@ fn a_clone_leaves_its_source_and_unwritten_disks_alone() {
     assert!(config["scsi0"].is_string() && config["scsi1"].is_null(), "{config}");
 
     // A value that another resource gives in the same apply.
-    terraform.write("main.tf", &copy("", "two", "started = false"));
+    terraform.configure(&copy("", "two", "started = false"));
     terraform.plan().exits(2).says(&["effects", "known after apply"]);
     terraform.apply();
     terraform.has_no_changes();

@@ -5,16 +5,6 @@ use crate::harness::{Backend, Lab, Terraform, ready, wait_until, yesterdays_agen
 use std::path::Path;
 
 const CONFIGURATION: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent {
-    pki_dir = "./pki"
-  }
-}
 resource "groundwork_image" "one" {
   node      = "pve1"
   storage   = "local"
@@ -63,7 +53,7 @@ fn an_older_agent_is_updated_and_an_update_may_be_cut_off() {
         .replace("URL", &lab.value("LAB_IMAGE_URL"))
         .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
         .replace("ADDRESS", &lab.address(31));
-    terraform.write("main.tf", &configuration);
+    terraform.configure(&configuration);
     terraform.apply();
     terraform.has_no_changes();
     let machine = Machine { lab: &lab, terraform: &terraform, today: lab.must("one", VERSION) };
@@ -92,12 +82,12 @@ impl Machine<'_> {
         lab.must("one", "sed -i /192.0.2.9/d /etc/hosts");
         terraform.plan().exits(2).says(&[BLIND, "0 to add, 1 to change, 0 to destroy"]);
 
-        terraform.write("main.tf", &configuration.replace("\"./pki\"", "\"./pki\"\n    agent_update = false"));
+        terraform.configure(&configuration.replace("\"./pki\"", "\"./pki\"\n    agent_update = false"));
         terraform.plan().exits(2).says(&["cannot look at `host`; `agent_update = false` keeps it from being updated"]);
         terraform.fails(&["is 0.0.9, older than this provider, which is", today, "Remove `agent_update = false`"]);
         assert_eq!(lab.must("one", VERSION), "0.0.9");
 
-        terraform.write("main.tf", configuration);
+        terraform.configure(configuration);
         terraform.apply();
         self.is_of_today();
         assert!(lab.must("one", "cat /etc/hosts").contains("192.0.2.9\telsewhere"));

@@ -4,7 +4,7 @@
 //! The length of a message stands in its first five bytes (gRPC over HTTP/2, "Length-Prefixed-Message"), so a request that is too
 //! large is refused before it is received.
 
-use super::{Given, lock};
+use super::{Given, Place, lock};
 use crate::limits::Limits;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
@@ -31,9 +31,6 @@ pub(super) struct Bounded {
     missing: Option<usize>,
     waiting: Option<(Frame<Bytes>, Place)>,
 }
-
-/// A place among the calls at work, waited for.
-type Place = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 impl Bounded {
     pub(super) fn new(body: Body, limits: &Limits, given: Arc<Given>) -> Self {

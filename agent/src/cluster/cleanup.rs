@@ -2,7 +2,7 @@
 //!
 //! kubeadm leaves CNI's files and interfaces, the rules of kube-proxy and CNI plugins, and folders of its own; left there, they give
 //! the next cluster wrong addresses. Rules of others stay: tables are filtered, never flushed. Folders that may be mount points
-//! are emptied, not removed. Source: node preparation reference, 2.9; recordings of kubeadm reset v1.28.
+//! are emptied, not removed. Source: recordings of `kubeadm reset`, 1.28 and 1.35.
 
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
@@ -22,7 +22,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
         // It ends well nearly always, also where it did less: what counts is the look at the end.
         let mut reset = vec!["reset", "--force", "--cri-socket", CRI_SOCKET];
         if has_other_data(kube, step)? {
-            // It empties the whole folder, on a worker too. Seen: kubeadm v1.28, reset of a worker.
+            // It empties the whole folder, on a worker too. Seen: kubeadm v1.35, reset of a worker.
             reset.push("--skip-phases=remove-etcd-member");
         }
         kube.kubeadm(step, &reset, RESET).await?;

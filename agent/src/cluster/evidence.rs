@@ -3,7 +3,7 @@
 //! kubeadm writes nothing as a whole: killed at any moment it leaves a part. So an attempt of ours is noted, with the CA of what it
 //! makes, before it begins, and crossed out when it is done. What stands here without such a note, or with another CA, is somebody
 //! else's, and is never reset by itself.
-//! Source: recordings of kubeadm v1.28 killed at several moments; node preparation reference, 2.6.
+//! Source: recordings of kubeadm, 1.28 and 1.35, killed at several moments.
 
 use crate::state::{State, StateError};
 use serde::{Deserialize, Serialize};

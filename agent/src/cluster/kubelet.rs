@@ -1,7 +1,7 @@
 //! The kubelet's unit: whether it runs, starting it, and what it complains about, read from its journal.
 //!
 //! kubeadm waits for the kubelet and knows nothing of it: after minutes it says that it has waited. Why no pod was started stands in
-//! the kubelet's journal only, between hundreds of lines that are consequences. Source: journals of kubelet v1.22 and v1.28.
+//! the kubelet's journal only, between hundreds of lines that are consequences. Source: journals of kubelet v1.28 and v1.36.
 
 use super::kube::failed;
 use super::kube::{Kube, SYSTEMCTL};

@@ -12,7 +12,7 @@ pub struct Node {
     pub ready: bool,
     /// Why it is not.
     pub ready_message: String,
-    /// `v1.28.4`
+    /// `v1.35.1`
     pub kubelet_version: String,
     /// Whether it carries the control plane's label.
     pub control_plane: bool,
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(nodes.len(), 1);
         let node = &nodes[0];
         assert_eq!((node.name.as_str(), node.ready, node.control_plane), ("cp-1", true, true));
-        assert_eq!((node.kubelet_version.as_str(), node.internal_address.as_str()), ("v1.28.4", "10.99.0.11"));
+        assert_eq!((node.kubelet_version.as_str(), node.internal_address.as_str()), ("v1.35.1", "10.77.5.11"));
         assert_eq!(node.taints, ["node-role.kubernetes.io/control-plane:NoSchedule"]);
     }
 

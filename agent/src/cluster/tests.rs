@@ -50,7 +50,7 @@ impl Scene {
         let state = self.state();
         let plan = InitPlan {
             name: "example".into(),
-            version: "1.28.4".parse().unwrap(),
+            version: "1.35.1".parse().unwrap(),
             node_name: "cp-1".into(),
             ..InitPlan::default()
         };
@@ -65,7 +65,7 @@ impl Scene {
     async fn join_with(&mut self, ca_hash: &str) -> Result<Outcome, Failure> {
         let state = self.state();
         let plan = JoinPlan {
-            version: "1.28.4".parse().unwrap(),
+            version: "1.35.1".parse().unwrap(),
             node_name: "worker-1".into(),
             advertise_address: None,
             endpoint: "10.99.0.11:6443".into(),
@@ -117,7 +117,7 @@ async fn a_clean_machine_becomes_a_control_plane_once() {
     assert_eq!(scene.init().await.unwrap().changes, 1);
     assert_eq!(scene.standing().await, Standing::ControlPlane);
     assert_eq!(scene.init().await.unwrap().changes, 0);
-    assert!(scene.machine.configuration().contains("\"kubernetesVersion\": \"v1.28.4\""));
+    assert!(scene.machine.configuration().contains("\"kubernetesVersion\": \"v1.35.1\""));
 }
 
 #[tokio::test(start_paused = true)]
@@ -302,19 +302,21 @@ async fn failed_checks_are_told_by_name() {
     scene.machine.runtime_down(true);
     let failure = scene.init().await.unwrap_err();
     assert_eq!(failure.step, "preflight");
-    assert!(failure.message.contains("CRI: container runtime is not running"), "{}", failure.message);
+    assert!(failure.message.contains("CRI: could not connect to the container runtime"), "{}", failure.message);
     assert!(failure.output.iter().any(|line| line.contains("[ERROR CRI]")), "{:?}", failure.output);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_control_plane_that_never_comes_up_is_told_with_the_kubelets_reason() {
     let mut scene = Scene::new();
-    scene.machine.kubelet_says(include_str!("recorded/kubelet-no-resolv-conf.txt"));
+    scene.machine.kubelet_says(include_str!("recorded/kubelet-1.36-no-resolv-conf.txt"));
     let failure = scene.init().await.unwrap_err();
     assert_eq!(
         failure.message,
         "the kubelet says: open /etc/resolv.conf: no such file or directory; \
-         kubeadm ended with exit code 1: error execution phase wait-control-plane: couldn't initialize a Kubernetes cluster"
+         kubeadm ended with exit code 1: error execution phase wait-control-plane: failed while waiting for the control plane to start: \
+         kube-apiserver check failed at https://10.77.5.22:6443/livez: client rate limiter Wait returned an error: \
+         rate: Wait(n=1) would exceed context deadline"
     );
 }
 
@@ -405,7 +407,7 @@ async fn ignored_checks_reach_kubeadm() {
     let state = scene.state();
     let plan = InitPlan {
         name: "example".into(),
-        version: "1.28.4".parse().unwrap(),
+        version: "1.35.1".parse().unwrap(),
         node_name: "cp-1".into(),
         ignored_checks: vec!["SystemVerification".into(), "Mem".into()],
         ..InitPlan::default()

@@ -73,6 +73,28 @@ pub enum What {
     Failed(Failure),
 }
 
+impl What {
+    /// As it may be shown: what programs print and files hold is part of it.
+    fn plain(self) -> Self {
+        let line = |text: String| plain::short(&plain::line(&text), LONGEST).into_owned();
+        match self {
+            Self::Began { kind } => Self::Began { kind },
+            Self::StepBegan { step, changes } => Self::StepBegan { step, changes },
+            Self::ChangeMade { step, summary, why, took_ms } => {
+                Self::ChangeMade { step, summary: line(summary), why: line(why), took_ms }
+            }
+            Self::Output { step, line: text } => Self::Output { step, line: line(text) },
+            Self::Skipped { step, reason } => Self::Skipped { step, reason: line(reason) },
+            Self::Note { step, line: text, warning } => Self::Note { step, line: line(text), warning },
+            Self::Finished(outcome) => Self::Finished(outcome),
+            Self::Failed(Failure { step, change, message, output, cancelled }) => {
+                let message = plain::short(&plain::text(&message), MESSAGE).into_owned();
+                Self::Failed(Failure { step, change: line(change), message, output: plain::list(output), cancelled })
+            }
+        }
+    }
+}
+
 /// The teller's side.
 pub(super) struct Tale {
     pub(super) id: RunId,
@@ -98,6 +120,7 @@ impl Tale {
     }
 
     pub(super) fn tell(&self, what: What) {
+        let what = what.plain();
         let elapsed_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut told = lock(&self.told);
         if matches!(what, What::Output { .. }) {
@@ -178,5 +201,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Characters of a line.
+const LONGEST: usize = 2_000;
+/// Characters of the message of a failure.
+const MESSAGE: usize = 16_000;
 /// Output lines kept per run; what a package manager prints more than this helps nobody.
 const LINES: usize = 5000;

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_stream::StreamExt as _;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use trust::Role;
 
 /// What the calls work with.
@@ -63,7 +63,7 @@ impl AgentService {
         J: FnOnce(RunCx) -> F,
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
-        let id = self.runner.start(kind, |cx| aside(job(cx))).map_err(|Busy(id)| busy(&id))?;
+        let id = self.runner.start(kind, |cx| aside(job(cx))).map_err(|Busy(id)| wire::busy(&id))?;
         self.story(&id)
     }
 
@@ -119,7 +119,7 @@ impl Agent for AgentService {
         let began = Instant::now();
         let host = Arc::clone(self.runner.host());
         let plan = aside(async move { run::plan(&*host, &spec).await }).await;
-        let plan = plan.map_err(|error| Status::failed_precondition(chain(&error)))?;
+        let plan = plan.map_err(|error| Status::failed_precondition(said(&error)))?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(changes = plan.changes.len(), elapsed_ms, "planned");
         Ok(Response::new(wire::plan(plan)))
@@ -145,7 +145,7 @@ impl Agent for AgentService {
             return Ok(Response::new(proto::RebootReply {}));
         }
         if let Some(id) = self.runner.current() {
-            return Err(busy(&id));
+            return Err(wire::busy(&id));
         }
         reboot::begin(self.host()).await.map_err(internal)?;
         Ok(Response::new(proto::RebootReply {}))
@@ -247,24 +247,15 @@ fn spec(message: Option<NodeSpec>) -> Result<Spec, Status> {
     Spec::try_from(about::read(message)).map_err(refused)
 }
 
-/// The run that is in the way stands in the metadata, so that the caller can attach to it.
-pub(super) fn busy(id: &str) -> Status {
-    let mut status = Status::new(Code::Aborted, format!("run {id} is in progress"));
-    if let Ok(id) = id.parse() {
-        status.metadata_mut().insert("groundwork-run", id);
-    }
-    status
-}
-
 fn internal(error: impl std::error::Error) -> Status {
-    Status::internal(chain(&error))
+    Status::internal(said(&error))
 }
 
-/// It repeats what was sent, and is a header of HTTP: a client takes in only short ones.
 fn refused(error: impl std::error::Error) -> Status {
-    let said = chain(&error);
-    let short: String = said.chars().take(LONGEST).collect();
-    Status::invalid_argument(if short.len() < said.len() { short + "…" } else { short })
+    Status::invalid_argument(said(&error))
 }
 
-const LONGEST: usize = 4_000;
+/// It repeats what was sent or found, and is a header of HTTP: a client takes in only short ones.
+pub(super) fn said(error: &dyn std::error::Error) -> String {
+    plain::short(&plain::text(&chain(error)), 4_000).into_owned()
+}

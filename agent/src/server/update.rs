@@ -3,7 +3,7 @@
 //! As a run it waits for none and lets none begin: what is in progress is finished first, by the caller, and what comes later meets the
 //! new agent.
 
-use super::service::busy;
+use super::wire::busy;
 use crate::chain::chain;
 use crate::run::{Busy, Failure, Outcome, RunCx, Runner};
 use crate::update::{self, Program, UpdateError};

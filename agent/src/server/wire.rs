@@ -37,6 +37,15 @@ pub(super) fn facts(facts: Facts) -> proto::Facts {
     }
 }
 
+/// The run that is in the way stands in the metadata, so that the caller can attach to it.
+pub(super) fn busy(id: &str) -> tonic::Status {
+    let mut status = tonic::Status::new(tonic::Code::Aborted, format!("run {id} is in progress"));
+    if let Ok(id) = id.parse() {
+        status.metadata_mut().insert("groundwork-run", id);
+    }
+    status
+}
+
 pub(super) fn first_boot(told: FirstBoot) -> proto::FirstBoot {
     use proto::first_boot::Standing as Wire;
     let FirstBoot { standing, stage, errors, warnings } = told;
@@ -54,16 +63,23 @@ pub(super) fn failed_update(failed: Failed) -> proto::FailedUpdate {
 }
 
 pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
+    let line = |text: String| plain::short(&plain::line(&text), plain::LONGEST).into_owned();
     let change = |planned: run::PlannedChange| proto::PlannedChange {
         step: planned.step.to_owned(),
-        summary: planned.finding,
-        why: planned.why,
+        summary: line(planned.finding),
+        why: line(planned.why),
     };
-    let skip = |skipped: run::Skipped| proto::SkippedStep { step: skipped.step.to_owned(), reason: skipped.reason };
-    proto::PlanReply {
-        changes: plan.changes.into_iter().map(change).collect(),
-        skipped: plan.skipped.into_iter().map(skip).collect(),
+    let skip =
+        |skipped: run::Skipped| proto::SkippedStep { step: skipped.step.to_owned(), reason: line(skipped.reason) };
+    let left = plan.changes.len().saturating_sub(plain::MOST);
+    let mut changes: Vec<_> = plan.changes.into_iter().take(plain::MOST).map(change).collect();
+    if left > 0
+        && let Some(last) = changes.last().cloned()
+    {
+        let summary = format!("… and {left} more differences, of this and later steps");
+        changes.push(proto::PlannedChange { summary, why: String::new(), ..last });
     }
+    proto::PlanReply { changes, skipped: plan.skipped.into_iter().take(plain::MOST).map(skip).collect() }
 }
 
 pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
@@ -274,6 +290,16 @@ mod tests {
             node_name: "cp-1".into(),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_plan_has_an_end() {
+        let change =
+            |n: u32| run::PlannedChange { step: "files", finding: format!("{n}\u{1b}"), why: "x".repeat(5_000) };
+        let reply = plan(run::Plan { changes: (0..300_000).map(change).collect(), skipped: Vec::new() });
+        assert_eq!((reply.changes.len(), reply.changes[0].summary.as_str()), (plain::MOST + 1, r"0\u{1b}"));
+        assert_eq!(reply.changes[plain::MOST].summary, "… and 299500 more differences, of this and later steps");
+        assert!(reply.changes.iter().all(|change| change.why.len() < 2 * plain::LONGEST));
     }
 
     #[test]

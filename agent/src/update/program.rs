@@ -58,7 +58,7 @@ impl Program {
     /// # Errors
     /// When its size is none of an agent.
     pub fn announced(version: &str, sha256: &str, size: u64) -> Result<Incoming, Refusal> {
-        if !(1..=LARGEST).contains(&size) {
+        if !(1..=u64::try_from(LARGEST).unwrap_or(u64::MAX)).contains(&size) {
             return Err(Refusal::Size(size));
         }
         let (version, sha256) = (version.to_owned(), sha256.to_ascii_lowercase());
@@ -114,8 +114,8 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// Agents have a third of it.
-const LARGEST: u64 = 32 << 20;
+/// Bytes of the largest program that is taken in: agents have a third of it.
+pub const LARGEST: usize = 32 << 20;
 /// Time for a program to say its version.
 const ANSWER: Duration = Duration::from_secs(20);
 

@@ -12,7 +12,7 @@ mod role;
 pub use chain::{Clock, NotTrusted, Usage, Verified, anchor_is_usable, key_of, uris_of, verify};
 pub use enrolment::{BadSecret, CHANNEL_BINDING, NONCE_LEN, PROOF_LEN, Secret, Transcript, nonce};
 pub use pin::{BadPin, Pin};
-pub use role::{Need, Role, needs};
+pub use role::{Need, Request, Role, needs};
 
 /// TCP port of an agent, unless configured otherwise.
 pub const PORT: u16 = 7443;

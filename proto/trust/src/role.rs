@@ -73,39 +73,51 @@ pub struct Need {
     pub role: Role,
     /// Whether it is offered before the machine is enrolled (and then only before).
     pub enrolment: bool,
+    /// How its request comes.
+    pub request: Request,
+}
+
+/// How the request of a call comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// As one message.
+    Message,
+    /// As messages one after the other.
+    Stream,
 }
 
 /// What the call with this gRPC path needs; `None` for a call nobody may make.
 #[must_use]
 pub fn needs(path: &str) -> Option<Need> {
     let call = path.strip_prefix("/groundwork.agent.v1.")?;
-    CALLS
-        .iter()
-        .find(|(name, _)| *name == call)
-        .map(|(name, role)| Need { role: *role, enrolment: name.starts_with("Enrolment/") })
+    CALLS.iter().find(|(name, ..)| *name == call).map(|(name, role, request)| Need {
+        role: *role,
+        enrolment: name.starts_with("Enrolment/"),
+        request: *request,
+    })
 }
 
-/// THE table: call, least role.
-const CALLS: [(&str, Role); 19] = [
-    ("Enrolment/Enroll", Role::Admin),
-    ("Agent/Describe", Role::Observer),
-    ("Agent/Plan", Role::Observer),
-    ("Agent/Attach", Role::Observer),
-    ("Agent/ClusterStatus", Role::Observer),
-    ("Agent/Apply", Role::Operator),
-    ("Agent/Cancel", Role::Operator),
-    ("Agent/Reboot", Role::Operator),
-    ("Agent/Record", Role::Operator),
-    ("Agent/ClusterInit", Role::Operator),
-    ("Agent/JoinMaterial", Role::Operator),
-    ("Agent/JoinEnded", Role::Operator),
-    ("Agent/ClusterJoin", Role::Operator),
-    ("Agent/NodeSet", Role::Operator),
-    ("Agent/NodeRemove", Role::Operator),
-    ("Agent/Update", Role::Admin),
-    ("Agent/ClusterReset", Role::Admin),
-    ("Agent/ClusterLeave", Role::Admin),
-    ("Agent/Kubeconfig", Role::Admin),
+/// THE table: call, least role, how the request comes.
+const CALLS: [(&str, Role, Request); 19] = [
+    ("Enrolment/Enroll", Role::Admin, Request::Stream),
+    ("Agent/Describe", Role::Observer, Request::Message),
+    ("Agent/Plan", Role::Observer, Request::Message),
+    ("Agent/Attach", Role::Observer, Request::Message),
+    ("Agent/ClusterStatus", Role::Observer, Request::Message),
+    ("Agent/Apply", Role::Operator, Request::Message),
+    ("Agent/Cancel", Role::Operator, Request::Message),
+    ("Agent/Reboot", Role::Operator, Request::Message),
+    ("Agent/Record", Role::Operator, Request::Message),
+    ("Agent/ClusterInit", Role::Operator, Request::Message),
+    ("Agent/JoinMaterial", Role::Operator, Request::Message),
+    ("Agent/JoinEnded", Role::Operator, Request::Message),
+    ("Agent/ClusterJoin", Role::Operator, Request::Message),
+    ("Agent/NodeSet", Role::Operator, Request::Message),
+    ("Agent/NodeRemove", Role::Operator, Request::Message),
+    ("Agent/Update", Role::Admin, Request::Stream),
+    ("Agent/ClusterReset", Role::Admin, Request::Message),
+    ("Agent/ClusterLeave", Role::Admin, Request::Message),
+    ("Agent/Kubeconfig", Role::Admin, Request::Message),
 ];
 
 #[cfg(test)]
@@ -120,13 +132,19 @@ mod tests {
         let mut calls = BTreeSet::new();
         for line in contract.lines() {
             let words: Vec<&str> = line.split([' ', '(']).filter(|word| !word.is_empty()).collect();
-            match words.as_slice() {
-                ["service", name, ..] => service = name,
-                ["rpc", name, ..] => drop(calls.insert(format!("{service}/{name}"))),
-                _ => {}
-            }
+            let (name, streams) = match words.as_slice() {
+                ["service", name, ..] => {
+                    service = name;
+                    continue;
+                }
+                ["rpc", name, "stream", ..] => (name, true),
+                ["rpc", name, ..] => (name, false),
+                _ => continue,
+            };
+            calls.insert((format!("{service}/{name}"), streams));
         }
-        assert_eq!(calls, CALLS.iter().map(|(name, _)| (*name).to_owned()).collect());
+        let table = CALLS.iter().map(|(name, _, request)| ((*name).to_owned(), *request == Request::Stream));
+        assert_eq!(calls, table.collect());
     }
 
     #[test]

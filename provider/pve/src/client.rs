@@ -1,8 +1,9 @@
 //! The client: configuration, endpoints, limits, and what is repeated when.
 //!
 //! Repeated are: requests that were never sent or were refused for want of a quorum (at the next endpoint, at once), reads whose
-//! answer was lost (after a pause, at the next endpoint), calls refused because of a lock, and, once, a request whose ticket was
-//! refused. A write whose outcome is unknown is never repeated here: the caller looks first.
+//! answer was lost (after a pause, at the next endpoint) or failed for a reason nobody knows, calls refused because of a lock, and,
+//! once, a request whose ticket was refused. A write whose outcome is unknown is never repeated here: the caller looks first.
+//! Whoever took long to say that nobody is there is not asked as often as who says so at once, as a server that restarts does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,58 +16,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::api::cluster::Snapshot;
-use crate::auth::{Auth, Credentials, Door, Session};
+use crate::auth::{Credentials, Door, Session};
+use crate::config::Config;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::http::{Call, typed};
 use crate::ids::NodeName;
 use crate::limits::{Interrupted, Limits, back_off};
+use crate::misconfigured::ConfigError;
 use crate::silence::Silence;
+use crate::snapshot::Snapshot;
 use crate::tls::Trust;
 use crate::wording::Class;
-
-/// Where and how to reach a cluster.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// `https://host:8006`, one or more nodes of the same cluster.
-    pub endpoints: Vec<String>,
-    /// Who we are.
-    pub auth: Auth,
-    /// Whom we believe.
-    pub trust: Trust,
-    /// Requests in flight per node; 0 takes the default.
-    pub per_node: usize,
-}
-
-/// A configuration that can never work.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// No endpoint, or one that is no URL of a server.
-    #[error("{0:?} is no URL of the form https://host:8006")]
-    Endpoint(String),
-    /// Credentials of another form.
-    #[error("the credentials are not of the form {0}")]
-    Credentials(&'static str),
-    /// No usable CA certificate.
-    #[error("the CA certificate cannot be used: {0}")]
-    Ca(String),
-    /// Not a SHA-256 fingerprint.
-    #[error("{0:?} is no SHA-256 fingerprint")]
-    Fingerprint(String),
-    /// One node's fingerprint for several nodes, each of which has a certificate of its own.
-    #[error("one fingerprint cannot fit the certificates of several endpoints")]
-    FingerprintOfMany,
-    /// The TLS library or the HTTP client refused to start.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
-}
-
-impl From<rustls::client::VerifierBuilderError> for ConfigError {
-    fn from(error: rustls::client::VerifierBuilderError) -> Self {
-        Self::Ca(error.to_string())
-    }
-}
 
 /// Access to one cluster. Cheap to clone; clones share connections, ticket, limits and the view of the cluster.
 #[derive(Clone)]
@@ -97,10 +58,7 @@ impl Client {
     /// # Errors
     /// For a configuration that can never work.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        well_formed(&config.auth)?;
-        if matches!(config.trust, Trust::Fingerprint(_)) && config.endpoints.len() > 1 {
-            return Err(ConfigError::FingerprintOfMany);
-        }
+        config.check()?;
         let shared = Shared {
             http: http(&config.trust)?,
             endpoints: Endpoints::new(&config.endpoints)?,
@@ -163,11 +121,12 @@ impl Client {
         loop {
             let node = call.node.as_ref().map(NodeName::as_str);
             let span = tracing::debug_span!("pve", pve_path = call.name(), pve_node = node, attempt);
+            let asked = Instant::now();
             let error = match self.everywhere(call).instrument(span).await {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };
-            let Some(pause) = self.repeat_after(call, &error, attempt) else {
+            let Some(pause) = self.repeat_after(call, &error, attempt, asked.elapsed() < AT_ONCE) else {
                 return Err(self.shared.silence.heard(call, error));
             };
             tracing::info!(attempt, error = %error, "repeating");
@@ -181,7 +140,7 @@ impl Client {
     /// One attempt: at every endpoint in turn, until one takes the call.
     async fn everywhere(&self, call: &Call) -> Result<Value, Error> {
         let _permit = self.unless_over(call, self.gate(call.node.as_ref())).await?;
-        if let Some(known) = self.shared.silence.known(call).filter(|_| self.shares_silence()) {
+        if let Some(known) = self.shared.silence.known(call).filter(|known| self.shares(known)) {
             return Err(known);
         }
         let endpoints = &self.shared.endpoints;
@@ -197,7 +156,7 @@ impl Client {
                 Err(Error::Lost { .. }) => endpoints.lost(at),
                 Ok(_) | Err(Error::Refused(_) | Error::Unreadable { .. }) => {
                     endpoints.answered(at);
-                    self.shared.silence.broken();
+                    self.shared.silence.broken(call);
                 }
                 Err(_) => {}
             }
@@ -229,17 +188,19 @@ impl Client {
         let door = Door { http: &self.shared.http, endpoint };
         let asking = Box::pin(self.shared.session.credentials(door, refused));
         let credentials = self.unless_over(call, asking).await?;
-        credentials.map_err(|error| error.ahead_of(call, endpoint))
+        credentials.map_err(|error| error.ahead_of(call.name(), endpoint))
     }
 
     /// Whether and when a failed call is made again.
-    fn repeat_after(&self, call: &Call, error: &Error, attempt: u32) -> Option<Duration> {
+    fn repeat_after(&self, call: &Call, error: &Error, attempt: u32, at_once: bool) -> Option<Duration> {
         let attempts = match error {
             Error::Connect { .. } if error.certificate().is_some() || Silence::is_told_in(error) => 1,
+            Error::Connect { .. } if error.node().is_some() && !self.limits.has_deadline() => 1 + u32::from(at_once),
             // A server that answered before may be restarting its proxy.
-            Error::Connect { .. } if self.shared.endpoints.were_reached() => 6,
+            Error::Connect { .. } if self.was_reached() && (at_once || self.limits.has_deadline()) => 6,
             Error::Connect { .. } => 2,
             Error::Lost { .. } if call.is_read() => 4,
+            Error::Refused(refused) if call.is_read() && refused.status >= 500 && error.is(Class::Other) => 3,
             Error::Refused(_) if error.is(Class::Busy) && self.limits.has_deadline() => u32::MAX,
             Error::Refused(_) if error.is(Class::Busy) => 6,
             Error::Refused(_) if error.is(Class::NoQuorum) => 4,
@@ -250,8 +211,12 @@ impl Client {
 
     /// Whether what another call has just heard, or not heard, will do: for plans and refreshes, and while nobody was ever reached.
     /// Work in progress has a time limit, and waits for a server that restarts.
-    fn shares_silence(&self) -> bool {
-        !self.limits.has_deadline() || !self.shared.endpoints.were_reached()
+    fn shares(&self, known: &Error) -> bool {
+        !self.limits.has_deadline() || (known.node().is_none() && !self.was_reached())
+    }
+
+    fn was_reached(&self) -> bool {
+        self.shared.endpoints.were_reached()
     }
 
     async fn gate(&self, node: Option<&NodeName>) -> Option<OwnedSemaphorePermit> {
@@ -262,19 +227,6 @@ impl Client {
         };
         // Never closed, so there is always a permit.
         gate.acquire_owned().await.ok()
-    }
-}
-
-fn well_formed(auth: &Auth) -> Result<(), ConfigError> {
-    let printable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    match auth {
-        Auth::Token(token) => {
-            let form = token.split_once('=').and_then(|(id, secret)| Some((id.split_once('!')?.0, secret)));
-            let good = form.is_some_and(|(user, secret)| user.contains('@') && !secret.is_empty());
-            if good && printable(token) { Ok(()) } else { Err(ConfigError::Credentials("user@realm!tokenid=secret")) }
-        }
-        Auth::Password { username, .. } if username.contains('@') => Ok(()),
-        Auth::Password { .. } => Err(ConfigError::Credentials("user@realm")),
     }
 }
 
@@ -300,3 +252,5 @@ fn http(trust: &Trust) -> Result<reqwest::Client, ConfigError> {
 
 /// More than Terraform does at a time unless it is told to (10), so that by itself it is not held back.
 const PER_NODE: usize = 16;
+/// A connection that is refused takes no time; one that nobody answers takes seconds.
+const AT_ONCE: Duration = Duration::from_secs(1);

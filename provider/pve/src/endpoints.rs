@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::client::ConfigError;
+use crate::misconfigured::ConfigError;
 
 /// One or more nodes of the same cluster.
 pub(crate) struct Endpoints {

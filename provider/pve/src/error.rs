@@ -7,21 +7,21 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::http::Call;
-use crate::ids::Upid;
+use crate::ids::{NodeName, Upid};
+use crate::unsent::{CutOff, NodeAway, OtherFingerprint};
 use crate::wording::{Class, class_of};
 
 /// A failed call, or a failed wait.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request was never sent: nothing was done, and it may be repeated.
-    #[error("{call} did not reach {endpoint}")]
+    /// The request was never sent, or not whole: nothing was done, and it may be repeated.
+    #[error("{}", unsent(call, endpoint, source.as_ref()))]
     Connect {
         /// Method and path.
         call: String,
         /// Which endpoint was tried last.
         endpoint: String,
-        /// Why not.
+        /// Why not: the network's words, or [`NodeAway`], [`CutOff`], [`OtherFingerprint`].
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The request was sent and no answer came: it may or may not have been done. Look before repeating.
@@ -166,21 +166,41 @@ impl Error {
     }
 
     /// The failure of a login, told of the call behind it: whatever came of the login, that call was not sent.
-    pub(crate) fn ahead_of(self, call: &Call, endpoint: &str) -> Self {
+    pub(crate) fn ahead_of(self, call: String, endpoint: &str) -> Self {
         if !self.outcome_unknown() {
             return self;
         }
-        Self::Connect { call: call.name(), endpoint: endpoint.to_owned(), source: Box::new(self) }
+        Self::Connect { call, endpoint: endpoint.to_owned(), source: Box::new(self) }
     }
 
     /// What is wrong with the server's certificate, if that is why nothing was sent.
     #[must_use]
     pub fn certificate(&self) -> Option<String> {
         let Self::Connect { source, .. } = self else { return None };
+        if let Some(other) = self.fingerprint() {
+            return Some(other.to_string());
+        }
         causes(source.as_ref()).find_map(|cause| match cause.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(why)) => Some(why.to_string()),
             _ => None,
         })
+    }
+
+    /// The certificate that was found in place of the pinned one, if that is why nothing was sent.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&OtherFingerprint> {
+        self.unsent()
+    }
+
+    /// The node that an endpoint could not reach, if that is why nothing was sent.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        self.unsent::<NodeAway>().map(|away| &away.node)
+    }
+
+    fn unsent<T: StdError + 'static>(&self) -> Option<&T> {
+        let Self::Connect { source, .. } = self else { return None };
+        cause(source.as_ref())
     }
 
     /// The server's refusal.
@@ -203,6 +223,25 @@ impl Refused {
         // Words about something that is missing say more than that a privilege on it is.
         if self.status == 403 && class != Class::NoPool { Class::Rights } else { class }
     }
+}
+
+/// How far a request came that was certainly not carried out.
+fn unsent(call: &str, endpoint: &str, source: &(dyn StdError + 'static)) -> String {
+    if let Some(NodeAway { node, .. }) = cause(source) {
+        return format!("{call} reached {endpoint}, which does not reach node {node}");
+    }
+    if let Some(CutOff { sent, length, .. }) = cause(source) {
+        return format!("{call} to {endpoint} broke off after {sent} of {length} bytes");
+    }
+    if cause::<OtherFingerprint>(source).is_some() {
+        return format!("{call} was not sent to {endpoint}");
+    }
+    format!("{call} did not reach {endpoint}")
+}
+
+/// The first of that kind behind an error, itself included.
+fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// An error and everything behind it. What hides inside an I/O error is shown too: its `source` leaves it out.

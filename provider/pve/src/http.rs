@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use rustls::{CertificateError, OtherError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::error::{Error, Refused};
+use crate::error::{Error, Refused, causes};
 use crate::ids::NodeName;
 use crate::params::{Params, encode};
+use crate::unsent::{NodeAway, OtherFingerprint};
 use crate::upload::{self, Upload};
 
 /// A request to make.
@@ -104,14 +106,15 @@ impl Call {
         headers: HeaderMap,
     ) -> Result<Value, Error> {
         let request = http.request(self.method.clone(), self.url(endpoint)).headers(headers);
+        let to = To { call: &self.name(), node: self.node.as_ref(), endpoint };
         let Some(upload) = &self.upload else {
-            return answer(self.filled(request).timeout(PATIENCE), &self.name(), endpoint).await;
+            return answer(self.filled(request).timeout(PATIENCE), to).await;
         };
         let (form, sent) = upload.form().await?;
-        match answer(request.multipart(form).timeout(upload::PATIENCE), &self.name(), endpoint).await {
+        match answer(request.multipart(form).timeout(upload::PATIENCE), to).await {
             // The server begins nothing before it has the whole file.
             Err(Error::Lost { call, endpoint, source }) if !sent.all() => {
-                Err(Error::Connect { call, endpoint, source })
+                Err(Error::Connect { call, endpoint, source: Box::new(sent.cut_off(source)) })
             }
             answer => answer,
         }
@@ -125,19 +128,27 @@ impl Call {
     }
 }
 
+/// What is sent where.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    call: &'a str,
+    node: Option<&'a NodeName>,
+    endpoint: &'a str,
+}
+
 /// Sends a request and takes its answer apart.
-async fn answer(request: RequestBuilder, call: &str, endpoint: &str) -> Result<Value, Error> {
-    let response = request.send().await.map_err(|error| transport(error, call, endpoint))?;
+async fn answer(request: RequestBuilder, to: To<'_>) -> Result<Value, Error> {
+    let response = request.send().await.map_err(|error| transport(error, to))?;
     let status = response.status();
     let reason = reason(&response);
     tracing::debug!(http_status = status.as_u16(), "answered");
     if status == StatusCode::OK {
-        let body = body(response, DATA).await.map_err(|error| transport(error, call, endpoint))?;
-        return body.map_or_else(|| Err(too_long(call)), |body| read(call, &body));
+        let body = body(response, DATA).await.map_err(|error| transport(error, to))?;
+        return body.map_or_else(|| Err(too_long(to.call)), |body| read(to.call, &body));
     }
     // An error whose text is too long is told by its reason phrase.
-    let body = body(response, TROUBLE).await.map_err(|error| transport(error, call, endpoint))?;
-    Err(refusal(call, endpoint, (status.as_u16(), reason), &body.unwrap_or_default()))
+    let body = body(response, TROUBLE).await.map_err(|error| transport(error, to))?;
+    Err(refusal(to, (status.as_u16(), reason), &body.unwrap_or_default()))
 }
 
 /// The body, or nothing if it is longer than `most`: then the rest is not read, and the connection goes.
@@ -181,15 +192,19 @@ fn read(call: &str, body: &[u8]) -> Result<Value, Error> {
     envelope.map(|envelope| envelope.data).map_err(|source| Error::Unreadable { call: call.to_owned(), source })
 }
 
-fn refusal(call: &str, endpoint: &str, (status, reason): (u16, String), body: &[u8]) -> Error {
+fn refusal(to: To<'_>, (status, reason): (u16, String), body: &[u8]) -> Error {
     let trouble: Trouble = serde_json::from_slice(body).unwrap_or_default();
     let message = trouble.message.map_or(reason, |message| message.trim_end().to_owned());
-    let (call, endpoint) = (call.to_owned(), endpoint.to_owned());
+    let (call, endpoint) = (to.call.to_owned(), to.endpoint.to_owned());
     // 595: the node was not reached by the one we talk to. 596 to 599: it was, and then something broke; 502 and 504 are the
     // words of a gateway in front for the same.
-    match status {
-        595 => return Error::Connect { call, endpoint, source: message.into() },
-        502 | 504 | 596..=599 => return Error::Lost { call, endpoint, source: message.into() },
+    match (status, to.node) {
+        (595, Some(node)) => {
+            let source = Box::new(NodeAway { node: node.clone(), said: message });
+            return Error::Connect { call, endpoint, source };
+        }
+        (595, None) => return Error::Connect { call, endpoint, source: message.into() },
+        (502 | 504 | 596..=599, _) => return Error::Lost { call, endpoint, source: message.into() },
         _ => {}
     }
     let errors = trouble.errors.unwrap_or_default().into_iter().map(|(parameter, problem)| {
@@ -206,11 +221,23 @@ fn reason(response: &Response) -> String {
     text.unwrap_or_else(|| response.status().canonical_reason().unwrap_or_default().to_owned())
 }
 
-fn transport(error: reqwest::Error, call: &str, endpoint: &str) -> Error {
-    let (call, endpoint) = (call.to_owned(), endpoint.to_owned());
+fn transport(error: reqwest::Error, to: To<'_>) -> Error {
+    let (call, endpoint) = (to.call.to_owned(), to.endpoint.to_owned());
     let never_sent = error.is_connect() || error.is_builder();
-    let source: Box<dyn StdError + Send + Sync> = Box::new(error.without_url());
+    // The TLS library shows its own form of it, and as text for programmers.
+    let source: Box<dyn StdError + Send + Sync> = match other_fingerprint(&error) {
+        Some(other) => Box::new(other),
+        None => Box::new(error.without_url()),
+    };
     if never_sent { Error::Connect { call, endpoint, source } } else { Error::Lost { call, endpoint, source } }
+}
+
+fn other_fingerprint(error: &reqwest::Error) -> Option<OtherFingerprint> {
+    let certificate = causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) => Some(why),
+        _ => None,
+    });
+    certificate?.downcast_ref().copied()
 }
 
 /// Ten times what the list of a cluster's 10,000 guests takes.

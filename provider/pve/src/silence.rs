@@ -1,19 +1,21 @@
-//! That nobody answers, told once: the second asker of a run gets the first one's failure at once, and not after a time-out of
-//! its own.
+//! That nobody answers, or that a node is not reached, told once: the second asker of a run gets the first one's failure at once,
+//! and not after a time-out of its own.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::http::Call;
+use crate::ids::NodeName;
 
-/// The last failure to reach any endpoint, while it is fresh.
+/// The last failures to reach any endpoint (under no name) and single nodes, while they are fresh.
 #[derive(Default)]
-pub(crate) struct Silence(Mutex<Option<(Instant, Heard)>>);
+pub(crate) struct Silence(Mutex<HashMap<Option<NodeName>, (Instant, Heard)>>);
 
 /// What stands in an error that others share.
 #[derive(Clone)]
@@ -29,7 +31,8 @@ struct Shared(Arc<dyn StdError + Send + Sync>);
 impl Silence {
     /// Notes the failure of a call that reached nobody, and passes it on.
     pub(crate) fn heard(&self, call: &Call, error: Error) -> Error {
-        if !error.is_silence() && error.certificate().is_none() {
+        let of = error.node().cloned();
+        if of.is_none() && !error.is_silence() && error.certificate().is_none() {
             return error;
         }
         let (endpoint, source) = match error {
@@ -37,20 +40,25 @@ impl Silence {
             other => return other,
         };
         let heard = Heard { endpoint, source: Shared(source.into()) };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), heard.clone()));
+        self.state().insert(of, (Instant::now(), heard.clone()));
         heard.told(call)
     }
 
     /// The failure that another call has just met.
     pub(crate) fn known(&self, call: &Call) -> Option<Error> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, heard) = heard.as_ref().filter(|(since, _)| since.elapsed() < FRESH)?;
+        let state = self.state();
+        let fresh = |of: &Option<NodeName>| state.get(of).filter(|(since, _)| since.elapsed() < FRESH);
+        let (_, heard) = fresh(&None).or_else(|| fresh(&call.node))?;
         Some(heard.told(call))
     }
 
-    /// Somebody answers.
-    pub(crate) fn broken(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Somebody answers, and reaches the node that the call is about.
+    pub(crate) fn broken(&self, call: &Call) {
+        self.state().retain(|of, _| of.is_some() && *of != call.node);
+    }
+
+    fn state(&self) -> MutexGuard<'_, HashMap<Option<NodeName>, (Instant, Heard)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the error is one that was shared.
@@ -79,8 +87,9 @@ impl fmt::Display for Shared {
 }
 
 impl StdError for Shared {
+    /// Itself, so that it is found among the causes; whoever prints them sees that its text stands there already.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
+        Some(&*self.0)
     }
 }
 

@@ -12,7 +12,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use crate::client::ConfigError;
+use crate::misconfigured::ConfigError;
+use crate::unsent::OtherFingerprint;
 
 /// How the server's certificate is judged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl ServerCertVerifier for Pinned {
         let found = sha256(certificate);
         match self.expected {
             Some(expected) if expected != found => {
-                let why = CertificateError::Other(OtherError(Arc::new(OtherFingerprint(found))));
+                let why = CertificateError::Other(OtherError(Arc::new(OtherFingerprint { found, expected })));
                 Err(Error::InvalidCertificate(why))
             }
             _ => Ok(ServerCertVerified::assertion()),
@@ -135,25 +136,6 @@ fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
     bytes.copy_from_slice(value.as_ref());
     bytes
 }
-
-/// The server's certificate is another one than the pinned.
-struct OtherFingerprint([u8; 32]);
-
-/// The TLS library shows only this form.
-impl std::fmt::Debug for OtherFingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl std::fmt::Display for OtherFingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let pairs: Vec<String> = self.0.iter().map(|byte| format!("{byte:02X}")).collect();
-        write!(f, "its fingerprint is {}", pairs.join(":"))
-    }
-}
-
-impl std::error::Error for OtherFingerprint {}
 
 #[cfg(test)]
 mod tests {

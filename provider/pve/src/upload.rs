@@ -3,6 +3,7 @@
 //! Source: `POST /nodes/{node}/storage/{storage}/upload`, Proxmox VE 8 and 9. The server keeps what comes in as a temporary file
 //! and begins its task when it has the whole.
 
+use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::{InspectReader, ReaderStream};
 
 use crate::error::Error;
+use crate::unsent::CutOff;
 
 /// What to upload.
 #[derive(Debug, Clone)]
@@ -57,6 +59,11 @@ impl Sent {
     /// False if the server certainly has less than the whole file.
     pub(crate) fn all(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= self.length
+    }
+
+    /// What to say of a connection that broke for this reason.
+    pub(crate) fn cut_off(&self, source: Box<dyn StdError + Send + Sync>) -> CutOff {
+        CutOff { sent: self.bytes.load(Ordering::Relaxed), length: self.length, source }
     }
 }
 

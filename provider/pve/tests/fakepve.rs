@@ -87,7 +87,11 @@ async fn another_certificate_than_the_pinned_is_refused_before_anything_is_sent(
     let Some(simulator) = simulator(|_| Trust::Fingerprint("00".repeat(32))).await else { return };
     let error = simulator.client.version().await.unwrap_err();
     assert!(error.never_sent(), "{error}");
-    assert!(error.certificate().unwrap().contains("its fingerprint is "), "{error:?}");
+    let other = error.fingerprint().unwrap();
+    assert_eq!(other.expected(), ["00"; 32].join(":"));
+    assert_ne!(other.found(), other.expected());
+    let told = std::error::Error::source(&error).unwrap().to_string();
+    assert!(told.contains(&other.found()) && told.contains(&other.expected()) && !told.contains("Other"), "{told}");
 }
 
 #[tokio::test]

@@ -287,6 +287,61 @@ async fn an_upload_that_broke_off_halfway_is_sent_again() {
 }
 
 #[tokio::test]
+async fn an_upload_that_breaks_off_is_told_with_how_far_it_came() {
+    let breaking = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", breaking.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = breaking.accept().await.unwrap();
+            stream.read_exact(&mut [0; 1000]).await.unwrap();
+        }
+    });
+    let error = upload(&token(&[&url]), 32 << 20).await.unwrap_err();
+    assert!(error.never_sent(), "nothing of it is kept: {error}");
+    let said = error.to_string();
+    assert!(said.contains(" broke off after ") && said.ends_with(" of 33554432 bytes"), "{said}");
+}
+
+const NO_ROUTE: Answer = Says(595, "No route to host", "");
+
+#[tokio::test]
+async fn a_node_that_is_away_is_named_and_not_asked_for_by_everybody() {
+    let is_away = |request: &Request| request.line.contains("/nodes/pve2/");
+    let server =
+        Server::by(move |request| if is_away(request) { NO_ROUTE } else { Says(200, "OK", r#"{"data":[]}"#) }).await;
+    let client = token(&[&server.url]);
+    let away: NodeName = "pve2".parse().unwrap();
+    for _ in 0..5 {
+        let error = client.storages(&away).list().await.unwrap_err();
+        assert!(error.never_sent() && error.node() == Some(&away), "{error:?}");
+        let said = chain(&error).join(": ");
+        let wanted = format!("GET /nodes/pve2/storage reached {}, which does not reach node pve2", server.url);
+        assert!(said.starts_with(&wanted) && said.ends_with("No route to host"), "{said}");
+        // The others are none the worse for it.
+        client.storages(&node()).list().await.unwrap();
+    }
+    let asked = server.seen().into_iter().filter(is_away).count();
+    assert_eq!(asked, 2, "once more because it was told at once, and then shared");
+}
+
+#[tokio::test]
+async fn a_read_that_fails_for_no_known_reason_is_made_again() {
+    let odd = || Says(500, "got timeout", r#"{"data":null,"message":"got timeout\n"}"#);
+    let server = Server::new([odd(), odd(), Recorded("version")]).await;
+    token(&[&server.url]).version().await.unwrap();
+    let server = Server::new([odd()]).await;
+    token(&[&server.url]).version().await.unwrap_err();
+    assert_eq!(server.lines().len(), 3, "not for ever");
+    // What is known will not change, and a write may have been done.
+    let server = Server::new([Says(500, "x", r#"{"message":"storage 'x' does not exist\n"}"#)]).await;
+    token(&[&server.url]).version().await.unwrap_err();
+    let writes = Server::new([odd()]).await;
+    create(&token(&[&writes.url])).await.unwrap_err();
+    assert_eq!((server.lines().len(), writes.lines().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn nobody_waits_past_the_deadline_for_what_others_wait_for() {
     let server = Server::new([Silent]).await;
     let auth = Auth::Token("root@pam!lab=0b5e".to_owned());

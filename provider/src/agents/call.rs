@@ -10,9 +10,7 @@ use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tf::chain;
 use tokio::time::Instant;
-use tonic::{Code, Status};
 use trust::Role;
 
 /// A connection to one agent, in one role.
@@ -106,6 +104,16 @@ impl std::fmt::Debug for Kubeconfig {
     }
 }
 
+/// What a machine needs to join. Its `Debug` prints nothing.
+#[derive(Clone)]
+pub(crate) struct JoinMaterial(pub(super) wire::JoinMaterialReply);
+
+impl std::fmt::Debug for JoinMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JoinMaterial")
+    }
+}
+
 impl ClusterStatus {
     /// Why the kubelet of a node is at no work; `None` if it is, or nobody says.
     pub(crate) fn kubelet_down(&self) -> Option<&str> {
@@ -165,8 +173,8 @@ impl Agent {
         let request = wire::PlanRequest { spec: Some(spec.clone()) };
         let said = self.0.ask("Plan", |mut client| async move { client.plan(request).await }).await?;
         Ok(Missing {
-            drift: said.changes.into_iter().map(|change| format!("{}: {}", change.step, change.summary)).collect(),
-            skipped: said.skipped.into_iter().map(|left| format!("{}: {}", left.step, left.reason)).collect(),
+            drift: lines(said.changes, |change| format!("{}: {}", change.step, change.summary)),
+            skipped: lines(said.skipped, |left| format!("{}: {}", left.step, left.reason)),
         })
     }
 
@@ -200,14 +208,14 @@ impl Agent {
     }
 
     /// Mints a join token that lives for half an hour at most; see [`Self::join_ended`].
-    pub(crate) async fn join_material(&mut self) -> Result<super::run::JoinMaterial, Error> {
+    pub(crate) async fn join_material(&mut self) -> Result<JoinMaterial, Error> {
         let request = wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S };
         let said = self.0.ask("JoinMaterial", |mut client| async move { client.join_material(request).await }).await?;
-        Ok(super::run::JoinMaterial(said))
+        Ok(JoinMaterial(said))
     }
 
     /// Has the token of a join deleted, however the join ended.
-    pub(crate) async fn join_ended(&mut self, material: &super::run::JoinMaterial) -> Result<(), Error> {
+    pub(crate) async fn join_ended(&mut self, material: &JoinMaterial) -> Result<(), Error> {
         let token_id = material.0.token.split('.').next().unwrap_or_default().to_owned();
         let request = wire::JoinEndedRequest { token_id };
         self.0.ask("JoinEnded", |mut client| async move { client.join_ended(request).await }).await.map(drop)
@@ -230,16 +238,9 @@ pub(super) fn role_to_plan(spec: &NodeSpec) -> Role {
     if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
 }
 
-/// What a refused or broken call means.
-pub(super) fn judge(address: &str, call: &'static str, status: &Status) -> Error {
-    let address = address.to_owned();
-    let run_id = status.metadata().get("groundwork-run").and_then(|id| id.to_str().ok());
-    match (status.code(), run_id) {
-        (Code::Aborted, Some(run_id)) => Error::Busy { address, run_id: run_id.to_owned() },
-        (Code::Unimplemented, _) => Error::NotKnown { address, what: format!("the call {call}") },
-        (Code::Unavailable | Code::Cancelled | Code::Unknown, _) => Error::Unreachable { address, why: chain(status) },
-        _ => Error::Refused { address, call, message: status.message().to_owned() },
-    }
+/// What a machine tells as a list ends in a state and on a terminal, and a machine may be anybody's by now.
+fn lines<T>(told: Vec<T>, line: impl Fn(T) -> String) -> Vec<String> {
+    plain::list(told.into_iter().map(line).collect())
 }
 
 fn standing(wire: WireStanding) -> Standing {

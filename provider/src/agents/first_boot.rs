@@ -44,7 +44,7 @@ impl Agents {
             return Ok(Err(Error::Booting { address: endpoint.address.clone(), stage }));
         }
         let wire::FirstBoot { errors, warnings, .. } = said;
-        Ok(Ok(FirstBoot { errors, warnings }))
+        Ok(Ok(FirstBoot { errors: plain::list(errors), warnings: plain::list(warnings) }))
     }
 }
 

@@ -1,6 +1,5 @@
 //! An open line to one agent: the only file that holds a client of its service. Every question and every event is bounded.
 
-use super::call::judge;
 use super::dial::dial_pinned;
 use super::pki::Authority;
 use super::until::Until;
@@ -8,6 +7,7 @@ use super::{Endpoint, Error};
 use agent_proto::v1 as wire;
 use agent_proto::v1::agent_client::AgentClient;
 use std::time::Duration;
+use tf::chain;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status, Streaming};
 use trust::Role;
@@ -98,6 +98,18 @@ impl Events {
                 Err(status) => Err(status),
             }),
         }
+    }
+}
+
+/// What a refused or broken call means.
+fn judge(address: &str, call: &'static str, status: &Status) -> Error {
+    let address = address.to_owned();
+    let run_id = status.metadata().get("groundwork-run").and_then(|id| id.to_str().ok());
+    match (status.code(), run_id) {
+        (Code::Aborted, Some(run_id)) => Error::Busy { address, run_id: run_id.to_owned() },
+        (Code::Unimplemented, _) => Error::NotKnown { address, what: format!("the call {call}") },
+        (Code::Unavailable | Code::Cancelled | Code::Unknown, _) => Error::Unreachable { address, why: chain(status) },
+        _ => Error::Refused { address, call, message: status.message().to_owned() },
     }
 }
 

@@ -4,7 +4,7 @@
 //! and, if the agent lost it too (it was restarted), starts again. Terraform's stop asks the agent to end the run before its
 //! next change; nothing is cut in the middle.
 
-use super::call::Agent;
+use super::call::{Agent, JoinMaterial};
 use super::line::Events;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, RunFailure, Wait};
@@ -15,16 +15,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 use trust::Role;
-
-/// What a machine needs to join. Its `Debug` prints nothing.
-#[derive(Clone)]
-pub(crate) struct JoinMaterial(pub(super) wire::JoinMaterialReply);
-
-impl std::fmt::Debug for JoinMaterial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JoinMaterial")
-    }
-}
 
 /// The first control plane to be.
 #[derive(Debug, Clone, Default)]
@@ -351,7 +341,9 @@ impl Follower {
                 progress(&format!("{}: {line}", self.address));
             }
             if let Some(What::Note(wire::Note { line, warning: true, .. })) = &event.what {
-                self.warnings.push(line.clone());
+                if self.warnings.len() < WARNINGS {
+                    self.warnings.push(line.clone());
+                }
             }
         }
         match event.what? {
@@ -472,6 +464,8 @@ fn lost_again(endpoint: &Endpoint) -> Error {
     Error::Unreachable { address: endpoint.address.clone(), why }
 }
 
+/// Each becomes a diagnostic; all of them stand in the run's story.
+const WARNINGS: usize = 50;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long an agent may be away before a job has begun: a machine that restarts is back by then.
 const PATIENCE: Duration = Duration::from_secs(90);

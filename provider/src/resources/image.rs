@@ -10,8 +10,8 @@ use std::time::Duration;
 use pve::{Class, Client, Content, Download, Error, NodeName, Upload, VolumeId};
 use tf::check::one_of;
 use tf::{
-    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, block, computed,
-    optional, optional_computed, required,
+    Attr, CancellationToken, Diagnostic, Diagnostics, Model, Path, PlanNotes, Presence, Resource, Row, block, chain,
+    computed, optional, optional_computed, required,
 };
 use tokio::time::Instant;
 
@@ -176,8 +176,14 @@ impl Resource for ImageResource {
 
     async fn read(&self, cx: &Cx, m: &mut Image) -> Result<Presence, Diagnostics> {
         let (node, volume) = place(m)?;
-        let found = cx.pve()?.storages(&node).find(&volume, content(m)).await;
-        let found = found.map_err(|error| failed(&format!("read image {volume} on node {node}"), &volume, &error))?;
+        let found = match cx.pve()?.storages(&node).find(&volume, content(m)).await {
+            // One image's node must not stand in the way of all that is elsewhere.
+            Err(error) if error.node().is_some() => {
+                cx.warn(unseen(&volume, &node, &error));
+                return Ok(Presence::Here);
+            }
+            found => found.map_err(|error| failed(&format!("read image {volume} on node {node}"), &volume, &error))?,
+        };
         let Some(found) = found else { return Ok(Presence::Gone) };
         m.drift.set(source::drift(cx, m.source_file.text(), &volume).await);
         m.volume_id.set(volume.to_string());
@@ -326,6 +332,13 @@ fn kind(m: &Image) -> &'static str {
 fn sum(m: &Image) -> Option<(String, String)> {
     let (algorithm, sum) = m.checksum.text()?.split_once(':')?;
     Some((algorithm.to_owned(), sum.to_ascii_lowercase()))
+}
+
+fn unseen(volume: &VolumeId, node: &NodeName, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot look at image {volume} on node {node}"))
+        .happened(format!("Its node does not answer: {}.", chain(error)))
+        .holds("What the state says about it was kept.")
+        .next("Bring the node back, and plan again.")
 }
 
 fn taken(act: &str, volume: &VolumeId) -> Diagnostic {

@@ -1,6 +1,7 @@
 //! Problems for the user, in the house form: a title, and what happened, what holds now, what to do next.
 //!
-//! A path is given exactly when editing that attribute is the cure.
+//! A path is given exactly when editing that attribute is the cure. What others said stands in a diagnostic as [`plain`] text: here,
+//! once, for all of them.
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +29,9 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error. The summary reads `Cannot <verb> <kind> <identity>`, without a full stop.
     pub fn error(summary: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, summary: summary.into(), paragraphs: Vec::new(), path: None }
+        let summary = summary.into();
+        let summary = plain::short(&plain::line(&summary), SUMMARY).into_owned();
+        Self { severity: Severity::Error, summary, paragraphs: Vec::new(), path: None }
     }
 
     /// A warning: only where the user can act on it.
@@ -47,19 +50,19 @@ impl Diagnostic {
     /// First paragraph: the operation, and the other side's own words.
     #[must_use]
     pub fn happened(self, text: impl Into<String>) -> Self {
-        self.paragraph(text.into())
+        self.paragraph(text)
     }
 
     /// Second paragraph: what exists now, and what the state records.
     #[must_use]
     pub fn holds(self, text: impl Into<String>) -> Self {
-        self.paragraph(text.into())
+        self.paragraph(text)
     }
 
     /// Third paragraph: one imperative that names the attribute, privilege or command.
     #[must_use]
     pub fn next(self, text: impl Into<String>) -> Self {
-        self.paragraph(text.into())
+        self.paragraph(text)
     }
 
     /// The attribute whose editing is the cure.
@@ -93,9 +96,10 @@ impl Diagnostic {
         self.path.as_ref()
     }
 
-    fn paragraph(mut self, text: String) -> Self {
+    fn paragraph(mut self, text: impl Into<String>) -> Self {
+        let text = text.into();
         if !text.is_empty() {
-            self.paragraphs.push(text);
+            self.paragraphs.push(plain::short(&plain::text(&text), PARAGRAPH).into_owned());
         }
         self
     }
@@ -228,9 +232,24 @@ pub fn chain(error: &dyn Error) -> String {
     line
 }
 
+/// Characters of a title: names of ours, and those of whoever named them.
+const SUMMARY: usize = 300;
+/// Characters of a paragraph: the last lines of a task or a program, and room.
+const PARAGRAPH: usize = 16_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_moves_no_cursor_and_has_an_end() {
+        let said = format!("\u{1b}[2J\u{202e}{}", "x".repeat(1 << 20));
+        let diagnostic = Diagnostic::error(format!("Cannot read\r{said}")).happened(&*said).holds(&*said).next(&*said);
+        let shown = diagnostic.to_string();
+        assert!(shown.starts_with(r"Error: Cannot read\r\u{1b}[2J\u{202e}xxx"), "{:.60}", shown);
+        assert!(shown.chars().all(|c| plain::is_plain(c) || c == '\n') && shown.len() < 50_000, "{}", shown.len());
+        assert!(shown.contains(" more characters)\n\n"));
+    }
 
     #[test]
     fn a_diagnostic_reads_as_title_and_paragraphs() {

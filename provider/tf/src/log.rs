@@ -16,12 +16,12 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Longest text of one field.
-const MAX_TEXT: usize = 8 * 1024;
+/// Characters of the longest text of one field.
+const MAX_TEXT: usize = 4 * 1024;
 
 /// Starts logging as far as the user wants any, and reports panics so that Terraform shows them.
 pub(crate) fn init(provider: &str, address: &'static str, crates: &'static [&'static str]) {
-    std::panic::set_hook(Box::new(|panic| report_panic(&panic.to_string())));
+    std::panic::set_hook(Box::new(|panic| report_panic(&plain::text(&panic.to_string()))));
     let level = wanted_level(provider, |name| std::env::var(name).ok());
     if level == LevelFilter::OFF {
         return;
@@ -156,13 +156,9 @@ impl Fields {
         self.0.insert(name, value.into());
     }
 
-    fn put_text(&mut self, field: &Field, mut text: String) {
-        if text.len() > MAX_TEXT {
-            let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-            text.truncate(end);
-            text.push('…');
-        }
-        self.put(field, text);
+    /// What others said is shown by Terraform as it comes, on a terminal.
+    fn put_text(&mut self, field: &Field, text: &str) {
+        self.put(field, plain::short(&plain::text(text), MAX_TEXT).into_owned());
     }
 }
 
@@ -184,18 +180,18 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put_text(field, value.to_owned());
+        self.put_text(field, value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        self.put_text(field, crate::diagnostic::chain(value));
+        self.put_text(field, &crate::diagnostic::chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
         // Fails only if the value's own Debug does.
         if write!(text, "{value:?}").is_ok() {
-            self.put_text(field, text);
+            self.put_text(field, &text);
         }
     }
 }

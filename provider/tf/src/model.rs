@@ -171,12 +171,29 @@ impl<'a> Row<'a> {
     fn dump(&self) -> Value {
         match self.field.dump() {
             Value::Null => self.facts.form.nothing(),
+            // Nobody compares it with a configuration, and Terraform shows texts of several lines as they are.
+            value if self.facts.given == Given::Computed => match (self.field.shape(), plainly(value)) {
+                (Shape::Leaf(Type::Set(_)), Value::List(items)) => Value::set(items),
+                (_, value) => value,
+            },
             value => value,
         }
     }
 
     pub(crate) fn check_rows(&self) {
         self.field.check_rows();
+    }
+}
+
+/// The texts in a value of somebody else's, fit to be shown.
+fn plainly(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(plain::text(&text).into_owned()),
+        Value::List(items) => Value::List(items.into_iter().map(plainly).collect()),
+        Value::Map(entries) => Value::Map(
+            entries.into_iter().map(|(key, value)| (plain::line(&key).into_owned(), plainly(value))).collect(),
+        ),
+        other => other,
     }
 }
 
@@ -250,6 +267,8 @@ pub fn dump<M: Model>(model: &M) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::attr::Secret;
     use crate::number::Number;
@@ -321,6 +340,33 @@ mod tests {
         let problems = load::<Vm>(&value).unwrap_err();
         let paths: Vec<String> = problems.iter().map(|problem| problem.path().unwrap().to_string()).collect();
         assert_eq!(paths, ["name", r#"disks["scsi0"].size_gib"#]);
+    }
+
+    #[derive(Debug, Clone, Default, PartialEq)]
+    struct Told {
+        given: Attr<String>,
+        drift: Attr<Vec<String>>,
+        tags: Attr<BTreeSet<String>>,
+    }
+
+    impl Model for Told {
+        fn rows(&mut self) -> Vec<Row<'_>> {
+            let Self { given, drift, tags } = self;
+            vec![optional("given", given, ""), computed("drift", drift, ""), computed("tags", tags, "")]
+        }
+    }
+
+    #[test]
+    fn what_is_computed_is_plain_and_what_is_given_stays_as_it_is() {
+        let odd = "b\u{1b}[2J\u{202e}\r\n".to_owned();
+        let (drift, tags) = (vec![odd.clone()].into(), BTreeSet::from([odd.clone(), "c".to_owned()]).into());
+        let dumped = dump(&Told { given: odd.clone().into(), drift, tags });
+        let plain = "b\\u{1b}[2J\\u{202e}\\r\n";
+        assert!(*dumped.attribute("given") == Value::from(odd.as_str()));
+        assert!(*dumped.attribute("drift") == vec![plain].into());
+        assert!(*dumped.attribute("tags") == Value::set(vec![plain.into(), "c".into()]));
+        // What stands in a state is not written out again.
+        assert!(dump(&load::<Told>(&dumped).unwrap()) == dumped);
     }
 
     #[test]

@@ -10,6 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The provider as a user names it; where Proxmox VE is, the environment says.
+const HEAD: &str = r#"terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+provider "groundwork" {
+  agent { pki_dir = "./pki" }
+}
+"#;
+
 /// A working folder; gone when dropped.
 pub(crate) struct Terraform {
     folder: tempfile::TempDir,
@@ -55,6 +66,12 @@ impl Terraform {
     #[expect(clippy::disallowed_methods, reason = "a scratch file of a test needs no atomicity")]
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("write into the working folder");
+    }
+
+    /// Writes `main.tf`: these resources, below the provider that all tests have.
+    #[track_caller]
+    pub(crate) fn configure(&self, resources: &str) {
+        self.write("main.tf", &format!("{HEAD}{resources}"));
     }
 
     /// Copies the configuration of `examples/NAME`.

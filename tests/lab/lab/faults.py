@@ -35,6 +35,7 @@ KINDS = {
     "refuse": "answer with an error instead of doing it",
     "slow": "wait before doing it",
     "cut-before": "drop the connection instead of doing it",
+    "cut-during": "take the beginning of what is sent, and drop the connection",
     "cut-after": "do it, and drop the connection instead of answering",
     "lost": "do it, and answer 596 as a node's proxy does when it waited too long",
 }

@@ -1,6 +1,7 @@
 """A LabPve without machines, on a free port, and a client that speaks to it as a provider does."""
 
 import asyncio
+import json
 import pathlib
 import socket
 import ssl
@@ -34,10 +35,11 @@ class ApiTest(unittest.IsolatedAsyncioTestCase):
         self.scratch.cleanup()
 
     async def raw(self, method: str, path: str, **options):
-        """(status, body) of a call."""
+        """(status, body) of a call; None without a body."""
         url = f"{self.pve.url}/api2/json{path}"
         async with self.client.request(method, url, ssl=self.context, **options) as answer:
-            return answer.status, await answer.json()
+            body = await answer.read()
+            return answer.status, json.loads(body) if body else None
 
     async def call(self, method: str, path: str, **values):
         """The data of a call that must succeed."""

@@ -1,7 +1,11 @@
 """Trouble on request, and what is counted."""
 
+import io
+import unittest.mock
+
 import aiohttp
 from lab.control import Control, Refused
+from lab.pve import traffic
 
 from .api import ApiTest
 
@@ -29,6 +33,20 @@ class Faults(ApiTest):
         with self.assertRaises(aiohttp.ClientError):
             await self.raw("POST", QEMU, data={"vmid": "120"})
         self.assertIsNone(self.pve.vm(120))
+
+    async def test_an_upload_is_cut_in_the_middle(self):
+        form = aiohttp.FormData({"content": "iso"})
+        form.add_field("filename", io.BytesIO(b"0" * (4 << 20)), filename="one.iso")
+        await self.fault("cut-during", "POST", "*/upload")
+        with self.assertRaises(aiohttp.ClientError):
+            await self.raw("POST", "/nodes/pve1/storage/local/upload", data=form)
+        self.assertEqual(list(self.pve.storages["local"].get("volumes", {})), [])
+
+    async def test_a_node_that_is_away_is_told_by_the_reason_alone(self):
+        await self.fault("offline-node", "pve2")
+        with unittest.mock.patch.object(traffic, "NO_ROUTE", 0.01):
+            self.assertEqual(await self.raw("GET", "/nodes/pve2/status"), (595, None))
+        self.assertEqual((await self.raw("GET", "/nodes/pve1/status"))[0], 200)
 
     async def test_a_rule_can_wait_for_its_turn_and_ends(self):
         await self.fault("refuse", "GET", "/version", "skip=1", "status=503", "message=busy")

@@ -1,4 +1,4 @@
-//! A machine with kubeadm, kubectl and nothing else, imitated after the recordings in `recorded/` (Kubernetes v1.28.4 and v1.35.1).
+//! A machine with kubeadm, kubectl and nothing else, imitated after the recordings in `recorded/` (Kubernetes 1.35 and 1.36).
 //!
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
@@ -44,24 +44,34 @@ struct Node {
     leaving: bool,
 }
 
-/// Written by init, in kubeadm's order.
-const INIT: [&str; 9] = [
+/// Written by init and the kubelet that it starts, in the order that `init.txt` tells. Of the certificates only the first two stand here.
+const INIT: [&str; 16] = [
     "/etc/kubernetes/pki/ca.crt",
     "/etc/kubernetes/pki/ca.key",
     "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/super-admin.conf",
     "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/manifests/etcd.yaml",
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/scheduler.conf",
+    ETCD,
     "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
+    "/etc/kubernetes/manifests/kube-scheduler.yaml",
+    "/var/lib/kubelet/kubeadm-flags.env",
+    "/var/lib/kubelet/instance-config.yaml",
     "/var/lib/kubelet/config.yaml",
     "/var/lib/etcd/member/snap/db",
     "/var/lib/kubelet/pki/kubelet-client-current.pem",
 ];
+const ETCD: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
-/// Written by a join and the kubelet that it starts.
-const JOIN: [&str; 5] = [
+/// Written by a join and the kubelet that it starts, as `join.txt` tells.
+const JOIN: [&str; 7] = [
     "/etc/kubernetes/bootstrap-kubelet.conf",
     "/etc/kubernetes/pki/ca.crt",
+    "/var/lib/kubelet/instance-config.yaml",
     "/var/lib/kubelet/config.yaml",
+    "/var/lib/kubelet/kubeadm-flags.env",
     "/var/lib/kubelet/pki/kubelet-client-current.pem",
     "/etc/kubernetes/kubelet.conf",
 ];
@@ -178,7 +188,7 @@ impl Machine {
         let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
         let name = command.program.rsplit('/').next().unwrap();
         match (name, args.as_slice()) {
-            ("kubeadm", ["version", ..]) => said("v1.28.4\n"),
+            ("kubeadm", ["version", ..]) => said("v1.35.1\n"),
             ("kubeadm", ["config", "validate", "--config", _]) => said("ok\n"),
             ("kubeadm", ["init", "phase", "mark-control-plane", "--config", file]) => {
                 if self.inner().files[*file].contains("\"token\": \"\"") {
@@ -192,7 +202,9 @@ impl Machine {
             ("kubeadm", ["init", "--config", _, "--skip-token-print", ..]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
-            ("kubeadm", ["join", "--config", _, ..]) => self.write(&JOIN, "worker-1", ""),
+            ("kubeadm", ["join", "--config", _, ..]) => {
+                self.write(&JOIN, "worker-1", include_str!("../recorded/join.txt"))
+            }
             ("kubeadm", ["reset", .., last]) => {
                 let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
                 let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
@@ -220,7 +232,7 @@ impl Machine {
                 let mut inner = self.inner();
                 inner.kubelet_down = false;
                 // The node that a kubelet registers has no role.
-                let name = if inner.files.contains_key(INIT[4]) { "cp-1" } else { "worker-1" };
+                let name = if inner.files.contains_key(ETCD) { "cp-1" } else { "worker-1" };
                 inner.nodes.entry(name.to_owned()).or_default().silent = false;
                 said("")
             }
@@ -262,7 +274,8 @@ impl Machine {
     fn write(&self, files: &[&str], node: &str, printed: &str) -> Output {
         let mut inner = self.inner();
         if !inner.journal.is_empty() {
-            return failed(include_str!("../recorded/init-control-plane-timeout.txt"));
+            let stdout = include_str!("../recorded/init-apiserver-not-healthy.out.txt").to_owned();
+            return Output { stdout, ..failed(include_str!("../recorded/init-apiserver-not-healthy.txt")) };
         }
         for (at, path) in files.iter().enumerate() {
             if inner.dies_after == Some(at) {

@@ -178,6 +178,17 @@ async fn observers_leave_room_for_an_operators_request() {
     }
 }
 
+#[tokio::test]
+async fn only_a_call_that_is_a_stream_may_send_several_messages() {
+    let (door, mut connections) = (Door::enrolled().await, JoinSet::new());
+    let mut client = client(&door, Role::Admin, &mut connections).await;
+    // The stream is judged by what it says, and not by how many messages say it.
+    for (call, why) in [("Update", "a part of an update is empty"), ("Reboot", "a request is one message")] {
+        let (answer, _stream) = begin(&mut client, call, &[head(0), head(0)].concat()).await;
+        assert_eq!(status(answer).await, (tonic::Code::InvalidArgument, why.to_owned()));
+    }
+}
+
 /// What is logged, by this thread.
 #[derive(Clone, Default)]
 struct Journal(Arc<Mutex<Vec<u8>>>);

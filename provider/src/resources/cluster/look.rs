@@ -45,7 +45,7 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machine
         let Some(node) = by_name.get(name.as_str()) else { continue };
         compare_settings(member, node);
     }
-    m.drift.set(drift(m, cluster, machines));
+    m.drift.set(plain::list(drift(m, cluster, machines)));
     warnings(m, &cluster.nodes).into_iter().for_each(|warning| cx.warn(warning));
 }
 

@@ -19,6 +19,8 @@ log = logging.getLogger("lab.api")
 ROOT_TOKEN = "root@pam!lab"
 # pveproxy closes a connection after this many requests.
 REQUESTS_PER_CONNECTION = 100
+# Seconds after which the kernel gives up on a neighbour that does not answer.
+NO_ROUTE = 3.06
 CONTENT = "/nodes/{node}/storage/{storage}/content/{volume}"
 
 _filled = fakepve.server.params
@@ -158,6 +160,9 @@ class Traffic:
             return problem(rule.status, rule.message)
         if kind == "cut-before":
             return cut(request)
+        if kind == "cut-during":
+            await request.content.read(1 << 16)
+            return cut(request)
         if kind == "slow":
             await asyncio.sleep(rule.seconds)
         # A client that hangs up does not stop what it asked for.
@@ -165,7 +170,10 @@ class Traffic:
         if kind == "cut-after":
             return cut(request)
         if kind == "lost":
-            return problem(596, "Connection timed out")
+            return unproxied(596, "Connection timed out")
+        if response.status == 595:
+            await asyncio.sleep(NO_ROUTE)
+            return unproxied(595, "No route to host")
         return response
 
     def _limit_connection(self, request, response) -> None:
@@ -178,7 +186,14 @@ class Traffic:
 
 
 def problem(status: int, message: str) -> web.Response:
-    return web.json_response({"data": None, "message": f"{message}\n"}, status=status, reason=message)
+    # A reason phrase takes no control characters (RFC 9112); the message does.
+    reason = re.sub("[^ -~]", "", message)
+    return web.json_response({"data": None, "message": f"{message}\n"}, status=status, reason=reason)
+
+
+def unproxied(status: int, reason: str) -> web.Response:
+    """What pveproxy says of a node that it does not reach, or not long enough: the reason, and no body (recordings 11b)."""
+    return web.Response(status=status, reason=reason)
 
 
 def cut(request) -> web.Response:
