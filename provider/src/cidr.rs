@@ -19,3 +19,15 @@ pub(crate) fn agree(one: IpAddr, other: IpAddr, length: u8) -> bool {
     };
     common >= u32::from(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("cidr", &["192.0.2.11/24", "fd00::/64"], |text| {
+            parse(text).map(|(one, length)| agree(one, one, length))
+        });
+    }
+}
