@@ -64,11 +64,13 @@ pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
         && findings.iter().all(|finding| about(finding, &["FileAvailable-", "DirAvailable-", "Port-"]))
 }
 
-/// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key.
+/// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key, also where it is the
+/// value of a flag.
 pub(super) fn mask(line: &str) -> String {
+    let between = |c: char| c.is_whitespace() || "\"',=;:()[]{}<>`".contains(c);
     let mut masked = String::with_capacity(line.len());
-    for word in line.split_inclusive(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',') {
-        let bare = word.trim_end_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',');
+    for word in line.split_inclusive(between) {
+        let bare = word.trim_end_matches(between);
         if is_token(bare) || is_key(bare) {
             masked.push_str("(secret)");
             masked.push_str(word.get(bare.len()..).unwrap_or_default());
@@ -183,5 +185,28 @@ mod tests {
         assert!(said.contains("[bootstrap-token] Using token: (secret)"), "{said}");
         assert!(said.contains("[certs] Generating \"etcd/ca\" certificate and key"));
         assert!(!mask(include_str!("recorded/token-create.txt")).contains("1gtcwfqyljx220z4"));
+        let key = "0123456789abcdef".repeat(4);
+        for line in [
+            "kubeadm join --token=abcdef.0123456789abcdef".to_owned(),
+            "(token: abcdef.0123456789abcdef)".to_owned(),
+            "token=abcdef.0123456789abcdef;x".to_owned(),
+            format!("--certificate-key={key}"),
+            format!("[{key}]"),
+        ] {
+            let said = mask(&line);
+            assert!(said.contains("(secret)") && !said.contains("0123456789abcdef"), "{said}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        let failed = "[ERROR Swap]: running with swap\n more\nerror execution phase preflight: x\npanic: y\n";
+        total::text("kubeadm-findings", &[failed], findings);
+        total::text(
+            "kubeadm-reasons",
+            &[failed, "\nerror: error execution phase x: --token=abcdef.0123456789abcdef"],
+            reasons,
+        );
+        total::text("mask", &["kubeadm join --token=abcdef.0123456789abcdef"], mask);
     }
 }
