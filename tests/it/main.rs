@@ -29,6 +29,7 @@ mod quickstart;
 mod refusals;
 mod replacements;
 mod secrets;
+mod settings;
 mod stopped;
 mod templates;
 mod tidy;
