@@ -14,12 +14,15 @@ VENV=$GROUNDWORK_CACHE/lab/venv
 
 die() { printf 'lab: %s\n' "$*" >&2; exit 1; }
 
-# install PACKAGE...: as root, without a word when it works.
+# install PACKAGE...: as root, without a word when it works. Nothing that is here goes for it.
 install_packages() {
     [ "$(id -u)" = 0 ] || die "missing: $*. Run once as root: scripts/lab.sh prepare"
     printf 'lab: installing %s\n' "$*" >&2
     apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-remove --no-install-recommends "$@" >/dev/null && return
+    printf 'lab: apt did not install %s. It removes nothing for it: see what stands in the way with apt-get install --simulate %s\n' \
+        "$*" "$*" >&2
+    return 1
 }
 
 # Programs of the machine backends; each is looked for by what it gives.

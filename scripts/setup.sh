@@ -21,7 +21,8 @@ need_packages() {
     [ "$(id -u)" = 0 ] || die "Missing: ${missing[*]}. Run as root once, or: sudo apt-get install ${missing[*]}"
     say "installing ${missing[*]}"
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-remove --no-install-recommends "${missing[@]}" >/dev/null ||
+        die "apt did not install ${missing[*]}. It removes nothing for it: see what stands in the way with apt-get install --simulate ${missing[*]}"
 }
 
 # Write-only attributes, such as the password of `cloud_init`, came with Terraform 1.11.

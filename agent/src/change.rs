@@ -12,6 +12,7 @@ use bytes::Bytes;
 use std::fmt;
 
 pub(crate) use apt::{left_over, stays};
+pub(crate) use key::plain as plain_key;
 pub use make::make;
 pub use original::{others, restores};
 pub(crate) use waiting::still_missing;

@@ -154,4 +154,11 @@ mod tests {
         check("ca = \"/dev/null\"", Err("no CA certificate"));
         check("=", Err("agent.toml"));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("agent-toml", &["listen = \"[::]:7443\"\nca = \"/a\"\nstate = \"/b\"\n"], |text| {
+            toml::from_str::<Written>(text).is_ok()
+        });
+    }
 }

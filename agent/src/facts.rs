@@ -60,7 +60,7 @@ pub async fn read(host: &dyn Host) -> Facts {
         virtualization: virtualization(host).await,
         container: container(host).is_some(),
         cpus: cpus(&file(host, "/sys/devices/system/cpu/online")),
-        memory_bytes: kibibytes(&file(host, "/proc/meminfo"), "MemTotal") * 1024,
+        memory_bytes: kibibytes(&file(host, "/proc/meminfo"), "MemTotal").saturating_mul(1024),
         machine_uuid: file(host, "/sys/class/dmi/id/product_uuid").to_lowercase(),
         machine_id: file(host, "/etc/machine-id"),
         boot_id: file(host, crate::reboot::BOOT_ID),
@@ -154,7 +154,7 @@ fn cpus(online: &str) -> u32 {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
     };
-    online.split(',').filter_map(count).sum()
+    online.split(',').filter_map(count).fold(0, u32::saturating_add)
 }
 
 fn file(host: &dyn Host, path: &str) -> String {
@@ -173,3 +173,27 @@ const CAPABILITIES: [(u32, &str); 5] = [
     (24, "CAP_SYS_RESOURCE"),
     (25, "CAP_SYS_TIME"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Fake;
+
+    #[test]
+    fn numbers_that_cannot_be_do_no_harm() {
+        assert_eq!(cpus("0-3,6"), 5);
+        assert_eq!(cpus("0-4294967294,0-4294967294"), u32::MAX);
+        assert_eq!(kibibytes("MemTotal:       18446744073709551615 kB\n", "MemTotal").saturating_mul(1024), u64::MAX);
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("cpus", &["0-3,6"], cpus);
+        total::text("meminfo", &["MemTotal: 4030000 kB\n"], |text| kibibytes(text, "MemTotal"));
+        total::text("capabilities", &["CapBnd:\t000001ffffffffff\n"], |text| {
+            let host = Fake::template();
+            host.put("/proc/1/status", text);
+            missing_capabilities(&host)
+        });
+    }
+}

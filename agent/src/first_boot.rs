@@ -223,4 +223,10 @@ mod tests {
         assert_eq!(readable("('ssh', OSError(2, 'no'))"), "ssh: 2, 'no'");
         assert_eq!(readable("a\nb"), "a b");
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        let log = "2024 - util.py[WARNING]: ('scripts-user', RuntimeError('Runparts: 1'))\ncloud-init running 'init-local' at\n";
+        total::text("cloud-init-log", &[log], complaints);
+    }
 }

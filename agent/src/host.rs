@@ -330,7 +330,7 @@ pub enum HostError {
         source: io::Error,
     },
     /// A program that ended badly.
-    #[error("{command} ended with {status}{}", tail.last().map(|line| format!(": {line}")).unwrap_or_default())]
+    #[error("{command} ended with {status}{}", reason(tail).map(|line| format!(": {line}")).unwrap_or_default())]
     Failed {
         /// Program and arguments.
         command: String,
@@ -363,6 +363,11 @@ impl HostError {
         let printed = output.stdout.lines().chain(output.stderr.lines()).rev().filter(|line| !line.trim().is_empty());
         let mut tail: Vec<String> = printed.take(TAIL).map(|line| line.chars().take(LINE).collect()).collect();
         tail.reverse();
+        let first = output.stdout.lines().chain(output.stderr.lines()).find(|line| line.starts_with(APT_ERROR));
+        // Many a warning can follow it.
+        if let Some(first) = first.filter(|_| !tail.iter().any(|line| line.starts_with(APT_ERROR))) {
+            tail.insert(0, first.chars().take(LINE).collect());
+        }
         Self::Failed { command: command.to_string(), status, tail }
     }
 
@@ -373,7 +378,34 @@ impl HostError {
     }
 }
 
+/// Which line says why a program failed: apt's first error, for what follows it are often its harmless warnings; otherwise the last.
+fn reason(tail: &[String]) -> Option<&String> {
+    tail.iter().find(|line| line.starts_with(APT_ERROR)).or_else(|| tail.last())
+}
+
+const APT_ERROR: &str = "E: ";
 /// Lines of a failed program's output that are kept.
 const TAIL: usize = 20;
 /// Characters of each.
 const LINE: usize = 2 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apts_error_is_said_and_not_its_warning() {
+        let stdout = "Ign:1 cdrom://[Debian] bookworm InRelease\n\
+                      E: The repository 'cdrom://[Debian] bookworm Release' does not have a Release file.\n\
+                      N: Updating from such a repository can't be done securely.\n\
+                      W: Target Packages is configured multiple times\n";
+        let stdout = stdout.to_owned() + &"W: And again\n".repeat(TAIL);
+        let output = Output { code: Some(100), stdout, ..Output::default() };
+        let said = HostError::failed(&Command::new("/usr/bin/apt-get", ["update"]), &output).to_string();
+        let want = "/usr/bin/apt-get update ended with exit code 100: E: The repository 'cdrom://[Debian] bookworm Release' does not \
+                    have a Release file.";
+        assert_eq!(said, want);
+        let output = Output { code: Some(1), stderr: "one\ntwo\n".to_owned(), ..Output::default() };
+        assert!(HostError::failed(&Command::new("/bin/x", [""; 0]), &output).to_string().ends_with("exit code 1: two"));
+    }
+}

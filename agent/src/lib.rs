@@ -19,6 +19,7 @@ pub mod life;
 pub mod limits;
 pub mod log;
 pub mod notify;
+mod proxy;
 pub mod reboot;
 pub mod records;
 pub mod run;

@@ -91,4 +91,11 @@ mod tests {
         assert!(matches!(records.store("machine", "{"), Err(RecordError::NotJson)));
         assert!(matches!(records.store("machine", &" ".repeat(LARGEST + 1)), Err(RecordError::Large)));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(State::open(folder.path()).unwrap());
+        total::text("record", &[r#"{"a": [1, {"b": "c"}]}"#], |text| records.store("machine", text).is_ok());
+    }
 }

@@ -107,4 +107,13 @@ mod tests {
         assert_eq!(spec.given().file["/x"].content.as_ref(), b"hunter2");
         assert!(!format!("{spec:?}").contains("hunter2"));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text(
+            "specification-json",
+            &[r#"{"hostname": "a", "file": {"/x": {"content": "y"}}, "sysctls": {"a.b": "1"}}"#],
+            |text| Spec::from_json(text).is_ok(),
+        );
+    }
 }

@@ -35,3 +35,15 @@ pub(crate) fn bounds(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("cidr", &["192.0.2.11/24", "fd00::/64"], |text| {
+            parse(text).map(|(one, length)| (agree(one, one, length), bounds(one, length)))
+        });
+    }
+}

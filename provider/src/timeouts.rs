@@ -79,4 +79,9 @@ mod tests {
         assert_eq!((given.time, given.name().as_str()), (Duration::from_secs(120), "timeouts.create"));
         assert!(given.path().is_some());
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("time-out", &["1h30m"], parse);
+    }
 }

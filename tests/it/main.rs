@@ -31,6 +31,7 @@ mod quickstart;
 mod refusals;
 mod replacements;
 mod secrets;
+mod settings;
 mod stopped;
 mod templates;
 mod tidy;

@@ -132,7 +132,7 @@ fn quiet(command: Command) -> Command {
 
 const APT: &str = "/usr/bin/apt-get";
 const DPKG: &str = "/usr/bin/dpkg";
-const INSTALL: [&str; 14] = [
+const INSTALL: [&str; 16] = [
     "install",
     "-q",
     "-y",
@@ -146,6 +146,9 @@ const INSTALL: [&str; 14] = [
     "Dpkg::Options::=--force-confdef",
     "-o",
     "Dpkg::Options::=--force-confold",
+    // A name that no package has is an error, and no regular expression: `ht.p` must not install what it matches.
+    "-o",
+    "APT::Cmd::Pattern-Only=true",
     "-o",
     "DPkg::Lock::Timeout=600",
 ];

@@ -120,3 +120,23 @@ fn unreadable(path: &str, error: impl std::error::Error + Send + Sync + 'static)
 
 const FOLDER: &str = "/var/lib/groundwork/originals";
 const NOTE: &str = ".json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Fake;
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text(
+            "original",
+            &[r#"{"File":{"mode":420,"uid":0,"gid":0}}"#, r#"{"Link":"/x"}"#, r#""Nothing""#],
+            |text| {
+                let host = Fake::template();
+                host.put(&places("files", "/etc/motd").0, text);
+                restore(&host, "files", "/etc/motd").is_ok()
+            },
+        );
+        total::text("original-name", &["%2Fetc%2Fa%25b"], decode);
+    }
+}

@@ -212,4 +212,12 @@ mod tests {
         assert!(!pod(r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":"x"}}}"#));
         assert!(!pod(r#"{"metadata":{},"status":{"phase":"Succeeded"}}"#));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        let pod = r#"{"metadata": {"name": "a", "ownerReferences": [{"kind": "DaemonSet", "controller": true}]}, "status": {"phase": "Running"}}"#;
+        total::text("kubectl-pod", &[pod], |text| {
+            serde_json::from_str::<Pod>(text).map(|pod| (pod.name(), pod.moves())).ok()
+        });
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, ignored, refused, with};
+use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, host_of, ignored, refused, with};
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// Also when something stands here that is not ours to throw away.
 pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
-    let kube = Kube::begin(&cx, &state).await?;
+    let mut kube = Kube::begin(&cx, &state).await?;
+    kube.near = near(&plan);
     let own = kube.tools(plan.version).await?;
     let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     match already(&kube, &plan).await? {
@@ -43,6 +44,13 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     }
     kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())
+}
+
+/// What the control plane's pods reach without a proxy: pods, services, and each other.
+fn near(plan: &InitPlan) -> Vec<String> {
+    let services = plan.service_subnet.clone().unwrap_or_else(|| SERVICES.to_owned());
+    let endpoint = plan.endpoint.as_deref().map(|endpoint| host_of(endpoint).to_owned());
+    [plan.pod_subnet.clone(), Some(services), endpoint].into_iter().flatten().collect()
 }
 
 /// What there is of the control plane.
@@ -229,6 +237,8 @@ async fn answering(kube: &Kube<'_>, node_name: Option<&str>) -> Result<(), Failu
 }
 
 const MEND: &str = "repair";
+/// kubeadm's default.
+const SERVICES: &str = "10.96.0.0/12";
 const FILE: &str = "/run/groundwork/kubeadm-init.yaml";
 /// Images are pulled among the checks.
 const PREFLIGHT: Duration = Duration::from_secs(1_200);

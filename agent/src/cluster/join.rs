@@ -5,7 +5,9 @@
 
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, ignored, refused, with};
+use super::kube::{
+    CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with,
+};
 use super::nodes::Node;
 use super::{before, causes, cleanup, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
@@ -18,7 +20,8 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// Also when it belongs to another cluster, or another machine has its name.
 pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Failure> {
-    let kube = Kube::begin(&cx, &state).await?;
+    let mut kube = Kube::begin(&cx, &state).await?;
+    kube.near = vec![host_of(&plan.endpoint).to_owned()];
     let own = kube.tools(plan.version).await?;
     let plan = JoinPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     if already(&kube, &plan).await? {

@@ -6,6 +6,7 @@ use super::version::Version;
 use crate::chain::chain;
 use crate::facts;
 use crate::host::{Command, Host, HostError, Output};
+use crate::proxy;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use std::collections::BTreeSet;
@@ -25,13 +26,26 @@ pub(super) const CA: &str = "/etc/kubernetes/pki/ca.crt";
 pub(super) struct Kube<'a> {
     pub(super) cx: &'a RunCx,
     pub(super) state: &'a State,
+    /// What kubeadm and its static pods reach without a proxy: the cluster's networks and hosts.
+    pub(super) near: Vec<String>,
     changes: AtomicU32,
+}
+
+/// The host of `host:port`, `[address]:port` or `host`.
+pub(super) fn host_of(endpoint: &str) -> &str {
+    if let Some((host, _)) = endpoint.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return host;
+    }
+    match endpoint.split_once(':') {
+        Some((host, port)) if !port.contains(':') => host,
+        _ => endpoint,
+    }
 }
 
 impl<'a> Kube<'a> {
     /// Waits for what an earlier agent left running, and begins.
     pub(super) async fn begin(cx: &'a RunCx, state: &'a State) -> Result<Self, Failure> {
-        let kube = Self { cx, state, changes: AtomicU32::new(0) };
+        let kube = Self { cx, state, near: Vec::new(), changes: AtomicU32::new(0) };
         let lines = |line: &str| cx.output("wait", &mask(line));
         cx.host().settle(&lines).await.map_err(failed("wait", "wait for an earlier program"))?;
         Ok(kube)
@@ -82,6 +96,8 @@ impl<'a> Kube<'a> {
     /// kubeadm, as a unit that goes on when the agent is restarted.
     pub(super) async fn kubeadm(&self, step: &str, args: &[&str], timeout: Duration) -> Result<Output, Failure> {
         let command = Command::new(KUBEADM, args.iter().copied()).timeout(timeout).unit("kubeadm");
+        let proxy = proxy::for_kubeadm(self.host(), &self.near).map_err(failed(step, "read the machine's proxy"))?;
+        let command = proxy.iter().fold(command, |command, (name, value)| command.env(name, value));
         self.run(step, &command).await
     }
 

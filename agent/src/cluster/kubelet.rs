@@ -141,4 +141,9 @@ mod tests {
         assert_eq!(complaints(line), [r#"failed to "StartContainer" for "etcd""#]);
         assert!(complaints("I1121 kubelet.go:1] \"Starting kubelet main sync loop\"\n").is_empty());
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("kubelet-journal", &["E1 x \"y\" err=\"a \\\"b\\\" c\"\nError: z\n"], complaints);
+    }
 }

@@ -187,4 +187,13 @@ mod tests {
         assert_eq!(read_one(r#"{"kind":"List","items":[]}"#).unwrap(), None);
         assert!(read_one("{").is_err());
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        let node = r#"{"metadata": {"name": "a", "labels": {"x": "y"}}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}"#;
+        total::text("kubectl-node", &[node], |text| read_one(text).is_ok());
+        total::text("kubectl-nodes", &[&format!("{{\"items\": [{node}]}}")], |text| {
+            read(text).map_err(|error| error.to_string())
+        });
+    }
 }

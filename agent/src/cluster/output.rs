@@ -67,11 +67,13 @@ pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
         && findings.iter().all(|finding| about(finding, &["FileAvailable-", "DirAvailable-", "Port-"]))
 }
 
-/// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key.
+/// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key, also where it is the
+/// value of a flag.
 pub(super) fn mask(line: &str) -> String {
+    let between = |c: char| c.is_whitespace() || "\"',=;:()[]{}<>`".contains(c);
     let mut masked = String::with_capacity(line.len());
-    for word in line.split_inclusive(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',') {
-        let bare = word.trim_end_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == ',');
+    for word in line.split_inclusive(between) {
+        let bare = word.trim_end_matches(between);
         if is_token(bare) || is_key(bare) {
             masked.push_str("(secret)");
             masked.push_str(word.get(bare.len()..).unwrap_or_default());
@@ -212,5 +214,27 @@ mod tests {
             include_str!("recorded/init.txt").trim_end_matches('\n'),
             "nothing else is cut out"
         );
+        for line in [
+            "kubeadm join --token=abcdef.0123456789abcdef".to_owned(),
+            "(token: abcdef.0123456789abcdef)".to_owned(),
+            "token=abcdef.0123456789abcdef;x".to_owned(),
+            format!("--certificate-key={key}"),
+            format!("[{key}]"),
+        ] {
+            let said = mask(&line);
+            assert!(said.contains("(secret)") && !said.contains("0123456789abcdef"), "{said}");
+        }
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        let failed = "[ERROR Swap]: running with swap\n more\nerror execution phase preflight: x\npanic: y\n";
+        total::text("kubeadm-findings", &[failed], findings);
+        total::text(
+            "kubeadm-reasons",
+            &[failed, "\nerror: error execution phase x: --token=abcdef.0123456789abcdef"],
+            reasons,
+        );
+        total::text("mask", &["kubeadm join --token=abcdef.0123456789abcdef"], mask);
     }
 }

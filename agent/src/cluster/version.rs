@@ -68,4 +68,9 @@ mod tests {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("kubernetes-version", &["v1.28.4-rc.0+x"], |text| text.parse::<Version>().ok());
+    }
 }

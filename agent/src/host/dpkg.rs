@@ -123,4 +123,14 @@ mod tests {
         assert_eq!((number("1:2.3.0-1", 0), number("1:2.3.0-1", 1)), (Some(2), Some(3)));
         assert_eq!((number("1.6.20~ds1-1", 0), number("1", 1)), (Some(1), None));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text(
+            "dpkg",
+            &["Package: a\nStatus: hold ok installed\nVersion: 1:2.3-1\n\nPackage: b\nStatus: install ok unpacked\n"],
+            Packages::parse,
+        );
+        total::text("dpkg-number", &["1:2.3.0-1", "1.6.20~ds1-1"], |text| number(text, 1));
+    }
 }

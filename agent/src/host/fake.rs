@@ -21,6 +21,8 @@ struct State {
     nodes: BTreeMap<String, Node>,
     /// Units that run, and since when.
     running: BTreeMap<String, SystemTime>,
+    /// When systemd has read the files of a unit that it holds in memory: when it was started, or at a reload.
+    read: BTreeMap<String, SystemTime>,
     now: SystemTime,
     /// Changes until the power goes.
     left: Option<usize>,
@@ -43,8 +45,8 @@ enum Node {
 impl Fake {
     /// A machine as users' templates make them: with swap in many forms and none of what Kubernetes needs.
     pub(crate) fn template() -> Self {
-        let (nodes, running, log) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let state = State { nodes, running, now: BOOT, left: None, changes: 0, log, looks: 0, users: None };
+        let (nodes, running, read, log) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let state = State { nodes, running, read, now: BOOT, left: None, changes: 0, log, looks: 0, users: None };
         let fake = Self(Mutex::new(state));
         template::fill(&fake);
         fake

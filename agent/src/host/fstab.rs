@@ -117,4 +117,15 @@ mod tests {
         assert_eq!(unescape(&escape("/a b\\c\td")), "/a b\\c\td");
         assert_eq!(unescape("\\04"), "\\04");
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("fstab", &["LABEL=x /a\\040b ext4 ro 0 2\n# none\n"], |text| {
+            text.lines().map(|line| entry(line).is_some()).collect::<Vec<_>>()
+        });
+        total::text("mountinfo", &["23 22 0:4 /sys /proc/sys ro - proc proc rw\n"], |text| {
+            is_writable(&mounted(text), "/proc/sys/a")
+        });
+        total::text("fstab-escape", &["/a b\\c\td"], |text| assert_eq!(unescape(&escape(text)), text));
+    }
 }

@@ -21,6 +21,14 @@ pub struct Unit {
     pub since: Option<SystemTime>,
     /// Its files have changed since systemd read them.
     pub stale: bool,
+    /// The file it is made from, as systemd has read it.
+    pub fragment: String,
+    /// Files that add to it, as systemd has read them.
+    pub drop_ins: Vec<String>,
+    /// Variables that its processes are given, as systemd quotes them.
+    pub environment: String,
+    /// Its main process; 0 if it has none.
+    pub pid: u32,
 }
 
 /// Asks about units, with suffix.
@@ -56,8 +64,15 @@ fn parse(text: &str, booted: SystemTime) -> Unit {
         active: matches!(active.as_str(), "active" | "activating" | "reloading"),
         enabled: matches!(file.as_str(), "enabled" | "static" | "alias" | "indirect" | "generated" | "linked"),
         masked: load == "masked" || file == "masked",
-        since: of("ActiveEnterTimestampMonotonic").parse().ok().map(|us| booted + Duration::from_micros(us)),
+        since: of("ActiveEnterTimestampMonotonic")
+            .parse()
+            .ok()
+            .and_then(|us| booted.checked_add(Duration::from_micros(us))),
         stale: of("NeedDaemonReload") == "yes",
+        fragment: of("FragmentPath"),
+        drop_ins: of("DropInPaths").split_whitespace().map(str::to_owned).collect(),
+        environment: of("Environment"),
+        pid: of("MainPID").parse().unwrap_or(0),
         state: active,
     }
 }
@@ -65,7 +80,9 @@ fn parse(text: &str, booted: SystemTime) -> Unit {
 /// Whether a running unit has not seen a file's last change. A time in the future says nothing: the clock was set back.
 #[must_use]
 pub fn is_older(unit: &Unit, changed: SystemTime, now: SystemTime) -> bool {
-    unit.active && changed <= now && unit.since.is_some_and(|since| since + PRECISION < changed)
+    unit.active
+        && changed <= now
+        && unit.since.and_then(|since| since.checked_add(PRECISION)).is_some_and(|since| since < changed)
 }
 
 /// When this boot began, by the clock as it is now: a clock that was set since does not disturb comparisons with new files.
@@ -87,8 +104,8 @@ pub fn full_name(name: &str) -> String {
 const PRECISION: Duration = Duration::from_millis(20);
 /// systemd's control program.
 pub const SYSTEMCTL: &str = "/usr/bin/systemctl";
-const PROPERTIES: &str =
-    "--property=LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic,NeedDaemonReload";
+const PROPERTIES: &str = "--property=LoadState,ActiveState,UnitFileState,ActiveEnterTimestampMonotonic,NeedDaemonReload,\
+                          FragmentPath,DropInPaths,Environment,MainPID";
 
 #[cfg(test)]
 mod tests {
@@ -98,11 +115,17 @@ mod tests {
     fn an_answer_is_understood() {
         let unit = parse(
             "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nActiveEnterTimestampMonotonic=5000000\n\
-             NeedDaemonReload=no",
+             NeedDaemonReload=no\nFragmentPath=/lib/systemd/system/x.service\nDropInPaths=/a.conf /b.conf\nEnvironment=A=1 B=2\n\
+             MainPID=7",
             UNIX_EPOCH,
         );
         assert!(unit.known && unit.active && unit.enabled && !unit.masked && !unit.stale);
         assert_eq!(unit.since, Some(UNIX_EPOCH + Duration::from_secs(5)));
+        assert_eq!(
+            (unit.fragment.as_str(), unit.environment.as_str(), unit.pid),
+            ("/lib/systemd/system/x.service", "A=1 B=2", 7)
+        );
+        assert_eq!(unit.drop_ins, ["/a.conf", "/b.conf"]);
         let unit = parse("LoadState=not-found\nActiveState=inactive\nUnitFileState=\n", UNIX_EPOCH);
         assert_eq!(unit, Unit { state: "inactive".to_owned(), ..Unit::default() });
     }
@@ -112,5 +135,12 @@ mod tests {
         assert_eq!(full_name("kubelet"), "kubelet.service");
         assert_eq!(full_name("serial-getty@ttyS0"), "serial-getty@ttyS0.service");
         assert_eq!(full_name("fstrim.timer"), "fstrim.timer");
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        let good =
+            "LoadState=loaded\nActiveState=active\nActiveEnterTimestampMonotonic=5000000\nDropInPaths=/a /b\nMainPID=7";
+        total::text("units", &[good], |text| is_older(&parse(text, UNIX_EPOCH), UNIX_EPOCH, UNIX_EPOCH));
     }
 }

@@ -56,4 +56,9 @@ mod tests {
         let (rest, block) = split("/etc/hosts", &format!("a\n{END}\nb\n")).unwrap();
         assert_eq!((rest.as_str(), block.as_str()), ("a\nb\n", ""));
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("block", &["a\n# BEGIN groundwork\nb\n# END groundwork\nc\n"], |text| split("/x", text).ok());
+    }
 }

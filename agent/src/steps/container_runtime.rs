@@ -36,15 +36,9 @@ impl Step for Containerd {
             fits::complaint(kubelet, runtime).into_iter().for_each(|complaint| todo.warn(complaint));
         }
         let restricted = !facts::has_capability(host, "CAP_SYS_RESOURCE");
-        let settings = config::Settings { sandbox_image: wanted.sandbox_image.as_deref(), restricted };
+        let settings = config::Settings { wanted, restricted };
         let text = settings.text(config::Version::of(installed.as_deref()));
-        // What stands there came with the package or from an administrator.
-        file(
-            &mut todo,
-            host,
-            File::theirs(NAME, CONFIG, text),
-            "the kubelet and containerd must use systemd's cgroup driver",
-        )?;
+        configuration(&mut todo, host, text)?;
         file(&mut todo, host, File::ours(CRICTL, CRICTL_TEXT), "crictl finds the socket without guessing")?;
         for (path, text) in config::registries(&wanted.registry) {
             file(&mut todo, host, File::theirs(NAME, &path, text), "images are pulled from the mirrors")?;
@@ -67,6 +61,20 @@ impl Step for Containerd {
 pub(super) fn package<'a>(wanted: &'a ContainerRuntimeSpec, installed: &dpkg::Packages) -> &'a str {
     let any = wanted.package.is_none() && wanted.version.is_none();
     if any && installed.get(DOCKERS).is_some() { DOCKERS } else { runtime_package(wanted) }
+}
+
+/// What stands there came with the package, or from an administrator or an installer: what of it is lost is said line by line.
+fn configuration(todo: &mut Todo, host: &dyn Host, text: String) -> Result<(), HostError> {
+    let present = host.text(CONFIG)?;
+    if present.as_deref() == Some(&text) {
+        return Ok(());
+    }
+    let lost = present.map(|present| config::lost(&present, &text)).unwrap_or_default();
+    let lines = lost.into_iter().map(|line| format!("{CONFIG} {line}"));
+    let findings = iter::once(format!("{CONFIG} differs")).chain(lines).collect();
+    let why = "the kubelet and containerd must use systemd's cgroup driver; what others need are `runtime`, `default_runtime` and `imports`";
+    todo.push_all(findings, Verb::Write(File::theirs(NAME, CONFIG, text)), why);
+    Ok(())
 }
 
 fn file(todo: &mut Todo, host: &dyn Host, file: File, why: &str) -> Result<(), HostError> {
@@ -108,8 +116,8 @@ fn service(todo: &mut Todo, unit: &Unit, newer: Option<&str>) {
     if !unit.active {
         todo.push(format!("{UNIT} is not running"), act(Act::Start), "pods run in it");
     } else if let Some(what) = newer {
-        let why = "it reads its configuration when it starts";
-        todo.push(format!("{UNIT} is older than {what}"), act(Act::Restart), why);
+        let why = "it reads its configuration when it starts; the pods of a node run on meanwhile";
+        todo.push(format!("{UNIT} is older than {what} and is restarted"), act(Act::Restart), why);
     }
 }
 

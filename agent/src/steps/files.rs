@@ -1,23 +1,33 @@
 //! Files as they are declared: content, mode, owner. What stood there before the first write comes back when one is no longer declared.
+//!
+//! Those of apt come before the packages: a source that an installer has left, and that breaks every update, can be replaced.
 
 use super::Step;
-use crate::change::{self, File, StepError, Todo, Verb};
-use crate::host::{Access, Host, HostError, Kind};
+use super::units::{may_restart, unit_of};
+use crate::change::{self, Act, File, StepError, Todo, Verb};
+use crate::host::{Access, Host, HostError, Kind, units};
 use agent_proto::v1::machine::FileSpec;
 use std::collections::BTreeMap;
 
 /// Files by path.
-pub(super) struct Files(pub(super) BTreeMap<String, FileSpec>);
+pub(super) struct Files {
+    /// All that are declared.
+    pub(super) wanted: BTreeMap<String, FileSpec>,
+    /// Whether these are apt's, or all others.
+    pub(super) of_apt: bool,
+}
 
 impl Step for Files {
     fn name(&self) -> &'static str {
-        NAME
+        if self.of_apt { "apt_files" } else { NAME }
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = change::restores(host, NAME, |path| self.0.contains_key(path))?;
+        let is_its = |path: &str| path.starts_with("/etc/apt/") == self.of_apt;
+        let mut todo = change::restores(host, NAME, |path| !is_its(path) || self.wanted.contains_key(path))?;
+        gone(host, &mut todo).await?;
         let (accounts, others) = (Accounts::read(host)?, change::others(host, NAME)?);
-        for (path, want) in &self.0 {
+        for (path, want) in self.wanted.iter().filter(|(path, _)| is_its(path)) {
             // Files can be many and large: whoever no longer waits for the answer stops the work here.
             tokio::task::yield_now().await;
             let file = File { access: accounts.access(path, want)?, ..File::theirs(NAME, path, want.content.clone()) };
@@ -31,6 +41,26 @@ impl Step for Files {
         }
         Ok(todo)
     }
+}
+
+/// Drop-ins that go are no longer in force in what runs: a unit's own file may be all that there is of it, and stays so.
+async fn gone(host: &dyn Host, todo: &mut Todo) -> Result<(), StepError> {
+    const WHY: &str = "it is no longer declared";
+    let paths = todo.changes.iter().filter_map(|change| match &change.verb {
+        Verb::Restore { path, .. } => Some((unit_of(path)?, path.clone())),
+        _ => None,
+    });
+    let gone: BTreeMap<_, _> = paths.collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let found = units::units(host, &gone.keys().map(String::as_str).collect::<Vec<_>>()).await?;
+    todo.push(format!("systemd has read {}", gone.values().cloned().collect::<Vec<_>>().join(", ")), Verb::Reload, WHY);
+    let runs = |unit: &str| found.get(unit).is_some_and(|unit| unit.pid > 0) && may_restart(unit);
+    for (unit, path) in gone.iter().filter(|(unit, path)| path.contains(".d/") && runs(unit)) {
+        todo.push(format!("{unit} runs with {path}"), Verb::Unit { unit: unit.clone(), act: Act::Restart }, WHY);
+    }
+    Ok(())
 }
 
 /// What is different, if anything. Content is never shown.
@@ -102,7 +132,7 @@ mod tests {
         let place = received.as_ptr_range();
         let spec = crate::spec::Spec::try_from(NodeSpec::decode(received).unwrap()).unwrap();
         let host = crate::host::fake::Fake::template();
-        let changes = Files(spec.complete().file).missing(&host).await.unwrap().changes;
+        let changes = Files { wanted: spec.complete().file, of_apt: false }.missing(&host).await.unwrap().changes;
         let [Verb::Write(file)] = &changes.iter().map(|change| &change.verb).collect::<Vec<_>>()[..] else {
             panic!("{changes:?}")
         };

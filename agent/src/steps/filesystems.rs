@@ -106,4 +106,10 @@ mod tests {
         assert_eq!(xfs_size(info), Some(1 << 30));
         assert_eq!(ext4_size(""), None);
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("ext4-size", &["Block count: 262144\nBlock size: 4096\n"], ext4_size);
+        total::text("xfs-size", &["data     =  bsize=4096   blocks=262144, imaxpct=25\n"], xfs_size);
+    }
 }

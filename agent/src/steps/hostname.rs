@@ -103,4 +103,9 @@ mod tests {
         host.put(CREDENTIAL, "");
         assert!(step("cp-1").missing(&host).await.is_err(), "nothing says that it is the node's");
     }
+
+    #[test]
+    fn any_text_is_answered() {
+        total::bytes("kubelet-certificate", &[b"\x0c\x10system:node:cp-1"], common_name);
+    }
 }

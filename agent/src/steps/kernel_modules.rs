@@ -1,10 +1,12 @@
 //! Kernel modules: loaded now, and listed for the next boot.
 //!
 //! Source: modules-load.d(5), modprobe(8). A module that is built in is as good as loaded. A container uses its host's kernel:
-//! there only the list is kept.
+//! there only the list is kept. Lines that keep a module out are switched off (`blocked`).
+
+mod blocked;
 
 use super::Step;
-use crate::change::{File, StepError, Todo, Verb};
+use crate::change::{self, File, StepError, Todo, Verb};
 use crate::facts;
 use crate::host::{Host, HostError};
 use std::collections::BTreeSet;
@@ -13,13 +15,18 @@ pub(super) struct KernelModules(pub(super) BTreeSet<String>);
 
 impl Step for KernelModules {
     fn name(&self) -> &'static str {
-        "kernel_modules"
+        NAME
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let mut todo = Todo::default();
+        // What keeps modules out comes back when none is wanted.
+        let mut todo = change::restores(host, NAME, |_| !self.0.is_empty())?;
         self.listed(host, &mut todo)?;
         let absent = self.absent(host)?;
+        if facts::container(host).is_none() {
+            blocked::by_kernel(host, &self.0)?;
+        }
+        blocked::by_files(host, &self.0, &mut todo)?;
         if absent.is_empty() {
             return Ok(todo);
         }
@@ -100,5 +107,6 @@ fn plain(name: &str) -> String {
     name.replace('-', "_")
 }
 
+const NAME: &str = "kernel_modules";
 const FILE: &str = "/etc/modules-load.d/groundwork.conf";
 const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n";

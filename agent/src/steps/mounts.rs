@@ -69,7 +69,8 @@ impl Mounts {
         let kind = kind.unwrap_or_else(|| "auto".to_owned());
         let options = if want.options.is_empty() { DEFAULTS.to_owned() } else { want.options.join(",") };
         let pass = if kind == "ext4" { 2 } else { 0 };
-        Ok(format!("{} {} {kind} {options} 0 {pass}", fstab::escape(&source), fstab::escape(target)))
+        let (source, target, options) = (fstab::escape(&source), fstab::escape(target), fstab::escape(&options));
+        Ok(format!("{source} {target} {kind} {options} 0 {pass}"))
     }
 
     fn source(&self, host: &dyn Host, want: &MountSpec) -> Result<String, HostError> {

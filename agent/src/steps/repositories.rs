@@ -30,7 +30,7 @@ impl Step for Repositories {
         }
         rivals::switch_off(host, &self.0, &mut todo)?;
         let mut wanted = BTreeSet::new();
-        for (name, repository) in &self.0 {
+        for (name, repository) in self.0.iter().filter(|(_, repository)| !repository.absent()) {
             // The key first: a list whose key is missing breaks every update.
             if let Some((path, verb)) = key(host, name, repository)? {
                 todo.push(format!("the key of {name} is not as wanted"), verb, "apt checks signatures with it");
@@ -66,7 +66,7 @@ fn key(host: &dyn Host, name: &str, repository: &RepositorySpec) -> Result<Optio
     let verb = match (&repository.key_pem, &repository.key_url) {
         _ if repository.trusted() => None,
         (Some(key), _) => {
-            let want = format!("{}\n", key.trim());
+            let want = change::plain_key(key);
             (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
         }
         (None, Some(url)) => {

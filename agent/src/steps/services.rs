@@ -7,10 +7,15 @@ use crate::change::{Act, StepError, Todo, Verb};
 use crate::host::units::{self, Unit};
 use crate::host::{Host, HostError};
 use agent_proto::v1::machine::ServiceSpec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Units by name.
-pub(super) struct Services(pub(super) BTreeMap<String, ServiceSpec>);
+pub(super) struct Services {
+    /// As they are declared.
+    pub(super) wanted: BTreeMap<String, ServiceSpec>,
+    /// Those whose files the step `units` sees to.
+    pub(super) seen_to: BTreeSet<String>,
+}
 
 impl Step for Services {
     fn name(&self) -> &'static str {
@@ -18,13 +23,13 @@ impl Step for Services {
     }
 
     async fn missing(&self, host: &dyn Host) -> Result<Todo, StepError> {
-        let names: Vec<_> = self.0.keys().map(|name| units::full_name(name)).collect();
+        let names: Vec<_> = self.wanted.keys().map(|name| units::full_name(name)).collect();
         let found = units::units(host, &names.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let mut todo = Todo::default();
-        if let Some((name, _)) = found.iter().find(|(_, unit)| unit.stale) {
+        if let Some((name, _)) = found.iter().find(|(name, unit)| unit.stale && !self.seen_to.contains(*name)) {
             todo.push(format!("{name} has changed on disk"), Verb::Reload, "systemd still uses what it read earlier");
         }
-        for (name, want) in names.iter().zip(self.0.values()) {
+        for (name, want) in names.iter().zip(self.wanted.values()) {
             let unit = &found[name];
             boot(&mut todo, name, want, unit);
             now(&mut todo, name, want, unit, newer(host, unit, &want.restart_on)?);

@@ -3,6 +3,8 @@
 //! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5). Everything is read from files, so
 //! a plan starts no program. In a container swap belongs to the host.
 
+mod by_commands;
+
 use super::Step;
 use crate::change::{self, Act, File, StepError, Todo, Verb};
 use crate::facts;
@@ -30,6 +32,7 @@ impl Step for Swap {
         in_fstab(host, &mut todo)?;
         zram(host, &mut todo)?;
         services(host, &mut todo)?;
+        by_commands::find(host, &mut todo)?;
         units(host, &mut todo)?;
         target(host, &mut todo)?;
         active(host, &mut todo)?;
@@ -104,18 +107,23 @@ fn units(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
                 continue;
             }
             if folder == UNITS {
-                // A file in this place cannot be masked; a condition that never holds does the same.
-                let path = format!("{UNITS}/{name}.d/groundwork.conf");
-                if host.text(&path)?.as_deref() != Some(NEVER) {
-                    let file = Verb::Write(File::ours(&path, NEVER));
-                    todo.push(format!("{name} is a unit of swap"), file, "it comes back at the next boot");
-                    todo.push(format!("systemd has not read {path}"), Verb::Reload, "it starts the unit again");
-                }
+                never(host, &name, "is a unit of swap", todo)?;
             } else {
                 let mask = Verb::Unit { unit: name.clone(), act: Act::Mask };
                 todo.push(format!("{name} is not masked"), mask, "it comes back at the next boot");
             }
         }
+    }
+    Ok(())
+}
+
+/// A file of an administrator's cannot be masked; a condition that never holds does the same.
+fn never(host: &dyn Host, unit: &str, is: &str, todo: &mut Todo) -> Result<(), HostError> {
+    let path = format!("{UNITS}/{unit}.d/groundwork.conf");
+    if host.text(&path)?.as_deref() != Some(NEVER) {
+        let file = Verb::Write(File::ours(&path, NEVER));
+        todo.push(format!("{unit} {is}"), file, "it comes back at the next boot");
+        todo.push(format!("systemd has not read {path}"), Verb::Reload, "it starts the unit again");
     }
     Ok(())
 }
@@ -130,11 +138,11 @@ fn target(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
 
 fn active(host: &dyn Host, todo: &mut Todo) -> Result<(), StepError> {
     let swaps = host.text("/proc/swaps")?.unwrap_or_default();
-    let mut used = 0;
+    let mut used = 0_u64;
     for line in swaps.lines().skip(1) {
         let mut fields = line.split_whitespace();
         let Some(device) = fields.next() else { continue };
-        used += fields.nth(2).and_then(|used| used.parse::<u64>().ok()).unwrap_or(0);
+        used = fields.nth(2).and_then(|one| one.parse().ok()).map_or(used, |one: u64| used.saturating_add(one));
         let off = Verb::SwapOff(unescape(device));
         todo.push(format!("{} is active", unescape(device)), off, "the kubelet refuses to run with swap");
     }
@@ -177,3 +185,18 @@ const ZRAM_DROPINS: [&str; 4] = [
 ];
 const SILENT: &str = "# Groundwork keeps swap off.\n";
 const NEVER: &str = "# Groundwork keeps swap off.\n[Unit]\nConditionPathExists=!/\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::Fake;
+
+    #[test]
+    fn any_text_is_answered() {
+        total::text("swaps", &["Filename Type Size Used Priority\n/swap\\040img file 2097148 0 -2\n"], |text| {
+            let host = Fake::template();
+            host.put("/proc/swaps", text);
+            active(&host, &mut Todo::default()).is_ok()
+        });
+    }
+}

@@ -19,8 +19,10 @@ const FULL: &str = r#"{
     "sysctls": {"net.ipv4.ip_local_port_range": "10000 60999"},
     "package": {"nginx": {}, "telnet": {"absent": true}},
     "repository": {"extra": {"url": "https://example.org/apt", "key_url": "https://example.org/key.asc"}},
+    "proxy": {"http": "http://proxy:3128", "no_proxy": ["lab"]},
     "file": {
         "/etc/motd": {"content": "Ours.\n"},
+        "/etc/systemd/system/nginx.service.d/limits.conf": {"content": "[Service]\nLimitNOFILE=4096\n"},
         "/etc/secret": {"content": "hunter2", "mode": "0600", "owner": "www-data"}
     },
     "service": {"nginx": {"enabled": true, "running": true, "restart_on": ["/etc/motd"]}, "fstrim.timer": {"enabled": true}},
@@ -271,6 +273,51 @@ async fn a_changed_file_restarts_what_depends_on_it_once() {
     host.log();
     run(&host, &full()).await.0.unwrap();
     assert_eq!(host.log(), ["/usr/bin/systemctl restart -- nginx.service"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_drop_in_is_read_and_in_force() {
+    let host = converged().await;
+    let path = "/etc/systemd/system/nginx.service.d/limits.conf";
+    host.put(path, "changed\n");
+    check(
+        &host,
+        &full(),
+        expect![[r#"
+            files: /etc/systemd/system/nginx.service.d/limits.conf differs
+            units: nginx.service: systemd has not read /etc/systemd/system/nginx.service.d/limits.conf
+            units: nginx.service runs without /etc/systemd/system/nginx.service.d/limits.conf
+        "#]],
+    )
+    .await;
+    host.log();
+    run(&host, &full()).await.0.unwrap();
+    assert_eq!(host.log(), ["/usr/bin/systemctl daemon-reload", "/usr/bin/systemctl restart -- nginx.service"]);
+    assert_eq!(lines(&host, &full()).await, [""; 0]);
+    // Written by hand and never read: what is on the disk is right, and the service runs without it.
+    host.put(path, &host.text(path).unwrap());
+    assert_eq!(lines(&host, &full()).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_reaches_what_runs_and_is_taken_back() {
+    let host = converged().await;
+    let place = "/etc/systemd/system/containerd.service.d/groundwork-proxy.conf";
+    let text = host.text(place).unwrap();
+    let none = "NO_PROXY=lab,localhost,127.0.0.1,::1,.svc,.cluster.local,192.0.2.0/24";
+    assert!(text.contains("\"HTTP_PROXY=http://proxy:3128\"") && text.contains(none), "{text}");
+    let apt = host.text("/etc/apt/apt.conf.d/95groundwork-proxy").unwrap();
+    assert!(apt.contains("Acquire::http::Proxy::lab \"DIRECT\";"), "{apt}");
+    let mut other = full().given().clone();
+    other.proxy.as_mut().unwrap().http = Some("http://other:3128".to_owned());
+    host.log();
+    run(&host, &other.clone().try_into().unwrap()).await.0.unwrap();
+    assert_eq!(host.log(), ["/usr/bin/systemctl daemon-reload", "/usr/bin/systemctl restart -- containerd.service"]);
+    other.proxy = None;
+    run(&host, &other.try_into().unwrap()).await.0.unwrap();
+    let restart = "/usr/bin/systemctl restart -- containerd.service";
+    assert_eq!(host.log(), ["/usr/bin/systemctl daemon-reload", restart, "/usr/bin/systemctl daemon-reload"]);
+    assert!(!host.has(place) && !host.has("/etc/apt/apt.conf.d/95groundwork-proxy"));
 }
 
 #[tokio::test(start_paused = true)]

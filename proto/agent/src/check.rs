@@ -8,7 +8,7 @@ use crate::form::{self, Verdict};
 use crate::path::Path;
 use crate::v1::machine::{
     CommandSpec, ContainerRuntimeSpec, FileSpec, FilesystemSpec, HostNames, KubernetesRepository, KubernetesSpec,
-    MountSpec, NodeSpec, PackageSpec, RegistrySpec, RepositorySpec, ServiceSpec,
+    MountSpec, NodeSpec, PackageSpec, ProxySpec, RegistrySpec, RepositorySpec, RuntimeSpec, ServiceSpec,
 };
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub fn check(spec: &NodeSpec) -> Vec<Problem> {
         command,
         host,
         time_sync: _,
+        proxy,
     } = spec;
     let (mut found, root) = (Found(Vec::new()), Path::default());
     found.given(root.field("hostname"), hostname.as_ref(), form::hostname);
@@ -59,6 +60,7 @@ pub fn check(spec: &NodeSpec) -> Vec<Problem> {
     found.each(&root.field("service"), service, form::unit, self::service);
     found.each(&root.field("filesystem"), filesystem, form::device, self::filesystem);
     found.each(&root.field("mount"), mount, form::path, self::mount);
+    found.within(&root.field("proxy"), proxy.as_ref(), self::proxy);
     found.within(&root.field("container_runtime"), container_runtime.as_ref(), self::container_runtime);
     found.within(&root.field("kubernetes"), kubernetes.as_ref(), self::kubernetes);
     found.each(&root.field("command"), command, form::short_name, self::command);
@@ -72,18 +74,30 @@ fn host_names(found: &mut Found, at: &Path, HostNames { names }: &HostNames) {
 }
 
 fn repository(found: &mut Found, at: &Path, repository: &RepositorySpec) {
-    let RepositorySpec { url, suites, components, key_pem, key_url, trusted } = repository;
-    found.one(at.field("url"), url, form::url);
+    let RepositorySpec { url, suites, components, key_pem, key_url, trusted, absent } = repository;
+    let absent = *absent == Some(true);
+    found.one(at.field("url"), url, if absent { form::source } else { form::url });
     found.all(&at.field("suites"), suites, form::suite);
     found.all(&at.field("components"), components, form::suite);
-    let fit = form::suites_fit_components(suites, components);
+    let fit = if absent { Ok(()) } else { form::suites_fit_components(suites, components) };
     found.together(at.field("components"), ["suites", "components"].map(|name| at.field(name)).into(), fit);
     found.given(at.field("key_pem"), key_pem.as_ref(), form::armoured_key);
     found.given(at.field("key_url"), key_url.as_ref(), form::url);
     let proven = key_pem.is_some() || key_url.is_some() || *trusted == Some(true);
     let why = "is needed, or `key_url`, or `trusted = true` for a repository of your own";
-    let seen = ["key_pem", "key_url", "trusted"].map(|name| at.field(name));
-    found.together(at.field("key_pem"), seen.into(), unless(!proven, why));
+    let seen = ["key_pem", "key_url", "trusted", "absent"].map(|name| at.field(name));
+    found.together(at.field("key_pem"), seen.clone().into(), unless(!proven && !absent, why));
+    let why = "goes together with `url` and `suites` only: what is not used needs no key";
+    found.together(at.field("absent"), seen.into(), unless(proven && absent, why));
+}
+
+fn proxy(found: &mut Found, at: &Path, ProxySpec { http, https, no_proxy }: &ProxySpec) {
+    found.given(at.field("http"), http.as_ref(), form::proxy);
+    found.given(at.field("https"), https.as_ref(), form::proxy);
+    found.all(&at.field("no_proxy"), no_proxy, form::no_proxy);
+    let none = http.is_none() && https.is_none();
+    let seen = ["http", "https"].map(|name| at.field(name));
+    found.together(at.field("http"), seen.into(), unless(none, "is needed, or `https`"));
 }
 
 fn package(found: &mut Found, at: &Path, PackageSpec { version, hold, absent }: &PackageSpec) {
@@ -122,16 +136,35 @@ fn mount(found: &mut Found, at: &Path, MountSpec { source, kind, options }: &Mou
 }
 
 fn container_runtime(found: &mut Found, at: &Path, runtime: &ContainerRuntimeSpec) {
-    let ContainerRuntimeSpec { package, version, sandbox_image, registry } = runtime;
+    let ContainerRuntimeSpec { package, version, sandbox_image, registry, imports, runtime, default_runtime } = runtime;
     found.given(at.field("package"), package.as_ref(), form::runtime_package);
     found.given(at.field("version"), version.as_ref(), form::package_version);
     found.given(at.field("sandbox_image"), sandbox_image.as_ref(), form::image);
     found.each(&at.field("registry"), registry, form::registry, self::registry);
+    found.all(&at.field("imports"), imports, form::imports);
+    found.each(&at.field("runtime"), runtime, form::short_name, self::runtime);
+    let known =
+        default_runtime.as_ref().is_none_or(|name| name == "runc" || runtime.contains_key(name) || !imports.is_empty());
+    let seen = ["default_runtime", "runtime", "imports"].map(|name| at.field(name));
+    found.together(
+        at.field("default_runtime"),
+        seen.into(),
+        unless(!known, "must be `runc`, or one that a `runtime` block declares"),
+    );
+    found.given(at.field("default_runtime"), default_runtime.as_ref(), form::short_name);
+}
+
+fn runtime(found: &mut Found, at: &Path, RuntimeSpec { runtime_type, binary_name }: &RuntimeSpec) {
+    found.given(at.field("runtime_type"), runtime_type.as_ref(), form::runtime_type);
+    found.given(at.field("binary_name"), binary_name.as_ref(), form::path);
 }
 
 fn registry(found: &mut Found, at: &Path, registry: &RegistrySpec) {
-    let RegistrySpec { mirrors, skip_verify: _, ca_pem: _, override_path: _ } = registry;
+    let RegistrySpec { mirrors, skip_verify: _, ca_pem, override_path: _ } = registry;
     found.all(&at.field("mirrors"), mirrors, form::web_url);
+    // Not quoted: what was taken for a certificate may be a key.
+    let good = ca_pem.as_ref().map_or(Ok(()), |text| form::certificates(text));
+    found.together(at.field("ca_pem"), vec![at.field("ca_pem")], good);
 }
 
 fn kubernetes(found: &mut Found, at: &Path, KubernetesSpec { version, repository }: &KubernetesSpec) {

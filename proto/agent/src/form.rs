@@ -1,6 +1,7 @@
 //! The forms of values, which both ends check. Each says how a bad value must be instead, so that it completes "`attribute` …".
 //!
-//! Which value of a specification has which form, and what does not go together, is in `check`.
+//! Which value of a specification has which form, and what does not go together, is in `check`. No form lets a character pass that
+//! does not print: in a file of the system it would begin a line of its own, in a terminal it would act.
 
 #![expect(clippy::missing_errors_doc, reason = "the first line of each says what is good; anything else is the error")]
 
@@ -40,7 +41,7 @@ pub fn swap(text: &str) -> Verdict {
 
 /// A module's name, which is not its file's.
 pub fn kernel_module(text: &str) -> Verdict {
-    demand(is_word(text, "_-"), "the name of a kernel module, such as `br_netfilter`")
+    demand(is_word(text, "_-") && !text.starts_with('-'), "the name of a kernel module, such as `br_netfilter`")
 }
 
 /// The key of one kernel setting. Source: sysctl.d(5).
@@ -73,9 +74,10 @@ pub fn short_name(text: &str) -> Verdict {
     demand(is_word(text, "_-"), "a name of letters, digits, `_` and `-`")
 }
 
-/// A package. Source: Debian policy, 5.6.1.
+/// A package. Source: Debian policy, 5.6.1; apt-get(8): to apt a hyphen at the end of a name means that the package is to go.
 pub fn package(text: &str) -> Verdict {
-    demand(is_word(text, "+-.") && text.starts_with(|c: char| c.is_ascii_alphanumeric()), "the name of a package")
+    let good = is_word(text, "+-.") && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.ends_with('-');
+    demand(good, "the name of a package, without `-` at its end")
 }
 
 /// The version of a package, or its beginning.
@@ -95,9 +97,27 @@ pub fn web_url(text: &str) -> Verdict {
     demand(is_url(text, &["http://", "https://"]), "a URL with http or https")
 }
 
+/// What of the sources on a machine is not to be used: a URL, or the discs.
+pub fn source(text: &str) -> Verdict {
+    let good = is_url(text, &["http://", "https://", "file:/", "copy:/", "cdrom:"]) || text == "cdrom:";
+    demand(good, "the URL of a source, or `cdrom:` for every disc")
+}
+
+/// A proxy. With a password in it that would stand in the state and in files that everybody can read.
+pub fn proxy(text: &str) -> Verdict {
+    web_url(text)?;
+    demand(!text.contains('@'), "a URL without user and password: they would stand in the state")
+}
+
+/// What is reached without a proxy. Source: Go's golang.org/x/net/http/httpproxy.
+pub fn no_proxy(text: &str) -> Verdict {
+    demand(is_word(text, "._-:/*[]"), "a host, a domain such as `.example.org`, an address or a network")
+}
+
 /// A suite or a component of a package repository.
 pub fn suite(text: &str) -> Verdict {
-    demand(is_word(text, "._-/"), "a suite or a component, such as `bookworm` or `stable`")
+    let good = is_word(text, "._-/") && !text.split('/').any(|part| part == "..");
+    demand(good, "a suite or a component, such as `bookworm` or `stable`")
 }
 
 /// Suites with components, or flat ones, whose names end in `/`, without. Source: sources.list(5).
@@ -111,10 +131,16 @@ pub fn suites_fit_components(suites: &[String], components: &[String]) -> Verdic
     }
 }
 
-/// An OpenPGP key as text.
+/// An OpenPGP key as text. How its lines end is all the same, and so is a byte order mark before it.
 pub fn armoured_key(text: &str) -> Verdict {
-    let good = text.trim_start().starts_with("-----BEGIN PGP");
+    let good = is_text(text) && text.trim_start_matches(BYTE_ORDER_MARK).trim_start().starts_with("-----BEGIN PGP");
     demand(good, "an armoured key: it begins with `-----BEGIN PGP PUBLIC KEY BLOCK-----`")
+}
+
+/// Certificates as text.
+pub fn certificates(text: &str) -> Verdict {
+    let good = is_text(text) && text.contains("-----BEGIN CERTIFICATE-----");
+    demand(good, "certificates in PEM: they begin with `-----BEGIN CERTIFICATE-----`")
 }
 
 /// A path in its shortest form, which is not the root.
@@ -130,10 +156,13 @@ pub fn file(text: &str) -> Verdict {
     demand(!kernel, "outside `/proc`, `/sys` and `/dev`: those are the kernel's; settings are `sysctls`")
 }
 
-/// A program, the first of its arguments.
+/// A program, the first of its arguments. The others may be scripts, which have lines.
 pub fn program<S: AsRef<str>>(argv: &[S]) -> Verdict {
-    let good = argv.first().is_some_and(|program| path(program.as_ref()).is_ok());
-    if good { Ok(()) } else { Err("must begin with the absolute path of a program".to_owned()) }
+    if argv.first().is_none_or(|program| path(program.as_ref()).is_err()) {
+        return Err("must begin with the absolute path of a program".to_owned());
+    }
+    let good = argv.iter().all(|argument| is_text(argument.as_ref()));
+    demand(good, "without control characters other than line ends and tabs")
 }
 
 /// Permission bits.
@@ -142,14 +171,14 @@ pub fn mode(text: &str) -> Verdict {
     demand(good, "permissions in octal, such as `0644`")
 }
 
-/// A user or a group.
+/// A user or a group. To the kernel the greatest number means: as it is.
 pub fn account(text: &str) -> Verdict {
-    demand(is_word(text, "._-"), "a name or a number")
+    demand(is_word(text, "._-") && text.parse::<u32>() != Ok(u32::MAX), "a name or a number")
 }
 
 /// A unit of systemd.
 pub fn unit(text: &str) -> Verdict {
-    demand(is_word(text, "._-@:\\") && !text.starts_with('-'), "the name of a systemd unit")
+    demand(is_word(text, "._-@:\\") && !text.starts_with(['-', '.']), "the name of a systemd unit")
 }
 
 /// A device by a name that it keeps: the kernel numbers disks in the order in which it finds them.
@@ -178,10 +207,10 @@ pub fn uuid(text: &str) -> Verdict {
     demand(good, "a UUID in lower case")
 }
 
-/// What is mounted.
+/// What is mounted. A line of fstab that begins with `#` is a comment.
 pub fn mount_source(text: &str) -> Verdict {
-    let good = !text.is_empty() && !text.contains(char::is_whitespace);
-    demand(good, "a device, `UUID=…`, `LABEL=…` or a network source, without blanks")
+    let good = !text.is_empty() && is_line(text) && !text.contains(char::is_whitespace) && !text.starts_with('#');
+    demand(good, "a device, `UUID=…`, `LABEL=…` or a network source, without blanks, and without `#` before it")
 }
 
 /// A kind of filesystem that the kernel mounts.
@@ -191,7 +220,8 @@ pub fn mount_kind(text: &str) -> Verdict {
 
 /// One mount option.
 pub fn mount_option(text: &str) -> Verdict {
-    demand(!text.is_empty() && !text.contains([' ', '\t', ',', '\n']), "one mount option, such as `noatime`")
+    let good = !text.is_empty() && is_line(text) && !text.contains(|c: char| c.is_whitespace() || c == ',');
+    demand(good, "one mount option, such as `noatime`")
 }
 
 /// The package that containerd comes in.
@@ -199,14 +229,30 @@ pub fn runtime_package(text: &str) -> Verdict {
     demand(["containerd", "containerd.io"].contains(&text), "`containerd` or `containerd.io`")
 }
 
+/// The kind of a container runtime, as containerd calls its shims.
+pub fn runtime_type(text: &str) -> Verdict {
+    demand(is_word(text, "._-"), "a runtime of containerd, such as `io.containerd.runc.v2`")
+}
+
+/// Files that containerd reads too. Source: containerd-config.toml(5), `imports`.
+pub fn imports(text: &str) -> Verdict {
+    path(text)?;
+    let folder = text.rsplit_once('/').map_or("", |(folder, _)| folder);
+    demand(
+        !folder.contains('*') && text != CONFIG,
+        "a file of configuration beside `/etc/containerd/config.toml`; `*` stands in its last part only",
+    )
+}
+
 /// An image by its name.
 pub fn image(text: &str) -> Verdict {
     demand(is_word(text, "._-/:@"), "an image, such as `registry.k8s.io/pause:3.10`")
 }
 
-/// A registry of images.
+/// A registry of images. It becomes the name of a folder.
 pub fn registry(text: &str) -> Verdict {
-    demand(is_word(text, "._-:"), "the host of a registry, or `_default`")
+    let host = is_word(text, "._-:") && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    demand(host || text == "_default", "the host of a registry, or `_default`")
 }
 
 /// A version of Kubernetes from 1.24 on: the first in the project's present package repositories, and the first kubelet that always
@@ -277,119 +323,27 @@ fn is_straight(path: &str) -> bool {
     !path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
 }
 
+/// Nothing that ends a line, and nothing that a terminal acts on: control characters, line separators, and those that turn the
+/// direction of writing.
 fn is_line(text: &str) -> bool {
-    !text.contains(['\n', '\r', '\0'])
+    let turns = |c| matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    !text.contains(|c: char| c.is_control() || turns(c))
+}
+
+/// Lines of text.
+fn is_text(text: &str) -> bool {
+    text.split(['\n', '\r', '\t']).all(is_line)
 }
 
 fn is_url(text: &str, schemes: &[&str]) -> bool {
     schemes.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"')
+        && text.chars().all(|c| c.is_ascii_graphic() && c != '"')
 }
 
+const CONFIG: &str = "/etc/containerd/config.toml";
+const BYTE_ORDER_MARK: char = '\u{feff}';
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 const DNS_NAME: &str = "lower-case letters, digits and `-`, joined by dots";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(rule: fn(&str) -> Verdict, good: &[&str], bad: &[&str]) {
-        for text in good {
-            assert_eq!(rule(text), Ok(()), "{text}");
-        }
-        for text in bad {
-            assert!(rule(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn names_are_those_of_dns() {
-        let long = "a".repeat(63);
-        check(
-            dns_name,
-            &["cp-1", "cp-1.example.org", &long],
-            &["", "CP", "a_b", "-a", "a-", "a..b", &format!("{long}a")],
-        );
-        check(hostname, &[&format!("{}.b", "a".repeat(62))], &[&format!("{long}.b")]);
-        check(node_name, &[&long, "cp-1.lan"], &[&format!("{long}.b"), "CP_1"]);
-    }
-
-    #[test]
-    fn paths_have_one_spelling() {
-        check(path, &["/etc/motd"], &["/", "/data/", "etc/motd", "/etc/../motd", "/etc//motd", "/a\nb"]);
-        check(file, &["/etc/motd", "/developer"], &["/proc/kmsg", "/sys/power/state", "/dev/sda", "/etc/"]);
-        check(device, &["/dev/disk/by-id/x", "/dev/mapper/x", "/dev/nvme0n1"], &["/dev/sdb", "/dev/vda", "/srv/x"]);
-        assert!(program(&["/bin/true", "x"]).is_ok() && program(&["true"]).is_err() && program::<&str>(&[]).is_err());
-    }
-
-    #[test]
-    fn sources_of_packages() {
-        check(url, &["https://a/", "file:///srv/apt"], &["ftp://a", "https://", "file://a", "http://a b", "a"]);
-        check(web_url, &["http://a:5000"], &["file:///srv", "a:5000"]);
-        check(package, &["linux-image-amd64", "g++"], &["", "-f", "a b"]);
-        check(package_version, &["1.28.4-*", "1:2~rc1", "*"], &["", "-oDebug=1", "1 2"]);
-        check(armoured_key, &["\n-----BEGIN PGP PUBLIC KEY BLOCK-----"], &["mQINBF", ""]);
-        check(suite, &["bookworm", "./", "stable/main"], &["", "a b"]);
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        for (suites, components, good) in [
-            ("", "", true),
-            ("./", "", true),
-            ("bookworm bookworm-updates", "main", true),
-            ("bookworm", "", false),
-            ("", "main", false),
-            ("./ bookworm", "main", false),
-        ] {
-            let verdict = suites_fit_components(&words(suites), &words(components));
-            assert_eq!(verdict.is_ok(), good, "{suites}: {components}");
-        }
-    }
-
-    #[test]
-    fn values_of_the_kernel() {
-        check(kernel_module, &["br_netfilter"], &["br_netfilter.ko", ""]);
-        check(
-            sysctl,
-            &["net.ipv4.ip_forward", "net/ipv4/ip_forward"],
-            &["ip_forward", "a..b", "a b", "net.//.//.//.etc.shadow", "net.ipv4.conf.*.rp_filter", ".a.b"],
-        );
-        check(sysctl_value, &["1", "10000 60999"], &["", " ", "1\n2"]);
-    }
-
-    #[test]
-    fn values_of_files_and_mounts() {
-        check(mode, &["0644", "755"], &["0999", "rw-r--r--", "00644", "+64"]);
-        check(uuid, &["8a7e3f52-0000-4000-8000-0123456789ab"], &["8A7E3F52-0000-4000-8000-0123456789AB", "x"]);
-        check(mount_option, &["noatime"], &["", "ro,noatime"]);
-        assert!(filesystem_label("thirteen-long", "ext4").is_ok() && filesystem_label("thirteen-long", "xfs").is_err());
-    }
-
-    #[test]
-    fn versions_are_supported_ones() {
-        check(
-            kubernetes_version,
-            &["1.24.0", "1.36.2", "2.0.0"],
-            &["1.23.17", "1.36", "v1.36.2", "1.+36.2", "1.036.2", "1.36.2-1"],
-        );
-    }
-
-    #[test]
-    fn labels_are_those_of_kubernetes() {
-        check(
-            label_key,
-            &["zone", "example.org/zone"],
-            &["", "a/b/c", "Example/zone", "-zone", "--overwrite", "/zone", "a/"],
-        );
-        check(
-            taint,
-            &["dedicated=db:NoSchedule", "a/b:NoExecute"],
-            &["", "a=b", "a:Never", ":NoSchedule", "a b:NoExecute"],
-        );
-        check(
-            preflight_check,
-            &["SystemVerification", "FileContent--proc-sys-net-ipv4-ip_forward", "all"],
-            &["", "-v", "Swap,Mem", "a b"],
-        );
-        check(label_value, &["", "a_b.c"], &["-a", "a b", "a/b", &"a".repeat(64)]);
-    }
-}
+mod tests;

@@ -4,6 +4,8 @@
 //! The modules of `api` mirror the API's paths and hold only calls that somebody makes. A call that starts a task is
 //! a [`Job`]: `vm.start().done().await` makes it and waits, within the limits given by [`Client::within`].
 
+#[cfg(test)]
+mod answers;
 mod api;
 mod auth;
 mod client;

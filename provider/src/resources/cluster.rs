@@ -7,6 +7,7 @@ mod fixed;
 mod look;
 mod membership;
 mod model;
+mod networks;
 mod rules;
 
 use self::membership::Crew;

@@ -11,6 +11,7 @@ import warnings
 
 import aiohttp
 from lab import cgroups, image, iso, launch, settings
+from lab.machines import Drive, qemu
 from lab.network import Network
 
 SEED = {
@@ -123,6 +124,16 @@ class Container(unittest.TestCase):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs root")
+class Serials(unittest.TestCase):
+    def test_a_disk_has_its_own_serial_or_that_of_its_place(self):
+        def serial(options: dict) -> str:
+            drive = Drive("scsi1", pathlib.Path("/disk.qcow2"), options=options)
+            return qemu.drive_arguments(drive)[-1].rpartition("serial=")[2]
+
+        self.assertEqual(serial({}), "drive-scsi1")
+        self.assertEqual(serial({"serial": "data%2D1"}), "data-1")
+
+
 class Leftovers(unittest.TestCase):
     def test_a_killed_labs_network_is_cleared_by_the_next(self):
         lab = settings.Settings(pathlib.Path("/nonexistent"), "x", "nspawn", 199)

@@ -16,6 +16,7 @@ pub(super) fn only_looks(command: &Command) -> bool {
                 "/usr/bin/timedatectl"
                     | "/usr/sbin/dumpe2fs"
                     | "/usr/bin/test"
+                    | "/usr/sbin/ip"
                     | "/usr/bin/udevadm"
                     | "/usr/bin/apt-cache",
                 _
@@ -46,6 +47,7 @@ pub(super) fn run(state: &mut State, command: &Command) -> Output {
             Ok(String::new())
         }
         "/usr/bin/timedatectl" => Ok("no\n".to_owned()),
+        "/usr/sbin/ip" => Ok("2: eth0    inet 192.0.2.11/24 brd 192.0.2.255 scope global eth0\n".to_owned()),
         "/usr/bin/udevadm" => Ok(String::new()),
         "/usr/bin/test" => Err(1.into()),
         "/usr/bin/touch" => {
@@ -121,7 +123,10 @@ fn act(state: &mut State, verb: &str, unit: &str) -> Result<(), i32> {
         "start" if unit.ends_with(".mount") => mount(state, unit)?,
         "start" | "restart" if known && !masked => {
             let now = state.now;
-            state.running.insert(unit.to_owned(), now);
+            // A restart alone reads nothing.
+            if state.running.insert(unit.to_owned(), now).is_none() {
+                state.read.insert(unit.to_owned(), now);
+            }
         }
         "stop" => drop(state.running.remove(unit)),
         _ => return Err(5),
@@ -154,14 +159,31 @@ fn show(state: &State, unit: &str) -> String {
     let since = state.running.get(unit);
     let active = if since.is_some() { "active" } else { "inactive" };
     let since = since.map_or(0, |since| since.duration_since(UNIX_EPOCH).unwrap().as_micros());
+    let (fragment, pid) = (fragment(state, unit).unwrap_or_default(), u8::from(since > 0));
+    let place = format!("/etc/systemd/system/{unit}.d");
+    let all = state.names(&place).into_iter().map(|name| format!("{place}/{name}"));
+    let is_read = |path: &String| active == "inactive" || has_read(state, unit, path);
+    let (drop_ins, unread): (Vec<_>, Vec<_>) = all.partition(&is_read);
+    let stale = if unread.is_empty() && is_read(&fragment) { "no" } else { "yes" };
     format!(
         "LoadState={load}\nActiveState={active}\nUnitFileState={file}\nActiveEnterTimestampMonotonic={since}\n\
-         NeedDaemonReload=no"
+         NeedDaemonReload={stale}\nFragmentPath={fragment}\nDropInPaths={}\nEnvironment=\nMainPID={pid}",
+        drop_ins.join(" ")
     )
+}
+
+/// Whether systemd knows a file as it is.
+fn has_read(state: &State, unit: &str, path: &str) -> bool {
+    match state.nodes.get(path) {
+        Some(Node::File { modified, .. }) => state.read.get(unit).is_none_or(|read| modified <= read),
+        _ => true,
+    }
 }
 
 /// The generators run: units of swap and mounts are made from fstab.
 fn reload(state: &mut State) {
+    let now = state.now;
+    state.read.values_mut().for_each(|read| *read = now);
     state.nodes.retain(|path, _| !path.starts_with("/run/systemd/generator/"));
     let text = state.text("/etc/fstab").unwrap_or_default();
     for entry in text.lines().filter_map(fstab::entry) {

@@ -27,6 +27,10 @@ const FILES: &[(&str, &str)] = &[
     ("/proc/swaps", "Filename Type Size Used Priority\n/swap.img file 2097148 0 -2\n/dev/zram0 partition 1024 0 100\n"),
     ("/proc/meminfo", "MemTotal: 4030000 kB\nMemAvailable: 3500000 kB\n"),
     ("/proc/modules", "virtio_net 65536 0 - Live 0x0\n"),
+    (
+        "/proc/net/route",
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask\neth0 00000000 010200C0 0003 0 0 0 00000000\n",
+    ),
     ("/proc/self/mountinfo", "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"),
     ("/proc/1/status", "CapBnd:\t000001ffffffffff\n"),
     ("/proc/sys/kernel/hostname", "template\n"),

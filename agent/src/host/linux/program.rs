@@ -158,30 +158,22 @@ fn as_unit(command: &Command, name: &str, log: &str) -> Command {
         "--wait".into(),
         "--quiet".into(),
         "--service-type=exec".into(),
-        "--expand-environment=no".into(),
         format!("--property=StandardOutput=append:{log}"),
         format!("--property=StandardError=append:{log}"),
         "--property=KillMode=mixed".into(),
     ];
-    // systemd before 254 neither expands nor knows the option.
-    if !expands() {
-        args.retain(|arg| arg != "--expand-environment=no");
-    }
     let environment = ENVIRONMENT.iter().map(|(k, v)| format!("--setenv={k}={v}"));
     args.extend(environment.chain(command.env.iter().map(|(k, v)| format!("--setenv={k}={v}"))));
     args.extend(["--".to_owned(), command.program.clone()]);
-    args.extend(command.args.iter().cloned());
+    args.extend(command.args.iter().map(|arg| literal(arg)));
     Command { env: Vec::new(), unit: None, ..Command::new(SYSTEMD_RUN, args) }
 }
 
-/// Whether this systemd has learnt to expand variables on systemd-run's command line (254).
-fn expands() -> bool {
-    let version = |name: &str| name.strip_prefix("libsystemd-shared-")?.split(['.', '-', '~']).next()?.parse().ok();
-    let names = std::fs::read_dir("/usr/lib/x86_64-linux-gnu/systemd")
-        .or_else(|_| std::fs::read_dir("/usr/lib/aarch64-linux-gnu/systemd"))
-        .or_else(|_| std::fs::read_dir("/usr/lib/systemd"));
-    let Ok(names) = names else { return false };
-    names.flatten().filter_map(|entry| version(&entry.file_name().to_string_lossy())).any(|number: u32| number >= 254)
+/// An argument that PID 1 passes on as it is: it puts variables into the arguments of every service, those of systemd-run too. A
+/// doubled `$` is one `$` in every version; the option that turns this off is known only from 254 on. Source: systemd.service(5),
+/// "Command lines".
+fn literal(arg: &str) -> String {
+    arg.replace('$', "$$")
 }
 
 /// Reads on in a log that somebody else writes.
@@ -359,5 +351,12 @@ mod tests {
         assert!(unit.args.contains(&"--unit=groundwork-op-apt".to_owned()), "{:?}", unit.args);
         assert!(unit.args.contains(&"--setenv=A=b".to_owned()), "{:?}", unit.args);
         assert!(unit.args.ends_with(&["--".into(), "/usr/bin/apt-get".into(), "update".into()]), "{:?}", unit.args);
+    }
+
+    #[test]
+    fn nothing_in_an_argument_is_a_variable_to_systemd() {
+        let args = ["$HOME", "${HOME}", "a$$b", "100%", "plain"];
+        let unit = as_unit(&Command::new("/bin/echo", args), "x", "/log");
+        assert!(unit.args.ends_with(&["$$HOME", "$${HOME}", "a$$$$b", "100%", "plain"].map(str::to_owned)));
     }
 }

@@ -1,5 +1,6 @@
-//! Sources of apt that somebody else has written for a repository of ours: apt refuses all work when two sources of one repository
-//! name different keys. Theirs is switched off, and what stood there is kept.
+//! Sources of apt that somebody else has written: those for a repository of ours, for apt refuses all work when two sources of one
+//! repository name different keys, and those that are declared absent, such as the disc that an installer leaves in the list. Theirs
+//! is switched off, and what stood there is kept.
 //!
 //! Source: sources.list(5).
 
@@ -16,20 +17,17 @@ pub(super) fn switch_off(
 ) -> Result<(), StepError> {
     for path in foreign(host)? {
         let Some(found) = host.text(&path)? else { continue };
-        let (mut text, mut urls) = (found.clone(), Vec::new());
+        let (mut text, mut findings) = (found.clone(), Vec::new());
         for (name, ours) in ours {
             let without = without(&path, &text, name, ours)?;
             if without != text {
-                urls.push(ours.url.as_str());
+                let wrong = if ours.absent() { "which is to be absent" } else { "which is ours, with another key" };
+                findings.push(format!("{path} lists {}, {wrong}", ours.url));
                 text = without;
             }
         }
-        if urls.is_empty() {
-            continue;
-        }
-        let finding = format!("{path} lists {} as well, with another key", urls.join(", "));
         let file = File { access: host.access(&path)?, ..File::theirs(NAME, &path, text) };
-        todo.push(finding, Verb::Write(file), "apt refuses to work with both");
+        todo.push_all(findings, Verb::Write(file), "apt refuses to work with what it cannot reach, or with two keys");
     }
     Ok(())
 }
@@ -67,6 +65,9 @@ enum Rival {
 }
 
 fn is_rival(name: &str, ours: &RepositorySpec, theirs: &Source<'_>) -> Rival {
+    if ours.absent() {
+        return unwanted(ours, theirs);
+    }
     let alike = match ours.trusted() {
         true => theirs.trusted,
         false => theirs.signed_by == Some(key_path(name).as_str()),
@@ -81,6 +82,20 @@ fn is_rival(name: &str, ours: &RepositorySpec, theirs: &Source<'_>) -> Rival {
     }
     let all = theirs.uris.iter().all(is_our_uri) && theirs.suites.iter().all(is_our_suite);
     if all { Rival::Wholly } else { Rival::InPart }
+}
+
+/// Whether a source is one that is not to be used.
+fn unwanted(ours: &RepositorySpec, theirs: &Source<'_>) -> Rival {
+    let is_it = |uri: &&str| match ours.url.ends_with(':') {
+        true => uri.starts_with(&ours.url),
+        false => uri.trim_end_matches('/') == ours.url.trim_end_matches('/'),
+    };
+    let is_suite = |suite: &&str| ours.suites.is_empty() || ours.suites.iter().any(|our| flat(our) == flat(suite));
+    let (uris, suites) = (&theirs.uris, &theirs.suites);
+    if !uris.iter().any(is_it) || !suites.iter().any(is_suite) {
+        return Rival::No;
+    }
+    if uris.iter().all(is_it) && suites.iter().all(is_suite) { Rival::Wholly } else { Rival::InPart }
 }
 
 /// The suite of a flat repository can be written in more than one way.
@@ -102,9 +117,19 @@ fn line_source(line: &str) -> Option<Source<'_>> {
         None => ("", rest),
     };
     let option = |name| options.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let rest = rest.trim_start();
+    // A disc has its name in brackets, with blanks.
+    let (uri, rest) = match rest.strip_prefix("cdrom:[").and_then(|disc| disc.find(']')) {
+        Some(end) => {
+            let end = end + "cdrom:[".len();
+            let after = rest.get(end..)?.find(char::is_whitespace)?;
+            rest.split_at_checked(end + after)?
+        }
+        None => rest.split_once(char::is_whitespace)?,
+    };
     let mut words = rest.split_whitespace();
     Some(Source {
-        uris: vec![words.next()?],
+        uris: vec![uri],
         suites: vec![words.next()?],
         signed_by: option("signed-by"),
         trusted: option("trusted") == Some("yes"),
@@ -130,10 +155,10 @@ fn stanzas(text: &str, is_rival: &dyn Fn(Source<'_>) -> Rival, path: &str) -> Re
             Rival::Wholly => disable(stanza),
             Rival::InPart => {
                 let why = format!(
-                    "{path} lists it with others in one stanza and with another key, and apt refuses to work with both; take it out \
-                     of that file, or do not declare it here"
+                    "{path} lists it with others in one stanza, which cannot be switched off in part; take it out of that file, or do \
+                     not declare it here"
                 );
-                return Err(StepError::refused("adding a repository", why));
+                return Err(StepError::refused("switching off a source of packages", why));
             }
         });
     }
@@ -157,7 +182,7 @@ fn disable(stanza: &str) -> String {
     format!("{}\n{MARK}\nEnabled: no\n", kept.join("\n"))
 }
 
-const MARK: &str = "# Groundwork has a source of its own for this.";
+const MARK: &str = "# Switched off by Groundwork:";
 
 #[cfg(test)]
 mod tests {
@@ -188,7 +213,7 @@ mod tests {
         let rival = "deb [arch=amd64 signed-by=/k.gpg] https://pkgs.k8s.io/core:/stable:/v1.28/deb /\n";
         host.put("/etc/apt/sources.list.d/k8s.list", &format!("# mine\n{rival}deb http://else/ /\n"));
         let want = format!("# mine\n{MARK} {rival}deb http://else/ /\n");
-        let finding = "/etc/apt/sources.list.d/k8s.list lists https://pkgs.k8s.io/core:/stable:/v1.28/deb/ as well, with another key";
+        let finding = "/etc/apt/sources.list.d/k8s.list lists https://pkgs.k8s.io/core:/stable:/v1.28/deb/, which is ours, with another key";
         assert_eq!(after(&host).unwrap(), [(finding.to_owned(), want.clone())]);
         host.put("/etc/apt/sources.list.d/k8s.list", &want);
         assert_eq!(after(&host).unwrap(), []);
@@ -226,11 +251,45 @@ mod tests {
     }
 
     #[test]
+    fn what_an_installer_left_is_absent_when_that_is_declared() {
+        let host = Fake::template();
+        let disc = "deb cdrom:[Debian GNU/Linux 12.5.0 _Bookworm_ - Official amd64 NETINST]/ bookworm contrib main\n";
+        let mirror = "deb http://deb.debian.org/debian bookworm main\n";
+        host.put("/etc/apt/sources.list", &format!("{disc}{mirror}"));
+        let deb822 =
+            "Types: deb\nURIs: http://deb.debian.org/debian/\nSuites: bookworm bookworm-updates\nComponents: main\n";
+        host.put("/etc/apt/sources.list.d/debian.sources", deb822);
+        let absent = |url: &str| RepositorySpec { url: url.into(), absent: Some(true), ..RepositorySpec::default() };
+        let switched = |url: &str| {
+            let mut todo = Todo::default();
+            switch_off(&host, &[("x".to_owned(), absent(url))].into(), &mut todo).unwrap();
+            let texts = todo.changes.into_iter().map(|change| match change.verb {
+                Verb::Write(file) => (file.path, String::from_utf8(file.content.into()).unwrap()),
+                other => panic!("{other:?}"),
+            });
+            texts.collect::<Vec<_>>()
+        };
+        assert_eq!(switched("cdrom:"), [("/etc/apt/sources.list".to_owned(), format!("{MARK} {disc}{mirror}"))]);
+        let found = switched("http://deb.debian.org/debian");
+        assert_eq!(found[0].1, format!("{disc}{MARK} {mirror}"));
+        assert!(found[1].1.ends_with("Enabled: no\n"), "{found:?}");
+        assert_eq!(switched("http://nowhere/"), []);
+    }
+
+    #[test]
     fn other_suites_and_the_same_key_are_no_rivals() {
         let host = Fake::template();
         let (key, url) = (key_path("kubernetes"), kubernetes().url);
         host.put("/etc/apt/sources.list", &format!("deb {url} stable main\ndeb [signed-by={key}] {url} /\n"));
         host.put("/etc/apt/sources.list.d/old.list.save", &format!("deb {url} /\n"));
         assert_eq!(after(&host).unwrap(), []);
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        let line = "deb [arch=amd64 signed-by=/k.gpg] cdrom:[Debian 12 x]/ bookworm main\n";
+        let stanza = "Types: deb\nURIs: http://a/\n http://b/\nSuites: /\nEnabled: yes\n\nTypes: deb\n";
+        total::text("apt-line", &[line], |text| lines(text, &|_| Rival::Wholly));
+        total::text("apt-stanza", &[stanza], |text| stanzas(text, &|_| Rival::Wholly, "/x").is_ok());
     }
 }

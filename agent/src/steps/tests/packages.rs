@@ -147,7 +147,7 @@ async fn a_registry_that_is_no_longer_declared_is_no_longer_used() {
         let runtime = format!("{{\"container_runtime\": {{\"registry\": {registries}}}, ");
         Spec::from_json(&FULL.replacen('{', &runtime, 1)).unwrap()
     };
-    let both = r#"{"docker.io": {"mirrors": ["http://m"], "ca_pem": "CA"}, "quay.io": {"mirrors": ["http://m"]}}"#;
+    let both = r#"{"docker.io": {"mirrors": ["http://m"], "ca_pem": "-----BEGIN CERTIFICATE-----"}, "quay.io": {"mirrors": ["http://m"]}}"#;
     run(&host, &mirrored(both)).await.0.unwrap();
     assert!(host.text(&path("quay.io")).unwrap().contains("http://m"));
     assert_eq!(lines(&host, &mirrored(both)).await, [""; 0]);

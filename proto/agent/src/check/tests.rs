@@ -1,6 +1,8 @@
 //! Bad values and the attributes they are named by.
 
 use super::*;
+use crate::fields;
+use serde_json::{Map, Value};
 
 fn problems(text: &str) -> Vec<Problem> {
     check(&serde_json::from_str(text).unwrap())
@@ -58,11 +60,27 @@ fn fine(text: &str) {
 
 #[test]
 fn a_repository_needs_a_key_or_trust() {
-    let proof = ["key_pem", "key_url", "trusted"];
+    let proof = ["key_pem", "key_url", "trusted", "absent"];
     clash(r#"{"repository": {"x": {"url": "http://x"}}}"#, r#"repository["x"].key_pem"#, &proof);
     clash(r#"{"repository": {"x": {"url": "http://x", "trusted": false}}}"#, r#"repository["x"].key_pem"#, &proof);
     fine(r#"{"repository": {"x": {"url": "http://x", "trusted": true}}}"#);
     fine(r#"{"repository": {"x": {"url": "http://x", "key_url": "http://x/key"}}}"#);
+    fine(r#"{"repository": {"x": {"url": "cdrom:", "absent": true}}}"#);
+    bad(r#"{"repository": {"x": {"url": "cdrom:", "trusted": true}}}"#, r#"repository["x"].url"#);
+    clash(
+        r#"{"repository": {"x": {"url": "cdrom:", "absent": true, "trusted": true}}}"#,
+        r#"repository["x"].absent"#,
+        &proof,
+    );
+}
+
+#[test]
+fn a_default_runtime_is_declared() {
+    let with = |rest: &str| format!(r#"{{"container_runtime": {{"default_runtime": "nvidia"{rest}}}}}"#);
+    bad(&with(""), "container_runtime.default_runtime");
+    fine(&with(r#", "runtime": {"nvidia": {}}"#));
+    fine(&with(r#", "imports": ["/etc/containerd/conf.d/nvidia.toml"]"#));
+    bad(r#"{"proxy": {"no_proxy": ["a"]}}"#, "proxy.http");
 }
 
 #[test]
@@ -118,4 +136,98 @@ fn all_problems_are_found_at_once_with_their_values() {
 fn no_more_is_found_than_anybody_reads() {
     let packages = (0..1_000).map(|number| (format!("-{number}"), PackageSpec::default())).collect();
     assert_eq!(check(&NodeSpec { package: packages, ..NodeSpec::default() }).len(), MOST);
+}
+
+/// A specification with a value in every field of the contract.
+const EVERYTHING: &str = r#"{
+    "hostname": "cp-1", "swap": "off", "kernel_modules": ["overlay"], "sysctls": {"vm.swappiness": "1"}, "time_sync": true,
+    "package": {"vim": {"version": "1-*", "hold": true, "absent": false}},
+    "repository": {"x": {"url": "http://x/", "suites": ["a"], "components": ["b"], "key_pem": "-----BEGIN PGP PUBLIC KEY BLOCK-----",
+        "key_url": "http://x/k", "trusted": true, "absent": false}},
+    "proxy": {"http": "http://p:1", "https": "http://p:1", "no_proxy": ["a"]},
+    "file": {"/a": {"content": "x", "mode": "0644", "owner": "root", "group": "root"}},
+    "service": {"x": {"enabled": true, "running": true, "masked": false, "restart_on": ["/a"]}},
+    "filesystem": {"/dev/disk/by-id/x": {"kind": "ext4", "label": "x", "uuid": "8a7e3f52-0000-4000-8000-0123456789ab"}},
+    "mount": {"/m": {"source": "/dev/x", "kind": "ext4", "options": ["ro"]}},
+    "container_runtime": {"package": "containerd", "version": "1", "sandbox_image": "x", "imports": ["/x"], "default_runtime": "runc",
+        "runtime": {"x": {"runtime_type": "x", "binary_name": "/x"}},
+        "registry": {"r": {"mirrors": ["http://m"], "skip_verify": true, "ca_pem": "-----BEGIN CERTIFICATE-----", "override_path": true}}},
+    "kubernetes": {"version": "1.28.4", "repository": {"url": "http://x/", "key_pem": "-----BEGIN PGP PUBLIC KEY BLOCK-----"}},
+    "command": {"a": {"argv": ["/bin/true", "x"], "unless": ["/bin/true"], "timeout_s": 1}, "b": {"argv": ["/bin/true"], "creates": "/a"}},
+    "host": {"192.0.2.1": {"names": ["a"]}}
+}"#;
+
+/// Every text in it, one after the other, with `c` in the middle.
+fn spoilt(value: &Value, c: char) -> Vec<Value> {
+    let spoil = |text: &str| {
+        let (before, after) = text.split_at(text.len().min(1));
+        format!("{before}{c}{after}")
+    };
+    match value {
+        Value::String(text) => vec![spoil(text).into()],
+        Value::Array(items) => (0..items.len())
+            .flat_map(|at| spoilt(&items[at], c).into_iter().map(move |inner| (at, inner)))
+            .map(|(at, inner)| {
+                let mut items = items.clone();
+                items[at] = inner;
+                items.into()
+            })
+            .collect(),
+        Value::Object(map) => map.iter().flat_map(|(key, inner)| one_spoilt(map, key, inner, c, &spoil)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// With another key where that is the user's, and with another value each.
+fn one_spoilt(
+    map: &Map<String, Value>,
+    key: &str,
+    inner: &Value,
+    c: char,
+    spoil: &dyn Fn(&str) -> String,
+) -> Vec<Value> {
+    let with = |key: &str, inner: Value, without: &str| {
+        let mut map = map.clone();
+        map.remove(without);
+        map.insert(key.to_owned(), inner);
+        Value::Object(map)
+    };
+    let is_field = fields::known().iter().any(|field| field.rsplit('.').next() == Some(key));
+    let mut all: Vec<Value> = Vec::new();
+    if !is_field {
+        all.push(with(&spoil(key), inner.clone(), key));
+    }
+    // A file's content is its own matter.
+    if key != "content" {
+        all.extend(spoilt(inner, c).into_iter().map(|inner| with(key, inner, "")));
+    }
+    all
+}
+
+#[test]
+fn no_text_of_a_specification_hides_a_control_character() {
+    let spec: NodeSpec = serde_json::from_str(EVERYTHING).unwrap();
+    assert_eq!(check(&spec), []);
+    assert_eq!(fields::used(&spec), fields::known(), "every field has a value above");
+    let everything: Value = serde_json::from_str(EVERYTHING).unwrap();
+    for c in ['\0', '\u{1b}', '\u{7f}', '\u{9b}', '\u{202e}'] {
+        let all = spoilt(&everything, c);
+        assert!(all.len() > 40, "{}", all.len());
+        for spoilt in all {
+            let spec: NodeSpec = serde_json::from_value(spoilt.clone()).unwrap();
+            assert_ne!(check(&spec), [], "{c:?} in {spoilt}");
+        }
+    }
+}
+
+#[test]
+fn any_specification_is_answered() {
+    use prost::Message as _;
+    let wire = serde_json::from_str::<NodeSpec>(EVERYTHING).unwrap().encode_to_vec();
+    total::bytes("specification-wire", &[&wire], |bytes| {
+        let spec = NodeSpec::decode(bytes).ok()?;
+        Some((fields::used(&spec), check(&spec).iter().map(|problem| problem.at.to_string()).collect::<Vec<_>>()))
+    });
+    let event = crate::v1::Event::default().encode_to_vec();
+    total::bytes("event-wire", &[&event], |bytes| crate::v1::Event::decode(bytes).is_ok());
 }

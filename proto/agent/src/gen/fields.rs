@@ -15,6 +15,12 @@ const NODE_SPEC: &[Field] = &[
     Field { number: 13, name: "command", map: true, fields: COMMAND_SPEC },
     Field { number: 14, name: "host", map: true, fields: HOST_NAMES },
     Field { number: 15, name: "time_sync", map: false, fields: &[] },
+    Field { number: 16, name: "proxy", map: false, fields: PROXY_SPEC },
+];
+const PROXY_SPEC: &[Field] = &[
+    Field { number: 1, name: "http", map: false, fields: &[] },
+    Field { number: 2, name: "https", map: false, fields: &[] },
+    Field { number: 3, name: "no_proxy", map: false, fields: &[] },
 ];
 const PACKAGE_SPEC: &[Field] = &[
     Field { number: 1, name: "version", map: false, fields: &[] },
@@ -28,6 +34,7 @@ const REPOSITORY_SPEC: &[Field] = &[
     Field { number: 4, name: "key_pem", map: false, fields: &[] },
     Field { number: 5, name: "key_url", map: false, fields: &[] },
     Field { number: 6, name: "trusted", map: false, fields: &[] },
+    Field { number: 7, name: "absent", map: false, fields: &[] },
 ];
 const FILE_SPEC: &[Field] = &[
     Field { number: 1, name: "content", map: false, fields: &[] },
@@ -56,6 +63,13 @@ const CONTAINER_RUNTIME_SPEC: &[Field] = &[
     Field { number: 2, name: "version", map: false, fields: &[] },
     Field { number: 3, name: "sandbox_image", map: false, fields: &[] },
     Field { number: 4, name: "registry", map: true, fields: REGISTRY_SPEC },
+    Field { number: 5, name: "imports", map: false, fields: &[] },
+    Field { number: 6, name: "runtime", map: true, fields: RUNTIME_SPEC },
+    Field { number: 7, name: "default_runtime", map: false, fields: &[] },
+];
+const RUNTIME_SPEC: &[Field] = &[
+    Field { number: 1, name: "runtime_type", map: false, fields: &[] },
+    Field { number: 2, name: "binary_name", map: false, fields: &[] },
 ];
 const REGISTRY_SPEC: &[Field] = &[
     Field { number: 1, name: "mirrors", map: false, fields: &[] },

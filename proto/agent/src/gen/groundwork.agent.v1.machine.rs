@@ -73,6 +73,23 @@ pub struct NodeSpec {
     /// Wait for a synchronised clock before anything else. Absent: no.
     #[prost(bool, optional, tag = "15")]
     pub time_sync: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "16")]
+    pub proxy: ::core::option::Option<ProxySpec>,
+}
+/// The proxy by which the machine reaches the outside: apt, containerd, the kubelet and kubeadm are told.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProxySpec {
+    /// For http, and for https: URLs without user and password.
+    #[prost(string, optional, tag = "1")]
+    pub http: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub https: ::core::option::Option<::prost::alloc::string::String>,
+    /// Hosts, domains and networks that are reached without it. The machine's own network, its own names and those within a cluster
+    /// are always among them.
+    #[prost(string, repeated, tag = "3")]
+    pub no_proxy: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -107,6 +124,9 @@ pub struct RepositorySpec {
     /// No signature wanted. Only for repositories of one's own.
     #[prost(bool, optional, tag = "6")]
     pub trusted: ::core::option::Option<bool>,
+    /// true: whoever has listed this URL, it is not used. "cdrom:" stands for every disc.
+    #[prost(bool, optional, tag = "7")]
+    pub absent: ::core::option::Option<bool>,
 }
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -184,6 +204,30 @@ pub struct ContainerRuntimeSpec {
         ::prost::alloc::string::String,
         RegistrySpec,
     >,
+    /// Further configuration files that containerd reads after ours: absolute paths, which may have a * in the last part.
+    #[prost(string, repeated, tag = "5")]
+    pub imports: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Runtimes beside runc, by the name that a RuntimeClass calls its handler.
+    #[prost(btree_map = "string, message", tag = "6")]
+    pub runtime: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        RuntimeSpec,
+    >,
+    /// The one for pods that ask for none; absent: runc.
+    #[prost(string, optional, tag = "7")]
+    pub default_runtime: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A runtime, in containerd's words.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuntimeSpec {
+    /// Absent: "io.containerd.runc.v2".
+    #[prost(string, optional, tag = "1")]
+    pub runtime_type: ::core::option::Option<::prost::alloc::string::String>,
+    /// Absolute path of the program; absent: the type's own.
+    #[prost(string, optional, tag = "2")]
+    pub binary_name: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -21,7 +21,8 @@ pub struct EnrollHello {
     pub enrolment_id: ::prost::alloc::string::String,
     #[prost(bytes = "vec", tag = "2")]
     pub provider_nonce: ::prost::alloc::vec::Vec<u8>,
-    /// Seconds since 1970. An agent's clock floor may be raised by it, never lowered.
+    /// Seconds since 1970. While nothing keeps the agent's own clock right, its clock is no earlier than this. The next enrolment
+    /// replaces it, by a later or an earlier time, and a restart forgets it.
     #[prost(uint64, tag = "3")]
     pub provider_time: u64,
 }
@@ -650,7 +651,8 @@ pub struct ControlPlaneJoin {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterResetRequest {
-    /// The cluster this machine is meant to be in; a machine of another cluster refuses. Empty: whichever it is.
+    /// The cluster this machine is meant to be in; a machine of another cluster refuses. Empty: nobody knows its CA, so only what an
+    /// unfinished attempt of this agent has left is taken away.
     #[prost(string, tag = "1")]
     pub cluster_id: ::prost::alloc::string::String,
 }

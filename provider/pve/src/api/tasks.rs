@@ -116,7 +116,7 @@ impl Tasks<'_> {
         let params = Params::new().with("source", "all").with("vmid", vmid).with("typefilter", kind);
         let call = Call::get(&["nodes", self.node.as_str(), "tasks"]).params(params);
         let mut rows: Vec<TaskRow> = self.client.call(call).await?;
-        rows.sort_by_key(|row| -row.starttime);
+        rows.sort_by_key(|row| std::cmp::Reverse(row.starttime));
         Ok(rows)
     }
 

@@ -1,5 +1,6 @@
 //! The attributes of `groundwork_cluster`.
 
+use super::networks;
 use super::rules;
 use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
@@ -68,7 +69,7 @@ impl Model for Cluster {
                 .replaces()
                 .check(rules::certificate_name),
         ];
-        rows.extend(networks(pod_subnet, service_subnet));
+        rows.extend(subnets(pod_subnet, service_subnet));
         rows.extend(kubeadm(config, ignore_preflight_errors));
         rows.extend([
             required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
@@ -89,23 +90,25 @@ impl Model for Cluster {
     }
 }
 
-fn networks<'a>(pod_subnet: &'a mut Attr<String>, service_subnet: &'a mut Attr<String>) -> [Row<'a>; 2] {
+fn subnets<'a>(pod_subnet: &'a mut Attr<String>, service_subnet: &'a mut Attr<String>) -> [Row<'a>; 2] {
     [
             optional(
                 "pod_subnet",
                 pod_subnet,
                 "Network of the pods, such as `10.244.0.0/16`, or one of IPv4 and one of IPv6 with a comma. The network plugin must use \
-                 the same. It must not overlap `service_subnet`.",
+                 the same. Each node takes a part of it: of IPv4 256 addresses (/24), of IPv6 a /64, so that it is a /8 to /24, or a /48 to \
+                 /64. It must not overlap `service_subnet`, nor hold the address of a machine.",
             )
             .replaces()
-            .check(rules::networks),
+            .check(networks::form),
             optional(
                 "service_subnet",
                 service_subnet,
-                "Network of the services, in the same form. Default: Kubernetes' own, `10.96.0.0/12`.",
+                "Network of the services, in the same form and of the same kinds as `pod_subnet`: a /12 to /28 of IPv4, a /108 to /124 of \
+                 IPv6. Default: Kubernetes' own, `10.96.0.0/12`.",
             )
             .replaces()
-            .check(rules::networks),
+            .check(networks::form),
     ]
 }
 

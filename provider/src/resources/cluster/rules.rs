@@ -1,9 +1,9 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
+use super::networks;
 use crate::agents::form;
-use crate::cidr;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use tf::check::Verdict;
 use tf::{Diagnostic, Diagnostics, Path};
@@ -31,40 +31,12 @@ fn is_host(text: &str) -> bool {
     form::address(text).is_ok() || form::dns_name(text).is_ok()
 }
 
-/// One network, or one of IPv4 and one of IPv6.
-pub(super) fn networks(text: &str) -> Verdict {
-    let good = match read(text).as_deref() {
-        Some([_]) => true,
-        Some([one, other]) => one.0.is_ipv4() != other.0.is_ipv4(),
-        _ => false,
-    };
-    if good {
-        return Ok(());
-    }
-    Err("must be a network such as `10.244.0.0/16`, or one of IPv4 and one of IPv6 with a comma between them"
-        .to_owned())
-}
-
-/// Addresses and the lengths of their prefixes.
-fn read(text: &str) -> Option<Vec<(IpAddr, u8)>> {
-    let one = |part: &str| {
-        let (address, length) = cidr::parse(part)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        (length <= longest).then_some((address, length))
-    };
-    text.split(',').map(one).collect()
-}
-
-fn overlap(one: (IpAddr, u8), other: (IpAddr, u8)) -> bool {
-    cidr::agree(one.0, other.0, one.1.min(other.1))
-}
-
 pub(super) fn problems(m: &Cluster) -> Diagnostics {
     let mut found = Diagnostics::new();
     found.extend(one_control_plane(m));
     found.extend(names_of_two(m));
     found.extend(machines_of_two(m));
-    found.extend(subnets(m));
+    found.extend(networks::problems(m));
     found
 }
 
@@ -117,23 +89,6 @@ fn same_machine(one: &Member, other: &Member) -> bool {
     address || one.fingerprint.is_known() && one.fingerprint == other.fingerprint
 }
 
-fn subnets(m: &Cluster) -> Option<Diagnostic> {
-    let pods = read(m.pod_subnet.text()?)?;
-    let given = if m.service_subnet.is_null() { SERVICES } else { m.service_subnet.text()? };
-    let services = read(given)?;
-    let clash = pods.iter().any(|pods| services.iter().any(|services| overlap(*pods, *services)));
-    clash.then(|| {
-        let own = if m.service_subnet.is_null() { ", Kubernetes' own" } else { "" };
-        Diagnostic::error("Cannot use this network for pods")
-            .happened(format!("`pod_subnet` overlaps the network of the services, {given}{own}."))
-            .next("Give `pod_subnet` or `service_subnet` another network.")
-            .at("pod_subnet")
-    })
-}
-
-/// kubeadm's default.
-const SERVICES: &str = "10.96.0.0/12";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,15 +131,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn networks_are_one_of_each_kind() {
-        check(
-            networks,
-            &["10.244.0.0/16", "10.244.0.0/16,fd00::/48"],
-            &["10.244.0.0/33", "10.244.0.0", "10.1.0.0/16,10.2.0.0/16", "", "10.244.0.0/16,"],
-        );
-    }
-
     #[track_caller]
     fn check_paths(m: &Cluster, wanted: &[&str]) {
         let found = problems(m);
@@ -207,19 +153,5 @@ mod tests {
         check("w", member("192.0.2.12:7443", "a".into()), &[r#"workers["w"].endpoint"#]);
         check("w", member("192.0.2.11:7443", Attr::Unknown), &[r#"workers["w"].endpoint"#]);
         check("cp-1", member("192.0.2.12:7443", "b".into()), &[r#"workers["cp-1"]"#]);
-    }
-
-    #[test]
-    fn pods_and_services_have_networks_of_their_own() {
-        let with = |pods: &str, services: Attr<String>| Cluster {
-            pod_subnet: pods.into(),
-            service_subnet: services,
-            ..Cluster::default()
-        };
-        check_paths(&with("10.244.0.0/16", Attr::Null), &[]);
-        check_paths(&with("10.100.0.0/16", Attr::Null), &["pod_subnet"]);
-        check_paths(&with("10.100.0.0/16", Attr::Unknown), &[]);
-        check_paths(&with("10.0.0.0/8", "10.1.0.0/16".into()), &["pod_subnet"]);
-        check_paths(&with("10.1.0.0/16,fd00::/48", "10.2.0.0/16,fd00::/108".into()), &["pod_subnet"]);
     }
 }

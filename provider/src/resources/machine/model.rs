@@ -5,8 +5,8 @@
 
 use super::message::{Field, To};
 use crate::agents::machine::{
-    self, ContainerRuntimeSpec, FilesystemSpec, KubernetesSpec, MountSpec, NodeSpec, PackageSpec, RegistrySpec,
-    RepositorySpec, ServiceSpec,
+    self, ContainerRuntimeSpec, FilesystemSpec, KubernetesSpec, MountSpec, NodeSpec, PackageSpec, ProxySpec,
+    RegistrySpec, RepositorySpec, RuntimeSpec, ServiceSpec,
 };
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
@@ -100,9 +100,10 @@ object! {
         optional swap: String = "`off` turns every source of swap off, now and after every boot. Left out, swap stays as it is, unless `kubernetes` is given.";
         optional kernel_modules: Vec<String> = "Kernel modules to load, now and after every boot.";
         optional sysctls: BTreeMap<String, String> = "Kernel settings, now and after every boot.";
-        block repository: BTreeMap<String, Repository> = "Package repositories: the label is a name.";
+        block proxy: Proxy = "The proxy by which the machine reaches the outside. apt, containerd, the kubelet and kubeadm with its static pods are told, before anything is fetched; services that run are restarted.";
+        block repository: BTreeMap<String, Repository> = "Package repositories, before any package: the label is a name.";
         block package: BTreeMap<String, Package> = "Packages: the label is the name. All are installed in one transaction.";
-        block file: BTreeMap<String, File> = "Files: the label is the absolute path. Their content is no place for secrets: it stands in the state.";
+        block file: BTreeMap<String, File> = "Files: the label is the absolute path. Those in `/etc/apt/` are written before any package is fetched. For unit files and drop-ins of systemd, systemd reads them again and services that run without them are restarted. Their content is no place for secrets: it stands in the state.";
         block service: BTreeMap<String, Service> = "systemd units: the label is the name, such as `ssh.service`.";
         block filesystem: BTreeMap<String, Filesystem> = "Filesystems: the label is the device. It must have a stable name, such as one in `/dev/disk/by-id/`; `/dev/sdb` may be another disk after the next boot and is refused. A device that holds anything is never formatted.";
         block mount: BTreeMap<String, Mount> = "Mounts, now and after every boot: the label is the absolute path.";
@@ -128,6 +129,16 @@ object! {
         optional key_pem: String = "Armoured public key that signs it. `key_pem`, `key_url` or `trusted` is required.";
         optional key_url: String = "Where the machine fetches that key once, in place of `key_pem`.";
         optional trusted: bool = "Take it without a signature, in place of a key: only for repositories of your own.";
+        optional absent: bool = "Whether it must not be used: every source with this `url`, and these `suites` if there are any, is switched off, whoever wrote it, such as the `cdrom:` that an installer leaves behind.";
+    }
+}
+
+object! {
+    /// A proxy.
+    Proxy => ProxySpec {
+        optional http: String = "URL of the proxy for `http`, without user and password. `http`, `https` or both are required.";
+        optional https: String = "URL of the proxy for `https`, without user and password.";
+        optional no_proxy: Vec<String> = "Hosts, domains such as `.example.org` and networks that are reached without it. The network of the machine and names within a cluster are always among them, and for kubeadm the networks of pods and services. The name of the cluster's `endpoint` belongs here if it is outside.";
     }
 }
 
@@ -185,7 +196,18 @@ object! {
         optional package: String = "Package to install: `containerd` of the distribution, or Docker's `containerd.io`, whose `repository` has to be given. Default `containerd`, or `containerd.io` where that is installed already.";
         optional version: String = "Version of the package to pin, such as `2.2.1-*`: `*` at its end takes any build of it. Default: the newest when it is installed.";
         optional sandbox_image: String = "Pause image. Default: the runtime's own.";
+        optional imports: Vec<String> = "Further files of configuration that containerd reads, such as `/etc/containerd/conf.d/*.toml`. What others write belongs there: in `config.toml` it is replaced, and the plan names what is lost.";
+        block runtime: BTreeMap<String, Runtime> = "Runtimes beside `runc`: the label is the name that a `RuntimeClass` has as its handler.";
+        optional default_runtime: String = "The runtime of pods that ask for none. Default `runc`.";
         block registry: BTreeMap<String, Registry> = "How images are fetched: the label is the registry's host, or `_default` for the rest.";
+    }
+}
+
+object! {
+    /// A runtime of containerd.
+    Runtime => RuntimeSpec {
+        optional runtime_type: String = "Its type. Default `io.containerd.runc.v2`.";
+        optional binary_name: String = "Absolute path of the program, such as `/usr/bin/nvidia-container-runtime`. Default: the type's own.";
     }
 }
 

@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import shutil
+import urllib.parse
 
 from .. import accelerator, cgroups
 from ..network import Network
@@ -122,8 +123,8 @@ class VirtualMachine(Machine):
         key = drive.key
         try:
             await self.qmp.call("blockdev-add", **block_node(drive))
-            serial = f"drive-{key}"
-            await self.qmp.call("device_add", driver=device, **where, drive=f"disk-{key}", id=f"dev-{key}", serial=serial)
+            name = {"drive": f"disk-{key}", "id": f"dev-{key}", "serial": serial_of(drive)}
+            await self.qmp.call("device_add", driver=device, **where, **name)
         except NoAnswer as problem:
             raise Failed(f"hotplug problem - {problem}") from problem
         return True
@@ -271,7 +272,13 @@ def drive_arguments(drive: Drive) -> list[str]:
     bus, device = device_of(drive)
     place = f",bus={bus}" if bus else ""
     node = f"driver=qcow2,node-name=disk-{drive.key},discard=unmap,file.driver=file,file.filename={drive.file}"
-    return ["-blockdev", node, "-device", f"{device}{place},drive=disk-{drive.key},id=dev-{drive.key},serial=drive-{drive.key}"]
+    name = f"drive=disk-{drive.key},id=dev-{drive.key},serial={serial_of(drive).replace(',', ',,')}"
+    return ["-blockdev", node, "-device", f"{device}{place},{name}"]
+
+
+def serial_of(drive: Drive) -> str:
+    """What the guest makes the disk's name in /dev/disk/by-id of: the option `serial`, or the name that QEMU gives on Proxmox VE."""
+    return urllib.parse.unquote(drive.options.get("serial", f"drive-{drive.key}"))
 
 
 def device_of(drive: Drive) -> tuple[str, str]:
