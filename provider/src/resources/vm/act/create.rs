@@ -52,7 +52,10 @@ fn possible(m: &Vm) -> Result<(), Diagnostic> {
 
 async fn created(op: &Operation<'_>, m: &mut Vm) -> Result<(), Error> {
     let name = m.name.need()?;
-    let claim = Claim::take(op.client.endpoints(), name).map_err(|Taken| rivals::claimed(name))?;
+    let claim = Claim::take(op.client.endpoints(), name).map_err(|Taken| {
+        op.now(Holds::Claimed);
+        rivals::claimed(name)
+    })?;
     let guests = op.client.cluster().guests_since(RECENT).await?;
     let mut creation = Creation::new(op, m, claim, guests)?;
     let (found, begun) = match earlier::unfinished(&mut creation, m).await? {

@@ -47,7 +47,7 @@ impl Problem {
 
 impl Error {
     /// All that is wrong, if anything is.
-    pub(super) fn unless_none(wrong: Vec<Problem>) -> Result<(), Self> {
+    pub(super) fn if_any(wrong: Vec<Problem>) -> Result<(), Self> {
         if wrong.is_empty() { Ok(()) } else { Err(Self::Wrong(wrong)) }
     }
 }

@@ -5,6 +5,8 @@
 pub(super) enum Holds {
     /// A creation has not asked for anything yet, or all that it asked for is gone again.
     NothingCreated,
+    /// Another apply is creating the VM.
+    Claimed,
     /// Another guest has the name or the number.
     NotTouched,
     /// The VM was made beside another of its name, and taken back.
@@ -46,6 +48,7 @@ impl Holds {
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::NothingCreated => "Nothing was created and nothing was recorded in the state.",
+            Self::Claimed => "Nothing was created.",
             Self::NotTouched => "Nothing was created, and that guest was not touched.",
             Self::TakenBack => "The VM that was made here was taken back, and the other one was not touched.",
             Self::LeftBefore => {

@@ -29,7 +29,7 @@ pub(super) async fn addresses_are_free(op: &Operation<'_>, m: &Vm) -> Result<(),
         let said = format!("{by} answers at {address} already: another machine has this address.");
         Problem::new(said, "Choose a free address, or switch the other machine off.").at(at)
     });
-    Error::unless_none(taken.collect())
+    Error::if_any(taken.collect())
 }
 
 /// An SSH server speaks first.

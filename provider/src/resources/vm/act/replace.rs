@@ -27,7 +27,7 @@ async fn found_missing(op: &Operation<'_>, needs: &Needs, old: &Vm) -> Result<()
         let cure = format!("Correct `{at}` and apply again. If this very apply is to make what is missing, apply that first, with `-target`.");
         Problem::new(said, cure).at(at)
     });
-    Error::unless_none(told.collect())
+    Error::if_any(told.collect())
 }
 
 /// Everything that is not as it has to be, with its attribute.

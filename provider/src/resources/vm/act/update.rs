@@ -100,7 +100,7 @@ async fn possible(op: &Operation<'_>, prior: &Vm, m: &Vm, now: &Settings) -> Res
         let said = format!("Another `node` needs a new machine. {why}");
         wrong.push(Problem::new(said, "Correct `node`, or bring that node back, and plan again.").at("node"));
     }
-    Error::unless_none(wrong)
+    Error::if_any(wrong)
 }
 
 /// Grows disks first: a line that is written afterwards has the new size, also where it waits. Returns what is there now, and

@@ -6,7 +6,6 @@ use expect_test::expect_file;
 
 use super::super::cards::Network;
 use super::super::disks::Disk;
-use super::super::effect::{Effect, Takes};
 use super::super::model::Vm;
 use super::super::option::{Facts, Table};
 use super::*;
@@ -202,51 +201,18 @@ fn the_guide_names_every_privilege() {
     }
 }
 
+/// One line per attribute: read a difference as somebody whose machine runs.
 #[test]
 fn every_attribute_says_what_a_change_of_it_does() {
-    let options = |all: Vec<Attribute<'_>>| -> Vec<(&'static str, Takes)> {
-        let option = |one: Attribute<'_>| match one.effect {
-            Effect::Option(takes) => Some((one.row.name(), takes)),
-            Effect::Devices | Effect::Recorded | Effect::Moves | Effect::Power | Effect::Nothing => None,
-        };
-        all.into_iter().filter_map(option).collect()
+    let lines = |of: &str, all: Vec<Attribute<'_>>| -> String {
+        all.iter().map(|one| format!("{of}{}: {:?}\n", one.row.name(), one.effect)).collect()
     };
-    let (card, power_cycle) = (Takes::Plugged(Class::Network), Takes::PowerCycle);
-    let live = |name: &'static str| (name, Takes::Live);
-    assert_eq!(
-        options(Vm::default().attributes()),
-        [
-            ("vmid", Takes::NewMachine),
-            live("name"),
-            live("description"),
-            live("tags"),
-            ("cores", power_cycle),
-            ("sockets", power_cycle),
-            ("cpu_type", power_cycle),
-            ("memory_mib", Takes::Plugged(Class::Memory)),
-            ("firmware", Takes::NewMachine),
-            live("on_boot"),
-            ("guest_agent", power_cycle),
-            ("serial_console", power_cycle),
-        ]
-    );
-    assert_eq!(
-        options(Disk::default().attributes()),
-        [
-            live("storage"),
-            live("size_gib"),
-            ("discard", power_cycle),
-            ("ssd", power_cycle),
-            ("iothread", power_cycle),
-            live("backup"),
-            ("cache", power_cycle),
-            ("serial", power_cycle),
-        ]
-    );
-    assert_eq!(
-        options(Network::default().attributes()),
-        [live("bridge"), ("model", card), ("mac", card), live("vlan"), live("firewall"), ("mtu", card)]
-    );
+    let said = [
+        lines("", Vm::default().attributes()),
+        lines("disk.", Disk::default().attributes()),
+        lines("network.", Network::default().attributes()),
+    ];
+    expect_file!["effects.txt"].assert_eq(&said.concat());
 }
 
 fn settings(rows: &[(&str, &str)]) -> Settings {
