@@ -67,6 +67,9 @@ fn an_image_on_a_node_that_is_away_stands_in_nobodys_way() {
     let lab = Lab::start("away", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    // More than the network holds on its way: of a file that has left as a whole, nobody knows what became.
+    let file = std::fs::OpenOptions::new().write(true).open(terraform.path("one.qcow2")).expect("the copy");
+    file.set_len(64 << 20).expect("a larger file");
     // An upload that is cut in the middle is sent again, and so is a read that failed once for no known reason.
     lab.control("fault", &["cut-during", "POST", "*/upload"]).exits(0);
     lab.control("fault", &["refuse", "GET", "*/content", "message=got timeout"]).exits(0);

@@ -134,8 +134,8 @@ impl Block {
     }
 
     /// The object of a configuration that has nothing.
-    #[must_use]
-    pub fn nulls(&self) -> Value {
+    #[cfg(test)]
+    pub(crate) fn nulls(&self) -> Value {
         Value::Map(self.attributes.iter().map(|a| (a.facts.name.to_owned(), a.facts.form.nothing())).collect())
     }
 
