@@ -6,8 +6,10 @@
 mod agent;
 mod pve;
 
-pub(crate) use agent::{agent, enrolment, leaving, newer, noted, unreachable};
-pub(crate) use pve::{CA_OF_MANY, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox};
+pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable};
+pub(crate) use pve::{
+    CA_OF_MANY, anybody, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_within, unknown_proxmox,
+};
 
 /// Lines of somebody else's, below a sentence about them.
 pub(crate) fn listed(sentence: &str, lines: &[String]) -> String {

@@ -53,7 +53,7 @@ pub(super) fn failed_update(failed: Failed) -> proto::FailedUpdate {
     proto::FailedUpdate { version, sha256, why }
 }
 
-pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
+pub(super) fn plan(plan: run::Plan, not_looked_at: Vec<run::Skipped>) -> proto::PlanReply {
     let change = |planned: run::PlannedChange| proto::PlannedChange {
         step: planned.step.to_owned(),
         summary: planned.finding,
@@ -63,6 +63,7 @@ pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
     proto::PlanReply {
         changes: plan.changes.into_iter().map(change).collect(),
         skipped: plan.skipped.into_iter().map(skip).collect(),
+        not_looked_at: not_looked_at.into_iter().map(skip).collect(),
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct Missing {
     pub(crate) drift: Vec<String>,
     /// Steps that this machine cannot do, with the reason.
     pub(crate) skipped: Vec<String>,
+    /// What an observer may not look at.
+    pub(crate) not_looked_at: Vec<String>,
 }
 
 /// What a machine has of a cluster.
@@ -167,6 +169,11 @@ impl Agent {
         Ok(Missing {
             drift: said.changes.into_iter().map(|change| format!("{}: {}", change.step, change.summary)).collect(),
             skipped: said.skipped.into_iter().map(|left| format!("{}: {}", left.step, left.reason)).collect(),
+            not_looked_at: said
+                .not_looked_at
+                .into_iter()
+                .map(|left| format!("{}: {}", left.step, left.reason))
+                .collect(),
         })
     }
 
@@ -223,11 +230,21 @@ impl Agent {
     }
 }
 
-/// The least role that may plan it.
+/// The least role that sees all of it: guards are programs, and contents are an operator's to compare.
 pub(super) fn role_to_plan(spec: &NodeSpec) -> Role {
-    // What is no file is small.
-    let is_large = spec.file.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
-    if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
+    if spec.has_guards() || !spec.file.is_empty() { Role::Operator } else { Role::Observer }
+}
+
+/// A specification as an observer may send it, which is small: contents that are too large stay here, and are not looked at.
+pub(super) fn for_observer(mut spec: NodeSpec) -> NodeSpec {
+    let mut left = LARGEST_LOOK / 2;
+    for file in spec.file.values_mut() {
+        match left.checked_sub(file.content.len()) {
+            Some(rest) => left = rest,
+            None => file.content = Default::default(),
+        }
+    }
+    spec
 }
 
 /// What a refused or broken call means.

@@ -57,9 +57,10 @@ pub(super) async fn create(cx: &Cx, m: &mut Vm) -> Result<(), Diagnostics> {
     } else {
         rivals::refuse(&creation, m).await?;
         if seeding::is_wanted(m) {
-            seeding::can_be_made(site, m)?;
-            let storage = seeding::storage(site, m, (&node, NOTHING)).await?;
-            seeding::may_be_deleted(site, &storage, NOTHING).await?;
+            // Told together: who lacks the agents' key often lacks a privilege, too.
+            let mut lacks: Diagnostics = seeding::can_be_made(site, m).err().into_iter().collect();
+            lacks.extend(seeding::can_be_kept(site, m, &node, NOTHING).await.err().into_iter().flatten());
+            lacks.or(())?;
         }
         probe::addresses_are_free(site, m).await?;
         let found =

@@ -165,7 +165,7 @@ fn seed(
     };
     let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
     let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
-    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port });
+    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port, allow_from: &[] });
     let (part, pending) =
         made.map_err(|error| explain::agent(&format!("make the seed image of VM {}", m.name.or("")), &error))?;
     seed.agent = Some(part);
@@ -218,6 +218,12 @@ pub(super) async fn storage(site: &Site<'_>, m: &Vm, (node, holds): (&NodeName, 
         let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
         site.error(said).holds(holds).next(cure).at("cloud_init").into()
     })
+}
+
+/// Refuses when there is no storage for the image, or none from which it could be deleted.
+pub(super) async fn can_be_kept(site: &Site<'_>, m: &Vm, node: &NodeName, holds: &str) -> Result<(), Diagnostics> {
+    let storage = storage(site, m, (node, holds)).await?;
+    may_be_deleted(site, &storage, holds).await
 }
 
 /// Refuses a storage from which the image could not be deleted afterwards: it may hold a secret, and keeps the VM from moving.
