@@ -1,7 +1,7 @@
 //! `/etc/groundwork/agent.toml` to [`Config`]. Every rule is checked before a port is bound.
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use crate::anchors::Anchors;
+use crate::door::Network;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,10 @@ pub const FILE: &str = "/etc/groundwork/agent.toml";
 pub struct Config {
     /// Address and port to listen on; an IP address, for names are not resolved here.
     pub listen: SocketAddr,
-    /// The operator's CA: only clients it signed are talked to.
-    pub ca: CertificateDer<'static>,
+    /// The operator's CAs: only clients that one of them signed are talked to.
+    pub anchors: Anchors,
+    /// The networks from which connections are taken; none: from everywhere.
+    pub allow_from: Vec<Network>,
     /// The agent's own folder.
     pub state: PathBuf,
 }
@@ -30,6 +32,8 @@ struct Written {
     ca: PathBuf,
     #[serde(default = "state")]
     state: PathBuf,
+    #[serde(default)]
+    allow_from: Vec<String>,
 }
 
 /// A configuration that cannot be used.
@@ -59,6 +63,9 @@ pub enum ConfigError {
         /// Why.
         why: String,
     },
+    /// No network.
+    #[error("allow_from: {0:?} is no network, such as \"10.0.0.0/8\" or \"2001:db8::/32\"")]
+    Network(String),
     /// A path that depends on where the program is started.
     #[error("{key} = {path:?} is not an absolute path")]
     Relative {
@@ -82,16 +89,12 @@ impl Config {
                 return Err(ConfigError::Relative { key, path: path.clone() });
             }
         }
-        let ca = authority(&written.ca)?;
-        Ok(Self { listen: written.listen, ca, state: written.state })
+        let network = |text: &String| text.parse().map_err(|_| ConfigError::Network(text.clone()));
+        let allow_from = written.allow_from.iter().map(network).collect::<Result<_, _>>()?;
+        let anchors = Anchors::of_pem(&written.ca, &read(&written.ca)?);
+        let anchors = anchors.map_err(|why| ConfigError::Ca { path: written.ca, why })?;
+        Ok(Self { listen: written.listen, anchors, allow_from, state: written.state })
     }
-}
-
-fn authority(path: &Path) -> Result<CertificateDer<'static>, ConfigError> {
-    let bad = |why: String| ConfigError::Ca { path: path.to_owned(), why };
-    let ca = CertificateDer::from_pem_slice(read(path)?.as_bytes()).map_err(|error| bad(error.to_string()))?;
-    trust::anchor_is_usable(&ca).map_err(|error| bad(error.to_string()))?;
-    Ok(ca)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -117,9 +120,10 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: Result<&str, &str>) {
         let folder = tempfile::tempdir().unwrap();
-        let authority = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
-        let ca = folder.path().join("ca.pem");
-        std::fs::copy(write(folder.path(), "made", &authority.cert.pem()), &ca).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let ca = write(folder.path(), "ca.pem", &authority.pem());
         let path = write(folder.path(), "agent.toml", &text.replace("CA", &ca.display().to_string()));
         match (Config::load(&path), want) {
             (Ok(config), Ok(listen)) => assert_eq!(config.listen.to_string(), listen),
@@ -142,6 +146,7 @@ mod tests {
     fn a_short_file_is_enough() {
         check("ca = \"CA\"", Ok("[::]:7443"));
         check("listen = \"10.0.0.11:7000\"\nca = \"CA\"\nstate = \"/srv/gw\"", Ok("10.0.0.11:7000"));
+        check("ca = \"CA\"\nallow_from = [\"10.0.0.0/8\", \"2001:db8::1\"]", Ok("[::]:7443"));
     }
 
     #[test]
@@ -152,6 +157,7 @@ mod tests {
         check("ca = \"CA\"\nstate = \"x\"", Err("absolute"));
         check("ca = \"/nowhere/ca.pem\"", Err("/nowhere/ca.pem"));
         check("ca = \"/dev/null\"", Err("no CA certificate"));
+        check("ca = \"CA\"\nallow_from = [\"10.0.0.0/8\", \"10.0.0.0/33\"]", Err("\"10.0.0.0/33\" is no network"));
         check("=", Err("agent.toml"));
     }
 

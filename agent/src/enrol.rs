@@ -1,12 +1,15 @@
 //! The agent's side of an enrolment: prove to know the secret, check that the provider does, take its certificate.
 //!
-//! Until that has happened nothing else is offered. Ten wrong proofs lock it, and an hour after the start its time is over: both
-//! until the machine is started again or gets a new seed.
+//! Until that has happened nothing else is offered. Wrong proofs are counted for the log alone: a secret of 256 bits is not guessed, and a
+//! lock would be a weapon of whoever stole a certificate, since before the enrolment dates do not count. An hour after the start its time is
+//! over, until the machine is started again or gets a new seed.
 
+use crate::anchors::{self, Anchors};
 use crate::clock::Floor;
 use crate::door::Peer;
 use crate::identity::{self, Identity, Machine, Pending, Standing};
 use crate::state::State;
+use crate::tally::Tally;
 use crate::tls::Presented;
 use agent_proto::v1::enrolment_server::Enrolment;
 use agent_proto::v1::{
@@ -24,14 +27,14 @@ use trust::{Clock, Pin, Transcript, Usage};
 pub struct Trust {
     state: State,
     machine: Machine,
-    ca: CertificateDer<'static>,
+    anchors: Anchors,
     identity: Mutex<Identity>,
     public_key: Vec<u8>,
     /// What is shown to clients.
     pub presented: Arc<Presented>,
     /// By which their certificates are judged.
     pub clock: Arc<Floor>,
-    wrong: Mutex<u32>,
+    wrong: Tally,
     started: Instant,
 }
 
@@ -40,13 +43,13 @@ impl Trust {
     ///
     /// # Errors
     /// When the agent's own folder or key cannot be used.
-    pub fn load(state: State, machine: Machine, ca: CertificateDer<'static>) -> Result<Self, TrustError> {
+    pub fn load(state: State, machine: Machine, anchors: Anchors) -> Result<Self, TrustError> {
         let clock = Arc::new(Floor::default());
         let identity = Identity::load(&state, &machine).map_err(TrustError::Identity)?;
         let presented = Arc::new(Presented::new(&identity).map_err(TrustError::Tls)?);
         let public_key = identity.public_key();
-        let (identity, wrong, started) = (Mutex::new(identity), Mutex::new(0), Instant::now());
-        Ok(Self { state, machine, ca, identity, public_key, presented, clock, wrong, started })
+        let (identity, wrong, started) = (Mutex::new(identity), Tally::default(), Instant::now());
+        Ok(Self { state, machine, anchors, identity, public_key, presented, clock, wrong, started })
     }
 
     /// Whether an operator has signed this agent.
@@ -61,10 +64,10 @@ impl Trust {
         Pin::of(&self.public_key)
     }
 
-    /// The operator's CA.
+    /// The operator's CAs.
     #[must_use]
-    pub fn ca(&self) -> CertificateDer<'static> {
-        self.ca.clone()
+    pub const fn anchors(&self) -> &Anchors {
+        &self.anchors
     }
 
     /// One word for logs.
@@ -88,9 +91,6 @@ impl Trust {
             Standing::Unknown => return Err(Status::failed_precondition("this machine has no seed to enrol with")),
             Standing::Waiting(pending) => pending,
         };
-        if *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) >= ATTEMPTS {
-            return Err(Status::resource_exhausted("ten wrong proofs: restart the machine, or give it a new seed"));
-        }
         if self.started.elapsed() > WINDOW {
             return Err(Status::resource_exhausted("an hour has passed since the start: restart the machine"));
         }
@@ -108,22 +108,53 @@ impl Trust {
     /// Checks what the provider sent and, if it is good, becomes enrolled.
     fn take(&self, pending: &Pending, transcript: &Transcript<'_>, accept: &EnrollAccept) -> Result<(), Status> {
         if !transcript.provider_proved(&pending.secret, &accept.certificate, &accept.proof) {
-            let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-            *wrong += 1;
-            tracing::warn!(attempts = *wrong, "an enrolment with a wrong proof was refused");
+            if let Some(times) = self.wrong.count() {
+                tracing::warn!(times, "enrolments with a wrong proof were refused");
+            }
             return Err(Status::permission_denied("the proof does not hold"));
         }
-        let certificate = CertificateDer::from(accept.certificate.clone());
-        self.check(&certificate)?;
+        let chain = chain_of(&accept.certificate, &accept.issuers);
+        self.check(&chain)?;
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(identity.standing, Standing::Enrolled(_)) {
             return Err(Status::already_exists(self.pin().to_string()));
         }
-        let kept = identity::enrolled(&self.state, &self.here(pending), pending, &certificate);
-        kept.map_err(|error| Status::internal(crate::chain::chain(&error)))?;
-        let shown = self.presented.replace(certificate.clone(), &identity.key);
-        shown.map_err(|error| Status::internal(crate::chain::chain(&error)))?;
-        identity.standing = Standing::Enrolled(certificate);
+        let kept = identity::enrolled(&self.state, &self.here(pending), pending, &chain);
+        kept.map_err(|error| internal(&error))?;
+        self.presented.replace(chain.clone(), &identity.key).map_err(|error| internal(&error))?;
+        identity.standing = Standing::Enrolled(chain);
+        Ok(())
+    }
+
+    /// Takes another certificate for the agent's key.
+    ///
+    /// # Errors
+    /// When it is not of a CA that is believed, or cannot be kept; the old one then still stands.
+    pub fn certify(&self, certificate: &[u8], issuers: &[Vec<u8>]) -> Result<(), Status> {
+        let chain = chain_of(certificate, issuers);
+        self.check(&chain)?;
+        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        identity::certified(&self.state, &chain).map_err(|error| internal(&error))?;
+        self.presented.replace(chain.clone(), &identity.key).map_err(|error| internal(&error))?;
+        identity.standing = Standing::Enrolled(chain);
+        tracing::info!("the agent has another certificate");
+        Ok(())
+    }
+
+    /// Believes other CAs from now on.
+    ///
+    /// # Errors
+    /// When they are no CAs, when `caller`'s own certificate would not count any more, or when they cannot be kept.
+    pub fn believe(&self, certificates: &[Vec<u8>], caller: &[CertificateDer<'_>]) -> Result<(), Status> {
+        let certificates = certificates.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let certificates = anchors::usable(certificates).map_err(Status::invalid_argument)?;
+        let counts = trust::verify(caller, &certificates, Usage::Client, at_any_time());
+        counts.map_err(|error| {
+            Status::failed_precondition(format!("the caller would lock itself out: by these CAs {error}"))
+        })?;
+        let number = certificates.len();
+        self.anchors.replace(certificates).map_err(|error| internal(&error))?;
+        tracing::info!(number, "the agent believes other CAs");
         Ok(())
     }
 
@@ -137,15 +168,28 @@ impl Trust {
     }
 
     /// The certificate is of our CA and for our key.
-    fn check(&self, certificate: &CertificateDer<'static>) -> Result<(), Status> {
-        let clock = Clock { now: UnixTime::now(), tolerance: None, may_be_slow: false };
-        let seen = trust::verify(std::slice::from_ref(certificate), &self.ca, Usage::Server, clock);
+    fn check(&self, chain: &[CertificateDer<'static>]) -> Result<(), Status> {
+        let seen = trust::verify(chain, &self.anchors.now(), Usage::Server, at_any_time());
         let seen = seen.map_err(|error| Status::invalid_argument(error.to_string()))?;
         if seen.public_key == self.public_key {
             return Ok(());
         }
         Err(Status::invalid_argument("the certificate is for another key"))
     }
+}
+
+/// The agent's certificate, and those of its issuers below the CA.
+fn chain_of(certificate: &[u8], issuers: &[Vec<u8>]) -> Vec<CertificateDer<'static>> {
+    std::iter::once(certificate.to_vec()).chain(issuers.iter().cloned()).map(CertificateDer::from).collect()
+}
+
+/// What a certificate is for does not depend on this machine's clock.
+fn at_any_time() -> Clock {
+    Clock { now: UnixTime::now(), tolerance: None, may_be_slow: true }
+}
+
+fn internal(error: &dyn std::error::Error) -> Status {
+    Status::internal(crate::chain::chain(error))
 }
 
 /// Trust that cannot be set up at the start.
@@ -220,6 +264,9 @@ async fn dialogue(
     };
     trust.take(pending, &transcript, &accept)?;
     tracing::info!(fingerprint = %trust.pin(), "enrolled");
+    if let Err(error) = crate::notify::status(trust.word()) {
+        tracing::debug!(error = %error, "systemd was not told");
+    }
     trust.clock.set(hello.provider_time);
     send(replies, enroll_reply::Message::Done(EnrollDone { fingerprint: trust.pin().to_string() })).await;
     Ok(())
@@ -236,6 +283,5 @@ async fn next(requests: &mut Streaming<EnrollRequest>) -> Result<Option<enroll_r
     Ok(request.and_then(|request| request.message))
 }
 
-const ATTEMPTS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(3_600);
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,7 +8,8 @@ use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
-use trust::{Pin, Secret};
+use trust::{Pin, Secret, pem};
+use zeroize::Zeroizing;
 
 /// What tells this machine from its clones. Empty if the machine does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub enum Standing {
     Unknown,
     /// Waits for the provider that knows this secret.
     Waiting(Pending),
-    /// Signed by the operator.
-    Enrolled(CertificateDer<'static>),
+    /// Signed by the operator: the agent's certificate, and those of its issuers below the CA.
+    Enrolled(Vec<CertificateDer<'static>>),
 }
 
 /// `enrol.json`, as the seed brought it.
@@ -59,12 +60,13 @@ pub struct Pending {
     pub secret: Secret,
 }
 
+/// The secret stays where it was read, so that there is one copy to overwrite.
 #[derive(Deserialize)]
-struct WrittenPending {
+struct WrittenPending<'a> {
     id: String,
     generation: u64,
     machine_uuid: String,
-    secret: String,
+    secret: &'a str,
 }
 
 /// What remains of an enrolment. Its presence is what makes an agent enrolled.
@@ -140,7 +142,7 @@ pub fn enrolled(
     state: &State,
     machine: &Machine,
     pending: &Pending,
-    certificate: &CertificateDer<'_>,
+    chain: &[CertificateDer<'_>],
 ) -> Result<(), IdentityError> {
     let note = Enrolled {
         id: pending.id.clone(),
@@ -150,9 +152,18 @@ pub fn enrolled(
     };
     let text =
         serde_json::to_string(&note).map_err(|error| IdentityError::Note { name: ENROLLED, why: error.to_string() })?;
-    state.write(CERTIFICATE, &pem(certificate)).map_err(IdentityError::Keep)?;
+    certified(state, chain)?;
     state.write(ENROLLED, &text).map_err(IdentityError::Keep)?;
     state.burn(PENDING).map_err(IdentityError::Keep)
+}
+
+/// Keeps another certificate for the agent's key.
+///
+/// # Errors
+/// When it cannot be written; the old one then still stands.
+pub fn certified(state: &State, chain: &[CertificateDer<'_>]) -> Result<(), IdentityError> {
+    let text: String = chain.iter().map(pem).collect();
+    state.write(CERTIFICATE, &text).map_err(IdentityError::Keep)
 }
 
 impl Enrolled {
@@ -163,7 +174,8 @@ impl Enrolled {
 
 /// The secret that waits to be used. One that was used, or an older one, is burnt: a snapshot may have brought it back.
 fn pending(state: &State, machine: &Machine, enrolled: Option<&Enrolled>) -> Result<Option<Pending>, IdentityError> {
-    let Some(written) = note::<WrittenPending>(state, PENDING)? else { return Ok(None) };
+    let Some(text) = state.read(PENDING).map_err(IdentityError::Keep)?.map(Zeroizing::new) else { return Ok(None) };
+    let written: WrittenPending<'_> = understood(PENDING, &text)?;
     if enrolled.is_some_and(|enrolled| written.generation <= enrolled.generation) {
         state.burn(PENDING).map_err(IdentityError::Keep)?;
         return Ok(None);
@@ -174,7 +186,7 @@ fn pending(state: &State, machine: &Machine, enrolled: Option<&Enrolled>) -> Res
         state.burn(PENDING).map_err(IdentityError::Keep)?;
         return Ok(None);
     }
-    let secret = Secret::from_base64(&written.secret)
+    let secret = Secret::from_base64(written.secret)
         .map_err(|error| IdentityError::Note { name: PENDING, why: error.to_string() })?;
     Ok(Some(Pending { id: written.id, generation: written.generation, machine_uuid: wanted, secret }))
 }
@@ -188,23 +200,25 @@ fn key(state: &State) -> Result<KeyPair, IdentityError> {
     Ok(key)
 }
 
-fn certificate(state: &State) -> Result<CertificateDer<'static>, IdentityError> {
+fn certificate(state: &State) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let text = state.read(CERTIFICATE).map_err(IdentityError::Keep)?.unwrap_or_default();
-    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| IdentityError::Certificate(error.to_string()))
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(IdentityError::Certificate("it holds none".to_owned())),
+        Err(error) => Err(IdentityError::Certificate(error.to_string())),
+    }
 }
 
 fn note<T: for<'a> Deserialize<'a>>(state: &State, name: &'static str) -> Result<Option<T>, IdentityError> {
     let Some(text) = state.read(name).map_err(IdentityError::Keep)? else { return Ok(None) };
-    // The parser's own words would repeat the text, which may hold a secret: only the place is said.
-    let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
-    serde_json::from_str(&text).map(Some).map_err(|error| IdentityError::Note { name, why: place(error) })
+    understood(name, &text).map(Some)
 }
 
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).filter_map(|at| text.get(at..text.len().min(at + 64))).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+fn understood<'a, T: Deserialize<'a>>(name: &'static str, text: &'a str) -> Result<T, IdentityError> {
+    // The parser's own words would repeat the text, which may hold a secret: only the place is said.
+    let place = |error: serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+    serde_json::from_str(text).map_err(|error| IdentityError::Note { name, why: place(error) })
 }
 
 const FOLDER: &str = "identity";
@@ -223,6 +237,7 @@ mod tests {
 
     fn seed(state: &State, generation: u64) {
         let secret = Secret::generate().to_base64();
+        let secret = secret.as_str();
         let text =
             format!(r#"{{"id":"e{generation}","generation":{generation},"machine_uuid":"AA","secret":"{secret}"}}"#);
         state.write(PENDING, &text).unwrap();
@@ -233,7 +248,7 @@ mod tests {
         let identity = Identity::load(state, &here).unwrap();
         let Standing::Waiting(pending) = &identity.standing else { panic!("waits") };
         let certificate = CertificateDer::from(vec![1; 100]);
-        enrolled(state, &here, pending, &certificate).unwrap();
+        enrolled(state, &here, pending, &[certificate]).unwrap();
         identity.pin()
     }
 
@@ -245,7 +260,7 @@ mod tests {
         let pin = enrol(&state);
         assert_eq!(state.read(PENDING).unwrap(), None, "burnt");
         let again = Identity::load(&state, &machine("aa", "m")).unwrap();
-        assert!(matches!(&again.standing, Standing::Enrolled(der) if der.as_ref() == [1; 100]));
+        assert!(matches!(&again.standing, Standing::Enrolled(chain) if chain[0].as_ref() == [1; 100]));
         assert_eq!(again.pin(), pin);
     }
 

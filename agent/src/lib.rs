@@ -2,6 +2,7 @@
 
 pub mod about;
 pub mod admission;
+pub mod anchors;
 pub mod aside;
 pub mod chain;
 pub mod change;

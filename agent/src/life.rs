@@ -35,10 +35,10 @@ type Done = Result<(), Box<dyn Error>>;
 /// When the configuration, the identity or the port cannot be used.
 pub fn serve(config: &Path) -> Done {
     let config = Config::load(config)?;
-    let state = State::open(&config.state)?;
+    let state = State::own(&config.state)?;
     let host: Arc<dyn Host> = Arc::new(Linux);
     let machine = clone::settle(&*host, &state)?;
-    let trust = Arc::new(Trust::load(state.clone(), machine, config.ca.clone())?);
+    let trust = Arc::new(Trust::load(state.clone(), machine, config.anchors.clone())?);
     let runtime = runtime()?;
     let done = runtime.block_on(async {
         let listener = listen(config.listen).await?;
@@ -67,7 +67,7 @@ pub fn serve(config: &Path) -> Done {
         };
         // The server's own end waits for clients to go; ours is bounded.
         tokio::select! {
-            served = serve_grpc(listener, trust, service, stop) => served.map_err(Into::into),
+            served = serve_grpc((listener, config.allow_from.clone()), trust, service, stop) => served.map_err(Into::into),
             () = end(stopping, &runner) => Ok(()),
         }
     });

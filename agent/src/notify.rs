@@ -9,12 +9,23 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// # Errors
 /// When its socket does not take the message.
 pub fn ready(status: &str) -> io::Result<()> {
+    tell(&format!("READY=1\nSTATUS={status}\n"))
+}
+
+/// Tells systemd, if it started us, how we are now.
+///
+/// # Errors
+/// When its socket does not take the message.
+pub fn status(status: &str) -> io::Result<()> {
+    tell(&format!("STATUS={status}\n"))
+}
+
+fn tell(message: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let path = path.to_string_lossy();
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(&*path)?,
     };
-    let message = format!("READY=1\nSTATUS={status}\n");
     UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
 }

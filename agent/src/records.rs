@@ -57,11 +57,19 @@ impl Records {
     pub fn all(&self) -> Result<BTreeMap<String, String>, RecordError> {
         let mut all = BTreeMap::new();
         for kind in KINDS {
-            if let Some(document) = self.0.read(&format!("{FOLDER}/{kind}.json")).map_err(RecordError::Keep)? {
+            if let Some(document) = self.of(kind)? {
                 all.insert(kind.to_owned(), document);
             }
         }
         Ok(all)
+    }
+
+    /// The document of one kind, if there is one.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn of(&self, kind: &str) -> Result<Option<String>, RecordError> {
+        self.0.read(&format!("{FOLDER}/{kind}.json")).map_err(RecordError::Keep)
     }
 }
 

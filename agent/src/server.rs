@@ -1,5 +1,6 @@
 //! gRPC in and out: validate, start a run, stream its events. What a call does is decided elsewhere.
 
+mod glance;
 mod service;
 mod update;
 mod wire;
@@ -7,7 +8,7 @@ mod wire;
 pub use service::AgentService;
 
 use crate::admission::Admission;
-use crate::door;
+use crate::door::{self, Network, Rules};
 use crate::enrol::{EnrolmentService, Trust};
 use crate::limits::STREAMS;
 use crate::tls;
@@ -27,20 +28,22 @@ use tonic::transport::Server;
 /// # Errors
 /// When TLS cannot be set up or the transport breaks down.
 pub async fn serve(
-    listener: TcpListener,
+    (listener, allow_from): (TcpListener, Vec<Network>),
     trust: Arc<Trust>,
     service: AgentService,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let asked = Arc::clone(&trust);
     let is_enrolled: tls::IsEnrolled = Arc::new(move || asked.is_enrolled());
-    let config = tls::config(trust.ca(), Arc::clone(&trust.presented), Arc::clone(&trust.clock), is_enrolled)
-        .map_err(ServeError::Tls)?;
+    let (presented, clock) = (Arc::clone(&trust.presented), Arc::clone(&trust.clock));
+    let config = tls::config(trust.anchors().clone(), presented, clock, Arc::clone(&is_enrolled));
+    let config = config.map_err(ServeError::Tls)?;
     let (out, connections) = mpsc::channel(8);
     let (clock, host) = (Arc::clone(&trust.clock), Arc::clone(service.runner.host()));
+    let rules = Rules { config, allow_from, clock, host, is_enrolled };
     // Ends with this function.
     let mut background = JoinSet::new();
-    let accepting = background.spawn(door::accept(listener, config, clock, host, out));
+    let accepting = background.spawn(door::accept(listener, rules, out));
     let agent = AgentServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
     let served = Server::builder()
         .http2_keepalive_interval(Some(QUIET))

@@ -34,6 +34,18 @@ impl State {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// As [`State::open`], and the folder is root's alone, whoever made it with which permissions.
+    ///
+    /// # Errors
+    /// When it cannot be made, or made so.
+    pub fn own(folder: &Path) -> Result<Self, StateError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let state = Self::open(folder)?;
+        let closed = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+        closed.map_err(failed("close", folder))?;
+        Ok(state)
+    }
+
     /// The text of a file, `None` if there is none.
     ///
     /// # Errors
@@ -157,6 +169,14 @@ mod tests {
         let mode = |name: &str| folder.path().join("groundwork").join(name).metadata().unwrap().permissions().mode();
         assert_eq!((mode("a/b") & 0o777, mode("a") & 0o777, mode("") & 0o777), (0o600, 0o700, 0o700));
         assert_eq!(state.list("a").unwrap(), ["b"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_open_to_others_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        State::own(folder.path()).unwrap();
+        assert_eq!(folder.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

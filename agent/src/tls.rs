@@ -1,8 +1,9 @@
 //! Mutual TLS 1.3: who gets in.
 //!
-//! From the first second on only certificates of the operator's CA are accepted, and only those that carry a role. There is no
-//! resumption: every connection is authenticated anew, and its exporter is its own.
+//! From the first second on only certificates of the operator's CAs are accepted, and only those that carry a role that
+//! their issuers may give. There is no resumption: every connection is authenticated anew, and its exporter is its own.
 
+use crate::anchors::Anchors;
 use crate::clock::Floor;
 use crate::identity::{Identity, Standing};
 use crate::tally::Tally;
@@ -37,22 +38,22 @@ impl Presented {
     /// # Errors
     /// When the key cannot be used.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
-        let certificate = match &identity.standing {
-            Standing::Enrolled(certificate) => certificate.clone(),
+        let chain = match &identity.standing {
+            Standing::Enrolled(chain) => chain.clone(),
             Standing::Unknown | Standing::Waiting(_) => {
                 let params = rcgen::CertificateParams::default();
-                params.self_signed(&identity.key).map_err(TlsError::SelfSigned)?.der().clone()
+                vec![params.self_signed(&identity.key).map_err(TlsError::SelfSigned)?.der().clone()]
             }
         };
-        Ok(Self(RwLock::new(Arc::new(certified(certificate, &identity.key)?))))
+        Ok(Self(RwLock::new(Arc::new(certified(chain, &identity.key)?))))
     }
 
     /// Presents the operator's certificate from the next connection on.
     ///
     /// # Errors
     /// When the key cannot be used.
-    pub fn replace(&self, certificate: CertificateDer<'static>, key: &rcgen::KeyPair) -> Result<(), TlsError> {
-        let certified = Arc::new(certified(certificate, key)?);
+    pub fn replace(&self, chain: Vec<CertificateDer<'static>>, key: &rcgen::KeyPair) -> Result<(), TlsError> {
+        let certified = Arc::new(certified(chain, key)?);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
         Ok(())
     }
@@ -64,10 +65,10 @@ impl ResolvesServerCert for Presented {
     }
 }
 
-fn certified(certificate: CertificateDer<'static>, key: &rcgen::KeyPair) -> Result<CertifiedKey, TlsError> {
+fn certified(chain: Vec<CertificateDer<'static>>, key: &rcgen::KeyPair) -> Result<CertifiedKey, TlsError> {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = aws_lc_rs::sign::any_supported_type(&key).map_err(TlsError::Setup)?;
-    Ok(CertifiedKey::new(vec![certificate], key))
+    Ok(CertifiedKey::new(chain, key))
 }
 
 /// Whether the agent is enrolled, asked at every handshake.
@@ -78,13 +79,13 @@ pub type IsEnrolled = Arc<dyn Fn() -> bool + Send + Sync>;
 /// # Errors
 /// When rustls cannot offer TLS 1.3.
 pub fn config(
-    ca: CertificateDer<'static>,
+    anchors: Anchors,
     presented: Arc<Presented>,
     clock: Arc<Floor>,
     is_enrolled: IsEnrolled,
 ) -> Result<ServerConfig, TlsError> {
     let crypto = Arc::new(aws_lc_rs::default_provider());
-    let clients = Clients { ca, clock, is_enrolled, crypto: Arc::clone(&crypto), refused: Tally::default() };
+    let clients = Clients { anchors, clock, is_enrolled, crypto: Arc::clone(&crypto), refused: Tally::default() };
     let mut config = ServerConfig::builder_with_provider(crypto)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Setup)?
@@ -98,7 +99,7 @@ pub fn config(
 
 /// Accepts clients that the operator's CA signed and that carry a role.
 struct Clients {
-    ca: CertificateDer<'static>,
+    anchors: Anchors,
     clock: Arc<Floor>,
     is_enrolled: IsEnrolled,
     crypto: Arc<CryptoProvider>,
@@ -133,11 +134,11 @@ impl ClientCertVerifier for Clients {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain: Vec<_> = std::iter::once(certificate).chain(between).cloned().collect();
         let clock = self.clock.clock((self.is_enrolled)());
-        let seen = trust::verify(&chain, &self.ca, Usage::Client, clock).map_err(|error| {
+        let seen = trust::verify(&chain, &self.anchors.now(), Usage::Client, clock).map_err(|error| {
             self.refused(&error.to_string());
             rustls::Error::InvalidCertificate(refusal(&error))
         })?;
-        if role(&seen.uris).is_none() {
+        if seen.role.is_none() {
             self.refused("the certificate carries no role");
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
@@ -167,9 +168,9 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-/// The role that stands in a certificate's names.
-pub(crate) fn role(uris: &[String]) -> Option<Role> {
-    uris.iter().find_map(|uri| Role::of_uri(uri))
+/// The role that a client's certificate carries, once its handshake was verified.
+pub(crate) fn role(certificate: &CertificateDer<'_>) -> Option<Role> {
+    trust::Certificate::read(certificate).ok()?.role().ok()?
 }
 
 /// The alert by which the client learns why: another CA, a wrong clock, or something else.
@@ -179,6 +180,7 @@ fn refusal(error: &NotTrusted) -> CertificateError {
         NotTrusted::Expired { .. } => CertificateError::Expired,
         NotTrusted::NotYetValid { .. } => CertificateError::NotValidYet,
         NotTrusted::OtherUsage => CertificateError::InvalidPurpose,
+        NotTrusted::AboveCeiling => CertificateError::ApplicationVerificationFailure,
         NotTrusted::Unusable(_) => CertificateError::BadEncoding,
     }
 }

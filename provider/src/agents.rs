@@ -11,6 +11,7 @@ mod first_boot;
 mod install;
 mod line;
 mod pki;
+mod rotate;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,8 @@ pub(crate) use call::{ClusterStatus, JoinMaterial, Kubeconfig, Node, Standing};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
-pub(crate) use pki::Authority;
-pub(crate) use pki::init;
+pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
+pub(crate) use rotate::{Goal, endpoints, rotate};
 pub(crate) use run::{Init, Job, Join, Kubeadm, NodeSettings, Report};
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trust::Role;
 
 /// Access to agents, with the CA of the provider block.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +75,7 @@ impl Agents {
 
     /// Whether a seed can be made at all, to be asked before there is a VM for it.
     pub(crate) fn can_install(&self) -> Result<(), Error> {
-        self.authority()?;
+        self.authority()?.can_enrol()?;
         install::has_binary()
     }
 
@@ -101,7 +103,18 @@ impl Agents {
 
     /// The CA's certificate, DER, which tells one owner of agents from another; empty without a CA.
     pub(crate) fn ca(&self) -> &[u8] {
-        self.authority().map(|authority| authority.certificate().as_ref()).unwrap_or_default()
+        let first = self.authority().ok().and_then(|authority| authority.anchors().first());
+        first.map(AsRef::as_ref).unwrap_or_default()
+    }
+
+    /// The role, or the highest below it that this provider may show an agent.
+    pub(crate) fn at_most(&self, role: Role) -> Role {
+        self.authority().map_or(role, |authority| authority.highest().at_most(role))
+    }
+
+    /// Certificates that come near their end.
+    pub(crate) fn endings(&self) -> Vec<Ending> {
+        self.authority().map(Authority::endings).unwrap_or_default()
     }
 
     fn authority(&self) -> Result<&Authority, Error> {

@@ -43,6 +43,11 @@ impl Data {
         Self { agents, numbers: Numbers::default(), turns: Turns::default(), proxmox, client: OnceLock::new() }
     }
 
+    /// Whether whoever answers is taken for Proxmox VE.
+    pub(crate) fn believes_anybody(&self) -> bool {
+        matches!(&self.proxmox, Proxmox::Config(config) if config.trust == pve::Trust::Nobody)
+    }
+
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.
     pub(crate) fn pve(&self) -> Result<&pve::Client, Diagnostic> {
         let config = match &self.proxmox {

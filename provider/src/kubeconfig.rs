@@ -6,6 +6,8 @@
 use crate::agents::{Agents, Authority, Endpoint, Error, Kubeconfig, Until};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -60,6 +62,12 @@ pub(crate) async fn credential(authority: Authority, endpoint: &Endpoint) -> Res
             "clientKeyData": pem("client-key-data")?,
         },
     }))
+}
+
+/// The pin of the key of a cluster's CA, which tells clusters apart; `None` if it cannot be read.
+pub(crate) fn pin(ca_certificate: &str) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(ca_certificate.as_bytes()).ok()?;
+    trust::key_of(&certificate).ok().map(|key| trust::Pin::of(&key).to_string())
 }
 
 /// The Base64 text that stands behind `key:` in a kubeconfig as kubeadm writes it, decoded.

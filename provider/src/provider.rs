@@ -14,7 +14,7 @@ use tf::{AnyDataSource, AnyResource, Diagnostics, Provider, data_source, resourc
 use self::block::Block;
 use self::settings::Settings;
 use crate::context::Data;
-use crate::{data_sources, resources};
+use crate::{data_sources, explain, resources};
 
 /// The provider `groundwork`.
 #[derive(Debug, Default)]
@@ -62,5 +62,11 @@ impl Provider for Groundwork {
     async fn configure(&self, m: Block) -> Result<Data, Diagnostics> {
         let settings = Settings { block: m, variable: |name: &str| std::env::var(name).ok() };
         Ok(Data::new(settings.proxmox(), settings.agents()?))
+    }
+
+    fn notices(&self, data: &Data) -> Diagnostics {
+        let endings = data.agents.endings();
+        let insecure = data.believes_anybody().then(explain::anybody);
+        endings.iter().map(explain::ending).chain(insecure).collect()
     }
 }

@@ -7,7 +7,7 @@ use crate::limits;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use trust::Role;
+use trust::{Pin, Role};
 
 /// All seats that are taken, the oldest first.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Seats(Mutex<Vec<Arc<Seat>>>);
 #[derive(Debug)]
 pub(super) struct Seat {
     role: Role,
+    /// Whose key may have this seat alone.
+    alone: Option<Pin>,
     calls: AtomicUsize,
     /// Dropped: the connection has to end.
     stay: Mutex<Option<oneshot::Sender<()>>>,
@@ -36,11 +38,14 @@ pub(super) struct Taken {
 pub struct Busy(Arc<Seat>);
 
 impl Seats {
-    /// A seat for a client of `role`, if there is one.
-    pub(super) fn take(self: &Arc<Self>, role: Role) -> Option<Taken> {
+    /// A seat for a client of `role`, if there is one. A key that may have one `alone` gives up the seat it has, in use or not.
+    pub(super) fn take(self: &Arc<Self>, role: Role, alone: Option<Pin>) -> Option<Taken> {
         let (stay, leave) = oneshot::channel();
-        let seat = Arc::new(Seat { role, calls: AtomicUsize::new(0), stay: Mutex::new(Some(stay)) });
+        let seat = Arc::new(Seat { role, alone, calls: AtomicUsize::new(0), stay: Mutex::new(Some(stay)) });
         let mut seats = self.lock();
+        if let Some(own) = seats.iter().position(|other| alone.is_some() && other.alone == alone) {
+            drop(seats.remove(own).stay.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
         if seats.iter().filter(|other| other.role == role).count() >= limits::connections(role) {
             let quiet = |other: &Arc<Seat>| other.role == role && other.calls.load(Ordering::Relaxed) == 0;
             let quiet = seats.iter().position(quiet)?;
@@ -84,7 +89,7 @@ mod tests {
         let seats = Arc::new(Seats::default());
         let mut sit = Vec::new();
         for role in [Role::Observer, Role::Backup, Role::Operator, Role::Admin] {
-            sit.extend((0..100).filter_map(|_| seats.take(role)));
+            sit.extend((0..100).filter_map(|_| seats.take(role, None)));
         }
         let of = |role| seats.lock().iter().filter(|seat| seat.role == role).count();
         assert_eq!(Role::ALL.map(of), Role::ALL.map(limits::connections));
@@ -93,11 +98,27 @@ mod tests {
     }
 
     #[test]
+    fn before_the_enrolment_a_key_has_one_seat_and_keeps_nobody_out() {
+        let seats = Arc::new(Seats::default());
+        let (thief, owner) = (Some(Pin::of(b"thief")), Some(Pin::of(b"owner")));
+        let mut all: Vec<Taken> = Vec::new();
+        let mut busy = Vec::new();
+        for _ in 0..100 {
+            let taken = seats.take(Role::Admin, thief).unwrap();
+            busy.push(Busy::on(&taken.seat));
+            all.push(taken);
+        }
+        assert_eq!(seats.lock().len(), 1, "in use or not");
+        seats.take(Role::Admin, owner).unwrap();
+    }
+
+    #[test]
     fn the_one_that_has_been_quiet_longest_leaves() {
         let seats = Arc::new(Seats::default());
-        let mut sit: Vec<_> = (0..limits::connections(Role::Backup)).filter_map(|_| seats.take(Role::Backup)).collect();
+        let mut sit: Vec<_> =
+            (0..limits::connections(Role::Backup)).filter_map(|_| seats.take(Role::Backup, None)).collect();
         let busy = Busy::on(&sit[0].seat);
-        let next = seats.take(Role::Backup).unwrap();
+        let next = seats.take(Role::Backup, None).unwrap();
         let gone: Vec<_> = sit
             .iter_mut()
             .map(|taken| taken.leave.try_recv())
@@ -105,8 +126,8 @@ mod tests {
             .collect();
         assert_eq!(gone, [false, true, false, false]);
         let others: Vec<_> = sit[2..].iter().chain([&next]).map(|taken| Busy::on(&taken.seat)).collect();
-        assert!(seats.take(Role::Backup).is_none(), "all are in use");
+        assert!(seats.take(Role::Backup, None).is_none(), "all are in use");
         drop((busy, others));
-        assert!(seats.take(Role::Backup).is_some());
+        assert!(seats.take(Role::Backup, None).is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! The service `Agent`: one short method per call.
 
+use super::glance::{self, Glance};
 use super::wire;
 use crate::about::{self, About};
 use crate::aside::aside;
@@ -64,13 +65,27 @@ impl AgentService {
         F: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
         let id = self.runner.start(kind, |cx| aside(job(cx))).map_err(|Busy(id)| wire::busy(&id))?;
-        self.story(&id)
+        self.story(&id, Some)
     }
 
-    fn story(&self, id: &str) -> Answer<Events> {
+    fn story(&self, id: &str, shown: fn(run::Event) -> Option<run::Event>) -> Answer<Events> {
         let story = self.runner.attach(id).ok_or_else(|| Status::not_found(format!("run {id} is not known")))?;
         let id = id.to_owned();
-        Ok(Response::new(Box::pin(story.map(move |event| Ok(wire::event(&id, event))))))
+        Ok(Response::new(Box::pin(story.filter_map(move |event| Some(Ok(wire::event(&id, shown(event)?)))))))
+    }
+
+    /// What an observer is told of a plan.
+    async fn glance(&self, spec: NodeSpec) -> Result<proto::PlanReply, Status> {
+        let (host, records) = (Arc::clone(self.runner.host()), self.records.clone());
+        let planned = aside(async move {
+            let record = records.of(RECORD).map_err(internal)?;
+            let glance = Glance::of(spec, record.as_deref());
+            let spec = Spec::try_from(glance.spec.clone()).map_err(refused)?;
+            let plan = run::plan(&*host, &spec).await.map_err(|error| Status::failed_precondition(said(&error)))?;
+            Ok::<_, Status>((glance.of_plan(plan), glance.not_looked_at))
+        });
+        let (plan, not_looked_at) = planned.await?;
+        Ok(wire::plan(plan, not_looked_at))
     }
 }
 
@@ -105,16 +120,15 @@ impl Agent for AgentService {
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
             first_boot,
+            authorities: self.trust.anchors().now().iter().filter_map(pin).collect(),
         }))
     }
 
     async fn plan(&self, request: Request<proto::PlanRequest>) -> Answer<proto::PlanReply> {
         let operates = operates(&request);
         let spec = spec(request.into_inner().spec)?;
-        if !operates && spec.given().has_guards() {
-            return Err(Status::permission_denied(
-                "a plan of commands with `unless` runs programs: it needs an operator",
-            ));
+        if !operates {
+            return self.glance(spec.given().clone()).await.map(Response::new);
         }
         let began = Instant::now();
         let host = Arc::clone(self.runner.host());
@@ -122,7 +136,7 @@ impl Agent for AgentService {
         let plan = plan.map_err(|error| Status::failed_precondition(said(&error)))?;
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(changes = plan.changes.len(), elapsed_ms, "planned");
-        Ok(Response::new(wire::plan(plan)))
+        Ok(Response::new(wire::plan(plan, Vec::new())))
     }
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answer<Events> {
@@ -131,7 +145,8 @@ impl Agent for AgentService {
     }
 
     async fn attach(&self, request: Request<proto::AttachRequest>) -> Answer<Events> {
-        self.story(&request.into_inner().run_id)
+        let shown: fn(run::Event) -> Option<run::Event> = if operates(&request) { Some } else { glance::event };
+        self.story(&request.into_inner().run_id, shown)
     }
 
     async fn cancel(&self, request: Request<proto::CancelRequest>) -> Answer<proto::CancelReply> {
@@ -161,6 +176,26 @@ impl Agent for AgentService {
     async fn update(&self, request: Request<Streaming<proto::UpdateRequest>>) -> Answer<proto::UpdateReply> {
         super::update::take(&self.runner, request.into_inner()).await?;
         Ok(Response::new(proto::UpdateReply {}))
+    }
+
+    async fn replace_authorities(
+        &self,
+        request: Request<proto::ReplaceAuthoritiesRequest>,
+    ) -> Answer<proto::ReplaceAuthoritiesReply> {
+        let caller = request.extensions().get::<Peer>().map(|peer| Arc::clone(&peer.chain)).unwrap_or_default();
+        let (trust, certificates) = (Arc::clone(&self.trust), request.into_inner().certificates);
+        aside(async move { trust.believe(&certificates, &caller) }).await?;
+        Ok(Response::new(proto::ReplaceAuthoritiesReply {}))
+    }
+
+    async fn replace_certificate(
+        &self,
+        request: Request<proto::ReplaceCertificateRequest>,
+    ) -> Answer<proto::ReplaceCertificateReply> {
+        let proto::ReplaceCertificateRequest { certificate, issuers } = request.into_inner();
+        let trust = Arc::clone(&self.trust);
+        aside(async move { trust.certify(&certificate, &issuers) }).await?;
+        Ok(Response::new(proto::ReplaceCertificateReply {}))
     }
 
     async fn cluster_status(&self, _: Request<proto::ClusterStatusRequest>) -> Answer<proto::ClusterStatusReply> {
@@ -236,6 +271,10 @@ fn operates<T>(request: &Request<T>) -> bool {
     request.extensions().get::<Peer>().is_some_and(|peer| peer.role.includes(Role::Operator))
 }
 
+fn pin(certificate: &rustls::pki_types::CertificateDer<'static>) -> Option<String> {
+    trust::key_of(certificate).ok().map(|key| trust::Pin::of(&key).to_string())
+}
+
 /// What a provider stored of a cluster is of no use when the machine has left it.
 fn forget_cluster(records: &Records) -> Result<(), Failure> {
     let forgotten = records.store("cluster", "");
@@ -259,3 +298,6 @@ fn refused(error: impl std::error::Error) -> Status {
 pub(super) fn said(error: &dyn std::error::Error) -> String {
     plain::short(&plain::text(&chain(error)), 4_000).into_owned()
 }
+
+/// Kind of the record that tells what was last applied to the machine.
+const RECORD: &str = "machine";

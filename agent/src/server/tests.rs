@@ -5,6 +5,7 @@ mod attacks;
 
 use super::*;
 use crate::about::About;
+use crate::anchors::Anchors;
 use crate::host::Host;
 use crate::host::fake::Fake;
 use crate::identity::{self, Identity, Machine, Pending};
@@ -35,29 +36,38 @@ struct Door {
 
 impl Door {
     async fn open() -> Self {
-        Self::with(|_, _| ()).await
+        Self::with(|_, _| (), Vec::new()).await
+    }
+
+    /// An agent that lets in from this network alone.
+    async fn from_network(network: &str) -> Self {
+        Self::with(|_, _| (), vec![network.parse().unwrap()]).await
     }
 
     /// The agent of a machine that has its operator.
     async fn enrolled() -> Self {
-        Self::with(|state, ca| {
-            let secret = trust::Secret::generate();
-            let pending = Pending { id: "e".to_owned(), generation: 1, machine_uuid: String::new(), secret };
-            let identity = Identity::load(state, &Machine::default()).unwrap();
-            let certificate = CertificateParams::default().signed_by(&identity.key, ca).unwrap();
-            identity::enrolled(state, &Machine::default(), &pending, certificate.der()).unwrap();
-        })
+        Self::with(
+            |state, ca| {
+                let secret = trust::Secret::generate();
+                let pending = Pending { id: "e".to_owned(), generation: 1, machine_uuid: String::new(), secret };
+                let identity = Identity::load(state, &Machine::default()).unwrap();
+                let certificate = CertificateParams::default().signed_by(&identity.key, ca).unwrap();
+                identity::enrolled(state, &Machine::default(), &pending, &[certificate.der().clone()]).unwrap();
+            },
+            Vec::new(),
+        )
         .await
     }
 
-    async fn with(prepare: fn(&State, &CertifiedIssuer<'static, KeyPair>)) -> Self {
+    async fn with(prepare: fn(&State, &CertifiedIssuer<'static, KeyPair>), allow_from: Vec<Network>) -> Self {
         let ca = authority();
         let folder = tempfile::tempdir().unwrap();
         let host = Arc::new(Fake::template());
         let runner = Runner::new(Arc::clone(&host) as Arc<dyn Host>);
         let state = State::open(folder.path()).unwrap();
         prepare(&state, &ca);
-        let trust = Arc::new(Trust::load(state.clone(), Machine::default(), ca.der().clone()).unwrap());
+        let anchors = Anchors::of_pem(&folder.path().join("ca.pem"), &ca.pem()).unwrap();
+        let trust = Arc::new(Trust::load(state.clone(), Machine::default(), anchors).unwrap());
         let records = Records::new(state.clone());
         let service = AgentService {
             trust: Arc::clone(&trust),
@@ -69,7 +79,9 @@ impl Door {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { serve(listener, trust, service, std::future::pending()).await.unwrap() });
+        tokio::spawn(
+            async move { serve((listener, allow_from), trust, service, std::future::pending()).await.unwrap() },
+        );
         Self { address, host, ca, _state: folder }
     }
 
@@ -154,6 +166,17 @@ impl ServerCertVerifier for Anyone {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+#[tokio::test]
+async fn a_peer_of_another_network_is_not_talked_to() {
+    let (near, far) = (Door::from_network("127.0.0.0/8").await, Door::from_network("198.51.100.0/24").await);
+    near.enter().await;
+    let mut peer = far.knock().await;
+    // Closed before anything of TLS was read: what was sent comes back as a reset, or the end was first.
+    peer.write_all(&[0x16]).await.ok();
+    assert!(matches!(peer.read(&mut [0; 8]).await, Ok(0) | Err(_)), "it was answered");
+    assert_eq!(far.host.looks(), 0, "nobody's certificate is judged");
 }
 
 #[tokio::test]

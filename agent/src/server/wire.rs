@@ -62,7 +62,7 @@ pub(super) fn failed_update(failed: Failed) -> proto::FailedUpdate {
     proto::FailedUpdate { version, sha256, why }
 }
 
-pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
+pub(super) fn plan(plan: run::Plan, not_looked_at: Vec<run::Skipped>) -> proto::PlanReply {
     let line = |text: String| plain::short(&plain::line(&text), plain::LONGEST).into_owned();
     let change = |planned: run::PlannedChange| proto::PlannedChange {
         step: planned.step.to_owned(),
@@ -79,7 +79,8 @@ pub(super) fn plan(plan: run::Plan) -> proto::PlanReply {
         let summary = format!("… and {left} more differences, of this and later steps");
         changes.push(proto::PlannedChange { summary, why: String::new(), ..last });
     }
-    proto::PlanReply { changes, skipped: plan.skipped.into_iter().take(plain::MOST).map(skip).collect() }
+    let skips = |all: Vec<run::Skipped>| all.into_iter().take(plain::MOST).map(skip).collect();
+    proto::PlanReply { changes, skipped: skips(plan.skipped), not_looked_at: skips(not_looked_at) }
 }
 
 pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {

@@ -1,14 +1,19 @@
-//! Whether a certificate chains to the operator's CA, and what stands in it.
+//! Whether a certificate chains to one of the operator's CAs, and what its issuers allow it.
+//!
+//! An issuer between the CA and a certificate must name the highest role below it ([`Role::ceiling_uri`]): one that names none gives none.
+//! A machine's certificate is worth as much as an administrator's: whoever may sign one can pose as a machine that is looked for.
 //!
 //! Dates count only as far as the clock can be trusted: a machine that has just booted may be years off, and neither the chain
 //! nor the key that signs the handshake depends on the time. How far to trust it is the caller's [`Clock`].
 //!
 //! What is said about a certificate is never taken from it: anybody can present one.
 
+use crate::certificate::Certificate;
+use crate::role::Role;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::{
-    ALL_VERIFICATION_ALGS, EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage,
+    ALL_VERIFICATION_ALGS, EndEntityCert, Error, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath,
     anchor_from_trusted_cert,
 };
 
@@ -39,6 +44,8 @@ pub struct Verified {
     pub uris: Vec<String>,
     /// SubjectPublicKeyInfo, DER.
     pub public_key: Vec<u8>,
+    /// What its holder may do, if it is a client's that names one role.
+    pub role: Option<Role>,
 }
 
 /// Why a certificate does not count.
@@ -62,33 +69,68 @@ pub enum NotTrusted {
     /// Of our CA, and made for something else.
     #[error("the certificate was made for another usage")]
     OtherUsage,
+    /// Of our CA, by an issuer that may not give so much.
+    #[error("the certificate gives more than its issuer may")]
+    AboveCeiling,
     /// Cannot be read, or breaks a rule.
     #[error("the certificate is not usable: {0}")]
     Unusable(&'static str),
 }
 
-/// Verifies that `chain` (end entity first) leads to `anchor` and was made for `usage`.
+/// Verifies that `chain` (end entity first) leads to one of `anchors`, was made for `usage`, and gives no more than its issuers may.
 ///
 /// # Errors
 /// [`NotTrusted`]; trying again helps only with another certificate or clock.
 pub fn verify(
     chain: &[CertificateDer<'_>],
-    anchor: &CertificateDer<'_>,
+    anchors: &[CertificateDer<'_>],
     usage: Usage,
     clock: Clock,
 ) -> Result<Verified, NotTrusted> {
-    let (leaf, between) = chain.split_first().ok_or(NotTrusted::Unusable("there is none"))?;
-    let leaf = EndEntityCert::try_from(leaf).map_err(|error| refused(&error))?;
-    let anchors = [anchor_from_trusted_cert(anchor).map_err(|error| refused(&error))?];
+    let (der, between) = chain.split_first().ok_or(NotTrusted::Unusable("there is none"))?;
+    let leaf = EndEntityCert::try_from(der).map_err(|error| refused(&error))?;
+    let trusted: Vec<TrustAnchor<'_>> = anchors
+        .iter()
+        .map(|der| anchor_from_trusted_cert(der).map_err(|error| refused(&error)))
+        .collect::<Result<_, _>>()?;
     let between: Vec<CertificateDer<'_>> = between.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
-    let path = Path { leaf: &leaf, between: &between, anchors: &anchors };
+    let path = Path { leaf: &leaf, between: &between, anchors: &trusted };
     // The issuer first: what a stranger's certificate says of itself is not worth a look.
     let at = path.is_issued(clock)?;
-    path.verify(at, key_usage(usage)).map_err(|error| refused(&error))?;
-    Ok(Verified {
-        uris: leaf.valid_uri_names().map(str::to_owned).collect(),
-        public_key: leaf.subject_public_key_info().as_ref().to_vec(),
-    })
+    let found = path.verify(at, key_usage(usage)).map_err(|error| refused(&error))?;
+    let own = Certificate::read(der)?;
+    // webpki takes a certificate that says nothing of its usage for one of every usage.
+    if !own.is_for(usage) {
+        return Err(NotTrusted::OtherUsage);
+    }
+    let role = own.role()?;
+    let gives = match usage {
+        Usage::Client => role,
+        Usage::Server => Some(Role::Admin),
+    };
+    within_limits(&found, anchors, gives)?;
+    Ok(Verified { uris: own.uris, public_key: leaf.subject_public_key_info().as_ref().to_vec(), role })
+}
+
+/// What the issuers on the way to the CA, and the CA itself, say about those below them.
+fn within_limits(
+    path: &VerifiedPath<'_>,
+    anchors: &[CertificateDer<'_>],
+    gives: Option<Role>,
+) -> Result<(), NotTrusted> {
+    let mut issuers = 0;
+    for issuer in path.intermediate_certificates() {
+        issuers += 1;
+        let highest = Role::lowest_ceiling(issuer.valid_uri_names());
+        if gives.is_some_and(|role| !highest.is_some_and(|highest| highest.includes(role))) {
+            return Err(NotTrusted::AboveCeiling);
+        }
+    }
+    // webpki holds issuers to their `pathlen`, and the CA not.
+    let key = path.anchor().subject_public_key_info.as_ref();
+    let ca = anchors.iter().filter_map(|der| Certificate::read(der).ok()).find(|ca| ca.has_key(key));
+    let too_long = ca.and_then(|ca| ca.path_len).is_some_and(|most| issuers > most);
+    if too_long { Err(refused(&Error::PathLenConstraintViolated)) } else { Ok(()) }
 }
 
 /// From an end entity to the CA.
@@ -104,19 +146,19 @@ impl Path<'_> {
         let mut at = clock.now;
         // Each round moves the time into one more certificate's life, so rounds are as many as certificates.
         for _ in 0..=self.between.len() {
-            match self.verify(at, AnyUsage) {
+            match self.verify(at, AnyUsage).map(drop) {
                 Ok(()) => return Ok(at),
                 Err(Error::CertExpired { not_after, .. }) => at = within(clock, not_after)?,
                 Err(Error::CertNotValidYet { not_before, .. }) => at = within(clock, not_before)?,
                 Err(error) => return Err(refused(&error)),
             }
         }
-        self.verify(at, AnyUsage).map(|()| at).map_err(|error| refused(&error))
+        self.verify(at, AnyUsage).map(|_| at).map_err(|error| refused(&error))
     }
 
-    fn verify(&self, at: UnixTime, usage: impl ExtendedKeyUsageValidator) -> Result<(), Error> {
+    fn verify(&self, at: UnixTime, usage: impl ExtendedKeyUsageValidator) -> Result<VerifiedPath<'_>, Error> {
         let Self { leaf, between, anchors } = self;
-        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, between, at, usage, None, None).map(drop)
+        leaf.verify_for_usage(ALL_VERIFICATION_ALGS, anchors, between, at, usage, None, None)
     }
 }
 
@@ -144,14 +186,6 @@ pub fn anchor_is_usable(anchor: &CertificateDer<'_>) -> Result<(), NotTrusted> {
 pub fn key_of(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, NotTrusted> {
     let certificate = EndEntityCert::try_from(certificate).map_err(|error| refused(&error))?;
     Ok(certificate.subject_public_key_info().as_ref().to_vec())
-}
-
-/// The URI names in a certificate. Nothing is verified: for one whose handshake was.
-#[must_use]
-pub fn uris_of(certificate: &CertificateDer<'_>) -> Vec<String> {
-    EndEntityCert::try_from(certificate)
-        .map(|certificate| certificate.valid_uri_names().map(str::to_owned).collect())
-        .unwrap_or_default()
 }
 
 /// `edge` itself if the clock may be that far off.
@@ -242,7 +276,7 @@ mod tests {
     #[track_caller]
     fn check(clock: Clock, want: &Result<(), NotTrusted>) {
         let authority = authority();
-        let seen = verify(&[client(&authority)], authority.der(), Usage::Client, clock);
+        let seen = verify(&[client(&authority)], &[authority.der().clone()], Usage::Client, clock);
         assert_eq!(&seen.clone().map(drop), want);
         if let Ok(seen) = seen {
             assert_eq!(seen.uris, ["groundwork:role:admin"]);
@@ -266,12 +300,93 @@ mod tests {
     fn another_authority_or_usage_is_refused() {
         let (ours, theirs) = (authority(), authority());
         let chain = [client(&theirs)];
-        assert_eq!(verify(&chain, ours.der(), Usage::Client, at(FROM, None)), Err(NotTrusted::OtherIssuer));
-        let server = verify(&chain, theirs.der(), Usage::Server, at(FROM, None));
+        assert_eq!(verify(&chain, &[ours.der().clone()], Usage::Client, at(FROM, None)), Err(NotTrusted::OtherIssuer));
+        let server = verify(&chain, &[theirs.der().clone()], Usage::Server, at(FROM, None));
         assert_eq!(server, Err(NotTrusted::OtherUsage));
-        let stranger = verify(&chain, ours.der(), Usage::Server, at(FROM, None));
+        let stranger = verify(&chain, &[ours.der().clone()], Usage::Server, at(FROM, None));
         assert_eq!(stranger, Err(NotTrusted::OtherIssuer), "the issuer counts before the usage");
-        assert!(verify(&[], ours.der(), Usage::Client, at(FROM, None)).is_err());
+        assert!(verify(&[], &[ours.der().clone()], Usage::Client, at(FROM, None)).is_err());
+    }
+
+    /// An issuer below `ca` with these URI names.
+    fn below(ca: &CertifiedIssuer<'static, KeyPair>, uris: &[String], room: u8) -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(room));
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("below {room}"));
+        params.subject_alt_names = uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())).collect();
+        CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), ca).unwrap()
+    }
+
+    #[track_caller]
+    fn verified(chain: &[&CertificateDer<'static>], ca: &CertificateDer<'static>) -> Result<Option<Role>, NotTrusted> {
+        let chain: Vec<_> = chain.iter().map(|der| (*der).clone()).collect();
+        verify(&chain, std::slice::from_ref(ca), Usage::Client, at(FROM, None)).map(|seen| seen.role)
+    }
+
+    #[test]
+    fn an_issuer_gives_no_more_than_it_says_and_nothing_if_it_says_nothing() {
+        let ca = authority();
+        for (uris, wanted) in [
+            (vec![Role::Admin.ceiling_uri()], Ok(Some(Role::Admin))),
+            (vec![Role::Operator.ceiling_uri()], Err(NotTrusted::AboveCeiling)),
+            (vec![Role::Admin.ceiling_uri(), Role::Observer.ceiling_uri()], Err(NotTrusted::AboveCeiling)),
+            (vec![], Err(NotTrusted::AboveCeiling)),
+            (vec!["groundwork:highest-role:root".to_owned()], Err(NotTrusted::AboveCeiling)),
+        ] {
+            let issuer = below(&ca, &uris, 0);
+            assert_eq!(verified(&[&client(&issuer), issuer.der()], ca.der()), wanted, "{uris:?}");
+        }
+        // Along the whole chain: what is given further down does not count for more.
+        let operator = below(&ca, &[Role::Operator.ceiling_uri()], 1);
+        let admin = below(&operator, &[Role::Admin.ceiling_uri()], 0);
+        let chain = [&client(&admin), admin.der(), operator.der()];
+        assert_eq!(verified(&chain, ca.der()), Err(NotTrusted::AboveCeiling));
+    }
+
+    #[test]
+    fn a_ca_and_an_issuer_say_how_many_may_follow() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issuer = below(&ca, &[Role::Admin.ceiling_uri()], 0);
+        let too_long = verified(&[&client(&issuer), issuer.der()], ca.der());
+        assert!(matches!(too_long, Err(NotTrusted::Unusable(why)) if why.contains("too long")), "{too_long:?}");
+        assert_eq!(verified(&[&client(&ca)], ca.der()), Ok(Some(Role::Admin)));
+        let ca = authority();
+        let first = below(&ca, &[Role::Admin.ceiling_uri()], 0);
+        let second = below(&first, &[Role::Admin.ceiling_uri()], 0);
+        let chain = [&client(&second), second.der(), first.der()];
+        assert!(verified(&chain, ca.der()).is_err(), "an issuer is held to its word");
+        let first = below(&ca, &[Role::Admin.ceiling_uri()], 1);
+        let second = below(&first, &[Role::Admin.ceiling_uri()], 0);
+        let chain = [&client(&second), second.der(), first.der()];
+        assert_eq!(verified(&chain, ca.der()), Ok(Some(Role::Admin)), "and not further");
+    }
+
+    #[test]
+    fn a_certificate_says_what_it_is_for_and_names_one_role() {
+        let ca = authority();
+        let made = |usages: Vec<ExtendedKeyUsagePurpose>, roles: &[Role]| {
+            let mut params = CertificateParams::default();
+            let uri = |role: &Role| SanType::URI(role.uri().try_into().unwrap());
+            (params.extended_key_usages, params.subject_alt_names) = (usages, roles.iter().map(uri).collect());
+            params.signed_by(&KeyPair::generate().unwrap(), &ca).unwrap().der().clone()
+        };
+        let client = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        assert_eq!(verified(&[&made(Vec::new(), &[Role::Admin])], ca.der()), Err(NotTrusted::OtherUsage));
+        assert_eq!(verified(&[&made(client.clone(), &[])], ca.der()), Ok(None));
+        let several = verified(&[&made(client, &[Role::Observer, Role::Admin])], ca.der());
+        assert!(matches!(several, Err(NotTrusted::Unusable(_))), "{several:?}");
+    }
+
+    #[test]
+    fn every_ca_is_believed() {
+        let (one, other) = (authority(), authority());
+        let anchors = [one.der().clone(), other.der().clone()];
+        for ca in [&one, &other] {
+            assert!(verify(&[client(ca)], &anchors, Usage::Client, at(FROM, None)).is_ok());
+        }
+        assert_eq!(verify(&[client(&one)], &[], Usage::Client, at(FROM, None)), Err(NotTrusted::OtherIssuer));
     }
 
     #[test]
@@ -283,6 +398,7 @@ mod tests {
         let certificate = params.signed_by(&KeyPair::generate().unwrap(), &ours).unwrap().der().clone();
         assert!(certificate.len() > 39_000);
         for anchor in [ours.der(), authority().der()] {
+            let anchor = std::slice::from_ref(anchor);
             let error = verify(std::slice::from_ref(&certificate), anchor, Usage::Client, at(FROM, None)).unwrap_err();
             assert!(format!("{error} {error:?}").len() < 200, "{error:?}");
         }
@@ -292,7 +408,7 @@ mod tests {
     fn garbage_is_refused() {
         let ours = authority();
         let garbage = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01, 0x05]);
-        assert!(verify(std::slice::from_ref(&garbage), ours.der(), Usage::Client, at(FROM, None)).is_err());
+        assert!(verify(std::slice::from_ref(&garbage), &[ours.der().clone()], Usage::Client, at(FROM, None)).is_err());
         assert!(anchor_is_usable(&garbage).is_err());
         assert!(key_of(&garbage).is_err());
     }

@@ -8,6 +8,7 @@ use aws_lc_rs::{hkdf, hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Label of the TLS exporter that both proofs cover. Source: RFC 9266.
 pub const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
@@ -18,9 +19,15 @@ pub const NONCE_LEN: usize = 32;
 /// Length of a proof, in bytes.
 pub const PROOF_LEN: usize = 32;
 
-/// A one-time enrolment secret. Its `Debug` prints nothing.
+/// A one-time enrolment secret. Its `Debug` prints nothing, and what it was is overwritten when it goes.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl Secret {
     /// A new one from the system's random numbers.
@@ -31,8 +38,8 @@ impl Secret {
 
     /// As it stands in a seed image.
     #[must_use]
-    pub fn to_base64(&self) -> String {
-        STANDARD.encode(self.0)
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        Zeroizing::new(STANDARD.encode(self.0))
     }
 
     /// Reads what [`Secret::to_base64`] wrote.
@@ -40,16 +47,16 @@ impl Secret {
     /// # Errors
     /// When `text` is not the Base64 of 32 bytes; the text is not repeated.
     pub fn from_base64(text: &str) -> Result<Self, BadSecret> {
-        let bytes = STANDARD.decode(text.trim()).map_err(|_| BadSecret)?;
-        bytes.try_into().map(Self).map_err(|_| BadSecret)
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| BadSecret)?);
+        bytes.as_slice().try_into().map(Self).map_err(|_| BadSecret)
     }
 
     fn key(&self, label: &[u8]) -> hmac::Key {
-        let mut bytes = [0; 32];
+        let mut bytes = Zeroizing::new([0; 32]);
         let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&self.0);
-        let filled = derived.expand(&[label], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut bytes));
+        let filled = derived.expand(&[label], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(bytes.as_mut_slice()));
         debug_assert!(filled.is_ok(), "32 bytes are within what HKDF gives");
-        hmac::Key::new(hmac::HMAC_SHA256, &bytes)
+        hmac::Key::new(hmac::HMAC_SHA256, bytes.as_slice())
     }
 }
 

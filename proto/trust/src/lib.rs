@@ -4,12 +4,14 @@
 //! Start with [`Transcript`] (how two strangers prove that they know one secret), then [`Role`] and [`needs`] (who may call
 //! what), then [`Pin`] (how a machine is recognised ever after).
 
+mod certificate;
 mod chain;
 mod enrolment;
 mod pin;
 mod role;
 
-pub use chain::{Clock, NotTrusted, Usage, Verified, anchor_is_usable, key_of, uris_of, verify};
+pub use certificate::{Certificate, pem};
+pub use chain::{Clock, NotTrusted, Usage, Verified, anchor_is_usable, key_of, verify};
 pub use enrolment::{BadSecret, CHANNEL_BINDING, NONCE_LEN, PROOF_LEN, Secret, Transcript, nonce};
 pub use pin::{BadPin, Pin};
 pub use role::{Need, Request, Role, needs};

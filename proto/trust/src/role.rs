@@ -1,8 +1,9 @@
 //! Roles: what stands in a client certificate, and the one table of who may call what.
 //!
 //! A role is a URI name (`groundwork:role:operator`) in the client's certificate. A call that is not in the table is denied,
-//! and a test compares the table with the contract. Of two calls an observer gets a part only: `Plan` without guards, which are
-//! programs, and `Describe` without records. The agent's service sees to that.
+//! and a test compares the table with the contract. Of three calls an observer gets a part only: `Plan` without guards, which are
+//! programs, and without contents that no record has; `Describe` without records; and `Attach` without output. The agent's service sees
+//! to that.
 
 /// What a client may do. The role stands in its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,8 +42,31 @@ impl Role {
     /// The role that a URI name carries.
     #[must_use]
     pub fn of_uri(uri: &str) -> Option<Self> {
-        let word = uri.strip_prefix(PREFIX)?;
+        Self::of_word(uri.strip_prefix(PREFIX)?)
+    }
+
+    /// The URI name by which an issuer's certificate says that this is the highest role below it.
+    #[must_use]
+    pub fn ceiling_uri(self) -> String {
+        format!("{CEILING}{}", self.word())
+    }
+
+    /// The highest role that an issuer with these URI names may give; `None` if it names none.
+    pub fn lowest_ceiling<'a>(uris: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let named = uris.into_iter().filter_map(|uri| Self::of_word(uri.strip_prefix(CEILING)?));
+        named.reduce(|one, other| if one.includes(other) { other } else { one })
+    }
+
+    /// The role of this word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.word() == word)
+    }
+
+    /// The lesser of two roles.
+    #[must_use]
+    pub fn at_most(self, other: Self) -> Self {
+        if self.includes(other) { other } else { self }
     }
 
     /// Whether this role may make the call with this gRPC path (`/package.Service/Method`).
@@ -65,6 +89,7 @@ impl Role {
 }
 
 const PREFIX: &str = "groundwork:role:";
+const CEILING: &str = "groundwork:highest-role:";
 
 /// What a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 19] = [
+const CALLS: [(&str, Role, Request); 21] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -115,6 +140,8 @@ const CALLS: [(&str, Role, Request); 19] = [
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
+    ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
+    ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
     ("Agent/ClusterReset", Role::Admin, Request::Message),
     ("Agent/ClusterLeave", Role::Admin, Request::Message),
     ("Agent/Kubeconfig", Role::Admin, Request::Message),

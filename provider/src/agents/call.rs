@@ -39,6 +39,8 @@ pub(crate) struct Missing {
     pub(crate) drift: Vec<String>,
     /// Steps that this machine cannot do, with the reason.
     pub(crate) skipped: Vec<String>,
+    /// What an observer may not look at.
+    pub(crate) not_looked_at: Vec<String>,
 }
 
 /// What a machine has of a cluster.
@@ -175,6 +177,7 @@ impl Agent {
         Ok(Missing {
             drift: lines(said.changes, |change| format!("{}: {}", change.step, change.summary)),
             skipped: lines(said.skipped, |left| format!("{}: {}", left.step, left.reason)),
+            not_looked_at: lines(said.not_looked_at, |left| format!("{}: {}", left.step, left.reason)),
         })
     }
 
@@ -231,11 +234,21 @@ impl Agent {
     }
 }
 
-/// The least role that may plan it.
+/// The least role that sees all of it: guards are programs, and contents are an operator's to compare.
 pub(super) fn role_to_plan(spec: &NodeSpec) -> Role {
-    // What is no file is small.
-    let is_large = spec.file.values().map(|file| file.content.len()).sum::<usize>() > LARGEST_LOOK / 2;
-    if spec.has_guards() || is_large { Role::Operator } else { Role::Observer }
+    if spec.has_guards() || !spec.file.is_empty() { Role::Operator } else { Role::Observer }
+}
+
+/// A specification as an observer may send it, which is small: contents that are too large stay here, and are not looked at.
+pub(super) fn for_observer(mut spec: NodeSpec) -> NodeSpec {
+    let mut left = LARGEST_LOOK / 2;
+    for file in spec.file.values_mut() {
+        match left.checked_sub(file.content.len()) {
+            Some(rest) => left = rest,
+            None => file.content = Default::default(),
+        }
+    }
+    spec
 }
 
 /// What a machine tells as a list ends in a state and on a terminal, and a machine may be anybody's by now.

@@ -32,8 +32,8 @@ pub(super) struct Dialled {
     pub(super) channel: Channel,
     /// The session's exporter, for enrolment proofs.
     pub(super) exporter: [u8; 32],
-    /// What the agent presented; not verified beyond the possession of its key.
-    pub(super) certificate: CertificateDer<'static>,
+    /// What the agent presented, its own certificate first; not verified beyond the possession of its key.
+    pub(super) chain: Vec<CertificateDer<'static>>,
     /// Its public key, DER SubjectPublicKeyInfo.
     pub(super) public_key: Vec<u8>,
 }
@@ -47,6 +47,7 @@ impl Dialled {
 
 /// Connects with a fresh client certificate of `role`. Nothing is known about the other side but that it accepts our CA.
 pub(super) async fn dial(authority: &Authority, role: Role, address: &str, until: &Until) -> Result<Dialled, Error> {
+    // What we may not do is said before anybody is asked.
     let connector = TlsConnector::from(Arc::new(config(authority, role)?));
     let tcp = connected(address, until).await?;
     let greeted = async {
@@ -102,11 +103,12 @@ async fn dialled(address: &str, tls: TlsStream<TcpStream>, first: Vec<u8>) -> Re
     let exporter = session
         .export_keying_material([0; 32], trust::CHANNEL_BINDING, None)
         .map_err(|_| odd("the session has no exporter"))?;
-    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|der| der.clone().into_owned());
-    let certificate = certificate.ok_or_else(|| odd("it presented no certificate"))?;
-    let public_key = trust::key_of(&certificate).map_err(|error| odd(&error.to_string()))?;
+    let presented = session.peer_certificates().unwrap_or_default();
+    let chain_: Vec<CertificateDer<'static>> = presented.iter().map(|der| der.clone().into_owned()).collect();
+    let certificate = chain_.first().ok_or_else(|| odd("it presented no certificate"))?;
+    let public_key = trust::key_of(certificate).map_err(|error| odd(&error.to_string()))?;
     let channel = channel(Primed { first, at: 0, tls }).await.map_err(|error| odd(&chain(&error)))?;
-    Ok(Dialled { channel, exporter, certificate, public_key })
+    Ok(Dialled { channel, exporter, chain: chain_, public_key })
 }
 
 /// HTTP/2 over the one stream; a channel never dials by itself.
@@ -126,13 +128,13 @@ async fn channel(stream: Primed) -> Result<Channel, tonic::transport::Error> {
 
 pub(super) fn config(authority: &Authority, role: Role) -> Result<ClientConfig, Error> {
     let crypto = Arc::new(aws_lc_rs::default_provider());
-    let (certificate, key) = authority.client(role)?;
+    let (chain, key) = authority.client(role)?;
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&crypto))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| Error::BadAuthority(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyKey(crypto)))
-        .with_client_auth_cert(vec![certificate], key)
+        .with_client_auth_cert(chain, key)
         .map_err(|error| Error::BadAuthority(error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = Resumption::disabled();

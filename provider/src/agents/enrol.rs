@@ -57,8 +57,7 @@ pub(super) async fn identify(
 ) -> Result<Endpoint, Error> {
     let dialled = dial(authority, Role::Observer, address, until).await?;
     let clock = Clock { now: UnixTime::now(), tolerance: None, may_be_slow: false };
-    let certificate = [dialled.certificate.clone()];
-    let seen = trust::verify(&certificate, authority.certificate(), Usage::Server, clock)
+    let seen = trust::verify(&dialled.chain, authority.anchors(), Usage::Server, clock)
         .map_err(|error| Error::NotEnrolled { address: address.to_owned(), message: error.to_string() })?;
     if !seen.uris.contains(&trust::machine_name(machine_uuid)) {
         return Err(Error::OtherMachine { address: address.to_owned(), expected: machine_uuid.to_owned() });
@@ -133,9 +132,10 @@ fn accept(
     if !transcript.agent_proved(&pending.secret, &proof.proof) {
         return Err(not_proven(address, "the agent does not know the secret, or a relay stands in between"));
     }
-    let certificate = authority.machine(&proof.public_key, &pending.machine_uuid)?.to_vec();
+    let mut chain = authority.machine(&proof.public_key, &pending.machine_uuid)?.into_iter().map(|der| der.to_vec());
+    let certificate = chain.next().unwrap_or_default();
     let proof = transcript.provider_proof(&pending.secret, &certificate).to_vec();
-    Ok(EnrollAccept { certificate, proof })
+    Ok(EnrollAccept { certificate, proof, issuers: chain.collect() })
 }
 
 async fn send(

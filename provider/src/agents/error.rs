@@ -3,7 +3,7 @@
 //! No advice stands here: that is `crate::explain`'s work.
 
 use std::path::PathBuf;
-use trust::Pin;
+use trust::{Pin, Role};
 
 /// A failed act towards an agent.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,34 @@ pub(crate) enum Error {
     /// The CA cannot be used.
     #[error("the CA for the agents cannot be used: {0}")]
     BadAuthority(String),
+    /// The client certificate that was given is of a lesser role.
+    #[error("the client certificate in `agent.client_cert_pem` has the role {}, and this needs {}", has.word(), needs.word())]
+    LesserRole {
+        /// Its role.
+        has: Role,
+        /// The least that is needed.
+        needs: Role,
+    },
+    /// The issuer that was given may not give so much.
+    #[error("the issuer in `agent.ca_key_pem` may give the role {} at most, and this needs {}", highest.word(), needs.word())]
+    Ceiling {
+        /// The highest role it may give.
+        highest: Role,
+        /// The least that is needed.
+        needs: Role,
+    },
+    /// Enrolling takes the key of a CA, and there is only a client certificate.
+    #[error("a machine is enrolled with the CA's key, and `agent` gives only a client certificate of the role {}", role.word())]
+    NoKey {
+        /// Its role.
+        role: Role,
+    },
+    /// The client certificate that was given is too old.
+    #[error("the client certificate in `agent.client_cert_pem` ended at {until}")]
+    Over {
+        /// When.
+        until: String,
+    },
     /// A file of `pki_dir` cannot be read or written.
     #[error("cannot use {path}")]
     PkiFile {

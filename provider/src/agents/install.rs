@@ -23,6 +23,8 @@ pub(crate) struct SeedFor<'a> {
     pub(crate) generation: u64,
     /// Port the agent listens on.
     pub(crate) port: u16,
+    /// The networks from which it takes connections, `192.0.2.0/24`; none: from everywhere.
+    pub(crate) allow_from: &'a [String],
 }
 
 /// A secret that was issued and not used yet. It lives in memory only.
@@ -75,9 +77,9 @@ pub(super) fn seed_of(
         secret: Secret::generate(),
     };
     let mut files = vec![
-        file("install.sh", 0o755, install_script(&pending.id, agents)),
+        file("install.sh", 0o755, install_script(&pending, agents)),
         file("groundwork-agent.service", 0o644, UNIT),
-        file("agent.toml", 0o644, configuration(wanted.port)),
+        file("agent.toml", 0o644, configuration(wanted)),
         file("ca.pem", 0o644, authority.pem()),
         file("enrol.json", 0o600, enrol_json(&pending)),
     ];
@@ -88,20 +90,30 @@ pub(super) fn seed_of(
 
 fn enrol_json(pending: &PendingEnrolment) -> String {
     let PendingEnrolment { id, generation, machine_uuid, secret } = pending;
-    json!({ "id": id, "generation": generation, "machine_uuid": machine_uuid, "secret": secret.to_base64() })
+    json!({ "id": id, "generation": generation, "machine_uuid": machine_uuid, "secret": secret.to_base64().as_str() })
         .to_string()
 }
 
-fn configuration(port: u16) -> String {
-    format!("# Written by Groundwork's seed.\nlisten = \"[::]:{port}\"\n")
+/// In TOML a list of plain strings is written as in JSON.
+fn configuration(wanted: &SeedFor<'_>) -> String {
+    let SeedFor { port, allow_from, .. } = wanted;
+    let mut text = format!("# Written by Groundwork's seed.\nlisten = \"[::]:{port}\"\n");
+    if !allow_from.is_empty() {
+        text.push_str(&format!("allow_from = {}\n", json!(allow_from)));
+    }
+    text
 }
 
-fn install_script(id: &str, agents: &[(&str, &[u8])]) -> String {
+fn install_script(pending: &PendingEnrolment, agents: &[(&str, &[u8])]) -> String {
     let sums: Vec<String> = agents
         .iter()
         .map(|(machine, binary)| format!("{machine}) sum={} ;;", hex::encode(digest(&SHA256, binary))))
         .collect();
-    INSTALL.replace("@ID@", id).replace("@SUMS@", &sums.join("\n"))
+    INSTALL
+        .replace("@ID@", &pending.id)
+        .replace("@UUID@", &pending.machine_uuid)
+        .replace("@GENERATION@", &pending.generation.to_string())
+        .replace("@SUMS@", &sums.join("\n"))
 }
 
 fn file(name: &str, mode: u32, bytes: impl AsRef<[u8]>) -> File {
@@ -121,7 +133,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         pki::init(dir.path()).unwrap();
         let authority = Authority::from_dir(dir.path()).unwrap();
-        let wanted = SeedFor { machine_uuid: "ABCD", generation: 2, port: 7443 };
+        let networks = ["192.0.2.0/24".to_owned(), "2001:db8::1".to_owned()];
+        let wanted = SeedFor { machine_uuid: "ABCD", generation: 2, port: 7443, allow_from: &networks };
         seed_of(&[("x86_64", b"binary")], &authority, &wanted).unwrap()
     }
 
@@ -132,12 +145,29 @@ mod tests {
         let holders: Vec<_> = part
             .files
             .iter()
-            .filter(|file| String::from_utf8_lossy(&file.bytes).contains(&secret))
+            .filter(|file| String::from_utf8_lossy(&file.bytes).contains(secret.as_str()))
             .map(|file| file.path.as_str())
             .collect();
         assert_eq!(holders, ["groundwork/enrol.json"]);
-        assert!(!part.hook.contains(&secret));
-        assert!(!format!("{pending:?}").contains(&secret), "{pending:?}");
+        assert!(!part.hook.contains(secret.as_str()));
+        assert!(!format!("{pending:?}").contains(secret.as_str()), "{pending:?}");
+    }
+
+    /// It is read by the agent's own code.
+    #[test]
+    fn the_agent_reads_its_configuration() {
+        let (part, _) = made();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| part.files.iter().find(|file| file.path.ends_with(name)).unwrap();
+        let ca = dir.path().join("ca.pem");
+        std::io::copy(&mut &file("ca.pem").bytes[..], &mut std::fs::File::create(&ca).unwrap()).unwrap();
+        let mut text = String::from_utf8(file("agent.toml").bytes.clone()).unwrap();
+        assert!(text.contains(r#"allow_from = ["192.0.2.0/24","2001:db8::1"]"#), "{text}");
+        text.push_str(&format!("ca = {:?}\n", ca.display().to_string()));
+        let path = dir.path().join("agent.toml");
+        std::io::copy(&mut text.as_bytes(), &mut std::fs::File::create(&path).unwrap()).unwrap();
+        let config = groundwork_agent::config::Config::load(&path).unwrap();
+        assert_eq!((config.listen.port(), config.allow_from.len()), (7443, 2));
     }
 
     #[test]
@@ -146,7 +176,7 @@ mod tests {
         let script = part.files.iter().find(|file| file.path == "groundwork/install.sh").unwrap();
         let script = String::from_utf8_lossy(&script.bytes);
         assert!(script.contains(&format!("x86_64) sum={} ;;", hex::encode(digest(&SHA256, b"binary")))), "{script}");
-        assert!(script.contains(&pending.id));
+        assert!(script.contains(&pending.id) && script.contains("= abcd ]") && script.contains("-lt 2 ]"), "{script}");
         assert!(!script.contains('@'), "every placeholder is filled: {script}");
     }
 }

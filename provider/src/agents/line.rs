@@ -6,6 +6,7 @@ use super::until::Until;
 use super::{Endpoint, Error};
 use agent_proto::v1 as wire;
 use agent_proto::v1::agent_client::AgentClient;
+use rustls::pki_types::CertificateDer;
 use std::time::Duration;
 use tf::chain;
 use tonic::transport::Channel;
@@ -20,6 +21,8 @@ pub(super) struct Line {
     client: Client,
     address: String,
     until: Until,
+    /// What the agent presented, its own certificate first. The key was compared; the certificate was not.
+    pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
 /// The answer to what begins a run.
@@ -41,7 +44,7 @@ impl Line {
         let dialled = dial_pinned(authority, role, (address, pin), until).await?;
         // What may be sent is the agent's to say: it names the limit of the role.
         let client = AgentClient::new(dialled.channel).max_decoding_message_size(LARGEST_ANSWER);
-        Ok(Self { client, address: address.clone(), until: until.clone() })
+        Ok(Self { client, address: address.clone(), until: until.clone(), chain: dialled.chain })
     }
 
     /// The answer to a question, within its time. A message has a default, and a stream has none: that is what [`Self::events`] is for.

@@ -1,35 +1,81 @@
-//! The operator's CA: made by `pki init`, read from the provider block, and the certificates signed with it.
+//! What the provider holds of the operator's PKI, read from the provider block, its environment or a folder: an issuer's key, with which
+//! it signs what it needs, or a ready client certificate, which may do no more than its role.
 //!
-//! The CA's key lives in memory only. Client certificates are minted per connection and live for hours; machine certificates
-//! live for decades, because agents are recognised by their key and nothing of ours runs to renew them.
+//! Keys live in memory only. Client certificates that are signed here are minted per connection and live for hours; machine
+//! certificates live for decades, because agents are recognised by their key and nothing of ours runs to renew them.
+//! Making and explaining the files is `issue`'s and `show`'s work.
+
+mod issue;
+mod show;
+
+pub(crate) use issue::{Issued, init, intermediate, issue};
+pub(crate) use show::show;
 
 use super::{Error, Updates};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SanType, SignatureAlgorithm,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use trust::Role;
+use tf::Secret;
+use trust::{Certificate, Role};
 
-/// File names in `pki_dir`.
+/// File names in `pki_dir`. The certificate's file holds the CAs and, of an issuer below them, its own certificate first.
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
+const CLIENT: &str = "client.pem";
+const CLIENT_KEY: &str = "client-key.pem";
 /// A certificate or a key takes some KiB at most.
 const LARGEST: u64 = 256 << 10;
 
-/// The operator's CA, ready to sign.
+/// Whom agents believe, and what we can show them.
 pub(crate) struct Authority {
+    /// The CAs' certificates.
+    anchors: Vec<CertificateDer<'static>>,
     pem: String,
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    holds: Holds,
     /// What is done about agents of other versions.
     pub(super) updates: Updates,
+}
+
+enum Holds {
+    Issuer(Box<Signer>),
+    Client(Ready),
+}
+
+/// An issuer, with its key.
+struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate and those between it and a CA; none if it is a CA itself.
+    between: Vec<CertificateDer<'static>>,
+    /// The highest role it may give.
+    highest: Role,
+    /// Nothing that it issues lives longer.
+    end: SystemTime,
+}
+
+/// A client certificate, with its key.
+struct Ready {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    role: Role,
+    end: SystemTime,
+    until: String,
+}
+
+/// The texts or files that the provider block or its environment give.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Given {
+    pub(crate) ca_cert_pem: Option<String>,
+    pub(crate) ca_key_pem: Option<Secret<String>>,
+    pub(crate) client_cert_pem: Option<String>,
+    pub(crate) client_key_pem: Option<Secret<String>>,
+    pub(crate) pki_dir: Option<String>,
 }
 
 impl fmt::Debug for Authority {
@@ -38,20 +84,101 @@ impl fmt::Debug for Authority {
     }
 }
 
-impl Authority {
-    /// From the two PEM texts of the provider block.
-    pub(crate) fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
-        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
-            .map_err(|_| bad("the certificate is not PEM (-----BEGIN CERTIFICATE-----)"))?;
-        trust::anchor_is_usable(&certificate).map_err(|error| Error::BadAuthority(error.to_string()))?;
-        let key = KeyPair::from_pem(key_pem).map_err(|_| bad("the key is not a PKCS #8 private key in PEM"))?;
-        let matches = trust::key_of(&certificate).is_ok_and(|spki| spki == key.subject_public_key_info());
-        if !matches {
-            return Err(bad("the key does not belong to the certificate"));
+impl Given {
+    /// Whether nothing is given.
+    pub(crate) const fn is_empty(&self) -> bool {
+        let Self { ca_cert_pem, ca_key_pem, client_cert_pem, client_key_pem, pki_dir } = self;
+        ca_cert_pem.is_none()
+            && ca_key_pem.is_none()
+            && client_cert_pem.is_none()
+            && client_key_pem.is_none()
+            && pki_dir.is_none()
+    }
+
+    /// What GROUNDWORK_AGENT_* give. `variable` reads one that is set to something.
+    pub(crate) fn in_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |name: &str| variable(&format!("GROUNDWORK_AGENT_{name}"));
+        Self {
+            ca_cert_pem: read("CA_CERT_PEM"),
+            ca_key_pem: read("CA_KEY_PEM").map(Secret::new),
+            client_cert_pem: read("CLIENT_CERT_PEM"),
+            client_key_pem: read("CLIENT_KEY_PEM").map(Secret::new),
+            pki_dir: read("PKI_DIR"),
         }
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+    }
+}
+
+impl Authority {
+    /// From what is given: texts before a folder, and a CA key before a client certificate. `None` if nothing is.
+    pub(crate) fn from_given(given: &Given) -> Result<Option<Self>, Error> {
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let secret = |name: &'static str, given: &Option<Secret<String>>| {
+            given.as_ref().map(|text| text_of(name, text.expose())).transpose()
+        };
+        let ca = given.ca_cert_pem.as_ref().map(|text| text_of("ca_cert_pem", text)).transpose()?;
+        let ca_key = secret("ca_key_pem", &given.ca_key_pem)?;
+        let client = given.client_cert_pem.as_ref().map(|text| text_of("client_cert_pem", text)).transpose()?;
+        let client_key = secret("client_key_pem", &given.client_key_pem)?;
+        match (ca, ca_key, client, client_key, &given.pki_dir) {
+            (Some(ca), Some(key), ..) => Self::from_pem(&ca, &key).map(Some),
+            (Some(ca), None, Some(client), Some(key), _) => Self::ready(&ca, &client, &key).map(Some),
+            (None, None, None, None, Some(dir)) => Self::from_dir(Path::new(dir)).map(Some),
+            (None, ..) => Err(bad("`ca_cert_pem` is missing: without it nobody knows whose machines they are")),
+            (Some(_), None, Some(_), None, _) => Err(bad("`client_cert_pem` is given, and `client_key_pem` is not")),
+            (Some(_), None, None, Some(_), _) => Err(bad("`client_key_pem` is given, and `client_cert_pem` is not")),
+            (Some(_), None, None, None, _) => {
+                Err(bad("`ca_cert_pem` is given, and neither `ca_key_pem` nor `client_cert_pem` with `client_key_pem`"))
+            }
+        }
+    }
+
+    /// An issuer, from the CAs' certificates and a key that belongs to one of them, or to an issuer below that stands beside them.
+    pub(crate) fn from_pem(certificates_pem: &str, key_pem: &str) -> Result<Self, Error> {
+        let (anchors, others) = bundle(certificates_pem)?;
+        let key = KeyPair::from_pem(key_pem).map_err(|_| bad("the CA key is not a PKCS #8 private key in PEM"))?;
+        let spki = key.subject_public_key_info();
+        let has_key = |certificate: &&CertificateDer<'static>| trust::key_of(certificate).is_ok_and(|own| own == spki);
+        let (own, between) = match (anchors.iter().find(has_key), others.iter().position(|other| has_key(&other))) {
+            (Some(ca), _) => (ca, Vec::new()),
+            (None, Some(at)) => {
+                let mut between = others.clone();
+                between.swap(0, at);
+                (&others[at], between)
+            }
+            (None, None) => return Err(bad("the CA key does not belong to the certificate")),
+        };
+        let read = readable(own)?;
+        let highest = if between.is_empty() { Role::Admin } else { read.ceiling().ok_or_else(|| bad(NO_CEILING))? };
+        let issuer = Issuer::from_ca_cert_der(own, key)
             .map_err(|error| Error::BadAuthority(format!("the certificate is not a CA's: {error}")))?;
-        Ok(Self { pem: certificate_pem.to_owned(), certificate, issuer, updates: Updates::default() })
+        let signer = Signer { issuer, between, highest, end: time(read.not_after) };
+        Ok(Self::of(anchors, Holds::Issuer(Box::new(signer))))
+    }
+
+    /// A client certificate (with its issuers below the CA behind it) and its key.
+    pub(crate) fn ready(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
+        let (anchors, _) = bundle(ca_pem)?;
+        let chain = certificates("client certificate", certificate_pem)?;
+        let key = KeyPair::from_pem(key_pem).map_err(|_| bad("the client key is not a PKCS #8 private key in PEM"))?;
+        let spki = key.subject_public_key_info();
+        if !trust::key_of(&chain[0]).is_ok_and(|own| own == spki) {
+            return Err(bad("the client key does not belong to the client certificate"));
+        }
+        let clock = trust::Clock { now: rustls::pki_types::UnixTime::now(), tolerance: None, may_be_slow: true };
+        let seen = trust::verify(&chain, &anchors, trust::Usage::Client, clock);
+        let seen = seen.map_err(|error| Error::BadAuthority(format!("client certificate: {error}")))?;
+        let role = seen.role.ok_or_else(|| bad("the client certificate carries no role (`groundwork:role:…`)"))?;
+        let read = readable(&chain[0])?;
+        let (end, until) = (time(read.not_after), read.until().to_owned());
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        Ok(Self::of(anchors, Holds::Client(Ready { chain, key, role, end, until })))
+    }
+
+    fn of(anchors: Vec<CertificateDer<'static>>, holds: Holds) -> Self {
+        let pem = anchors.iter().map(trust::pem).collect();
+        Self { anchors, pem, holds, updates: Updates::default() }
     }
 
     /// The same, and this about agents of other versions.
@@ -59,65 +186,136 @@ impl Authority {
         Self { updates, ..self }
     }
 
-    /// From the files that [`init`] wrote.
+    /// From the files that [`init`], [`intermediate`] or [`issue`] wrote.
     pub(crate) fn from_dir(dir: &Path) -> Result<Self, Error> {
         let read = |name| {
             let path = dir.join(name);
             read(&path).map_err(|source| Error::PkiFile { path, source })
         };
-        Self::from_pem(&read(CERTIFICATE)?, &read(KEY)?)
-    }
-
-    /// What GROUNDWORK_AGENT_* give: both PEM texts, or else the folder. `variable` reads one that is set to something.
-    pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
-        let pem = |name: &str| -> Result<Option<String>, Error> {
-            let Some(text) = variable(name) else { return Ok(None) };
-            if text.contains("-----BEGIN ") {
-                return Ok(Some(text));
-            }
-            // A CI variable of type "file" holds a path.
-            Err(bad(&format!("{name} holds no PEM text; for files set GROUNDWORK_AGENT_PKI_DIR to their folder")))
-        };
-        let (certificate, key) = ("GROUNDWORK_AGENT_CA_CERT_PEM", "GROUNDWORK_AGENT_CA_KEY_PEM");
-        match (pem(certificate)?, pem(key)?, variable("GROUNDWORK_AGENT_PKI_DIR")) {
-            (Some(certificate), Some(key), _) => Self::from_pem(&certificate, &key).map(Some),
-            (Some(_), None, _) => Err(bad(&format!("{certificate} is set, and {key} is not"))),
-            (None, Some(_), _) => Err(bad(&format!("{key} is set, and {certificate} is not"))),
-            (None, None, Some(dir)) => Self::from_dir(Path::new(&dir)).map(Some),
-            (None, None, None) => Ok(None),
+        let ca = read(CERTIFICATE)?;
+        if !dir.join(KEY).exists() && dir.join(CLIENT).exists() {
+            return Self::ready(&ca, &read(CLIENT)?, &read(CLIENT_KEY)?);
         }
+        Self::from_pem(&ca, &read(KEY)?)
     }
 
-    /// The public part, as it goes into seeds.
+    /// What GROUNDWORK_AGENT_* give.
+    pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, Error> {
+        Self::from_given(&Given::in_environment(variable))
+    }
+
+    /// The CAs' certificates, as they go into seeds.
     pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// The public part.
-    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    /// The CAs' certificates.
+    pub(crate) fn anchors(&self) -> &[CertificateDer<'static>] {
+        &self.anchors
     }
 
-    /// A fresh client certificate of a role, with its key. Its life begins yesterday: clocks differ.
-    pub(crate) fn client(&self, role: Role) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
-        let key = KeyPair::generate().map_err(cannot_sign)?;
-        let mut params = named(&format!("groundwork {}", role.word()));
-        params.subject_alt_names = vec![uri(&role.uri())?];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        lives(&mut params, DAY, 12 * HOUR);
-        let certificate = params.signed_by(&key, &self.issuer).map_err(cannot_sign)?;
-        Ok((certificate.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+    /// The highest role it can show an agent.
+    pub(crate) const fn highest(&self) -> Role {
+        match &self.holds {
+            Holds::Issuer(signer) => signer.highest,
+            Holds::Client(ready) => ready.role,
+        }
     }
 
-    /// The certificate of a machine's key (P-256, DER SubjectPublicKeyInfo), carrying its SMBIOS UUID.
+    /// Fails unless machines can be enrolled with it, which takes the key of an administrator's issuer.
+    pub(crate) fn can_enrol(&self) -> Result<(), Error> {
+        match &self.holds {
+            Holds::Issuer(signer) if signer.highest == Role::Admin => Ok(()),
+            Holds::Issuer(signer) => Err(Error::Ceiling { highest: signer.highest, needs: Role::Admin }),
+            Holds::Client(ready) => Err(Error::NoKey { role: ready.role }),
+        }
+    }
+
+    /// A certificate to show an agent that wants at least `role`: a fresh one, or the one that was given, with its key.
+    pub(crate) fn client(&self, role: Role) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+        match &self.holds {
+            Holds::Issuer(signer) if !signer.highest.includes(role) => {
+                Err(Error::Ceiling { highest: signer.highest, needs: role })
+            }
+            Holds::Issuer(signer) => signer
+                .client(role, 12 * HOUR)
+                .map(|(chain, key)| (chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())),
+            Holds::Client(ready) if ready.end < SystemTime::now() => Err(Error::Over { until: ready.until.clone() }),
+            Holds::Client(ready) if !ready.role.includes(role) => {
+                Err(Error::LesserRole { has: ready.role, needs: role })
+            }
+            Holds::Client(ready) => Ok((ready.chain.clone(), ready.key.clone_key())),
+        }
+    }
+
+    /// The certificate of a machine's key (P-256, DER SubjectPublicKeyInfo), carrying its SMBIOS UUID, and its issuers' behind it.
     /// That the machine holds the private key was proven by the TLS handshake.
-    pub(crate) fn machine(&self, spki: &[u8], machine_uuid: &str) -> Result<CertificateDer<'static>, Error> {
+    pub(crate) fn machine(&self, spki: &[u8], machine_uuid: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+        self.can_enrol()?;
+        let Holds::Issuer(signer) = &self.holds else { return Err(Error::NoAuthority) };
         let key = MachineKey::of(spki).ok_or_else(|| bad("the machine's key is not P-256"))?;
         let mut params = named("groundwork machine");
         params.subject_alt_names = vec![uri(&trust::machine_name(machine_uuid))?];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        lives(&mut params, DAY, 30 * YEAR);
-        Ok(params.signed_by(&key, &self.issuer).map_err(cannot_sign)?.der().clone())
+        signer.lives(&mut params, 30 * YEAR);
+        let issued = params.signed_by(&key, &signer.issuer).map_err(cannot_sign)?;
+        Ok(std::iter::once(issued.der().clone()).chain(signer.between.iter().cloned()).collect())
+    }
+
+    /// What of it comes near its end, or is over: its name in the provider block, and when.
+    pub(crate) fn endings(&self) -> Vec<Ending> {
+        let (name, own) = match &self.holds {
+            Holds::Issuer(signer) => ("ca_cert_pem", signer.between.as_slice()),
+            Holds::Client(ready) => ("client_cert_pem", ready.chain.as_slice()),
+        };
+        let named = own.iter().map(|certificate| (name, certificate));
+        let anchors = self.anchors.iter().map(|certificate| ("ca_cert_pem", certificate));
+        named.chain(anchors).filter_map(|(attribute, certificate)| Ending::of(attribute, certificate)).collect()
+    }
+}
+
+/// A certificate that comes near its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The attribute that gives it.
+    pub(crate) attribute: &'static str,
+    /// Whose it is, as it says.
+    pub(crate) subject: String,
+    /// When, for people.
+    pub(crate) until: String,
+    /// Whether that has passed.
+    pub(crate) is_over: bool,
+}
+
+impl Ending {
+    /// Near its end is a certificate in the last quarter of its life, and at most thirty days before.
+    fn of(attribute: &'static str, certificate: &CertificateDer<'_>) -> Option<Self> {
+        let read = Certificate::read(certificate).ok()?;
+        let (end, life) = (time(read.not_after), read.not_after.saturating_sub(read.not_before));
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        let near = (30 * DAY).min(Duration::from_secs(life / 4));
+        let (subject, until) = (read.subject.escape_debug().to_string(), read.until().to_owned());
+        (left < near).then(|| Self { attribute, subject, until, is_over: left.is_zero() })
+    }
+}
+
+impl Signer {
+    /// A client certificate of a role and its key. Its life begins a day ago: clocks differ.
+    fn client(&self, role: Role, life: Duration) -> Result<(Vec<CertificateDer<'static>>, KeyPair), Error> {
+        let key = KeyPair::generate().map_err(cannot_sign)?;
+        let mut params = named(&format!("groundwork {}", role.word()));
+        params.subject_alt_names = vec![uri(&role.uri())?];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.lives(&mut params, life);
+        let certificate = params.signed_by(&key, &self.issuer).map_err(cannot_sign)?;
+        let chain = std::iter::once(certificate.der().clone()).chain(self.between.iter().cloned());
+        Ok((chain.collect(), key))
+    }
+
+    fn lives(&self, params: &mut CertificateParams, life: Duration) {
+        let now = SystemTime::now();
+        params.not_before = (now - DAY).into();
+        params.not_after = (now + life).min(self.end).into();
     }
 }
 
@@ -146,33 +344,40 @@ impl PublicKeyData for MachineKey<'_> {
     }
 }
 
-/// Makes a CA in `dir`: `ca.pem` and `ca-key.pem` (readable by the owner only). Existing files are never overwritten.
-///
-/// # Errors
-/// A sentence for the person at the terminal.
-pub(crate) fn init(dir: &Path) -> Result<(), String> {
-    let (certificate, key) = make().map_err(|error| format!("cannot make a CA: {error}"))?;
-    let said = |path: &Path| format!("cannot write {}", path.display());
-    std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", said(dir)))?;
-    for (name, mode, text) in [(KEY, 0o600, key), (CERTIFICATE, 0o644, certificate)] {
-        let path = dir.join(name);
-        let write = || -> std::io::Result<()> {
-            let mut file = create_new(&path, mode)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|error| format!("{}: {error}", said(&path)))?;
+/// The CAs in a text, and the certificates of issuers below them. Without a certificate that issued itself all are CAs.
+fn bundle(pem: &str) -> Result<(Vec<CertificateDer<'static>>, Vec<CertificateDer<'static>>), Error> {
+    let all = certificates("certificate", pem)?;
+    for certificate in &all {
+        trust::anchor_is_usable(certificate).map_err(|error| Error::BadAuthority(error.to_string()))?;
     }
-    Ok(())
+    let is_own = |certificate: &CertificateDer<'static>| readable(certificate).is_ok_and(|read| read.self_issued);
+    let (anchors, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_own);
+    if anchors.is_empty() { Ok((others, anchors)) } else { Ok((anchors, others)) }
 }
 
-fn make() -> Result<(String, String), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = named("Groundwork agents");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    lives(&mut params, DAY, 30 * YEAR);
-    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+/// One certificate at least.
+fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match read {
+        Ok(read) if !read.is_empty() => Ok(read),
+        _ => Err(bad(&format!("the {what} is not PEM (-----BEGIN CERTIFICATE-----)"))),
+    }
+}
+
+fn readable(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
+    Certificate::read(certificate).map_err(|error| Error::BadAuthority(error.to_string()))
+}
+
+/// A PEM text, or what stands in the file of that path. What is neither is not repeated: it may be half a key.
+fn text_of(name: &str, text: &str) -> Result<String, Error> {
+    if text.contains("-----BEGIN ") {
+        return Ok(text.to_owned());
+    }
+    let path = PathBuf::from(text.trim());
+    if text.trim().contains('\n') || !path.is_file() {
+        return Err(bad(&format!("`{name}` holds neither PEM (-----BEGIN …) nor the path of a file that is there")));
+    }
+    read(&path).map_err(|source| Error::PkiFile { path, source })
 }
 
 /// The text of a small regular file: a pipe would be waited for, and a device has no end.
@@ -188,17 +393,6 @@ fn read(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-#[cfg(unix)]
-fn create_new(path: &Path, mode: u32) -> std::io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
-}
-
-#[cfg(not(unix))]
-fn create_new(path: &Path, _mode: u32) -> std::io::Result<std::fs::File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
-}
-
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -211,10 +405,8 @@ fn uri(text: &str) -> Result<SanType, Error> {
     text.try_into().map(SanType::URI).map_err(cannot_sign)
 }
 
-fn lives(params: &mut CertificateParams, before: Duration, after: Duration) {
-    let now = SystemTime::now();
-    params.not_before = (now - before).into();
-    params.not_after = (now + after).into();
+fn time(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 fn bad(why: &str) -> Error {
@@ -226,88 +418,11 @@ fn cannot_sign(error: rcgen::Error) -> Error {
     Error::BadAuthority(error.to_string())
 }
 
+const NO_CEILING: &str =
+    "the issuer's certificate names no highest role (`groundwork:highest-role:…`), and agents take nothing of it";
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustls::pki_types::UnixTime;
-    use trust::{Clock, Usage, verify};
-
-    fn clock() -> Clock {
-        Clock { now: UnixTime::now(), tolerance: Some(Duration::ZERO), may_be_slow: false }
-    }
-
-    #[test]
-    fn init_writes_a_ca_that_can_be_read_back() {
-        let dir = tempfile::tempdir().unwrap();
-        init(dir.path()).unwrap();
-        let authority = Authority::from_dir(dir.path()).unwrap();
-        let (certificate, _) = authority.client(Role::Operator).unwrap();
-        let seen = verify(&[certificate], authority.certificate(), Usage::Client, clock()).unwrap();
-        assert_eq!(seen.uris, ["groundwork:role:operator"]);
-        assert!(init(dir.path()).unwrap_err().contains("ca-key.pem"), "never overwritten");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = |name| dir.path().join(name).metadata().unwrap().permissions().mode() & 0o777;
-            assert_eq!((mode("ca.pem"), mode("ca-key.pem")), (0o644, 0o600));
-        }
-    }
-
-    #[test]
-    fn a_machine_certificate_carries_the_uuid_and_the_key() {
-        let (certificate, key) = make().unwrap();
-        let authority = Authority::from_pem(&certificate, &key).unwrap();
-        let machine = KeyPair::generate().unwrap();
-        let spki = machine.subject_public_key_info();
-        let issued = authority.machine(&spki, "ABCD").unwrap();
-        let seen = verify(&[issued], authority.certificate(), Usage::Server, clock()).unwrap();
-        assert_eq!((seen.uris, seen.public_key), (vec!["groundwork:machine:abcd".to_owned()], spki));
-        assert!(authority.machine(b"rsa", "x").is_err());
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_ca_is_said() {
-        let ((certificate, key), (other, _)) = (make().unwrap(), make().unwrap());
-        let said = |certificate: &str, key: &str| Authority::from_pem(certificate, key).unwrap_err().to_string();
-        assert!(said("x", &key).contains("certificate is not PEM"));
-        assert!(said(&certificate, "x").contains("key is not"));
-        assert!(said(&other, &key).contains("does not belong"));
-    }
-
-    #[test]
-    fn the_environment_gives_both_texts_or_a_folder() {
-        let (certificate, key) = make().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        init(dir.path()).unwrap();
-        let folder = dir.path().display().to_string();
-        let made = |cert: Option<&str>, key: Option<&str>, dir: Option<&str>| {
-            Authority::from_environment(|name| {
-                let value = match name {
-                    "GROUNDWORK_AGENT_CA_CERT_PEM" => cert,
-                    "GROUNDWORK_AGENT_CA_KEY_PEM" => key,
-                    _ => dir,
-                };
-                value.map(str::to_owned)
-            })
-        };
-        let pem = made(Some(&certificate), Some(&key), Some(&folder)).unwrap().unwrap();
-        assert_eq!(pem.pem(), certificate, "the texts come before the folder");
-        assert_ne!(made(None, None, Some(&folder)).unwrap().unwrap().pem(), certificate);
-        assert!(made(None, None, None).unwrap().is_none());
-        let said = |cert, key| made(cert, key, None).unwrap_err().to_string();
-        assert!(said(Some(&certificate), None).contains("CA_KEY_PEM is not"));
-        assert!(said(None, Some(&key)).contains("CA_CERT_PEM is not"));
-        assert!(said(Some("/builds/ca.pem"), Some(&key)).contains("CA_CERT_PEM holds no PEM text"));
-    }
-
-    #[test]
-    fn the_key_is_not_printed() {
-        let (certificate, key) = make().unwrap();
-        let authority = Authority::from_pem(&certificate, &key).unwrap();
-        assert_eq!(format!("{authority:?}"), "Authority { .. }");
-    }
-}
+mod tests;

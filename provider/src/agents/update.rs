@@ -4,7 +4,8 @@
 //! The agent tries the new program out by itself and takes it back if nobody reaches it; here it is reached. An agent that is newer
 //! than the provider is used as it is: the contract only grows.
 
-use super::call::{Agent, Description, Missing, role_to_plan};
+use super::call::{Agent, Description, Missing, for_observer, role_to_plan};
+use super::rotate::is_due;
 use super::run::Job;
 use super::{Agents, Endpoint, Error, Until, Wait, install};
 use agent_proto::fields;
@@ -102,14 +103,20 @@ impl Agents {
     /// whether the machine is so.
     pub(crate) async fn inspect(&self, endpoint: &Endpoint, spec: &NodeSpec, until: &Until) -> Result<Look, Error> {
         let updates = &self.authority()?.updates;
-        let mut agent = self.connect(endpoint, role_to_plan(spec), until).await?;
+        let role = self.at_most(role_to_plan(spec));
+        let narrow = (role == Role::Observer).then(|| for_observer(spec.clone()));
+        let mut agent = self.connect(endpoint, role, until).await?;
         let said = agent.describe().await?;
         let age = updates.age(&said, Some(spec));
         let blind = |what: &str| blind(&said.version, what, updates.allowed);
-        let mut missing = match agent.plan(spec).await {
+        let mut missing = match agent.plan(narrow.as_ref().unwrap_or(spec)).await {
             // A value that is fine in this version may be none in another.
             Err(Error::Refused { message, .. }) if matches!(age, Age::Older { .. }) => {
                 Missing { drift: vec![blind(&format!("what is declared ({message})"))], ..Missing::default() }
+            }
+            // Agents of before are asked by an operator or not at all.
+            Err(Error::Refused { message, .. }) if narrow.is_some() => {
+                Missing { not_looked_at: vec![format!("what is declared: {message}")], ..Missing::default() }
             }
             other => other?,
         };
@@ -130,7 +137,8 @@ impl Agents {
         if spec.is_none() && updates.is_current(&endpoint.fingerprint) {
             return Ok(());
         }
-        let said = self.connect(endpoint, Role::Operator, &wait.until()).await?.describe().await?;
+        let mut agent = self.connect(endpoint, Role::Operator, &wait.until()).await?;
+        let said = agent.describe().await?;
         let address = endpoint.address.clone();
         match updates.age(&said, spec) {
             Age::Current => {}
@@ -144,6 +152,10 @@ impl Agents {
                 return Err(Error::Outdated { address, agent, provider, unknown });
             }
             Age::Older { .. } => self.update(endpoint, &said, spec, wait).await?,
+        }
+        // A provider without the CA's key leaves it to one that has it.
+        if is_due(&agent.0.chain, self.authority()?) && self.authority()?.can_enrol().is_ok() {
+            self.certify(endpoint, &wait.until()).await?;
         }
         updates.remember(&endpoint.fingerprint);
         Ok(())

@@ -1,7 +1,7 @@
 //! Agents' errors, told as: what happened, what holds now, what to do next.
 
 use super::sentence;
-use crate::agents::{Error, RunFailure};
+use crate::agents::{Ending, Error, RunFailure};
 use tf::{Diagnostic, chain};
 
 /// The diagnostic for a failed act towards an agent; `act` reads `prepare machine 192.0.2.11:7443`.
@@ -63,6 +63,33 @@ pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnost
         .next("Start the machine, or see why nothing answers at that address, and plan again.")
 }
 
+/// The warning for what a client certificate of the role observer may not look at.
+pub(crate) fn not_looked_at(kind: &str, identity: &str, what: &[String]) -> Diagnostic {
+    Diagnostic::warning(format!("Not looked at: part of {kind} {identity}"))
+        .happened(format!("The provider may look as an observer only, and these were not looked at:\n  {}", what.join("\n  ")))
+        .holds("Whether they are as declared is not known: no difference of theirs is shown.")
+        .next("Plan with the role operator to see them. A file is seen by observers once it was applied as it is declared.")
+}
+
+/// The warning for a certificate that comes near its end, or is over.
+pub(crate) fn ending(ending: &Ending) -> Diagnostic {
+    let Ending { attribute, subject, until, is_over } = ending;
+    let (word, next) = match (*is_over, *attribute) {
+        (true, _) => ("has ended", "Agents take nothing of it any more. "),
+        (false, _) => ("ends soon", ""),
+    };
+    let cure = match *attribute {
+        "client_cert_pem" => "`terraform-provider-groundwork pki issue` makes another.",
+        _ => {
+            "`terraform-provider-groundwork pki rotate` takes machines over to another CA; `pki intermediate` makes another issuer."
+        }
+    };
+    Diagnostic::warning(format!("A certificate of the agents' PKI {word}"))
+        .happened(format!("The certificate of {subject} in `agent.{attribute}` counts until {until}."))
+        .next(format!("{next}{cure}"))
+        .at(tf::Path::from("agent").name(attribute))
+}
+
 /// The warning for an agent that is newer than this provider.
 pub(crate) fn newer(kind: &str, identity: &str, agent: &str) -> Diagnostic {
     Diagnostic::warning(format!("The agent of {kind} {identity} is newer than this provider"))
@@ -104,6 +131,10 @@ fn holds(error: &Error) -> &'static str {
         Error::NoAuthority
         | Error::UnknownAuthority
         | Error::BadAuthority(_)
+        | Error::LesserRole { .. }
+        | Error::Ceiling { .. }
+        | Error::NoKey { .. }
+        | Error::Over { .. }
         | Error::PkiFile { .. }
         | Error::NoBinary => "Nothing was asked and nothing was changed.",
         Error::TakenBack { .. } => "The machine has its old agent again, and nothing else was changed on it.",
@@ -134,9 +165,24 @@ fn next(error: &Error) -> String {
         }
         Error::UnknownAuthority => "Apply what the provider block depends on first, with `terraform apply -target=…`.",
         Error::BadAuthority(_) | Error::PkiFile { .. } => {
-            "Check `agent.ca_cert_pem` and `agent.ca_key_pem`, or the folder `agent.pki_dir`, of the provider block, or \
-             their environment variables."
+            "Check `agent.ca_cert_pem` with `agent.ca_key_pem` or with `agent.client_cert_pem` and `agent.client_key_pem`, or the folder \
+             `agent.pki_dir`, of the provider block, or their environment variables. `terraform-provider-groundwork pki show FILE` explains \
+             each file."
         }
+        Error::LesserRole { needs, .. } => {
+            return format!(
+                "Apply where the provider block has `agent.ca_key_pem`, or a `client_cert_pem` with its `client_key_pem` of the role {role}: \
+                 `terraform-provider-groundwork pki issue --role {role} DIR` makes them.",
+                role = needs.word()
+            );
+        }
+        Error::Ceiling { .. } => {
+            "Apply where the provider block has the `agent.ca_key_pem` of the CA itself, or of an issuer that may give more."
+        }
+        Error::NoKey { .. } => {
+            "Apply where the provider block has `agent.ca_key_pem`, or a `pki_dir` with `ca-key.pem`."
+        }
+        Error::Over { .. } => "Make another: `terraform-provider-groundwork pki issue --role … DIR`.",
         Error::NoBinary => "Build the provider with `scripts/install.sh`: a plain `cargo build` leaves the agent out.",
         Error::BadEndpoint(_) => "Give `endpoint` the value of a `groundwork_vm`'s `endpoint`.",
         Error::Unreachable { .. } => {

@@ -25,12 +25,14 @@ pub(super) struct ProxmoxBlock {
     pub(super) parallelism: Attr<i64>,
 }
 
-/// The CA by which agents and provider know each other.
+/// The CA by which agents and provider know each other, and what the provider holds of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AgentBlock {
     pub(super) pki_dir: Attr<String>,
     pub(super) ca_cert_pem: Attr<String>,
     pub(super) ca_key_pem: Attr<Secret<String>>,
+    pub(super) client_cert_pem: Attr<String>,
+    pub(super) client_key_pem: Attr<Secret<String>>,
     pub(super) agent_update: Attr<bool>,
 }
 
@@ -42,8 +44,9 @@ impl Model for Block {
             block(
                 "agent",
                 agent,
-                "The CA by which agents and provider know each other: `pki_dir`, or both PEM texts. \
-                 `terraform-provider-groundwork pki init DIR` makes one.",
+                "The CA by which agents and provider know each other, and what the provider holds of it: `pki_dir`, or `ca_cert_pem` with \
+                 `ca_key_pem`, or, to plan, with `client_cert_pem` and `client_key_pem`. `terraform-provider-groundwork pki init DIR` makes a \
+                 CA; see the guide about trust.",
             ),
         ]
     }
@@ -90,10 +93,10 @@ impl Model for ProxmoxBlock {
             optional(
                 "ca_cert_pem",
                 ca_cert_pem,
-                "CA of the nodes' certificates, PEM: `/etc/pve/pve-root-ca.pem` of any node. Without it, a fingerprint \
+                "CA of the nodes' certificates, PEM or the path of a file: `/etc/pve/pve-root-ca.pem` of any node. Without it, a fingerprint \
                  or `insecure`, the CAs of the system are believed. Environment: `GROUNDWORK_PROXMOX_CA_CERT_PEM`.",
             )
-            .check(pem_form),
+            .check(pem_or_path),
             optional(
                 "tls_fingerprint",
                 tls_fingerprint,
@@ -116,27 +119,44 @@ impl Model for ProxmoxBlock {
 
 impl Model for AgentBlock {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { pki_dir, ca_cert_pem, ca_key_pem, agent_update } = self;
+        let Self { pki_dir, ca_cert_pem, ca_key_pem, client_cert_pem, client_key_pem, agent_update } = self;
         vec![
             optional(
                 "pki_dir",
                 pki_dir,
-                "Folder with `ca.pem` and `ca-key.pem`, as `pki init` makes it. Environment: `GROUNDWORK_AGENT_PKI_DIR`.",
+                "Folder with `ca.pem` and `ca-key.pem`, as `pki init` and `pki intermediate` make it, or with `ca.pem`, `client.pem` and \
+                 `client-key.pem`, as `pki issue` does. Environment: `GROUNDWORK_AGENT_PKI_DIR`.",
             )
             .check(check::not_blank),
             optional(
                 "ca_cert_pem",
                 ca_cert_pem,
-                "Certificate of the CA, PEM, in place of `pki_dir`. Environment: `GROUNDWORK_AGENT_CA_CERT_PEM`.",
+                "Certificate of the CA, PEM or the path of a file, in place of `pki_dir`. There can be several: agents believe each \
+                 that issued itself. The certificate of an issuer below them stands here, too. Environment: `GROUNDWORK_AGENT_CA_CERT_PEM`.",
             )
-            .check(pem_form),
+            .check(pem_or_path),
             optional(
                 "ca_key_pem",
                 ca_key_pem,
-                "Key of the CA, PKCS #8 in PEM; may come from an ephemeral resource or variable. From an ordinary input \
-                 variable it stands in saved plans. Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
+                "Key of the CA or of an issuer below it, PKCS #8 in PEM or the path of a file; may come from an ephemeral resource or \
+                 variable. From an ordinary input variable it stands in saved plans. Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
             )
-            .check(pem_form),
+            .check(pem_or_path),
+            optional(
+                "client_cert_pem",
+                client_cert_pem,
+                "A client certificate of that CA in place of its key, PEM or the path of a file, as `pki issue` makes it. Its role bounds \
+                 what can be done: an observer's plans, and an operator's changes machines, but enrols none. \
+                 Environment: `GROUNDWORK_AGENT_CLIENT_CERT_PEM`.",
+            )
+            .check(pem_or_path),
+            optional(
+                "client_key_pem",
+                client_key_pem,
+                "Key of `client_cert_pem`, PKCS #8 in PEM or the path of a file; may come from an ephemeral resource or variable. \
+                 Environment: `GROUNDWORK_AGENT_CLIENT_KEY_PEM`.",
+            )
+            .check(pem_or_path),
             optional(
                 "agent_update",
                 agent_update,
@@ -165,8 +185,13 @@ impl ProxmoxBlock {
 
 impl AgentBlock {
     pub(super) const fn is_partly_unknown(&self) -> bool {
-        let Self { pki_dir, ca_cert_pem, ca_key_pem, agent_update } = self;
-        agent_update.is_unknown() || pki_dir.is_unknown() || ca_cert_pem.is_unknown() || ca_key_pem.is_unknown()
+        let Self { pki_dir, ca_cert_pem, ca_key_pem, client_cert_pem, client_key_pem, agent_update } = self;
+        agent_update.is_unknown()
+            || pki_dir.is_unknown()
+            || ca_cert_pem.is_unknown()
+            || ca_key_pem.is_unknown()
+            || client_cert_pem.is_unknown()
+            || client_key_pem.is_unknown()
     }
 }
 
@@ -188,9 +213,16 @@ pub(super) fn contradictions(m: &Block) -> Diagnostics {
         found.extend(one_certificate_of_many(proxmox));
     }
     if let Some(agent) = m.agent.get() {
-        let both = agent.pki_dir.is_known() && agent.ca_cert_pem.is_known();
-        found.extend(both.then(|| contradiction("agent", "pki_dir", "ca_cert_pem")));
-        found.extend(half_a_ca(agent));
+        let others = [
+            ("ca_cert_pem", agent.ca_cert_pem.is_known()),
+            ("ca_key_pem", agent.ca_key_pem.is_known()),
+            ("client_cert_pem", agent.client_cert_pem.is_known()),
+            ("client_key_pem", agent.client_key_pem.is_known()),
+        ];
+        let other = others.iter().find(|(_, known)| *known && agent.pki_dir.is_known());
+        found.extend(other.map(|(other, _)| contradiction("agent", "pki_dir", other)));
+        let both = agent.ca_key_pem.is_known() && agent.client_cert_pem.is_known();
+        found.extend(both.then(|| contradiction("agent", "client_cert_pem", "ca_key_pem")));
     }
     found
 }
@@ -210,20 +242,6 @@ fn one_certificate_of_many(proxmox: &ProxmoxBlock) -> Option<Diagnostic> {
             .next(explain::CA_OF_MANY)
             .at(Path::from("proxmox").name("tls_fingerprint"))
     })
-}
-
-fn half_a_ca(agent: &AgentBlock) -> Option<Diagnostic> {
-    let (given, missing) = match (&agent.ca_cert_pem, &agent.ca_key_pem) {
-        (Attr::Known(_), Attr::Null) => ("ca_cert_pem", "ca_key_pem"),
-        (Attr::Null, Attr::Known(_)) => ("ca_key_pem", "ca_cert_pem"),
-        _ => return None,
-    };
-    Some(
-        Diagnostic::error(format!("Cannot use {given} without {missing}"))
-            .happened("A CA is a certificate and its key, and `agent` gives one of them.")
-            .next(format!("Set `{missing}` too, or `pki_dir` instead of both."))
-            .at(Path::from("agent").name(given)),
-    )
 }
 
 fn endpoint_form(text: &str) -> Result<(), String> {
@@ -250,6 +268,10 @@ fn fingerprint_form(text: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err("must be a SHA-256 fingerprint: 64 hex digits".to_owned()) }
 }
 
-fn pem_form(text: &str) -> Result<(), String> {
-    if text.contains("-----BEGIN ") { Ok(()) } else { Err("must be PEM (`-----BEGIN …`)".to_owned()) }
+fn pem_or_path(text: &str) -> Result<(), String> {
+    let is_path = !text.trim().contains('\n') && text.contains(['/', '\\']);
+    if text.contains("-----BEGIN ") || is_path {
+        return Ok(());
+    }
+    Err("must be PEM (`-----BEGIN …`) or the path of a file, with a `/`".to_owned())
 }

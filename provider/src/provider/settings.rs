@@ -1,12 +1,10 @@
 //! Where the provider block and the environment meet: what the block leaves out, variables give.
 
-use std::path::Path as FilePath;
-
 use pve::{Auth, Config, Trust};
 use tf::{Attr, Diagnostic, Path, Secret};
 
 use super::block::{AgentBlock, Block, ProxmoxBlock};
-use crate::agents::{Agents, Authority, Updates};
+use crate::agents::{Agents, Authority, Given, Updates};
 use crate::context::Proxmox;
 use crate::explain;
 
@@ -54,34 +52,58 @@ impl<V: Fn(&str) -> Option<String>> Settings<V> {
 
     /// Whom the block says to believe; only if it says nothing, whom the environment says.
     fn trust(&self, block: &ProxmoxBlock) -> Trust {
-        let chosen = trust(block.insecure.cloned(), block.tls_fingerprint.cloned(), block.ca_cert_pem.cloned());
+        let chosen =
+            trust(block.insecure.cloned(), block.tls_fingerprint.cloned(), block.ca_cert_pem.cloned().map(pem));
         chosen.unwrap_or_else(|| {
             let yes = |text: String| matches!(text.to_ascii_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes");
             let insecure = self.either("INSECURE").map(yes);
             let variable = |name: &str| self.first(&[&format!("GROUNDWORK_PROXMOX_{name}")]);
-            let chosen =
-                trust(insecure.filter(|insecure| *insecure), variable("TLS_FINGERPRINT"), variable("CA_CERT_PEM"));
+            let chosen = trust(
+                insecure.filter(|insecure| *insecure),
+                variable("TLS_FINGERPRINT"),
+                variable("CA_CERT_PEM").map(pem),
+            );
             chosen.unwrap_or_default()
         })
     }
 
-    /// The agents' CA; that it is missing or unknown is told when a resource needs it.
+    /// The agents' CA, and what we hold of it; that it is missing or unknown is told when a resource needs it.
     pub(super) fn agents(&self) -> Result<Agents, Diagnostic> {
         let block = self.block.agent.or(AgentBlock::default());
         if self.block.agent.is_unknown() || block.is_partly_unknown() {
             return Ok(Agents::Unknown);
         }
-        let nothing = block.pki_dir.is_null() && block.ca_cert_pem.is_null() && block.ca_key_pem.is_null();
-        let authority = match (block.ca_cert_pem.text(), exposed(&block.ca_key_pem), block.pki_dir.text()) {
-            _ if nothing => Authority::from_environment(|name| self.first(&[name])),
-            (Some(certificate), Some(key), _) => Authority::from_pem(certificate, &key).map(Some),
-            (.., Some(dir)) => Authority::from_dir(FilePath::new(dir)).map(Some),
-            // Half a CA, which `contradictions` refuses.
-            _ => Ok(None),
-        };
         let unusable = |error| explain::agent("use the agents' CA", &error).at(Path::from("agent"));
         let updates = Updates::new(block.agent_update.or(true));
-        authority.map(|authority| Agents::new(authority.map(|own| own.with(updates)))).map_err(unusable)
+        let authority = Authority::from_given(&self.given(&block)).map_err(unusable)?;
+        Ok(Agents::new(authority.map(|own| own.with(updates))))
+    }
+
+    /// The block's; what it leaves out of a certificate and its key is the environment's.
+    fn given(&self, block: &AgentBlock) -> Given {
+        let own = Given {
+            ca_cert_pem: block.ca_cert_pem.cloned(),
+            ca_key_pem: block.ca_key_pem.cloned(),
+            client_cert_pem: block.client_cert_pem.cloned(),
+            client_key_pem: block.client_key_pem.cloned(),
+            pki_dir: block.pki_dir.cloned(),
+        };
+        if own.pki_dir.is_some() {
+            return own;
+        }
+        let there = Given::in_environment(|name| self.first(&[name]));
+        if own.is_empty() {
+            return there;
+        }
+        // A key of the environment that belongs to something else than the block names would only be in the way.
+        let says_who = own.ca_key_pem.is_some() || own.client_cert_pem.is_some();
+        Given {
+            ca_cert_pem: own.ca_cert_pem.or(there.ca_cert_pem),
+            ca_key_pem: own.ca_key_pem.or(there.ca_key_pem.filter(|_| !says_who)),
+            client_key_pem: own.client_key_pem.or(there.client_key_pem),
+            client_cert_pem: own.client_cert_pem.or(there.client_cert_pem),
+            pki_dir: None,
+        }
     }
 
     /// Our own variable, or the one that users of other providers have.
@@ -101,6 +123,11 @@ fn trust(insecure: Option<bool>, fingerprint: Option<String>, pem: Option<String
         return Some(Trust::Nobody);
     }
     fingerprint.map(Trust::Fingerprint).or_else(|| pem.map(Trust::Ca)).or_else(|| insecure.map(|_| Trust::System))
+}
+
+/// A PEM text, or what stands in the file of that path. A path that leads nowhere is told by the client, which finds no PEM in it.
+fn pem(text: String) -> String {
+    if text.contains("-----BEGIN ") { text } else { std::fs::read_to_string(text.trim()).unwrap_or(text) }
 }
 
 fn exposed(attr: &Attr<Secret<String>>) -> Option<String> {

@@ -92,7 +92,58 @@ fn contradictions_in_the_block_are_refused_with_their_attribute() {
     let agent = AgentBlock { pki_dir: "x".into(), ca_cert_pem: "x".into(), ..AgentBlock::default() };
     let found = Groundwork.validate(&Block { proxmox: proxmox.into(), agent: agent.into() });
     let paths: Vec<String> = found.iter().map(|problem| problem.path().unwrap().to_string()).collect();
-    assert_eq!(paths, ["proxmox.insecure", "agent.pki_dir", "agent.ca_cert_pem"]);
+    assert_eq!(paths, ["proxmox.insecure", "agent.pki_dir"]);
+    let agent = AgentBlock {
+        ca_key_pem: Secret::new("x".to_owned()).into(),
+        client_cert_pem: "x".into(),
+        ..AgentBlock::default()
+    };
+    let found = Groundwork.validate(&Block { agent: agent.into(), ..Block::default() });
+    let paths: Vec<String> = found.iter().map(|problem| problem.path().unwrap().to_string()).collect();
+    assert_eq!(paths, ["agent.client_cert_pem"]);
+}
+
+/// The certificate can stand in the configuration, and what to use with it come from the job.
+#[test]
+fn the_environment_gives_the_key_for_the_blocks_certificate() {
+    use crate::agents::{init, issue};
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path()).unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let life = std::time::Duration::from_secs(3_600);
+    issue(dir.path(), &dir.path().join("observer"), trust::Role::Observer, life).unwrap();
+    let agent = AgentBlock { ca_cert_pem: path("ca.pem").into(), ..AgentBlock::default() };
+    let highest = |environment: &[(&str, String)]| {
+        let variable = |name: &str| environment.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+        let block = Block { agent: agent.clone().into(), ..Block::default() };
+        Settings { block, variable }.agents().map(|agents| agents.at_most(trust::Role::Admin))
+    };
+    assert_eq!(highest(&[("GROUNDWORK_AGENT_CA_KEY_PEM", path("ca-key.pem"))]), Ok(trust::Role::Admin));
+    let client = [
+        ("GROUNDWORK_AGENT_CLIENT_CERT_PEM", path("observer/client.pem")),
+        ("GROUNDWORK_AGENT_CLIENT_KEY_PEM", path("observer/client-key.pem")),
+    ];
+    assert_eq!(highest(&client), Ok(trust::Role::Observer));
+    let alone = highest(&[]).unwrap_err().to_string();
+    assert!(alone.contains("neither `ca_key_pem` nor"), "{alone}");
+}
+
+#[test]
+fn a_user_is_told_of_an_ending_certificate_and_of_insecure() {
+    use crate::agents::{Agents, Authority, init, issue};
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path()).unwrap();
+    let out = dir.path().join("observer");
+    issue(dir.path(), &out, trust::Role::Observer, std::time::Duration::from_secs(3_600)).unwrap();
+    let agents = Agents::new(Some(Authority::from_dir(&out).unwrap()));
+    let block = ProxmoxBlock { insecure: true.into(), ..ProxmoxBlock::default() };
+    let variable =
+        |name: &str| [TOKEN, ENDPOINTS].iter().find(|(own, _)| *own == name).map(|(_, own)| (*own).to_owned());
+    let settings = Settings { block: Block { proxmox: block.into(), ..Block::default() }, variable };
+    let told = Groundwork.notices(&Data::new(settings.proxmox(), agents));
+    let paths: Vec<String> = told.iter().map(|notice| notice.path().unwrap().to_string()).collect();
+    assert_eq!((paths.join(" ").as_str(), told.has_errors()), ("agent.client_cert_pem proxmox.insecure", false));
+    assert!(Groundwork.notices(&Data::default()).is_empty());
 }
 
 #[test]

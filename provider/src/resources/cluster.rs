@@ -329,10 +329,19 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Unti
     let act = format!("read the kubeconfig of cluster {name}");
     let mut agent = cx.agents.connect(first, Role::Admin, until).await.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
+    let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
+    // Whoever uses the kubeconfig believes its CA: it must be the one that tells this cluster from others.
+    if crate::kubeconfig::pin(&access.ca_certificate).as_deref() != Some(status.cluster_id.as_str()) {
+        let said = "The CA in the control plane's administrator's kubeconfig is not the CA of its cluster.";
+        return Err(Diagnostic::error(format!("Cannot {act}"))
+            .happened(said)
+            .holds("The cluster is as it is, and no kubeconfig was taken over.")
+            .next("See who changed `/etc/kubernetes/admin.conf` on the control plane, make it anew with `kubeadm kubeconfig user` or `kubeadm init phase kubeconfig admin`, and apply again.")
+            .into());
+    }
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);
     m.api_endpoint.set(access.endpoint);
-    let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
     m.ca_fingerprint.set(status.cluster_id);
     Ok(())
 }

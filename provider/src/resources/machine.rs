@@ -99,7 +99,12 @@ impl Resource for MachineResource {
         let act = format!("import machine {id}");
         let explained = |error: Error| explain::agent(&act, &error);
         // Only operators are told records.
-        let mut agent = cx.agents.connect(&endpoint, Role::Operator, &looking(cx)).await.map_err(explained)?;
+        let role = cx.agents.at_most(Role::Operator);
+        let mut agent = cx.agents.connect(&endpoint, role, &looking(cx)).await.map_err(explained)?;
+        if role != Role::Operator {
+            let what = ["what was declared for it, which its agent has on record: all of it shows as new".to_owned()];
+            cx.warn(explain::not_looked_at("machine", id, &what));
+        }
         let said = agent.describe().await.map_err(explained)?;
         let recorded = said.records.get(RECORD).and_then(|document| record::read::<Machine>(document));
         // A machine that was never applied to is imported empty: the first plan then shows everything as new.
@@ -150,6 +155,9 @@ async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error
     let look = cx.agents.inspect(endpoint, &spec, &looking(cx)).await?;
     if let Some(version) = look.newer {
         cx.warn(explain::newer("machine", &name(m), &version));
+    }
+    if !look.missing.not_looked_at.is_empty() {
+        cx.warn(explain::not_looked_at("machine", &name(m), &look.missing.not_looked_at));
     }
     m.id.set(endpoint.fingerprint.clone());
     m.facts.set(look.facts);

@@ -172,6 +172,11 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// For a configuration that can never work.
     fn configure(&self, m: Self::Model) -> impl Future<Output = Result<Self::Data, Diagnostics>> + Send;
+
+    /// What a user should know of a configuration that works. Terraform says it at every plan and apply.
+    fn notices(&self, _data: &Self::Data) -> Diagnostics {
+        Diagnostics::new()
+    }
 }
 
 /// A resource of whatever model.

@@ -212,8 +212,10 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         self.run(request, |call, request| async move {
             tracing::debug!(terraform_version = request.terraform_version, "configuring");
             let config = decode(request.config.as_ref(), &Block::of::<P::Model>())?;
-            call.configure(call.provider.configure(load(&config)?).await?);
-            Ok(v6::configure_provider::Response::default())
+            let data = call.provider.configure(load(&config)?).await?;
+            let diagnostics = messages(call.provider.notices(&data));
+            call.configure(data);
+            Ok(v6::configure_provider::Response { diagnostics })
         })
         .await
     }

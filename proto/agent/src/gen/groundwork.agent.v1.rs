@@ -34,6 +34,9 @@ pub struct EnrollAccept {
     /// The provider knows the secret, and it signed this certificate.
     #[prost(bytes = "vec", tag = "2")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
+    /// Certificates of its issuers below the CA, DER, the nearest first.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrollReply {
@@ -100,6 +103,9 @@ pub struct Description {
     /// The last update, if it was taken back.
     #[prost(message, optional, tag = "10")]
     pub failed_update: ::core::option::Option<FailedUpdate>,
+    /// "sha256:<hex>" of the public key of each CA that the agent believes.
+    #[prost(string, repeated, tag = "11")]
+    pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// cloud-init's part in the boot that the machine is in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -228,6 +234,9 @@ pub struct PlanReply {
     pub changes: ::prost::alloc::vec::Vec<PlannedChange>,
     #[prost(message, repeated, tag = "2")]
     pub skipped: ::prost::alloc::vec::Vec<SkippedStep>,
+    /// What an observer may not look at. Whether the machine is so is not known.
+    #[prost(message, repeated, tag = "3")]
+    pub not_looked_at: ::prost::alloc::vec::Vec<SkippedStep>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedChange {
@@ -414,6 +423,25 @@ pub struct UpdateBegin {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceAuthoritiesRequest {
+    /// Certificates of CAs, DER; eight at most.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub certificates: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceAuthoritiesReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceCertificateRequest {
+    /// The machine's certificate, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub certificate: ::prost::alloc::vec::Vec<u8>,
+    /// Certificates of its issuers below the CA, DER, the nearest first.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub issuers: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceCertificateReply {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterStatusRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1126,8 +1154,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Describe"));
             self.inner.unary(req, path, codec).await
         }
-        /// The changes that a specification still needs. Nothing is done, but the guards of commands run: a specification with an `unless`
-        /// needs an operator.
+        /// The changes that a specification still needs. Nothing is done, but the guards of commands run. For an observer they do not, and
+        /// a file's content is compared only where the record of the machine has the same one: what was not looked at is said.
         pub async fn plan(
             &mut self,
             request: impl tonic::IntoRequest<super::PlanRequest>,
@@ -1174,7 +1202,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Apply"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// The events of a run from its beginning.
+        /// The events of a run from its beginning; for an observer without what programs and people say in it.
         pub async fn attach(
             &mut self,
             request: impl tonic::IntoRequest<super::AttachRequest>,
@@ -1287,6 +1315,61 @@ pub mod agent_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Update"));
             self.inner.client_streaming(req, path, codec).await
+        }
+        /// The CAs that the agent believes from now on, in the place of those before. Refused if the caller's own certificate would not count
+        /// by them: nobody locks himself out.
+        pub async fn replace_authorities(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplaceAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceAuthoritiesReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ReplaceAuthorities",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ReplaceAuthorities"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Another certificate for the agent's key, of a CA that it believes.
+        pub async fn replace_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplaceCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceCertificateReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ReplaceCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ReplaceCertificate"),
+                );
+            self.inner.unary(req, path, codec).await
         }
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         pub async fn cluster_status(
@@ -1556,8 +1639,8 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::DescribeRequest>,
         ) -> std::result::Result<tonic::Response<super::Description>, tonic::Status>;
-        /// The changes that a specification still needs. Nothing is done, but the guards of commands run: a specification with an `unless`
-        /// needs an operator.
+        /// The changes that a specification still needs. Nothing is done, but the guards of commands run. For an observer they do not, and
+        /// a file's content is compared only where the record of the machine has the same one: what was not looked at is said.
         async fn plan(
             &self,
             request: tonic::Request<super::PlanRequest>,
@@ -1579,7 +1662,7 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// The events of a run from its beginning.
+        /// The events of a run from its beginning; for an observer without what programs and people say in it.
         async fn attach(
             &self,
             request: tonic::Request<super::AttachRequest>,
@@ -1605,6 +1688,23 @@ pub mod agent_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::UpdateRequest>>,
         ) -> std::result::Result<tonic::Response<super::UpdateReply>, tonic::Status>;
+        /// The CAs that the agent believes from now on, in the place of those before. Refused if the caller's own certificate would not count
+        /// by them: nobody locks himself out.
+        async fn replace_authorities(
+            &self,
+            request: tonic::Request<super::ReplaceAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceAuthoritiesReply>,
+            tonic::Status,
+        >;
+        /// Another certificate for the agent's key, of a CA that it believes.
+        async fn replace_certificate(
+            &self,
+            request: tonic::Request<super::ReplaceCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceCertificateReply>,
+            tonic::Status,
+        >;
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         async fn cluster_status(
             &self,
@@ -2138,6 +2238,96 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ReplaceAuthorities" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceAuthoritiesSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ReplaceAuthoritiesRequest>
+                    for ReplaceAuthoritiesSvc<T> {
+                        type Response = super::ReplaceAuthoritiesReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplaceAuthoritiesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::replace_authorities(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ReplaceCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceCertificateSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ReplaceCertificateRequest>
+                    for ReplaceCertificateSvc<T> {
+                        type Response = super::ReplaceCertificateReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplaceCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::replace_certificate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

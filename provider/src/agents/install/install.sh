@@ -5,6 +5,21 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 state=/var/lib/groundwork
 [ "$(cat "$state/seed-id" 2>/dev/null || true)" != "@ID@" ] || exit 0
 
+# A seed of another machine, or one that was used up, changes nothing: a copied disk or a snapshot may bring one back.
+uuid=$(cat /sys/class/dmi/id/product_uuid 2>/dev/null | tr A-F a-f)
+[ -z "$uuid" ] || [ "$uuid" = @UUID@ ] || {
+  echo "groundwork: this seed was made for the machine @UUID@, and this is $uuid: nothing was changed" >&2
+  exit 1
+}
+for note in "$state/identity/enrolled.json" "$state/enrol.json"; do
+  grep -q '"machine_uuid":"@UUID@"' "$note" 2>/dev/null || continue
+  known=$(sed -n 's/.*"generation":\([0-9]*\).*/\1/p' "$note")
+  [ "${known:-0}" -lt @GENERATION@ ] || {
+    echo "groundwork: a seed of generation $known was here, and this is one of @GENERATION@: nothing was changed" >&2
+    exit 0
+  }
+done
+
 machine=$(uname -m)
 case "$machine" in
 @SUMS@

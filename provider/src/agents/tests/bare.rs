@@ -1,21 +1,30 @@
-//! A machine with nothing on it, whose programs all end well and say nothing.
+//! A machine with nothing on it but what a test puts there, whose programs all end well and say nothing.
 
+use groundwork_agent::host::Kind;
 use groundwork_agent::host::{
     Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat,
 };
+use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::Mutex;
 use std::time::SystemTime;
 use tokio::sync::Semaphore;
 
 /// A bare machine; runs wait for a permit before they begin.
 pub(super) struct Bare {
     pub(super) gate: Semaphore,
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Bare {
     /// Lets `runs` runs begin.
     pub(super) fn letting(runs: usize) -> Self {
-        Self { gate: Semaphore::new(runs) }
+        Self { gate: Semaphore::new(runs), files: Mutex::default() }
+    }
+
+    /// Puts a file of root's there.
+    pub(super) fn put(&self, path: &str, content: &str) {
+        self.files.lock().unwrap().insert(path.to_owned(), content.as_bytes().to_vec());
     }
 }
 
@@ -28,8 +37,10 @@ impl Host for Bare {
         Ok(None)
     }
 
-    fn compare(&self, _: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
-        Ok(None)
+    fn compare(&self, path: &str, content: &[u8]) -> Result<Option<Compared>, HostError> {
+        let access = Access { mode: 0o644, uid: 0, gid: 0 };
+        let stat = Stat { kind: Kind::File, access, modified: SystemTime::UNIX_EPOCH };
+        Ok(self.files.lock().unwrap().get(path).map(|found| Compared { stat, same: found == content }))
     }
 
     fn copy(&self, _: &str, _: &str, _: Access) -> Result<Option<Stat>, HostError> {

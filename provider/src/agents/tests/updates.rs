@@ -167,15 +167,16 @@ impl Systemd {
         pki::init(dir.path()).unwrap();
         let authority = Authority::from_dir(dir.path()).unwrap().with(updates);
         let ca_pem = authority.pem().to_owned();
-        let operator = Operator { agents: Agents::new(Some(authority)), ca_pem };
+        let operator = Operator { agents: Agents::new(Some(authority)), ca_pem, dir };
         let folder = tempfile::tempdir().unwrap();
         let pending = operator.seed(folder.path(), 1);
         let host = Arc::new(Computer::default());
         host.put(BIN, Node::File(format!("agent {version}").into_bytes()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (same, at) =
-            (Operator { agents: Agents::default(), ca_pem: operator.ca_pem.clone() }, folder.path().to_owned());
+        let nowhere = tempfile::tempdir().unwrap();
+        let same = Operator { agents: Agents::default(), ca_pem: operator.ca_pem.clone(), dir: nowhere };
+        let at = folder.path().to_owned();
         let life = tokio::spawn(live(at, same, Arc::clone(&host), (listener, comes)));
         let endpoint = operator.enrol(&address, &pending).await.unwrap();
         Self { operator, endpoint, host, life, _folder: folder }

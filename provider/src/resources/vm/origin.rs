@@ -6,7 +6,7 @@ use tf::{Attr, Diagnostic};
 use super::model::Vm;
 use crate::agents::{Endpoint, Error};
 use crate::context::{Cx, looking};
-use crate::record;
+use crate::{explain, record};
 use trust::Role;
 
 /// Has the agent of a machine that was just made keep the record.
@@ -35,6 +35,11 @@ pub(super) fn is_new(prior: &Vm, m: &Vm) -> bool {
 
 /// Takes over what the agent of an imported machine has on record. Only operators are told records.
 pub(super) async fn recall(cx: &Cx, m: &mut Vm, endpoint: &Endpoint) {
+    if cx.agents.at_most(Role::Operator) != Role::Operator {
+        let what = ["`cloud_init`, `clone` and `agent`, which its agent has on record: they show as new".to_owned()];
+        cx.warn(explain::not_looked_at("VM", &m.id.or(""), &what));
+        return;
+    }
     let Ok(mut agent) = cx.agents.connect(endpoint, Role::Operator, &looking(cx)).await else { return };
     let Ok(said) = agent.describe().await else { return };
     let recorded = said.records.get(RECORD).and_then(|document| record::read::<Vm>(document));

@@ -77,9 +77,8 @@ async fn fresh(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Found, Error> 
     let op = creation.op;
     rivals::refuse(creation).await?;
     if m.is_seeded() {
-        seeding::can_be_made(op, m)?;
-        let storage = seeding::storage(op, m, &creation.node).await?;
-        seeding::may_be_deleted(op, &storage).await?;
+        // Told together: who lacks the agents' key often lacks a privilege, too.
+        both(seeding::can_be_made(op, m), seeding::can_be_kept(op, m, &creation.node).await)?;
     }
     probe::addresses_are_free(op, m).await?;
     let made = if m.clone.is_known() { clone::cloned(creation, m).await? } else { new::made(creation, m).await? };

@@ -22,6 +22,8 @@ pub(super) enum Error {
     Wrong(Vec<Problem>),
     /// Terraform wants to stop.
     Stopped,
+    /// More than one of these, told together.
+    Several(Vec<Error>),
     /// Told already: by a look for the VM, or as a bug.
     Told(Diagnostics),
 }
@@ -49,6 +51,14 @@ impl Error {
     /// All that is wrong, if anything is.
     pub(super) fn if_any(wrong: Vec<Problem>) -> Result<(), Self> {
         if wrong.is_empty() { Ok(()) } else { Err(Self::Wrong(wrong)) }
+    }
+}
+
+/// Both ended well, or everything that did not.
+pub(super) fn both(one: Result<(), Error>, other: Result<(), Error>) -> Result<(), Error> {
+    match (one, other) {
+        (Err(one), Err(other)) => Err(Error::Several(vec![one, other])),
+        (one, other) => one.and(other),
     }
 }
 

@@ -134,6 +134,7 @@ impl<'a> Operation<'a> {
             }
             Error::Wrong(all) => all.into_iter().map(|problem| self.wrong(problem)).collect(),
             Error::Stopped => self.wrong(Problem::new("It was stopped on request.", "Apply again.")).into(),
+            Error::Several(all) => all.into_iter().flat_map(|error| self.explained(m, error)).collect(),
             Error::Told(told) => told,
         }
     }

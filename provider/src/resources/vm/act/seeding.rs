@@ -157,7 +157,7 @@ fn seed(
     };
     let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
     let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
-    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port });
+    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port, allow_from: &[] });
     let (part, pending) = made.map_err(Error::MakeSeed)?;
     seed.agent = Some(part);
     Ok((seed, Some(pending)))
@@ -228,6 +228,12 @@ pub(super) async fn storage(op: &Operation<'_>, m: &Vm, node: &NodeName) -> Resu
         let said = format!("No storage of node {node} that the API token may see can hold the seed image.");
         Problem::new(said, cure).at("cloud_init").into()
     })
+}
+
+/// Refuses when there is no storage for the image, or none from which it could be deleted.
+pub(super) async fn can_be_kept(op: &Operation<'_>, m: &Vm, node: &NodeName) -> Result<(), Error> {
+    let storage = storage(op, m, node).await?;
+    may_be_deleted(op, &storage).await
 }
 
 /// Refuses a storage from which the image could not be deleted afterwards: it may hold a secret, and keeps the VM from moving.
