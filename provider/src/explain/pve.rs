@@ -203,7 +203,7 @@ pub(crate) fn anybody() -> Diagnostic {
     Diagnostic::warning("Whoever answers is taken for Proxmox VE")
         .happened("`insecure` is set, by the provider block or its environment: no certificate is looked at, and whoever is on the path gets the credentials.")
         .next("Give the cluster's CA (`/etc/pve/pve-root-ca.pem` of any node) as `ca_cert_pem`, or the node's `tls_fingerprint`, in its place.")
-        .at(tf::Path::from("proxmox").name("insecure"))
+        .at(Path::from("proxmox").name("insecure"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tf::{Diagnostic, Diagnostics};
 
 use super::claims::{Claim, Taken};
 use super::creation::{self, Creation, Made};
-use super::error::{Error, Problem};
+use super::error::{Error, Problem, both};
 use super::finish::{self, Begun};
 use super::holds::Holds;
 use super::operation::{CREATE, Operation};
