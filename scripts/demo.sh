@@ -50,6 +50,8 @@ RUNNING=
 [ "${RUNNING:-$BACKEND}" = "$BACKEND" ] ||
     die "A demo with the backend $RUNNING still runs: take it away with scripts/demo.sh --destroy, then start this one again."
 
+say "building the agent and the provider (the first time takes some minutes)"
+build_agent
 build_provider
 
 say "starting the lab ($BACKEND)"
@@ -114,7 +116,7 @@ What to look at:
 END
 # The kubeconfig's credential plugin is the provider: kubectl looks for it on PATH, and it looks for the agents' CA.
 ! command -v kubectl >/dev/null || cat <<END
-  PATH=$CARGO_TARGET_DIR/release:\$PATH GROUNDWORK_AGENT_PKI_DIR=$WORK/pki kubectl --kubeconfig $DEMO/kubeconfig get nodes
+  PATH=${PROVIDER_BINARY%/*}:\$PATH GROUNDWORK_AGENT_PKI_DIR=$WORK/pki kubectl --kubeconfig $DEMO/kubeconfig get nodes
 END
 cat <<END
 

@@ -10,7 +10,9 @@ use super::call::role_to_plan;
 use super::dial::dial;
 use super::machine::{CommandSpec, FileSpec, NodeSpec};
 use super::run::Report;
-use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki};
+use super::{
+    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki, program,
+};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
 use groundwork_agent::about::About;
@@ -55,8 +57,9 @@ impl Operator {
 
     /// Writes a seed's secret into the machine's folder, as the seed's script does.
     fn seed(&self, machine: &Path, generation: u64) -> PendingEnrolment {
-        let wanted = SeedFor { machine_uuid: UUID, generation, port: 7443 };
-        let (part, pending) = install::seed_of(&[("x86_64", b"agent")], self.authority(), &wanted).unwrap();
+        let wanted = SeedFor { machine_uuid: UUID, generation, port: 7443, machine: None };
+        let (part, pending) =
+            install::seed_of(&[program::Program::of("x86_64", b"agent")], self.authority(), &wanted).unwrap();
         let file = part.files.iter().find(|file| file.path == "groundwork/enrol.json").unwrap();
         State::open(machine).unwrap().write("enrol.json", std::str::from_utf8(&file.bytes).unwrap()).unwrap();
         pending

@@ -55,7 +55,8 @@ pub(super) async fn attach(
     let uuid = Seen(now).uuid().unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
     let storage = storage(site, m, (&place.0, site.holds)).await?;
-    let (seed, pending) = seed(&site.cx.agents, m, now, (&uuid, generation))?;
+    let architecture = if m.agent.is_known() { architecture(site, place, now).await } else { None };
+    let (seed, pending) = seed(&site.cx.agents, m, (now, architecture.as_deref()), (&uuid, generation))?;
     let name = format!("{}{generation}.iso", file_start(place.1, &uuid));
     let file_name = name.trim_start_matches("iso/").to_owned();
     let volume = VolumeId::new(storage.as_str(), name);
@@ -145,11 +146,21 @@ pub(super) fn can_be_made(site: &Site<'_>, m: &Vm) -> Result<(), Diagnostic> {
     site.cx.agents.can_install().map_err(refused)
 }
 
+/// What the machine is, as `uname -m` says it there: as its option `arch` says, or as its node is. Not known without the right to look at
+/// the node.
+async fn architecture(site: &Site<'_>, place: &Place, now: &Settings) -> Option<String> {
+    if let Some(said) = now.written("arch") {
+        return Some(said.to_owned());
+    }
+    let said = site.client.nodes().machine(&place.0).await;
+    said.inspect_err(|error| tracing::debug!(error = %error, "the node does not say what it is")).ok()
+}
+
 /// The seed, with a fresh secret for the agent.
 fn seed(
     agents: &Agents,
     m: &Vm,
-    now: &Settings,
+    (now, machine): (&Settings, Option<&str>),
     (uuid, generation): (&str, u64),
 ) -> Result<(Seed, Option<PendingEnrolment>), Diagnostics> {
     let cloud_init = m.cloud_init.cloned().unwrap_or_default();
@@ -165,7 +176,7 @@ fn seed(
     };
     let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
     let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
-    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port });
+    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port, machine });
     let (part, pending) =
         made.map_err(|error| explain::agent(&format!("make the seed image of VM {}", m.name.or("")), &error))?;
     seed.agent = Some(part);
