@@ -1,7 +1,7 @@
-//! Puts the agents into the provider: one per machine architecture for which a binary was built.
+//! Puts the agents into the provider, one per machine architecture for which a binary was built, and says which commit this is.
 //!
 //! `GROUNDWORK_AGENT_X86_64` and `GROUNDWORK_AGENT_AARCH64` hold paths. Without them the provider builds, and says so when it is
-//! asked to install an agent.
+//! asked to install an agent. They are compressed here, and unpacked when a seed or an update needs one.
 
 #![expect(
     clippy::expect_used,
@@ -9,12 +9,15 @@
     reason = "a build script writes into cargo's own folder and can only fail"
 )]
 
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 fn main() {
-    let mut agents = String::from("/// The agents inside this provider: machine (as `uname -m` says it), binary.\n");
-    agents.push_str("const AGENTS: &[(&str, &[u8])] = &[\n");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut agents = String::from("/// The agents inside this provider.\nconst AGENTS: &[Program] = &[\n");
     for (machine, variable) in [("x86_64", "GROUNDWORK_AGENT_X86_64"), ("aarch64", "GROUNDWORK_AGENT_AARCH64")] {
         println!("cargo:rerun-if-env-changed={variable}");
         let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) else {
@@ -22,9 +25,20 @@ fn main() {
         };
         let path = path.canonicalize().unwrap_or_else(|error| panic!("{variable}: {}: {error}", path.display()));
         println!("cargo:rerun-if-changed={}", path.display());
-        writeln!(agents, "    ({machine:?}, include_bytes!({path:?})),").expect("a string takes text");
+        let name = format!("agent-{machine}.deflate");
+        std::fs::write(out.join(&name), packed(&path)).expect("OUT_DIR is writable");
+        writeln!(
+            agents,
+            "    Program {{ machine: {machine:?}, packed: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\")) }},"
+        )
+        .expect("a string takes text");
     }
     agents.push_str("];\n");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("agents.rs"), agents).expect("OUT_DIR is writable");
+}
+
+fn packed(path: &Path) -> Vec<u8> {
+    let agent = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut packed = DeflateEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(&agent).and_then(|()| packed.finish()).expect("memory takes bytes")
 }

@@ -5,9 +5,9 @@ cd "$(dirname "$0")/.."
 source scripts/setup.sh
 
 build_agent
-cargo build --locked --release --quiet -p terraform-provider-groundwork
+build_provider
 cargo build --locked --release --quiet -p tf --example measure-start --bin terraform-provider-memory
 scripts/lab.sh prepare >/dev/null
-exec python3 tests/bench/bench.py --provider "$CARGO_TARGET_DIR/release/terraform-provider-groundwork" \
+exec python3 tests/bench/bench.py --provider "$PROVIDER_BINARY" \
     --agent "$AGENT_BINARY" --measure-start "$CARGO_TARGET_DIR/release/examples/measure-start" \
     --idle-provider "$CARGO_TARGET_DIR/release/terraform-provider-memory" "$@"

@@ -61,6 +61,8 @@ RUNNING=
 [ -z "$RUNNING" ] || [ -z "$KUBERNETES" ] ||
     die "A demo still runs, with the Kubernetes it has: take it away with scripts/demo.sh --destroy, then start this one again."
 
+say "building the agent and the provider (the first time takes some minutes)"
+build_agent
 build_provider
 
 mkdir -p "$WORK"
@@ -145,7 +147,7 @@ END
 elif command -v kubectl >/dev/null; then
     # The kubeconfig's credential plugin is the provider: kubectl looks for it on PATH, and it looks for the agents' CA.
     cat <<END
-  PATH=$CARGO_TARGET_DIR/release:\$PATH GROUNDWORK_AGENT_PKI_DIR=$WORK/pki kubectl --kubeconfig $DEMO/kubeconfig get nodes
+  PATH=${PROVIDER_BINARY%/*}:\$PATH GROUNDWORK_AGENT_PKI_DIR=$WORK/pki kubectl --kubeconfig $DEMO/kubeconfig get nodes
 END
 fi
 cat <<END

@@ -4,8 +4,10 @@
 #   scripts/install.sh                  where `terraform init` looks by itself, and as a command
 #   scripts/install.sh --dest DIR       another mirror folder, such as one to copy to other machines
 #   scripts/install.sh --bin DIR        another folder for the command
+#   scripts/install.sh --agents all     with agents for x86_64 and aarch64 machines inside; this computer's alone without
 set -euo pipefail
 
+AGENTS=()
 MIRROR=$HOME/.terraform.d/plugins
 BIN=$HOME/.local/bin
 [ "$(id -u)" = 0 ] && BIN=/usr/local/bin
@@ -13,13 +15,16 @@ while [ $# -gt 0 ]; do
     case "$1=${2:-}" in
         --dest=?*) MIRROR=$(realpath -m "$2") ;;
         --bin=?*) BIN=$(realpath -m "$2") ;;
-        *) echo "usage: scripts/install.sh [--dest DIR] [--bin DIR]" >&2; exit 1 ;;
+        --agents=all) AGENTS=(x86_64 aarch64) ;;
+        *) echo "usage: scripts/install.sh [--dest DIR] [--bin DIR] [--agents all]" >&2; exit 1 ;;
     esac
     shift 2
 done
 
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
+say "building the agent and the provider (the first time takes some minutes)"
+build_agent "${AGENTS[@]}"
 build_provider
 
 mirror_provider "$MIRROR"

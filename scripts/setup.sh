@@ -52,49 +52,92 @@ need_rust() {
         die "cargo is missing: install Rust as https://www.rust-lang.org/tools/install describes."
 }
 
-# The agent as users get it: one static file, for this machine's architecture.
+# Which sources these are, for `version`: from git, or what `git archive` wrote into a tarball of them.
+commit() {
+    git -C "$ROOT" describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || sed -n 's/^\([0-9a-f]\{12\}\).*/\1/p' "$ROOT/scripts/commit"
+}
+export GROUNDWORK_COMMIT=${GROUNDWORK_COMMIT-$(commit)}
+
+# pypi DIR PACKAGE...: what PyPI has, with its files in DIR, which is there whole or not at all.
+pypi() {
+    local dir=$1 new=$1.new-$$
+    shift
+    [ ! -d "$dir" ] || return 0
+    command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || need_packages python3-venv=python3-venv
+    python3 -m venv "$new/venv"
+    "$new/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$new/all" "$@" || return 1
+    mkdir -p "$(dirname "$dir")"
+    mv -T "$new/all" "$dir" 2>/dev/null || [ -d "$dir" ]
+    rm -rf "$new"
+}
+
+# A C compiler and linker for every platform. Static programs for Linux are made with it on every computer, so that all run the same.
+ZIG=0.15.2 ZIGBUILD=0.23.4
+need_zig() {
+    ZIG_HOME=$GROUNDWORK_CACHE/zig-$ZIG-$ZIGBUILD
+    [ -x "$ZIG_HOME/bin/cargo-zigbuild" ] || say "fetching a compiler for static programs (Zig, from PyPI)"
+    pypi "$ZIG_HOME" "ziglang==$ZIG" "cargo-zigbuild==$ZIGBUILD" || die "PyPI does not give ziglang and cargo-zigbuild."
+}
+
+# zig_cargo TARGET WORD ARGUMENT...: cargo for any of Rust's targets; `zigbuild` is its word for `build`.
+zig_cargo() {
+    local target=$1 word=$2
+    shift 2
+    need_zig
+    [ -d "$(rustc --print target-libdir --target "$target")" ] || rustup target add "$target" || die "Rust cannot build for $target here."
+    CARGO_ZIGBUILD_ZIG_PATH=$ZIG_HOME/ziglang/zig "$ZIG_HOME/bin/cargo-zigbuild" "$word" --locked --target "$target" "$@"
+}
+
+zigbuild() { zig_cargo "$1" zigbuild "${@:2}"; }
+
+# The agent as users get it: one static file for each machine named (as `uname -m` says it), this one's without.
 build_agent() {
-    local target
-    target=$(rustc -vV | sed -n 's/^host: //p')
-    AGENT_BINARY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent
-    RUSTFLAGS="-C target-feature=+crt-static" \
-        cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target" || return 1
-    case $target in
-        x86_64-*) export GROUNDWORK_AGENT_X86_64=$AGENT_BINARY ;;
-        aarch64-*) export GROUNDWORK_AGENT_AARCH64=$AGENT_BINARY ;;
-        *) die "no agent for $target yet: build on x86_64 or aarch64 Linux." ;;
-    esac
+    local machine
+    for machine in "${@:-$(uname -m)}"; do
+        AGENT_BINARY=$CARGO_TARGET_DIR/$machine-unknown-linux-musl/agent/groundwork-agent
+        zigbuild "$machine-unknown-linux-musl" --quiet -p groundwork-agent --profile agent || return 1
+        case $machine in
+            x86_64) export GROUNDWORK_AGENT_X86_64=$AGENT_BINARY ;;
+            aarch64) export GROUNDWORK_AGENT_AARCH64=$AGENT_BINARY ;;
+            *) die "no agent for $machine yet: build on x86_64 or aarch64 Linux." ;;
+        esac
+    done
 }
 
 # An agent of an earlier version that does not know all of today's settings, for tests. The agent itself is built after it.
 build_yesterdays_agent() {
     local target
-    target=$(rustc -vV | sed -n 's/^host: //p')
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --quiet -p groundwork-agent --profile agent --target "$target" \
-        --features yesterday || return 1
+    target=$(uname -m)-unknown-linux-musl
+    zigbuild "$target" --quiet -p groundwork-agent --profile agent --features yesterday || return 1
     export GROUNDWORK_AGENT_YESTERDAY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent-yesterday
     cp "$CARGO_TARGET_DIR/$target/agent/groundwork-agent" "$GROUNDWORK_AGENT_YESTERDAY"
 }
 
-# The provider as users get it, with that agent inside.
+# The provider as users get it, with the agents inside that build_agent has made.
 build_provider() {
-    say "building the agent and the provider (the first time takes some minutes)"
-    build_agent
-    cargo build --locked --release -p terraform-provider-groundwork
-    PROVIDER_BINARY=$CARGO_TARGET_DIR/release/terraform-provider-groundwork
+    local target
+    target=$(uname -m)-unknown-linux-musl
+    zigbuild "$target" --release -p terraform-provider-groundwork
+    PROVIDER_BINARY=$CARGO_TARGET_DIR/$target/release/terraform-provider-groundwork
 }
 
-# mirror_provider DIR: puts the built provider into DIR, laid out as a mirror of the registry, where `terraform init` finds it.
+# mirror_provider DIR: puts the built provider into DIR, laid out as a mirror of both registries, where `terraform init` and `tofu init`
+# find it.
 mirror_provider() {
-    local version platform
-    version=$("$PROVIDER_BINARY" version | sed 's/.* //')
+    local version platform registry
+    version=$(workspace_version)
     case $(uname -m) in
         x86_64) platform=linux_amd64 ;;
         *) platform=linux_arm64 ;;
     esac
-    install -D -m 0755 "$PROVIDER_BINARY" \
-        "$1/registry.terraform.io/groundwork-tf/groundwork/$version/$platform/terraform-provider-groundwork_v$version"
+    for registry in registry.terraform.io registry.opentofu.org; do
+        install -D -m 0755 "$PROVIDER_BINARY" \
+            "$1/$registry/groundwork-tf/groundwork/$version/$platform/terraform-provider-groundwork_v$version"
+    done
 }
+
+# The version, which stands in Cargo.toml alone.
+workspace_version() { sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
 
 PROGRAMS=(cc=gcc git=git curl=curl)
 # What has no command of its own gets a name that never exists, so that its package is asked for.

@@ -45,9 +45,11 @@ DENY_VERSION=0.20.2
 export GROUNDWORK_REQUIRE_TERRAFORM=1 GROUNDWORK_REQUIRE_LAB=1
 export CARGO_TERM_COLOR=never
 TESTS="cargo test --locked --quiet"
+# What the end-to-end tests run is as static as what users get.
+MUSL=$(uname -m)-unknown-linux-musl
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(registry:: kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
 
 stage "lab: programs and machine image" scripts/lab.sh prepare --kubernetes none
 # The first time this builds it, and says what each part took.
@@ -59,12 +61,14 @@ stage "format" cargo fmt --all --check
 stage "agent: of yesterday" build_yesterdays_agent
 stage "agent: static binary" build_agent
 stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
-stage "provider" cargo build --locked --quiet -p terraform-provider-groundwork
-export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/debug/terraform-provider-groundwork
+stage "provider: static binary" zigbuild "$MUSL" --quiet -p terraform-provider-groundwork
+export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork
 stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 stage "lab: its own tests" scripts/lab.sh selftest
-stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 --skip qemu --skip nodes:: "${CLUSTERS[@]/#/--skip=}"
+stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
+stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
+    --skip qemu --skip nodes:: --skip empty_root:: "${CLUSTERS[@]/#/--skip=}"
 stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
 stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
 say "what the cache holds of Kubernetes"

@@ -7,6 +7,18 @@ use std::collections::BTreeSet;
 /// Its version.
 pub const VERSION: &str = if cfg!(feature = "yesterday") { "0.0.9" } else { env!("CARGO_PKG_VERSION") };
 
+/// Version, commit and platform, for people; the version is the first word.
+#[must_use]
+pub fn build(commit: Option<&str>) -> String {
+    let commit = commit.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{VERSION} (commit {commit}, linux_{machine})")
+}
+
 /// What is said of an agent.
 #[derive(Debug, Clone)]
 pub struct About {

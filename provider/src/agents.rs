@@ -11,6 +11,7 @@ mod first_boot;
 mod install;
 mod line;
 mod pki;
+mod program;
 mod rotate;
 mod run;
 #[cfg(test)]

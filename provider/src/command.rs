@@ -198,11 +198,26 @@ pub fn credential(address: &str, fingerprint: &str) -> ExitCode {
     }
 }
 
-/// `version`.
+/// `version`: which, of which commit, for which platform.
 #[must_use]
-pub fn version() -> ExitCode {
-    println!("terraform-provider-groundwork {}", env!("CARGO_PKG_VERSION"));
+pub fn version(commit: Option<&str>) -> ExitCode {
+    let commit = commit.filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+    println!("terraform-provider-groundwork {} (commit {commit}, {})", env!("CARGO_PKG_VERSION"), platform());
     ExitCode::SUCCESS
+}
+
+/// As Terraform's registry calls it: `linux_amd64`.
+fn platform() -> String {
+    let system = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{system}_{machine}")
 }
 
 /// Anything else.

@@ -67,7 +67,8 @@ fn every_misspelt_name_in_a_block_is_refused_with_its_line() {
     terraform.write("main.tf", HEAD);
     let said = terraform.run(&["providers", "schema", "-json"]);
     let schemas: Value = serde_json::from_str(&said.exits(0).text).expect("the schemas are JSON");
-    let schema = &schemas["provider_schemas"]["registry.terraform.io/groundwork-tf/groundwork"];
+    let provider = schemas["provider_schemas"].as_object().and_then(|all| all.values().next());
+    let schema = provider.expect("the one provider");
 
     let mut provider = Text::default();
     provider.block(0, "provider \"groundwork\"", &schema["provider"]["block"]);

@@ -99,8 +99,9 @@ impl Incoming {
 /// Whether the program at `path` runs here and says that it is this version; or what it says instead.
 pub(super) async fn fits(host: &dyn Host, path: &str, version: &str) -> Result<(), String> {
     let asked = host.run_ok(&Command::new(path, ["version"]).timeout(ANSWER), &|_| ()).await;
+    // Behind the version stands which build of it this is.
     match asked.map(|said| said.stdout.trim().to_owned()) {
-        Ok(said) if said == version => Ok(()),
+        Ok(said) if said.split_whitespace().next() == Some(version) => Ok(()),
         Ok(said) => Err(format!("it says that it is {said:?}, not {version}")),
         Err(error) => Err(crate::chain::chain(&error)),
     }

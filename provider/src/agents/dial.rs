@@ -14,6 +14,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, DigitallySignedStruct, SignatureScheme};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin as StdPin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -68,8 +69,9 @@ pub(super) async fn dial(authority: &Authority, role: Role, address: &str, until
 async fn connected(address: &str, until: &Until) -> Result<TcpStream, Error> {
     let lost = |error: io::Error| judge(address, &error);
     let mut last = no_answer(address);
+    let sockets = until.bound((address, "the look-up of its name"), LOOK_UP, sockets(address)).await??;
     for patience in ATTEMPTS {
-        match until.bound((address, "the call"), patience, TcpStream::connect(address)).await {
+        match until.bound((address, "the call"), patience, TcpStream::connect(&*sockets)).await {
             Ok(tcp) => {
                 let tcp = tcp.map_err(lost)?;
                 tcp.set_nodelay(true).map_err(lost)?;
@@ -80,6 +82,15 @@ async fn connected(address: &str, until: &Until) -> Result<TcpStream, Error> {
         }
     }
     Err(last)
+}
+
+/// What `host:port` means.
+async fn sockets(address: &str) -> Result<Vec<SocketAddr>, Error> {
+    let odd = |why: String| Error::Unreachable { address: address.to_owned(), why };
+    let split = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let (host, port) = split.ok_or_else(|| odd("it is no host:port".to_owned()))?;
+    let found = resolve::addresses(host).await.map_err(|unknown| odd(unknown.to_string()))?;
+    Ok(found.into_iter().map(|address| (address, port).into()).collect())
 }
 
 /// As [`dial`], and the agent has the key with this pin.
@@ -245,5 +256,7 @@ const REFUSALS: [AlertDescription; 6] = [
 /// Of one try to connect; together as long as a slow network may take.
 const ATTEMPTS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(1), Duration::from_secs(2)];
+/// Longer than any look-up takes.
+const LOOK_UP: Duration = Duration::from_secs(6);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -56,6 +56,12 @@ pub(crate) enum Error {
     /// This build of the provider carries no agent for machines.
     #[error("this build of the provider carries no agent binary")]
     NoBinary,
+    /// This build of the provider carries agents, and none for that machine.
+    #[error("this build of the provider carries no agent for {machine:?}")]
+    NoBinaryFor {
+        /// What the machine is, as `uname -m` says it.
+        machine: String,
+    },
     /// Not an endpoint, or not of the form that is written in states.
     #[error("{0:?} is no agent endpoint")]
     BadEndpoint(String),

@@ -1,18 +1,16 @@
 //! What a seed image carries to put the agent onto a machine, and the secret it proves itself with.
 //!
-//! The provider holds the agent's binaries inside itself (`build.rs`). The seed carries the one of the machine's architecture,
-//! its unit, its configuration, the CA's certificate and `enrol.json`, all in the folder `groundwork`, with the script that
+//! The provider holds the agent's binaries inside itself (`program`). The seed carries the one of the machine's architecture, its unit, its configuration, the CA's certificate and `enrol.json`, all in the folder `groundwork`, with the script that
 //! installs them. Only that script's call stands in the user-data: the secret never gets into cloud-init's own files.
 
 use super::Error;
 use super::pki::Authority;
+use super::program::{PROGRAMS, Program};
 use crate::seed::{AgentPart, File};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::json;
 use std::fmt;
 use trust::{Secret, nonce};
-
-include!(concat!(env!("OUT_DIR"), "/agents.rs"));
 
 /// For which machine a seed is made.
 #[derive(Debug, Clone)]
@@ -25,6 +23,8 @@ pub(crate) struct SeedFor<'a> {
     pub(crate) port: u16,
     /// The networks from which it takes connections, `192.0.2.0/24`; none: from everywhere.
     pub(crate) allow_from: &'a [String],
+    /// What it is, as `uname -m` says it; without that the seed carries every agent.
+    pub(crate) machine: Option<&'a str>,
 }
 
 /// A secret that was issued and not used yet. It lives in memory only.
@@ -47,28 +47,27 @@ impl fmt::Debug for PendingEnrolment {
     }
 }
 
-/// The agents' programs inside this provider, by machine.
-pub(super) const fn programs() -> &'static [(&'static str, &'static [u8])] {
-    AGENTS
-}
-
 /// Whether this build carries an agent at all.
 pub(super) const fn has_binary() -> Result<(), Error> {
-    if AGENTS.is_empty() { Err(Error::NoBinary) } else { Ok(()) }
+    if PROGRAMS.is_empty() { Err(Error::NoBinary) } else { Ok(()) }
 }
 
 /// The agent's part of a seed, and the enrolment it leads to.
 pub(super) fn seed(authority: &Authority, wanted: &SeedFor<'_>) -> Result<(AgentPart, PendingEnrolment), Error> {
-    seed_of(AGENTS, authority, wanted)
+    seed_of(PROGRAMS, authority, wanted)
 }
 
 pub(super) fn seed_of(
-    agents: &[(&str, &[u8])],
+    programs: &[Program],
     authority: &Authority,
     wanted: &SeedFor<'_>,
 ) -> Result<(AgentPart, PendingEnrolment), Error> {
+    let fitting = programs.iter().filter(|program| wanted.machine.is_none_or(|machine| machine == program.machine));
+    let agents: Vec<(&str, Vec<u8>)> = fitting.map(|program| (program.machine, program.unpacked())).collect();
     if agents.is_empty() {
-        return Err(Error::NoBinary);
+        return Err(wanted
+            .machine
+            .map_or(Error::NoBinary, |machine| Error::NoBinaryFor { machine: machine.to_owned() }));
     }
     let pending = PendingEnrolment {
         id: hex::encode(nonce().get(..12).unwrap_or_default()),
@@ -77,13 +76,13 @@ pub(super) fn seed_of(
         secret: Secret::generate(),
     };
     let mut files = vec![
-        file("install.sh", 0o755, install_script(&pending, agents)),
+        file("install.sh", 0o755, install_script(&pending, &agents)),
         file("groundwork-agent.service", 0o644, UNIT),
         file("agent.toml", 0o644, configuration(wanted)),
         file("ca.pem", 0o644, authority.pem()),
         file("enrol.json", 0o600, enrol_json(&pending)),
     ];
-    files.extend(agents.iter().map(|(machine, binary)| file(&format!("agent-{machine}"), 0o755, *binary)));
+    files.extend(agents.into_iter().map(|(machine, binary)| file(&format!("agent-{machine}"), 0o755, binary)));
     // The hook runs on every boot; what it starts does its work once per seed, so that a re-issued secret is taken up too.
     Ok((AgentPart { hook: FIND_SEED.to_owned(), files }, pending))
 }
@@ -104,7 +103,7 @@ fn configuration(wanted: &SeedFor<'_>) -> String {
     text
 }
 
-fn install_script(pending: &PendingEnrolment, agents: &[(&str, &[u8])]) -> String {
+fn install_script(pending: &PendingEnrolment, agents: &[(&str, Vec<u8>)]) -> String {
     let sums: Vec<String> = agents
         .iter()
         .map(|(machine, binary)| format!("{machine}) sum={} ;;", hex::encode(digest(&SHA256, binary))))
@@ -116,8 +115,8 @@ fn install_script(pending: &PendingEnrolment, agents: &[(&str, &[u8])]) -> Strin
         .replace("@SUMS@", &sums.join("\n"))
 }
 
-fn file(name: &str, mode: u32, bytes: impl AsRef<[u8]>) -> File {
-    File { path: format!("groundwork/{name}"), mode, bytes: bytes.as_ref().to_vec() }
+fn file(name: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> File {
+    File { path: format!("groundwork/{name}"), mode, bytes: bytes.into() }
 }
 
 const UNIT: &str = include_str!("../../../agent/groundwork-agent.service");
@@ -130,12 +129,17 @@ mod tests {
     use super::*;
 
     fn made() -> (AgentPart, PendingEnrolment) {
+        of(Some("x86_64")).unwrap()
+    }
+
+    fn of(machine: Option<&str>) -> Result<(AgentPart, PendingEnrolment), Error> {
         let dir = tempfile::tempdir().unwrap();
         pki::init(dir.path()).unwrap();
         let authority = Authority::from_dir(dir.path()).unwrap();
         let networks = ["192.0.2.0/24".to_owned(), "2001:db8::1".to_owned()];
-        let wanted = SeedFor { machine_uuid: "ABCD", generation: 2, port: 7443, allow_from: &networks };
-        seed_of(&[("x86_64", b"binary")], &authority, &wanted).unwrap()
+        let wanted = SeedFor { machine_uuid: "ABCD", generation: 2, port: 7443, machine, allow_from: &networks };
+        let programs = [Program::of("x86_64", b"binary"), Program::of("aarch64", b"other")];
+        seed_of(&programs, &authority, &wanted)
     }
 
     #[test]
@@ -178,5 +182,19 @@ mod tests {
         assert!(script.contains(&format!("x86_64) sum={} ;;", hex::encode(digest(&SHA256, b"binary")))), "{script}");
         assert!(script.contains(&pending.id) && script.contains("= abcd ]") && script.contains("-lt 2 ]"), "{script}");
         assert!(!script.contains('@'), "every placeholder is filled: {script}");
+    }
+    #[test]
+    fn a_seed_carries_the_agent_of_its_machine_or_all_where_that_is_not_known() {
+        let carried = |part: &AgentPart| -> Vec<(String, Vec<u8>)> {
+            let agents =
+                part.files.iter().filter_map(|file| Some((file.path.strip_prefix("groundwork/agent-")?, file)));
+            agents.map(|(machine, file)| (machine.to_owned(), file.bytes.clone())).collect()
+        };
+        let (x86, arm) = (("x86_64".to_owned(), b"binary".to_vec()), ("aarch64".to_owned(), b"other".to_vec()));
+        assert_eq!(carried(&made().0), [x86.clone()]);
+        assert_eq!(carried(&of(Some("aarch64")).unwrap().0), [arm.clone()]);
+        assert_eq!(carried(&of(None).unwrap().0), [x86, arm]);
+        let refused = of(Some("riscv64")).unwrap_err();
+        assert!(refused.to_string().contains("no agent for \"riscv64\""), "{refused}");
     }
 }

@@ -5,13 +5,15 @@
 //! than the provider is used as it is: the contract only grows.
 
 use super::call::{Agent, Description, Missing, for_observer, role_to_plan};
+use super::program::{PROGRAMS, Program};
 use super::rotate::is_due;
 use super::run::Job;
-use super::{Agents, Endpoint, Error, Until, Wait, install};
+use super::{Agents, Endpoint, Error, Until, Wait};
 use agent_proto::fields;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{UpdateBegin, UpdateRequest, update_request::Part};
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +29,7 @@ pub(crate) struct Updates {
     /// This provider's own version.
     pub(super) version: String,
     /// The programs it carries, by machine.
-    pub(super) programs: &'static [(&'static str, &'static [u8])],
+    pub(super) programs: &'static [Program],
     /// Fingerprints of agents that were found to be as new as this provider.
     pub(super) current: Mutex<BTreeSet<String>>,
 }
@@ -35,7 +37,7 @@ pub(crate) struct Updates {
 impl Default for Updates {
     fn default() -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { allowed: true, version, programs: install::programs(), current: Mutex::default() }
+        Self { allowed: true, version, programs: PROGRAMS, current: Mutex::default() }
     }
 }
 
@@ -85,8 +87,8 @@ impl Updates {
         }
     }
 
-    fn program_for(&self, machine: &str) -> Option<&'static [u8]> {
-        self.programs.iter().find(|(name, _)| *name == machine).map(|(_, program)| *program)
+    fn program_for(&self, machine: &str) -> Option<Vec<u8>> {
+        self.programs.iter().find(|program| program.machine == machine).map(|program| program.unpacked())
     }
 
     fn is_current(&self, fingerprint: &str) -> bool {
@@ -178,10 +180,10 @@ impl Agents {
         })?;
         let (from, to) = (&said.version, &updates.version);
         (wait.progress)(&format!("{}: updating its agent from {from} to {to}", endpoint.address));
-        let sha256 = hex::encode(digest(&SHA256, program));
+        let sha256 = hex::encode(digest(&SHA256, &program));
         // An update is an administrator's: it decides what runs as root.
         let mut agent = self.connect(endpoint, Role::Admin, &wait.until()).await?;
-        let begin = UpdateBegin { version: to.clone(), sha256: sha256.clone(), size: length(program) };
+        let begin = UpdateBegin { version: to.clone(), sha256: sha256.clone(), size: length(&program) };
         agent.send(begin, program).await?;
         self.came_back(endpoint, &sha256, spec, wait).await?;
         (wait.progress)(&format!("{}: its agent is {to} now", endpoint.address));
@@ -224,8 +226,8 @@ impl Agents {
 }
 
 impl Agent {
-    pub(super) async fn send(&mut self, begin: UpdateBegin, program: &'static [u8]) -> Result<(), Error> {
-        let requests = tokio_stream::iter(Parts { begin: Some(begin), left: program });
+    pub(super) async fn send(&mut self, begin: UpdateBegin, program: Vec<u8>) -> Result<(), Error> {
+        let requests = tokio_stream::iter(Parts { begin: Some(begin), left: program.into() });
         self.0.send(("Update", SENDING), |mut client| async move { client.update(requests).await }).await.map(drop)
     }
 }
@@ -233,7 +235,7 @@ impl Agent {
 /// A program as it is sent.
 struct Parts {
     begin: Option<UpdateBegin>,
-    left: &'static [u8],
+    left: Bytes,
 }
 
 impl Iterator for Parts {
@@ -243,8 +245,7 @@ impl Iterator for Parts {
         if let Some(begin) = self.begin.take() {
             return Some(UpdateRequest { part: Some(Part::Begin(begin)) });
         }
-        let (piece, rest) = self.left.split_at(self.left.len().min(PIECE));
-        self.left = rest;
+        let piece = self.left.split_to(self.left.len().min(PIECE));
         (!piece.is_empty()).then(|| UpdateRequest { part: Some(Part::Piece(piece.to_vec())) })
     }
 }

@@ -136,7 +136,8 @@ fn holds(error: &Error) -> &'static str {
         | Error::NoKey { .. }
         | Error::Over { .. }
         | Error::PkiFile { .. }
-        | Error::NoBinary => "Nothing was asked and nothing was changed.",
+        | Error::NoBinary
+        | Error::NoBinaryFor { .. } => "Nothing was asked and nothing was changed.",
         Error::TakenBack { .. } => "The machine has its old agent again, and nothing else was changed on it.",
         Error::BadEndpoint(_)
         | Error::NotKnown { .. }
@@ -184,6 +185,9 @@ fn next(error: &Error) -> String {
         }
         Error::Over { .. } => "Make another: `terraform-provider-groundwork pki issue --role … DIR`.",
         Error::NoBinary => "Build the provider with `scripts/install.sh`: a plain `cargo build` leaves the agent out.",
+        Error::NoBinaryFor { .. } => {
+            "Use a release of the provider, which carries all agents, or build it with `scripts/install.sh --agents all`."
+        }
         Error::BadEndpoint(_) => "Give `endpoint` the value of a `groundwork_vm`'s `endpoint`.",
         Error::Unreachable { .. } => {
             "See that the machine runs and that this TCP port is open between here and there, and apply again."
@@ -211,8 +215,8 @@ fn next(error: &Error) -> String {
             );
         }
         Error::NoProgram { .. } => {
-            "Build the provider with `scripts/install.sh` for that kind of machine, or use the version of the provider that \
-             fits the agent."
+            "Use a release of the provider, which carries all agents, build it with `scripts/install.sh --agents all`, or use the \
+             version of the provider that fits the agent."
         }
         Error::TakenBack { .. } => {
             "`journalctl -u groundwork-agent` on the machine says why the new agent did not come up. The next apply tries it again."

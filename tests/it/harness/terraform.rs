@@ -217,6 +217,24 @@ fn children_named(parent: u32, name: &str) -> Vec<i32> {
     found
 }
 
+/// The program that is called terraform here: Terraform, or what `scripts/test.sh --terraform` has put in its place.
+#[track_caller]
+pub(crate) fn program() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("terraform")).find(|path| path.is_file());
+    found.expect("terraform on PATH").canonicalize().expect("a file")
+}
+
+/// Version of the provider, as mirrors have it in their folders.
+#[track_caller]
+pub(crate) fn version() -> String {
+    let said = run(command(provider_binary()).arg("version"));
+    said.text.split_whitespace().nth(1).expect("NAME VERSION (…)").to_owned()
+}
+
+/// What Terraform calls the platform that the tests run on.
+pub(crate) const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux_arm64" } else { "linux_amd64" };
+
 fn process(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
 }

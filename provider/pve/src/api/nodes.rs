@@ -41,6 +41,18 @@ struct Interface {
     iface: String,
 }
 
+/// How a node is.
+#[derive(Deserialize)]
+struct State {
+    #[serde(rename = "current-kernel")]
+    kernel: Kernel,
+}
+
+#[derive(Deserialize)]
+struct Kernel {
+    machine: String,
+}
+
 /// `/nodes`
 #[derive(Debug, Clone, Copy)]
 pub struct Nodes<'a>(&'a Client);
@@ -62,6 +74,15 @@ impl Nodes<'_> {
         let mut nodes: Vec<Node> = self.0.call(Call::get(&["nodes"])).await?;
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         Ok(nodes)
+    }
+
+    /// What a node is, as `uname -m` says it: `x86_64`. Needs Sys.Audit on it.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn machine(&self, node: &NodeName) -> Result<String, Error> {
+        let state: State = self.0.call(Call::get(&["nodes", node.as_str(), "status"])).await?;
+        Ok(state.kernel.machine)
     }
 
     /// The bridges and SDN networks of a node that we may use.

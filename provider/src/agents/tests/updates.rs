@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agents::Updates;
+use crate::agents::program::Program;
 use agent_proto::v1::machine::HostNames;
 use groundwork_agent::host::{
     Access, BoxFuture, Command, Compared, HostError, Kind, Lines, Output, Probe, Runtime, Stat,
@@ -9,7 +10,7 @@ use groundwork_agent::host::{
 use groundwork_agent::update::{self, BIN};
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::SystemTime;
 use tokio::sync::Notify;
 
@@ -134,8 +135,8 @@ impl Host for Computer {
 }
 
 /// What this provider carries, for the machine that the tests run on.
-static PROGRAMS: [(&str, &[u8]); 1] =
-    [(std::env::consts::ARCH, concat!("agent ", env!("CARGO_PKG_VERSION")).as_bytes())];
+static PROGRAMS: LazyLock<[Program; 1]> =
+    LazyLock::new(|| [Program::of(std::env::consts::ARCH, concat!("agent ", env!("CARGO_PKG_VERSION")).as_bytes())]);
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
 /// An enrolled agent of a version that systemd restarts when it is told to, as whatever then stands in its place.
@@ -237,7 +238,7 @@ fn spec() -> NodeSpec {
 }
 
 fn updates(allowed: bool) -> Updates {
-    Updates { programs: &PROGRAMS, ..Updates::new(allowed) }
+    Updates { programs: &*PROGRAMS, ..Updates::new(allowed) }
 }
 
 #[tokio::test]

@@ -314,11 +314,12 @@ impl Model for Route {
 pub(crate) struct Agent {
     pub(super) port: Attr<i64>,
     pub(super) address: Attr<String>,
+    pub(super) allow_from: Attr<Vec<String>>,
 }
 
 impl Model for Agent {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { port, address } = self;
+        let Self { port, address, allow_from } = self;
         vec![
             optional("port", port, "TCP port the agent listens on. Default: 7443.").check(between(1, 65_535)),
             optional(
@@ -327,6 +328,8 @@ impl Model for Agent {
                 "Address under which the agent is reached from here. Default: the first static one.",
             )
             .check(checks::ip),
+            optional("allow_from", allow_from, "Networks and addresses from which the agent takes connections, such as `192.0.2.0/24`: all others are cut off before they are read. Default: from everywhere.")
+                .check(checks::source),
         ]
     }
 }

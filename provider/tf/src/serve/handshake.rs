@@ -28,17 +28,21 @@ pub(super) struct Environment {
     pub(super) socket_dir: Option<PathBuf>,
     /// The group, by name or number, that may use the socket.
     pub(super) socket_group: Option<String>,
+    /// Between which TCP ports to listen, where a Unix socket is not to be had; any, without.
+    pub(super) ports: (u16, u16),
     asks_for_multiplexing: bool,
 }
 
 impl Environment {
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
         let filled = |name| variable(name).filter(|value| !value.is_empty());
+        let port = |name| filled(name).and_then(|port| port.parse().ok()).unwrap_or(0);
         Self {
             cookie: variable(COOKIE.0),
             client_certificate: filled("PLUGIN_CLIENT_CERT"),
             socket_dir: filled("PLUGIN_UNIX_SOCKET_DIR").map(PathBuf::from),
             socket_group: filled("PLUGIN_UNIX_SOCKET_GROUP"),
+            ports: (port("PLUGIN_MIN_PORT"), port("PLUGIN_MAX_PORT")),
             asks_for_multiplexing: filled("PLUGIN_MULTIPLEX_GRPC").is_some(),
         }
     }
@@ -58,23 +62,31 @@ pub(super) fn line(environment: &Environment, address: &Address, certificate: Op
 
 /// How a developer makes Terraform use this process. `Test` keeps Terraform from ending it.
 pub(super) fn reattach<P: Provider>(address: &Address) -> String {
-    let providers = json!({ P::ADDRESS: {
+    let this = json!({
         "Protocol": "grpc",
         "ProtocolVersion": VERSIONS.1,
         "Pid": std::process::id(),
         "Test": true,
         "Addr": { "Network": address.network, "String": address.text },
-    }});
+    });
+    let providers = json!({ P::ADDRESS: this, in_opentofu(P::ADDRESS): this });
     format!("TF_REATTACH_PROVIDERS='{providers}'")
+}
+
+/// The same provider's address in OpenTofu, whose registry is another one.
+fn in_opentofu(address: &str) -> String {
+    address.replacen("registry.terraform.io/", "registry.opentofu.org/", 1)
 }
 
 /// For those who start the executable themselves.
 pub(super) fn for_humans<P: Provider>() -> String {
     let name = P::NAME;
     let address = P::ADDRESS;
+    // Without the registry's host it is right for OpenTofu too.
+    let source = address.split_once('/').map_or(address, |(_, source)| source);
     format!(
         "This is the provider {name} ({address}). Terraform starts it by itself:\n\n    \
-         terraform {{ required_providers {{ {name} = {{ source = \"{address}\" }} }} }}\n\n\
+         terraform {{ required_providers {{ {name} = {{ source = \"{source}\" }} }} }}\n\n\
          To debug it, start it with -debug and give Terraform the line it prints."
     )
 }
@@ -98,6 +110,11 @@ mod tests {
     fn multiplexing_is_declined_when_asked_for() {
         let environment = Environment::read(|name| (name == "PLUGIN_MULTIPLEX_GRPC").then(|| "true".to_owned()));
         assert_eq!(line(&environment, &address(), None), "1|6|unix|/tmp/p|grpc||false");
+    }
+
+    #[test]
+    fn opentofu_knows_the_provider_by_its_own_registry() {
+        assert_eq!(in_opentofu("registry.terraform.io/test/memory"), "registry.opentofu.org/test/memory");
     }
 
     #[test]

@@ -63,12 +63,10 @@ impl Drop for Leftovers {
 impl Listener {
     pub(super) async fn bind(environment: &Environment) -> io::Result<(Self, Leftovers)> {
         #[cfg(unix)]
-        if let Some(path) = unix::path(environment) {
-            return unix::bind(path?, environment);
+        if let Some(place) = unix::place(environment)? {
+            return unix::bind(place, environment);
         }
-        #[cfg(not(unix))]
-        let _ = environment;
-        let socket = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let socket = loopback(environment.ports).await?;
         let address = Address { network: "tcp", text: socket.local_addr()?.to_string() };
         Ok((Self { socket: Socket::Tcp(socket), address }, Leftovers::default()))
     }
@@ -113,6 +111,18 @@ impl Listener {
             Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
+}
+
+/// The first port of the range that is free, as go-plugin takes it.
+async fn loopback((first, last): (u16, u16)) -> io::Result<TcpListener> {
+    let mut bound = TcpListener::bind(("127.0.0.1", first)).await;
+    for port in first.saturating_add(1)..=last {
+        if bound.is_ok() {
+            break;
+        }
+        bound = TcpListener::bind(("127.0.0.1", port)).await;
+    }
+    bound
 }
 
 /// Makes TLS of a stream where it is wanted, and hands the connection over.
@@ -195,23 +205,31 @@ mod unix {
         socket: PathBuf,
     }
 
-    /// Where to bind; `None` if no path is short enough for a socket or fit for the handshake line.
-    pub(super) fn path(environment: &Environment) -> Option<io::Result<Place>> {
+    /// Where to bind; `None` if no path is short enough for a socket or fit for the handshake line, or if there is no folder for
+    /// temporary files, as in an empty root.
+    pub(super) fn place(environment: &Environment) -> io::Result<Option<Place>> {
+        place_in(&std::env::temp_dir(), environment)
+    }
+
+    fn place_in(temporary: &Path, environment: &Environment) -> io::Result<Option<Place>> {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let unique = unique.get(..12).unwrap_or(&unique);
         let (folder, socket) = match &environment.socket_dir {
             Some(dir) => (None, dir.join(format!("plugin-{unique}"))),
             None => {
-                let folder = std::env::temp_dir().join(format!("tf-{unique}"));
+                let folder = temporary.join(format!("tf-{unique}"));
                 (Some(folder.clone()), folder.join("s"))
             }
         };
-        let text = socket.to_str()?;
-        if text.len() > MAX_SOCKET_PATH || text.contains(['|', '\n']) || !socket.is_absolute() {
-            return None;
+        let fits = |text: &str| text.len() <= MAX_SOCKET_PATH && !text.contains(['|', '\n']) && socket.is_absolute();
+        if !socket.to_str().is_some_and(fits) {
+            return Ok(None);
         }
-        let made = folder.as_deref().map_or(Ok(()), |folder| DirBuilder::new().mode(0o700).create(folder));
-        Some(made.map(|()| Place { folder, socket }))
+        match folder.as_deref().map_or(Ok(()), |folder| DirBuilder::new().mode(0o700).create(folder)) {
+            Ok(()) => Ok(Some(Place { folder, socket })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn bind(
@@ -241,5 +259,35 @@ mod unix {
 
     fn text(path: &Path) -> io::Result<String> {
         path.to_str().map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidFilename.into())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn without_a_folder_for_temporary_files_there_is_no_unix_socket() {
+            let environment = Environment::default();
+            let folder = tempfile::tempdir().unwrap();
+            assert!(place_in(folder.path(), &environment).unwrap().is_some());
+            assert!(place_in(&folder.path().join("missing"), &environment).unwrap().is_none());
+            let long = folder.path().join("x".repeat(MAX_SOCKET_PATH));
+            assert!(place_in(&long, &environment).unwrap().is_none());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_free_port_of_the_range_is_taken() {
+        let any = loopback((0, 0)).await.unwrap();
+        let taken = any.local_addr().unwrap().port();
+        let next = loopback((taken, taken.saturating_add(50))).await.unwrap().local_addr().unwrap().port();
+        assert!(next > taken && next <= taken.saturating_add(50), "{next}");
+        let full = loopback((taken, taken)).await.unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,6 +1,7 @@
 """Power: a machine follows its VM's status, and the status follows a machine that stops by itself."""
 
 import asyncio
+import os
 import re
 import time
 
@@ -127,7 +128,17 @@ class Power:
     # ------------------------------------------------------- bridges
 
     def _routes_lab_power(self):
-        return [("GET", "/nodes/{node}/network", self._network_list)]
+        return [
+            ("GET", "/nodes/{node}/network", self._network_list),
+            ("GET", "/nodes/{node}/status", self._node_status),
+        ]
+
+    async def _node_status(self, values, user):
+        """What kind of machine the node is: the lab's own. Shape: pve-manager 8.2 and 9.1."""
+        self.require(user, f"/nodes/{values['node']}", "Sys.Audit")
+        system = os.uname()
+        kernel = {"sysname": system.sysname, "release": system.release, "version": system.version, "machine": system.machine}
+        return {"current-kernel": kernel}
 
     async def _network_list(self, values, user):
         """The node's card and bridges; with `type`, those of the type."""

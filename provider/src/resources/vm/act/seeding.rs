@@ -47,7 +47,8 @@ pub(super) async fn attach(
     let uuid = config::uuid(now).unwrap_or_default();
     let generation = before.as_ref().map_or(1, |seed| generation(&seed.volume) + 1);
     let storage = storage(target.op, m, &target.node).await?;
-    let (seed, pending) = seed(&target.op.cx.agents, m, now, (&uuid, generation))?;
+    let architecture = if m.agent.is_known() { architecture(target, now).await } else { None };
+    let (seed, pending) = seed(&target.op.cx.agents, m, (now, architecture.as_deref()), (&uuid, generation))?;
     let name = format!("{}{generation}.iso", file_start(target.vmid, &uuid));
     let volume = VolumeId::new(storage.as_str(), name);
     upload(target, &volume, &seed).await?;
@@ -137,11 +138,21 @@ pub(super) fn can_be_made(op: &Operation<'_>, m: &Vm) -> Result<(), Error> {
     op.cx.agents.can_install().map_err(Error::InstallAgent)
 }
 
+/// What the machine is, as `uname -m` says it there: as its option `arch` says, or as its node is. Not known without the right to look at
+/// the node.
+async fn architecture(target: &Target<'_>, now: &Settings) -> Option<String> {
+    if let Some(said) = now.written("arch") {
+        return Some(said.to_owned());
+    }
+    let said = target.op.client.nodes().machine(&target.node).await;
+    said.inspect_err(|error| tracing::debug!(error = %error, "the node does not say what it is")).ok()
+}
+
 /// The seed, with a fresh secret for the agent.
 fn seed(
     agents: &Agents,
     m: &Vm,
-    now: &Settings,
+    (now, machine): (&Settings, Option<&str>),
     (uuid, generation): (&str, u64),
 ) -> Result<(Seed, Option<PendingEnrolment>), Error> {
     let cloud_init = m.cloud_init.cloned().unwrap_or_default();
@@ -157,8 +168,9 @@ fn seed(
     };
     let Some(agent) = m.agent.get() else { return Ok((seed, None)) };
     let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
-    let made = agents.seed(&SeedFor { machine_uuid: uuid, generation, port, allow_from: &[] });
-    let (part, pending) = made.map_err(Error::MakeSeed)?;
+    let allow_from = agent.allow_from.or(Vec::new());
+    let wanted = SeedFor { machine_uuid: uuid, generation, port, machine, allow_from: &allow_from };
+    let (part, pending) = agents.seed(&wanted).map_err(Error::MakeSeed)?;
     seed.agent = Some(part);
     Ok((seed, Some(pending)))
 }
