@@ -297,7 +297,8 @@ mod tests {
     fn a_plan_has_an_end() {
         let change =
             |n: u32| run::PlannedChange { step: "files", finding: format!("{n}\u{1b}"), why: "x".repeat(5_000) };
-        let reply = plan(run::Plan { changes: (0..300_000).map(change).collect(), skipped: Vec::new() });
+        let many = run::Plan { changes: (0..300_000).map(change).collect(), skipped: Vec::new() };
+        let reply = plan(many, Vec::new());
         assert_eq!((reply.changes.len(), reply.changes[0].summary.as_str()), (plain::MOST + 1, r"0\u{1b}"));
         assert_eq!(reply.changes[plain::MOST].summary, "… and 299500 more differences, of this and later steps");
         assert!(reply.changes.iter().all(|change| change.why.len() < 2 * plain::LONGEST));

@@ -133,6 +133,10 @@ fn holds(error: &Error) -> &'static str {
 
 fn next(error: &Error) -> String {
     match error {
+        Error::Connect { .. } if error.node().is_some() => "Bring the node back, and plan again.".to_owned(),
+        Error::Connect { .. } if error.fingerprint().is_some() => {
+            "If the host has a new certificate, set `tls_fingerprint` in the provider block's `proxmox` to its fingerprint, as the host itself shows it; if not, somebody else answers there.".to_owned()
+        }
         Error::Connect { .. } => connect(&chain(error)),
         Error::Lost { .. } | Error::Stopped { .. } => "Apply again.".to_owned(),
         Error::OneTimeCode { .. } => "Set `otp` in the provider block's `proxmox`, or GROUNDWORK_PROXMOX_OTP, to the code shown now, and apply again. For work of more than an hour or two, use `api_token`: a token needs no code.".to_owned(),

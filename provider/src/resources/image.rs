@@ -477,4 +477,22 @@ mod tests {
         assert!(checksum_form(&format!("sha512:{}", "a".repeat(64))).is_err());
         assert!(checksum_form("abc").is_err());
     }
+
+    #[test]
+    fn a_refusal_names_the_attribute_that_is_its_cure() {
+        let volume: VolumeId = "fast:import/a.qcow2".parse().unwrap();
+        let check = |message: &str, at: Option<&str>, next: &str| {
+            let call = "POST /nodes/pve1/storage/fast/download-url".to_owned();
+            let (endpoint, errors) = (String::new(), std::collections::BTreeMap::new());
+            let refused = pve::Refused { call, endpoint, status: 500, message: message.to_owned(), errors };
+            let told = failed("create image a", &volume, &Error::Refused(Box::new(refused)));
+            assert_eq!(told.path().map(ToString::to_string).as_deref(), at, "{message}");
+            assert!(told.detail().contains(next), "{}", told.detail());
+        };
+        check("checksum mismatch: got 'a' != expect 'b'", Some("checksum"), "Correct `checksum`");
+        check("download failed: 404", Some("url"), "Correct `url`");
+        check("storage 'fast' does not exist", Some("storage"), "Correct `storage`");
+        check("refusing to override existing file 'a'", Some("file_name"), "Choose another `file_name`");
+        check("hostname lookup 'pve7' failed", Some("node"), "Correct `node`");
+    }
 }

@@ -121,3 +121,24 @@ fn taken(poolid: &str) -> Diagnostic {
 }
 
 const TIME: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_one_advice_and_its_attribute() {
+        let refused = |status: u16, message: &str| {
+            let call = "POST /pools".to_owned();
+            let (endpoint, errors) = (String::new(), std::collections::BTreeMap::new());
+            Error::Refused(Box::new(pve::Refused { call, endpoint, status, message: message.to_owned(), errors }))
+        };
+        let told = failed("create", "dev/web", &refused(500, "parent 'dev' of pool 'dev/web' does not exist"));
+        assert_eq!(told.path().map(ToString::to_string).as_deref(), Some("poolid"));
+        assert!(told.detail().ends_with("the part of `poolid` before the last `/`, or make that pool first."));
+        assert_eq!(told.detail().split("\n\n").count(), 3, "{}", told.detail());
+        let told = failed("delete", "dev", &refused(500, "pool 'dev' is not empty (contains storage 'data')"));
+        assert!(told.path().is_none() && told.detail().contains("Move its members"), "{}", told.detail());
+        assert_eq!(told.detail().split("\n\n").count(), 3, "{}", told.detail());
+    }
+}

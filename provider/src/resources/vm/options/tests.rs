@@ -41,7 +41,7 @@ fn schema() -> (BTreeMap<&'static str, Declared<'static>>, BTreeMap<&'static str
     (all, bare)
 }
 
-fn facts(table: Table<'_>) -> Vec<Facts> {
+fn facts(table: &Table<'_>) -> Vec<Facts> {
     table.iter().map(|option| option.facts()).collect()
 }
 
@@ -71,16 +71,16 @@ fn fault(facts: &Facts, declared: &Declared<'_>) -> Option<String> {
 fn every_row_is_as_proxmox_ve_has_it() {
     let (schema, bare) = schema();
     let mut wrong = Vec::new();
-    for facts in facts(Options::default().table()) {
+    for facts in facts(&Options::default().table()) {
         let key = numbered(facts.key);
         let key = bare.get(key.as_str()).copied().unwrap_or(&key);
         wrong.extend(fault(&facts, &schema[key]));
     }
-    for facts in facts(Network::default().table()) {
+    for facts in facts(&Network::default().table()) {
         wrong.extend(fault(&facts, &schema[format!("net[n].{}", facts.key).as_str()]));
     }
     for bus in ["scsi[n]", "virtio[n]", "sata[n]"] {
-        for facts in facts(Disk::default().table()) {
+        for facts in facts(&Disk::default().table()) {
             let key = format!("{bus}.{}", facts.key);
             match schema.get(key.as_str()) {
                 Some(declared) => wrong.extend(fault(&facts, declared)),
@@ -96,10 +96,10 @@ fn every_row_is_as_proxmox_ve_has_it() {
 fn every_key_of_proxmox_ve_is_a_row_or_has_a_reason() {
     let (schema, _) = schema();
     let mut known: BTreeSet<String> =
-        facts(Options::default().table()).iter().map(|facts| numbered(facts.key)).collect();
-    known.extend(facts(Network::default().table()).iter().map(|facts| format!("net[n].{}", facts.key)));
+        facts(&Options::default().table()).iter().map(|facts| numbered(facts.key)).collect();
+    known.extend(facts(&Network::default().table()).iter().map(|facts| format!("net[n].{}", facts.key)));
     for bus in ["scsi[n]", "virtio[n]", "sata[n]"] {
-        known.extend(facts(Disk::default().table()).iter().map(|facts| format!("{bus}.{}", facts.key)));
+        known.extend(facts(&Disk::default().table()).iter().map(|facts| format!("{bus}.{}", facts.key)));
     }
     for (key, reason) in REASONS {
         assert!(schema.contains_key(key), "the schema has no {key}");
@@ -193,9 +193,9 @@ const OLD: &str = "another key took its place";
 #[test]
 fn the_guide_names_every_privilege() {
     let guide = include_str!("../../../../../docs/guides/privileges.md");
-    let mut all = facts(Options::default().table());
-    all.extend(facts(Disk::default().table()));
-    all.extend(facts(Network::default().table()));
+    let mut all = facts(&Options::default().table());
+    all.extend(facts(&Disk::default().table()));
+    all.extend(facts(&Network::default().table()));
     for Facts { attribute, privilege, .. } in all {
         assert!(guide.contains(privilege), "{privilege}, for {attribute}");
     }
@@ -231,6 +231,21 @@ fn what_is_not_written_is_proxmox_ves_default_and_new_vms_get_ours() {
     let set: Vec<_> = delta.set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(set, [("cores", "4"), ("cpu", "x86-64-v2-AES"), ("serial0", "socket")]);
     assert!(delta.delete.is_empty());
+}
+
+#[test]
+fn what_a_row_writes_it_reads_back() {
+    let (mut options, mut disk, mut card) = (Options::default(), Disk::default(), Network::default());
+    let mut written = 0;
+    for mut option in [options.table(), disk.table(), card.table()].into_iter().flatten() {
+        option.default_if_not_given();
+        let Some(Write::Set(text)) = option.difference(None) else { continue };
+        assert_eq!(option.difference(Some(&text)), None, "{:?}", option.facts());
+        option.fill(Some(&text));
+        assert_eq!(option.difference(Some(&text)), None, "{:?}", option.facts());
+        written += 1;
+    }
+    assert!(written >= 3, "what new ones get beside Proxmox VE's own defaults: {written}");
 }
 
 #[test]
