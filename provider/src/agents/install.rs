@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(carried(&made().0), [x86.clone()]);
         assert_eq!(carried(&of(Some("aarch64")).unwrap().0), [arm.clone()]);
         assert_eq!(carried(&of(None).unwrap().0), [x86, arm]);
-        let refused = of(Some("riscv64")).unwrap_err();
+        let refused = of(Some("riscv64")).err().unwrap();
         assert!(refused.to_string().contains("no agent for \"riscv64\""), "{refused}");
     }
 }

@@ -333,12 +333,12 @@ async fn what_was_changed_on_the_way_is_not_taken_in() {
     let systemd = Systemd::with("0.0.9", updates(true), Comes::Up).await;
     let mut agent = systemd.operator.agents.connect(&systemd.endpoint, Role::Admin, &soon()).await.unwrap();
     let begin = |size| agent_proto::v1::UpdateBegin { version: OWN.to_owned(), sha256: "0".repeat(64), size };
-    let refused = agent.send(begin(7), b"program").await.unwrap_err().to_string();
+    let refused = agent.send(begin(7), b"program".to_vec()).await.unwrap_err().to_string();
     assert!(refused.contains("0000 was announced"), "{refused}");
-    let refused = agent.send(begin(1 << 30), b"program").await.unwrap_err().to_string();
+    let refused = agent.send(begin(1 << 30), b"program".to_vec()).await.unwrap_err().to_string();
     assert!(refused.contains("a program of 1073741824 bytes"), "{refused}");
     let mut operator = systemd.operator.agents.connect(&systemd.endpoint, Role::Operator, &soon()).await.unwrap();
-    let refused = operator.send(begin(7), b"program").await.unwrap_err().to_string();
+    let refused = operator.send(begin(7), b"program".to_vec()).await.unwrap_err().to_string();
     assert!(refused.contains("the role operator may not call"), "{refused}");
     assert_eq!(systemd.host.program().1, "0.0.9");
 }
