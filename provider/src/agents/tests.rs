@@ -10,10 +10,9 @@ mod updates;
 use self::bare::Bare;
 use super::dial::dial;
 use super::machine::NodeSpec;
+use super::program::Program;
 use super::run::Report;
-use super::{
-    Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki, program,
-};
+use super::{Agents, Authority, Endpoint, Error, Job, PendingEnrolment, SeedFor, Standing, Until, Wait, install, pki};
 use agent_proto::v1::enrolment_client::EnrolmentClient;
 use agent_proto::v1::{EnrollAccept, EnrollHello, EnrollRequest, enroll_request};
 use groundwork_agent::about::About;
@@ -59,8 +58,7 @@ impl Operator {
     /// Writes a seed's secret into the machine's folder, as the seed's script does.
     fn seed(&self, machine: &Path, generation: u64) -> PendingEnrolment {
         let wanted = SeedFor { machine_uuid: UUID, generation, port: 7443, machine: None, allow_from: &[] };
-        let (part, pending) =
-            install::seed_of(&[program::Program::of("x86_64", b"agent")], self.authority(), &wanted).unwrap();
+        let (part, pending) = install::seed_of(&[Program::of("x86_64", b"agent")], self.authority(), &wanted).unwrap();
         let file = part.files.iter().find(|file| file.path == "groundwork/enrol.json").unwrap();
         State::open(machine).unwrap().write("enrol.json", std::str::from_utf8(&file.bytes).unwrap()).unwrap();
         pending
