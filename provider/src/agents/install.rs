@@ -191,8 +191,8 @@ mod tests {
             agents.map(|(machine, file)| (machine.to_owned(), file.bytes.clone())).collect()
         };
         let (x86, arm) = (("x86_64".to_owned(), b"binary".to_vec()), ("aarch64".to_owned(), b"other".to_vec()));
-        assert_eq!(carried(&made().0), [x86.clone()]);
-        assert_eq!(carried(&of(Some("aarch64")).unwrap().0), [arm.clone()]);
+        assert_eq!(carried(&made().0), std::slice::from_ref(&x86));
+        assert_eq!(carried(&of(Some("aarch64")).unwrap().0), std::slice::from_ref(&arm));
         assert_eq!(carried(&of(None).unwrap().0), [x86, arm]);
         let refused = of(Some("riscv64")).err().unwrap();
         assert!(refused.to_string().contains("no agent for \"riscv64\""), "{refused}");

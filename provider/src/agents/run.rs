@@ -340,10 +340,10 @@ impl Follower {
             if let Some(line) = event.what.as_ref().and_then(line) {
                 progress(&format!("{}: {line}", self.address));
             }
-            if let Some(What::Note(wire::Note { line, warning: true, .. })) = &event.what {
-                if self.warnings.len() < WARNINGS {
-                    self.warnings.push(line.clone());
-                }
+            if let Some(What::Note(wire::Note { line, warning: true, .. })) = &event.what
+                && self.warnings.len() < WARNINGS
+            {
+                self.warnings.push(line.clone());
             }
         }
         match event.what? {
