@@ -139,6 +139,34 @@ mirror_provider() {
 # The version, which stands in Cargo.toml alone.
 workspace_version() { sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
 
+# Go, for tools that are written in it: the one on the PATH, or PyPI's.
+need_go() {
+    GO=$(PYTHONPATH=$ROOT/tests/lab "$("$ROOT/scripts/lab.sh" python)" -c \
+        'from lab.kubernetes import toolchain; from lab.settings import cache_of; print(toolchain.go(cache_of("kubernetes")))') || return 1
+}
+
+# go_module MODULE VERSION: a writable copy of the module's sources, in SOURCES; modules are as their checksums say.
+go_module() {
+    local there
+    there=$(cd / && GOFLAGS=-mod=mod GOTOOLCHAIN=local "$GO" mod download -json "$1@$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || return 1
+    SOURCES=$(mktemp -d)
+    cp -r "$there/." "$SOURCES" && chmod -R u+w "$SOURCES"
+}
+
+# go_program MODULE VERSION PACKAGE: the program that the package is, built once for all checkouts; its path in PROGRAM.
+go_program() {
+    local name
+    name=$(basename "$3")
+    PROGRAM=$GROUNDWORK_CACHE/$name-$2/$name
+    [ ! -x "$PROGRAM" ] || return 0
+    say "building $name $2 from its Go module (once)"
+    need_go && go_module "$1" "$2" || return 1
+    mkdir -p "${PROGRAM%/*}"
+    (cd "$SOURCES" && CGO_ENABLED=0 GOTOOLCHAIN=local "$GO" build -trimpath -o "$PROGRAM.new" "$3") || return 1
+    mv "$PROGRAM.new" "$PROGRAM"
+    rm -rf "$SOURCES"
+}
+
 PROGRAMS=(cc=gcc git=git curl=curl)
 # What has no command of its own gets a name that never exists, so that its package is asked for.
 echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null || PROGRAMS+=(c-library=libc6-dev)

@@ -3,12 +3,19 @@
 #
 #   scripts/test.sh             everything (root on Linux; the first time Kubernetes is built too)
 #   scripts/test.sh --fast      without the emulated virtual machines
+#   scripts/test.sh --terraform PROGRAM    the end-to-end tests alone, with another Terraform, or with OpenTofu
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
 
 FAST=
-[ "${1:-}" = --fast ] && FAST=1
+OTHER=
+case "${1:-}=${2:-}" in
+    =) ;;
+    --fast=) FAST=1 ;;
+    --terraform=?*) OTHER=$(command -v "$2") || die "$2 is no program." ;;
+    *) die "usage: scripts/test.sh [--fast | --terraform PROGRAM]" ;;
+esac
 STARTED=$(date +%s)
 STAGES=()
 
@@ -32,6 +39,16 @@ summary() {
     printf '%-46s %4d s\n' total $(($(date +%s) - STARTED))
 }
 
+# called_terraform PROGRAM COMMAND...: everything the command starts finds the program by that name.
+called_terraform() {
+    local folder done=0
+    folder=$(mktemp -d)
+    ln -s "$1" "$folder/terraform"
+    PATH=$folder:$PATH "${@:2}" || done=$?
+    rm -r "$folder"
+    return $done
+}
+
 # Licences, bans and sources, by the tool for it, which is built once for all checkouts.
 dependencies() {
     local root=$GROUNDWORK_CACHE/cargo-deny-$DENY_VERSION
@@ -47,30 +64,42 @@ export CARGO_TERM_COLOR=never
 TESTS="cargo test --locked --quiet"
 # What the end-to-end tests run is as static as what users get.
 MUSL=$(uname -m)-unknown-linux-musl
+provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(registry:: kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+
+# What a user does, with the program that is called terraform.
+end_to_end() {
+    stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
+    stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
+        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: "${CLUSTERS[@]/#/--skip=}"
+    stage "quickstart from a mirror" $TESTS -p groundwork-tests -- registry::
+    stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
+    stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
+}
 
 stage "lab: programs and machine image" scripts/lab.sh prepare --kubernetes none
 # The first time this builds it, and says what each part took.
 stage "lab: Kubernetes" scripts/lab.sh prepare
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
-stage "dependencies" dependencies
-stage "format" cargo fmt --all --check
+[ -n "$OTHER" ] || stage "dependencies" dependencies
+[ -n "$OTHER" ] || stage "format" cargo fmt --all --check
 stage "agent: of yesterday" build_yesterdays_agent
 stage "agent: static binary" build_agent
-stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
-stage "provider: static binary" zigbuild "$MUSL" --quiet -p terraform-provider-groundwork
+[ -n "$OTHER" ] || stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+stage "provider: static binary" provider
 export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork
+if [ -n "$OTHER" ]; then
+    called_terraform "$OTHER" end_to_end
+    summary
+    exit
+fi
 stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 stage "lab: its own tests" scripts/lab.sh selftest
-stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
-stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
-    --skip qemu --skip nodes:: --skip empty_root:: "${CLUSTERS[@]/#/--skip=}"
-stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
-stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
+end_to_end
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
 [ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture

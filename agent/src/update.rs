@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 /// What systemd starts.
 pub const BIN: &str = "/usr/local/bin/groundwork-agent";
+/// Where the `.deb` and the `.rpm` put the program, with a link to it where systemd starts it.
+const PACKAGED: &str = "/usr/bin/groundwork-agent";
 /// Where programs and what there is to note about them are.
 const FOLDER: &str = "/usr/local/libexec/groundwork";
 /// A link to the program before, while there is a trial.
@@ -118,19 +120,23 @@ pub fn failed(host: &dyn Host) -> Result<Option<Failed>, HostError> {
     Ok(note.map(|(why, version, sha256)| Failed { version, sha256, why }))
 }
 
-/// The program that systemd starts, in the folder of programs: copied there if the seed put it elsewhere.
+/// The program that systemd starts, in the folder of programs: copied there if the seed or a package put it elsewhere.
 fn current(host: &dyn Host) -> Result<String, UpdateError> {
     match host.stat(BIN)?.map(|stat| stat.kind) {
         Some(Kind::Link(to)) if to.starts_with(FOLDER) && host.exists(&to)? => Ok(to),
+        Some(Kind::Link(to)) if to == PACKAGED => kept_copy(host, PACKAGED),
         Some(Kind::Link(to)) => Err(UpdateError::Elsewhere(format!("it is a link to {to}"))),
-        Some(Kind::File) => {
-            let content = host.read(BIN)?.unwrap_or_default();
-            let path = path_of(&program::digest(&content));
-            host.write(&path, &content, EXECUTABLE)?;
-            Ok(path)
-        }
+        Some(Kind::File) => kept_copy(host, BIN),
         Some(Kind::Folder | Kind::Other) | None => Err(UpdateError::Elsewhere("there is no file".to_owned())),
     }
+}
+
+/// Copies a program into the folder of programs, where nobody else replaces it.
+fn kept_copy(host: &dyn Host, from: &str) -> Result<String, UpdateError> {
+    let content = host.read(from)?.unwrap_or_default();
+    let path = path_of(&program::digest(&content));
+    host.write(&path, &content, EXECUTABLE)?;
+    Ok(path)
 }
 
 fn path_of(sha256: &str) -> String {

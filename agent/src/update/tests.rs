@@ -153,6 +153,18 @@ async fn what_is_not_ours_is_not_replaced() {
     assert!(refused.contains("it is a link to /opt/agent"), "{refused}");
 }
 
+#[tokio::test]
+async fn a_packages_program_is_kept_where_a_removed_package_does_not_take_it() {
+    let host = seeded();
+    host.put("/usr/bin/groundwork-agent", "agent 0.1.0");
+    host.link(BIN, "/usr/bin/groundwork-agent");
+    replace(&*host, &newer()).await.unwrap();
+    assert_eq!(stands(&host).1, "agent 0.2.0");
+    let Some(Kind::Link(fallback)) = host.stat(FALLBACK).unwrap().map(|stat| stat.kind) else { panic!("a fallback") };
+    assert!(fallback.starts_with(FOLDER), "{fallback}");
+    assert_eq!(host.text(&fallback).unwrap().as_deref(), Some("agent 0.1.0"));
+}
+
 /// What happens to a machine, one after the other; each may be cut off after any of its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
