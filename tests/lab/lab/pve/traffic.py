@@ -138,13 +138,13 @@ class Traffic:
 
     async def _resources(self, request):
         rows = json.loads((await super()._resources(request)).text)["data"]
+        states = {vm.vmid: vm.qmpstatus for vm in self.vms}
         for row in rows:
             if row.get("lock") == "create":
                 row["name"] = f"VM {row['vmid']}"
             # Here, and here alone, the status is QEMU's own.
-            vm = self.vms.get(row.get("vmid")) if row.get("type") == "qemu" else None
-            if vm is not None and row["status"] == "running":
-                row["status"] = vm.qmpstatus
+            if row.get("type") == "qemu" and row["status"] == "running":
+                row["status"] = states.get(row["vmid"], "running")
         return web.json_response({"data": [row for row in rows if row.get("vmid") not in self.hidden]})
 
     async def _pending(self, request):
