@@ -24,6 +24,7 @@ mod links;
 mod misspelt;
 mod nodes;
 mod ownership;
+mod pipeline;
 mod pools;
 mod power;
 mod privileges;

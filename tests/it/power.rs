@@ -33,7 +33,7 @@ fn a_paused_vm_does_not_run_and_a_template_is_not_started() {
     terraform.apply();
 
     lab.admin("POST", &format!("{STATUS}/suspend"), &[]);
-    terraform.plan().exits(2).says(&["started: false -> true"]);
+    terraform.plan().exits(2).says(&["starts the machine"]);
     terraform.apply();
     assert_eq!(lab.admin("GET", &format!("{STATUS}/current"), &[])["qmpstatus"], "running");
     // Its line is not taken back by the next plan.

@@ -158,7 +158,8 @@ fn template(m: &Vm) -> Diagnostic {
         .at("started")
 }
 
-/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly.
+/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly. One that is paused is
+/// neither on nor off, and so a difference to both.
 async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let listed = match found.status.as_str() {
         "running" => Some(true),
@@ -170,7 +171,7 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnos
     }
     let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
     let status = status.map_err(|error| explain::pve(&format!("read VM {}", found.vmid), &error))?;
-    m.started.set(status.is_running() && !status.is_paused());
+    m.started = if status.is_paused() { Attr::Null } else { status.is_running().into() };
     Ok(())
 }
 
