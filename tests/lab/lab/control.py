@@ -188,12 +188,15 @@ class Control:
         self.pve.faults.on_clear(self.pve.denied.clear)
 
     async def _fault_only(self, *privileges: str) -> None:
-        self.pve.grant(self.pve.token.split("=")[0], "/", *privileges)
+        """The token and its owner have these, and no others that were granted before."""
+        before = self.pve.acl
+        self.pve.acl = {}
+        self.pve.grant(self.pve.token.split("!")[0], "/", *privileges)
 
-        def everything() -> None:
-            self.pve.acl = None
+        def as_before() -> None:
+            self.pve.acl = before
 
-        self.pve.faults.on_clear(everything)
+        self.pve.faults.on_clear(as_before)
 
     async def _fault_busy_guest(self, vm: str) -> None:
         self.pve.busy.add(self._vm(vm).vmid)

@@ -76,9 +76,9 @@ class Traffic:
         path = v.get("path")
         if path is None or user.split("!")[0] == "root@pam":
             return held
-        # As Proxmox VE answers: the path itself, with what is inherited.
+        # As Proxmox VE answers: the path itself, with what is inherited. A token has no more than was granted to it.
         granted = {privilege for privileges in held.values() for privilege in privileges}
-        return {path: {privilege: 1 for privilege in sorted(granted) if (privilege, path) not in self.denied}}
+        return {path: {privilege: 1 for privilege in sorted(granted) if self.allowed(user, path, privilege)}}
 
     async def answer(self, request, match, params, user, call=None):
         if match is None or request.method not in match.methods:
