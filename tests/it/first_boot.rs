@@ -186,8 +186,8 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
 }
 
 fn everything_was_run(lab: &Lab) {
-    let files = lab.must("mime-vm", "cd /root; cat config script boothook included own patched compressed");
-    assert_eq!(files, "grüße\nstraße\nboothook\nincluded\nhandled\npatched\ncompressed");
+    let files = lab.must("mime-vm", "cd /root; cat config script boothook included patched compressed own");
+    assert_eq!(files, "grüße\nstraße\nboothook\nincluded\npatched\ncompressed\nhandled");
     let words = lab.must("mime-vm", "hostname; id -un bob; id -un admin; grep -c other /etc/hosts || true");
     assert_eq!(words, "other\nbob\nadmin\n0", "its fqdn, both accounts, and its hosts");
     assert_eq!(lab.must("archive-vm", "cat /root/config /root/script; hostname"), "1\nübung\narchived");
@@ -215,7 +215,7 @@ fn gateways_outside_are_reached(lab: &Lab, net: &str) {
     }
 }
 
-/// Of the machine's own cloud-init, for images with netplan and with ifupdown.
+/// By a machine of the same cloud-init that reaches the lab, for images with netplan and with ifupdown.
 fn other_renderers_know_the_way_too(lab: &Lab, net: &str) {
     let configs = lab.control("uploads", &["network-config"]).text;
     let config = configs.lines().find(|line| line.contains(&format!("{net}.62/32"))).expect("the seed of archive-vm");
@@ -225,7 +225,7 @@ fn other_renderers_know_the_way_too(lab: &Lab, net: &str) {
             "cd /tmp && python3 -c \"import urllib.request as u; open('n', 'wb').write(u.urlopen('http://{net}.1/files/network.json').read())\" \
              && cloud-init devel net-convert -p n -k yaml -d out -D debian -O {kind} >/dev/null 2>&1 && cat out/etc/net*/*cloud-init* out/etc/network/*/* 2>/dev/null; rm -r out"
         );
-        lab.must("archive-vm", &line)
+        lab.must("mime-vm", &line)
     };
     let netplan = convert("netplan");
     assert!(netplan.contains("on-link: true") && netplan.contains(&format!("via: {net}.254")), "{netplan}");

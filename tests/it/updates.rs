@@ -41,7 +41,11 @@ resource "groundwork_machine" "one" {
 
 /// What an agent that does not know `host` leaves in the plan.
 const BLIND: &str = "agent 0.0.9 cannot look at `host`; the next apply updates it first";
-const VERSION: &str = "/usr/local/bin/groundwork-agent version";
+/// The first word of what it says of itself.
+const VERSION: &str = "/usr/local/bin/groundwork-agent version | cut -d ' ' -f 1";
+/// The provider's block, where agents are left as they are.
+const REFUSES: &str =
+    "provider \"groundwork\" {\n  agent {\n    pki_dir      = \"./pki\"\n    agent_update = false\n  }\n}\n";
 const NOTE: &str = "/usr/local/libexec/groundwork/update.json";
 
 #[test]
@@ -59,7 +63,7 @@ fn an_older_agent_is_updated_and_an_update_may_be_cut_off() {
     let machine = Machine { lab: &lab, terraform: &terraform, today: lab.must("one", VERSION) };
     machine.fetch(&yesterday);
 
-    machine.is_updated_before_anything_is_applied(&configuration);
+    machine.is_updated_before_anything_is_applied();
     machine.passes_its_trial_when_the_next_apply_comes();
     machine.takes_a_broken_program_back();
     machine.takes_a_program_back_that_nobody_reaches();
@@ -75,19 +79,19 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn is_updated_before_anything_is_applied(&self, configuration: &str) {
+    fn is_updated_before_anything_is_applied(&self) {
         let Self { lab, terraform, today } = self;
         self.is_of_yesterday();
         // What only today's agent sees.
         lab.must("one", "sed -i /192.0.2.9/d /etc/hosts");
         terraform.plan().exits(2).says(&[BLIND, "0 to add, 1 to change, 0 to destroy"]);
 
-        terraform.configure(&configuration.replace("\"./pki\"", "\"./pki\"\n    agent_update = false"));
+        terraform.write("override.tf", REFUSES);
         terraform.plan().exits(2).says(&["cannot look at `host`; `agent_update = false` keeps it from being updated"]);
         terraform.fails(&["is 0.0.9, older than this provider, which is", today, "Remove `agent_update = false`"]);
         assert_eq!(lab.must("one", VERSION), "0.0.9");
 
-        terraform.configure(configuration);
+        terraform.write("override.tf", "");
         terraform.apply();
         self.is_of_today();
         assert!(lab.must("one", "cat /etc/hosts").contains("192.0.2.9\telsewhere"));

@@ -42,6 +42,11 @@ if [ ! -e /sys/fs/cgroup/cgroup.procs ]; then
     for hierarchy in /sys/fs/cgroup/*/; do
         ! mountpoint -q "$hierarchy" || mount -o remount,bind,rw "$hierarchy"
     done
+    # Nor does systemd always learn there that a service it ends has become empty, and cloud-init's wait for that for ever.
+    for service in cloud-init-local cloud-init cloud-config cloud-final; do
+        mkdir -p /run/systemd/system/$service.service.d
+        printf '[Service]\nTimeoutStopSec=2\n' >/run/systemd/system/$service.service.d/lab.conf
+    done
     export SYSTEMD_PROC_CMDLINE="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1"
 fi
 
