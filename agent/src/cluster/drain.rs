@@ -5,6 +5,7 @@
 //! Source: Kubernetes API, `pods/eviction`; its node authorizer and its admission plugin NodeRestriction.
 
 use super::kube::{KUBECTL, Kube, failed, failure};
+use super::nodes;
 use super::output::{mask, reasons};
 use crate::host::{Command, Output};
 use crate::run::Failure;
@@ -13,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Cordons a node and evicts its pods, with the credentials in `kubeconfig`: an administrator's, or those of the node itself.
+/// Cordons a node and evicts its pods, with the credentials in `kubeconfig`: an administrator's, or those of the node itself. Where the
+/// node falls silent, nothing runs there that could end a pod, and what is evicted is not waited for.
 ///
 /// # Errors
 /// When pods are left after `timeout`: each is named with what keeps it. The node stays cordoned.
@@ -23,7 +25,7 @@ pub(super) async fn drain(
     node_name: &str,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let until = Instant::now() + timeout;
+    let (began, until) = (std::time::Instant::now(), Instant::now() + timeout);
     let cordon = ["--kubeconfig", kubeconfig, super::kube::CACHE, "cordon", node_name];
     kube.must(STEP, &Command::new(KUBECTL, cordon)).await?;
     let mut told = Told::default();
@@ -31,11 +33,16 @@ pub(super) async fn drain(
         let pods = left(kube, kubeconfig, node_name).await?;
         told.gone(kube, &pods);
         if pods.is_empty() {
+            kube.made(STEP, &format!("drain {node_name}"), "its pods move to other nodes", began);
+            return Ok(());
+        }
+        if pods.iter().all(Pod::is_ending) && is_silent(kube, kubeconfig, node_name).await? {
+            kube.cx.warn(STEP, &not_waited_for(node_name));
             return Ok(());
         }
         let mut stuck = BTreeMap::new();
         for pod in &pods {
-            let why = if pod.metadata.deletion_timestamp.is_some() {
+            let why = if pod.is_ending() {
                 Some("it is still ending".to_owned())
             } else {
                 kube.may_go_on(STEP)?;
@@ -55,6 +62,23 @@ pub(super) async fn drain(
         }
         kube.pause(STEP, PAUSE).await?;
     }
+}
+
+/// The warning for a node whose kubelet the API server has not heard of.
+pub(super) fn not_waited_for(node_name: &str) -> String {
+    format!("node {node_name} is not ready: its pods were not waited for")
+}
+
+/// Whether the API server takes the node for lost. It does so some time after the kubelet's last word.
+async fn is_silent(kube: &Kube<'_>, kubeconfig: &str, node_name: &str) -> Result<bool, Failure> {
+    let ask = ["get", "node", node_name, "--ignore-not-found", "-o", "json"];
+    let said = kube.kubectl(kubeconfig, &ask).await.map_err(failed(STEP, "ask for the node"))?;
+    // An API server that gives no answer just now is asked again with the next look.
+    if said.code != Some(0) {
+        return Ok(false);
+    }
+    let node = nodes::read_one(&said.stdout).map_err(failed(STEP, "read the API server's answer"))?;
+    Ok(node.is_none_or(|node| !node.ready))
 }
 
 /// What was said already, so that nothing is said twice.
@@ -164,6 +188,10 @@ struct Status {
 impl Pod {
     fn name(&self) -> String {
         format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
     }
 
     fn moves(&self) -> bool {

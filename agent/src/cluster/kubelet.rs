@@ -17,10 +17,19 @@ pub(super) async fn state(host: &dyn Host) -> Result<String, HostError> {
     Ok(said.stdout.trim().to_owned())
 }
 
+/// Whether it runs, or is about to.
+pub(super) async fn runs(host: &dyn Host) -> Result<bool, HostError> {
+    Ok(is_up(&state(host).await?))
+}
+
+fn is_up(state: &str) -> bool {
+    ["active", "activating", "reloading"].contains(&state)
+}
+
 /// Starts the kubelet of a node if somebody has stopped it, now and for the next boot.
 pub(super) async fn up(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
     let state = state(kube.host()).await.map_err(failed(step, "ask for the kubelet's state"))?;
-    if ["active", "activating", "reloading"].contains(&state.as_str()) {
+    if is_up(&state) {
         return Ok(());
     }
     start(kube, step, &format!("the kubelet is {state}")).await

@@ -8,7 +8,7 @@ use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, KUBECTL, KUBELET, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{cleanup, drain, status};
+use super::{cleanup, drain, kubelet, status};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -55,16 +55,15 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
 /// Has the pods move away and marks the node. Where nobody can be asked, or nothing runs that could end a pod, there is nothing to wait for.
 async fn empty(kube: &Kube<'_>, kubeconfig: &str, node_name: &str, timeout: Duration) -> Result<(), Failure> {
     kube.cx.step_began("drain", 1);
-    let since = std::time::Instant::now();
+    let runs = kubelet::runs(kube.host()).await.map_err(failed("drain", "ask for the kubelet's state"))?;
     match ask(kube, kubeconfig, node_name).await? {
         Ok(None) => return Ok(()),
-        Ok(Some(node)) if node.ready => {
-            drain::drain(kube, kubeconfig, node_name, timeout).await?;
-            kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
+        Ok(Some(node)) if !node.ready => kube.cx.warn("drain", &drain::not_waited_for(node_name)),
+        // The API server notices some time after its end.
+        Ok(Some(_)) if !runs => {
+            kube.cx.warn("drain", &format!("the kubelet of {node_name} does not run: its pods were not waited for"));
         }
-        Ok(Some(_)) => {
-            kube.cx.warn("drain", &format!("node {node_name} is not ready: its pods were not waited for"));
-        }
+        Ok(Some(_)) => drain::drain(kube, kubeconfig, node_name, timeout).await?,
         Err(why) => {
             let line = format!("the API server does not answer, so node {node_name} was not drained: {why}");
             kube.cx.warn("drain", &line);

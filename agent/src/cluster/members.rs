@@ -59,13 +59,11 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     let Some(node) = find(&kube, "drain", &node_name).await? else { return Ok(kube.done()) };
     // Nothing runs on a node whose kubelet is silent that could end a pod: to wait for it would be in vain.
     if !node.ready && timeout.is_some() {
-        cx.warn("drain", &format!("node {node_name} is not ready: its pods were not waited for"));
+        cx.warn("drain", &drain::not_waited_for(&node_name));
     }
     if let Some(timeout) = timeout.filter(|_| node.ready) {
         kube.cx.step_began("drain", 1);
-        let since = Instant::now();
         drain::drain(&kube, ADMIN, &node_name, timeout).await?;
-        kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
         kube.may_go_on("delete")?;
     }
     kube.cx.step_began("delete", 1);

@@ -9,6 +9,7 @@ mod membership;
 mod model;
 mod networks;
 mod rules;
+mod skew;
 
 use self::membership::Crew;
 use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Until, Wait};

@@ -87,3 +87,28 @@ async fn a_dead_worker_is_removed_without_waiting_for_its_pods() {
     let outcome = scene.run(|cx| remove(cx, state, "worker-1".into(), Some(Duration::from_secs(60)))).await.unwrap();
     assert_eq!((outcome.changes, scene.machine.node("worker-1")), (1, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_has_just_died_is_not_waited_for() {
+    let mut scene = Scene::new();
+    scene.join().await.unwrap();
+    scene.machine.add_pod("web", 0);
+    scene.machine.kubelet_dies(u32::MAX);
+    scene.leave().await.unwrap();
+    assert!(scene.notes().contains("the kubelet of worker-1 does not run"), "{}", scene.notes());
+    assert_eq!(scene.standing().await, Standing::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_while_it_is_drained_is_not_waited_for() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.add_node("worker-1", false);
+    scene.machine.add_pod("web", 0);
+    scene.machine.kubelet_dies(5);
+    let state = scene.state();
+    let outcome = scene.run(|cx| remove(cx, state, "worker-1".into(), Some(Duration::from_secs(60)))).await.unwrap();
+    assert_eq!((outcome.changes, scene.machine.node("worker-1")), (1, None));
+    assert!(scene.notes().contains("its pods were not waited for"), "{}", scene.notes());
+    assert_eq!(scene.machine.pods(), ["web"], "nobody ended it");
+}

@@ -4,7 +4,7 @@
 //! there, as the recordings show.
 
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
@@ -26,7 +26,11 @@ struct Inner {
     nodes: BTreeMap<String, Node>,
     /// Pods on this machine, with how often their budget forbids an eviction.
     pods: BTreeMap<String, u32>,
+    /// Evicted, with nobody to end them.
+    ending: BTreeSet<String>,
     kubelet_down: bool,
+    /// Looks at the pods until the API server takes the dead kubelet's node for lost.
+    noticed_after: u32,
     api_down: bool,
     runtime_down: bool,
     /// What the kubelet complains about; with a complaint the control plane never comes up.
@@ -150,6 +154,12 @@ impl Machine {
         let mut inner = self.inner();
         inner.kubelet_down = true;
         inner.nodes.values_mut().for_each(|node| node.silent = true);
+    }
+
+    /// Somebody stops the kubelet, which the API server notices after so many looks at its pods.
+    pub(super) fn kubelet_dies(&self, noticed_after: u32) {
+        let mut inner = self.inner();
+        (inner.kubelet_down, inner.noticed_after) = (true, noticed_after);
     }
 
     /// Cordoned, and marked as leaving.
@@ -305,8 +315,10 @@ impl Machine {
                 said(&format!("{{\"items\":[{}]}}", items.join(",")))
             }
             ["get", "pods", ..] => {
+                inner.notice();
                 let pod = |name: &String| {
-                    format!("{{\"metadata\":{{\"name\":{name:?},\"namespace\":\"default\",\"uid\":\"u\"}}}}")
+                    let ending = if inner.ending.contains(name) { ",\"deletionTimestamp\":\"2026\"" } else { "" };
+                    format!("{{\"metadata\":{{\"name\":{name:?},\"namespace\":\"default\",\"uid\":\"u\"{ending}}}}}")
                 };
                 let items: Vec<String> = inner.pods.keys().map(pod).collect();
                 said(&format!("{{\"items\":[{}]}}", items.join(",")))
@@ -323,13 +335,24 @@ impl Machine {
 }
 
 impl Inner {
+    fn notice(&mut self) {
+        self.noticed_after = self.noticed_after.saturating_sub(1);
+        if self.kubelet_down && self.noticed_after == 0 {
+            self.nodes.values_mut().for_each(|node| node.silent = true);
+        }
+    }
+
     fn evict(&mut self, path: &str, command: &Command) -> Output {
         let name = path.split('/').nth(6).unwrap();
         assert!(command.stdin.as_ref().is_some_and(|body| String::from_utf8_lossy(body).contains("preconditions")));
         match self.pods.get_mut(name) {
             None => failed("Error from server (NotFound): pods not found\n"),
             Some(0) => {
-                self.pods.remove(name);
+                if self.kubelet_down {
+                    self.ending.insert(name.to_owned());
+                } else {
+                    self.pods.remove(name);
+                }
                 said("")
             }
             Some(forbidden) => {

@@ -15,8 +15,12 @@ pub(super) fn complaint(kubelet: &str, runtime: &str) -> Option<String> {
         None => lines.iter().all(|least| found > *least),
     };
     let list: Vec<String> = lines.iter().map(|(major, line, patch)| format!("{major}.{line}.{patch}")).collect();
-    (!fits).then(|| format!("kubelet 1.{minor} wants at least containerd {}, and this is {runtime}", list.join(" or ")))
+    let least = list.join(" or ");
+    (!fits).then(|| format!("kubelet 1.{minor} wants at least containerd {least}, and this is {runtime}: {CURE}"))
 }
+
+const CURE: &str =
+    "take a newer one, such as Docker's: its `repository`, and `container_runtime { package = \"containerd.io\" }`";
 
 /// The third number, whatever follows it: `2~ds1-1` is 2.
 fn patch(version: &str) -> u32 {
@@ -52,7 +56,7 @@ mod tests {
         }
         assert_eq!(
             complaint("1.36.3-1.1", "1:1.7.24-1").unwrap(),
-            "kubelet 1.36 wants at least containerd 2.2.0, and this is 1:1.7.24-1"
+            format!("kubelet 1.36 wants at least containerd 2.2.0, and this is 1:1.7.24-1: {CURE}")
         );
     }
 }

@@ -3,8 +3,8 @@
 //! The API server knows nodes; the agents know their machines. Neither is enough: a node counts as ready for a while after its
 //! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
 
-use super::endpoint;
 use super::model::{Cluster, Member};
+use super::{endpoint, skew};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -101,6 +101,7 @@ fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
     let mut found = not_ready(nodes);
     found.extend(cordoned(nodes));
     found.extend(pressed(nodes));
+    found.extend(skew::warnings(&m.version.or(""), nodes));
     found.extend(repelling(m, nodes));
     found.extend(strangers(m, nodes));
     found
