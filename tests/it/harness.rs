@@ -3,6 +3,7 @@
 //! Tests that need a missing thing (root, `terraform`, the lab's programs) skip with a line that says so;
 //! `scripts/test.sh` sets `GROUNDWORK_REQUIRE_LAB`, and then a missing thing is a failure.
 
+pub(crate) mod gitlab;
 pub(crate) mod lab;
 pub(crate) mod run;
 pub(crate) mod terraform;
@@ -54,10 +55,16 @@ pub(crate) fn ready() -> bool {
 /// An agent of an earlier version, as `scripts/test.sh` builds it; says that it is missing otherwise.
 #[track_caller]
 pub(crate) fn yesterdays_agent() -> Option<PathBuf> {
-    let path = std::env::var_os("GROUNDWORK_AGENT_YESTERDAY").map(PathBuf::from);
-    assert!(path.is_some() || !required(), "GROUNDWORK_REQUIRE_LAB is set, but GROUNDWORK_AGENT_YESTERDAY is not");
+    prepared("GROUNDWORK_AGENT_YESTERDAY")
+}
+
+/// A program that `scripts/test.sh` builds or fetches, by the variable that names it; says that it is missing otherwise.
+#[track_caller]
+pub(crate) fn prepared(variable: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    assert!(path.is_some() || !required(), "GROUNDWORK_REQUIRE_LAB is set, but {variable} is not");
     if path.is_none() {
-        eprintln!("skipped: this test needs GROUNDWORK_AGENT_YESTERDAY");
+        eprintln!("skipped: this test needs {variable}");
     }
     path
 }

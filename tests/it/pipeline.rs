@@ -1,5 +1,8 @@
 //! What a pipeline holds: a plan job with an observer's certificate and PVEAuditor sees what differs, and can change nothing.
 
+mod gitlab;
+mod vault;
+
 use crate::harness::run::{command, run};
 use crate::harness::{Backend, Lab, Terraform, provider_binary, ready, repository};
 

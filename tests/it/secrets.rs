@@ -1,89 +1,276 @@
-//! No private key and no secret stands in the state, a plan file, a log at trace level or a process argument,
-//! and after enrolment the agent talks to nobody but the holder of its CA.
+//! No private key and no secret stands in the state, a plan file, its JSON, a log at trace level, what Terraform prints, a process argument or a
+//! machine's journal, and after enrolment the agent talks to nobody but the holder of its CA.
 
-use crate::harness::run::{command, run};
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::run::{Said, command, run};
+use crate::harness::{Backend, Lab, Terraform, provider_binary, ready};
 use crate::quickstart;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// Everything that takes a secret of a user's, by values that Terraform keeps nowhere either.
+const MACHINE: &str = r#"
+terraform {
+  required_providers {
+    groundwork = { source = "groundwork-tf/groundwork" }
+  }
+}
+variable "secrets" {
+  type      = map(string)
+  ephemeral = true
+  sensitive = true
+}
+provider "groundwork" {
+  proxmox {
+    username = "root@pam"
+    password = var.secrets["proxmox"]
+  }
+  agent {
+    ca_cert_pem = file("pki/ca.pem")
+    ca_key_pem  = var.secrets["ca"]
+  }
+}
+resource "groundwork_image" "one" {
+  node      = "pve1"
+  storage   = "local"
+  file_name = "one.qcow2"
+  url       = "URL"
+  checksum  = "sha256:SUM"
+}
+resource "groundwork_vm" "one" {
+  node       = "pve1"
+  name       = "one"
+  image      = groundwork_image.one.volume_id
+  memory_mib = 512
+  disk "scsi0" {
+    storage  = "local-lvm"
+    size_gib = 4
+  }
+  network "net0" { bridge = "vmbr0" }
+  agent {}
+  cloud_init {
+    user     = "admin"
+    password = var.secrets["account"]
+    network "net0" { address = "ADDRESS/24" }
+  }
+}
+resource "groundwork_machine" "one" {
+  endpoint = groundwork_vm.one.endpoint
+  file "/etc/motd" { content = "MOTD\n" }
+}
+"#;
+
 #[test]
-fn no_secret_leaves_its_place() {
+fn no_secret_of_a_machine_leaves_its_place() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("secrets-machine", Backend::Nspawn, &["--keep-uploads", "--kubernetes", "none"]);
+    let facts: Value = serde_json::from_str(&lab.file("lab.json")).expect("JSON");
+    let token = "GROUNDWORK_PROXMOX_API_TOKEN";
+    let environment = lab.environment().into_iter().filter(|(name, _)| name != token).collect();
+    let terraform = Terraform::with_environment(environment);
+    let given = json!({
+        "proxmox": facts["root_password"],
+        "ca": read(&terraform.path("pki/ca-key.pem")),
+        "account": "correct horse battery staple",
+    });
+    let configuration = |motd: &str| {
+        let text = MACHINE.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
+        terraform.write("main.tf", &text.replace("ADDRESS", &lab.address(31)).replace("MOTD", motd));
+    };
+    let mut run = Watched::begin(&terraform, Some(&given));
+    // Made with a failure in between, whose diagnostics are searched too; then changed.
+    configuration("first");
+    lab.control("fault", &["fail-task", "qmstart", "no"]).exits(0);
+    run.plans_and_applies(1);
+    run.plans_and_applies(0);
+    configuration("second");
+    run.plans_and_applies(0);
+    assert_eq!(lab.must("one", "cat /etc/motd"), "second");
+
+    let mut search = run.end();
+    search.journal(&lab, "one");
+    search.secret("the password of Proxmox VE", given["proxmox"].as_str().expect("text"));
+    search.secret("a ticket of Proxmox VE", "PVE:root@pam:");
+    search.secret("the account's password", "correct horse battery staple");
+    search.secret("the account's hash", &lab.must("one", "sed -n 's/^admin:\\([^:]*\\):.*/\\1/p' /etc/shadow"));
+    search.key("the agents' CA's key", &read(&terraform.path("pki/ca-key.pem")));
+    search.agents(&lab, &["one"]);
+    search.finds_nothing();
+    let mut destroy = terraform.command(&["destroy", "-auto-approve", "-input=false", "-no-color"]);
+    crate::harness::run::run(destroy.env("TF_VAR_secrets", given.to_string())).exits(0);
+    quickstart::lab_is_empty(&lab);
+}
+
+#[test]
+fn no_secret_of_a_cluster_leaves_its_place() {
     if !ready() {
         return;
     }
     let lab = Lab::start("secrets", Backend::Nspawn, &["--keep-uploads"]);
     let terraform = quickstart::prepare(&lab, 1);
-    let watch = Arguments::watch();
-
-    let log = terraform.path("trace.log");
-    let traced = |arguments: &[&str]| {
-        let mut command = terraform.command(arguments);
-        command.env("TF_LOG", "TRACE").env("TF_LOG_PATH", &log);
-        run(&mut command)
-    };
-    traced(&["plan", "-input=false", "-no-color", "-out", "saved.plan"]).exits(0);
-    let applied = traced(&["apply", "-input=false", "-no-color", "saved.plan"]);
-    applied.exits(0);
-    let arguments = watch.stop();
-
-    let unzipped = run(command("python3").args(["-c", UNZIP]).arg(terraform.path("saved.plan")));
-    let places = [
-        ("state", read(&terraform.path("terraform.tfstate"))),
-        ("plan", unzipped.text.clone()),
-        ("log", read(&log)),
-        ("output", applied.text.clone()),
-        ("arguments", arguments),
-    ];
-    let secrets = secrets(&lab, &terraform);
-    assert!(secrets.len() >= 6, "the search must have something to look for: {} secrets", secrets.len());
-    for (place, text) in &places {
-        assert!(!text.is_empty(), "{place} was read");
-        for (name, secret) in &secrets {
-            assert!(!text.contains(secret.as_str()), "{name} stands in {place}");
-        }
+    let mut run = Watched::begin(&terraform, None);
+    run.plans_and_applies(0);
+    let credential = run.credential();
+    let mut search = run.end();
+    for vm in ["cp-1", "worker-1"] {
+        search.journal(&lab, vm);
     }
-    for (place, text) in &places {
-        assert!(!text.contains("PRIVATE KEY-----"), "a private key stands in {place}");
+
+    let token = lab.value("GROUNDWORK_PROXMOX_API_TOKEN");
+    let (_, uuid) = token.rsplit_once('=').expect("user@realm!id=uuid");
+    search.secret("the API token", uuid);
+    search.key("the agents' CA's key", &read(&terraform.path("pki/ca-key.pem")));
+    search.agents(&lab, &["cp-1", "worker-1"]);
+    search.key("kubectl's credential", credential["status"]["clientKeyData"].as_str().expect("a key"));
+    let kubeconfigs = "sed -n 's/.*client-key-data: //p' /etc/kubernetes/*.conf";
+    search.secret("the administrator's key", lab.must("cp-1", kubeconfigs).lines().next().expect("a key"));
+    let keys = lab.must("cp-1", "for key in $(find /etc/kubernetes/pki -name '*.key'); do sed -n 2p $key; done");
+    assert!(keys.lines().count() >= 8, "keys of the cluster: {}", keys.lines().count());
+    for key in keys.lines() {
+        search.secret("a key of the cluster", key);
     }
+    // etcd's log keeps what was written, and deleted since: a bootstrap token's secret half lies behind its name.
+    let tokens = "grep -hoaP 'token-secret\\x12.\\K[a-z0-9]{16}' /var/lib/etcd/member/wal/*.wal | sort -u";
+    let tokens = lab.must("cp-1", tokens);
+    assert_ne!(tokens, "", "no bootstrap token was found in etcd");
+    for token in tokens.lines() {
+        search.secret("a bootstrap token", token.trim());
+    }
+    search.finds_nothing();
 
     let kept = lab.must("cp-1", "kubectl --kubeconfig /etc/kubernetes/admin.conf get secrets -n kube-system -o json");
     assert!(kept.contains("\"items\"") && !kept.contains("bootstrap-token"), "every join's token is deleted: {kept}");
     strangers_are_refused(&lab);
 }
 
-/// Every secret of this apply, by name: the API token's, the CA's key, the agents' keys, the enrolment secrets.
-#[track_caller]
-fn secrets(lab: &Lab, terraform: &Terraform) -> Vec<(String, String)> {
-    let mut secrets = Vec::new();
-    let key = read(&terraform.path("pki/ca-key.pem"));
-    secrets.push(("the agents' CA's key".to_owned(), key.lines().nth(1).expect("a PEM body").to_owned()));
-    let token = lab.value("GROUNDWORK_PROXMOX_API_TOKEN");
-    let (_, uuid) = token.rsplit_once('=').expect("user@realm!id=uuid");
-    secrets.push(("the API token".to_owned(), uuid.to_owned()));
-    for vm in ["cp-1", "worker-1"] {
-        let key = lab.must(vm, "cat /var/lib/groundwork/identity/key.pem");
-        let line = key.lines().nth(1).expect("a PEM body").to_owned();
-        secrets.push((format!("the agent's key of {vm}"), line));
+/// Plans and applies with a log at TRACE, while somebody looks at every process.
+struct Watched<'a> {
+    terraform: &'a Terraform,
+    given: Option<&'a Value>,
+    arguments: Arguments,
+    search: Search,
+}
+
+impl<'a> Watched<'a> {
+    fn begin(terraform: &'a Terraform, given: Option<&'a Value>) -> Self {
+        Self { terraform, given, arguments: Arguments::watch(), search: Search::default() }
     }
-    let uploads = lab.control("uploads", &["enrol.json"]);
-    uploads.exits(0);
-    for line in uploads.text.lines().filter(|line| line.contains("\"secret\"")) {
-        let enrolment: serde_json::Value = serde_json::from_str(line).expect("enrol.json");
-        secrets.push(("an enrolment secret".to_owned(), enrolment["secret"].as_str().expect("secret").to_owned()));
+
+    fn traced(&self, arguments: &[&str]) -> Command {
+        let mut command = self.terraform.command(arguments);
+        command.env("TF_LOG", "TRACE").env("TF_LOG_PATH", self.terraform.path("trace.log"));
+        if let Some(given) = self.given {
+            command.env("TF_VAR_secrets", given.to_string());
+        }
+        command
     }
-    // etcd's log keeps what was written, and deleted since: a bootstrap token's secret half lies behind its name.
-    let tokens =
-        lab.must("cp-1", "grep -hoaP 'token-secret\\x12.\\K[a-z0-9]{16}' /var/lib/etcd/member/wal/*.wal | sort -u");
-    assert_ne!(tokens, "", "no bootstrap token was found in etcd");
-    for token in tokens.lines() {
-        secrets.push(("a bootstrap token".to_owned(), token.trim().to_owned()));
+
+    /// A saved plan, shown and applied; the apply ends with `code`.
+    #[track_caller]
+    fn plans_and_applies(&mut self, code: i32) {
+        let steps: [(&[&str], i32); 3] = [
+            (&["plan", "-input=false", "-no-color", "-out", "saved.plan"], 0),
+            (&["show", "-json", "saved.plan"], 0),
+            (&["apply", "-input=false", "-no-color", "saved.plan"], code),
+        ];
+        for (arguments, code) in steps {
+            let said: Said = run(&mut self.traced(arguments));
+            said.exits(code);
+            self.search.place(arguments[0], said.text);
+        }
+        self.search.place("the saved plan", unzipped(&self.terraform.path("saved.plan")));
+        self.search.place("the state", read(&self.terraform.path("terraform.tfstate")));
     }
-    let ca = lab.must("cp-1", "sed -n 2p /etc/kubernetes/pki/ca.key");
-    secrets.push(("the cluster CA's key".to_owned(), ca));
-    secrets
+
+    /// What `kubectl` is given when it asks as the kubeconfig says.
+    #[track_caller]
+    fn credential(&self) -> Value {
+        let kubeconfig = run(&mut self.terraform.command(&["output", "-raw", "kubeconfig"]));
+        let kubeconfig: Value = serde_json::from_str(&kubeconfig.text).expect("JSON is YAML");
+        let exec = &kubeconfig["users"][0]["user"]["exec"];
+        let arguments = exec["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
+        let mut kubectl = command(provider_binary());
+        let said = run(kubectl.args(arguments).env("GROUNDWORK_AGENT_PKI_DIR", self.terraform.path("pki")));
+        serde_json::from_str(&said.exits(0).text).expect("a credential")
+    }
+
+    fn end(mut self) -> Search {
+        self.search.place("the log", read(&self.terraform.path("trace.log")));
+        let processes = self.arguments.stop();
+        assert!(processes.contains("terraform apply") && processes.contains("groundwork-agent"), "{processes}");
+        self.search.place("the process list", processes);
+        self.search
+    }
+}
+
+/// Where to look, and for what.
+#[derive(Default)]
+struct Search {
+    places: Vec<(String, String)>,
+    secrets: Vec<(String, String)>,
+}
+
+impl Search {
+    #[track_caller]
+    fn place(&mut self, name: &str, text: String) {
+        assert!(text.len() > 20, "{name} was read: {text}");
+        self.places.push((name.to_owned(), text));
+    }
+
+    #[track_caller]
+    fn secret(&mut self, name: &str, text: &str) {
+        assert!(text.len() >= 12, "{name} must be something to look for");
+        self.secrets.push((name.to_owned(), text.to_owned()));
+    }
+
+    /// Of a key in PEM the first line of its body.
+    #[track_caller]
+    fn key(&mut self, name: &str, pem: &str) {
+        self.secret(name, pem.lines().nth(1).expect("a PEM body"));
+    }
+
+    /// Everything that systemd keeps of this machine's boot, command lines of units too.
+    #[track_caller]
+    fn journal(&mut self, lab: &Lab, vm: &str) {
+        let journal = lab.must(vm, "journalctl --no-pager --all -o json");
+        assert!(journal.contains("groundwork-agent.service"), "the agent's own lines are in it");
+        self.place(&format!("the journal of {vm}"), journal);
+    }
+
+    /// The agents' own keys, and what they were enrolled with.
+    #[track_caller]
+    fn agents(&mut self, lab: &Lab, vms: &[&str]) {
+        for vm in vms {
+            self.key(&format!("the agent's key of {vm}"), &lab.must(vm, "cat /var/lib/groundwork/identity/key.pem"));
+        }
+        let uploads = lab.control("uploads", &["enrol.json"]);
+        let lines = uploads.exits(0).text.lines().filter(|line| line.contains("\"secret\""));
+        let before = self.secrets.len();
+        for line in lines {
+            let enrolment: Value = serde_json::from_str(line).expect("enrol.json");
+            self.secret("an enrolment secret", enrolment["secret"].as_str().expect("secret"));
+        }
+        assert!(self.secrets.len() >= before + vms.len(), "each agent had one: {}", uploads.text);
+    }
+
+    #[track_caller]
+    fn finds_nothing(&self) {
+        let mut found = Vec::new();
+        for (place, text) in &self.places {
+            let mut named = self.secrets.iter().filter(|(_, secret)| text.contains(secret.as_str()));
+            found.extend(named.next().map(|(name, _)| format!("{name} stands in {place}")));
+            if text.contains("PRIVATE KEY-----") {
+                found.push(format!("a private key stands in {place}"));
+            }
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    }
 }
 
 /// A client without a certificate and one of another CA get no answer from an enrolled agent.
@@ -105,14 +292,21 @@ fn strangers_are_refused(lab: &Lab) {
     }
 }
 
-fn read(path: &std::path::Path) -> String {
+fn read(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
 /// curl's exit codes for a server that is there and ends the connection: in the handshake, or right after it, as TLS 1.3 does.
 const CUT_OFF: [i32; 4] = [35, 52, 55, 56];
 
-/// A plan file is a zip archive.
+/// A plan file is a zip archive: everything in it.
+#[track_caller]
+pub(crate) fn unzipped(plan: &Path) -> String {
+    let said = run(command("python3").args(["-c", UNZIP]).arg(plan));
+    said.exits(0);
+    said.text
+}
+
 const UNZIP: &str = "import sys, zipfile
 archive = zipfile.ZipFile(sys.argv[1])
 for name in archive.namelist():

@@ -137,7 +137,7 @@ impl Authority {
     /// An issuer, from the CAs' certificates and a key that belongs to one of them, or to an issuer below that stands beside them.
     pub(crate) fn from_pem(certificates_pem: &str, key_pem: &str) -> Result<Self, Error> {
         let (anchors, others) = bundle(certificates_pem)?;
-        let key = KeyPair::from_pem(key_pem).map_err(|_| bad("the CA key is not a PKCS #8 private key in PEM"))?;
+        let (_, key) = private_key("CA key", key_pem)?;
         let spki = key.subject_public_key_info();
         let has_key = |certificate: &&CertificateDer<'static>| trust::key_of(certificate).is_ok_and(|own| own == spki);
         let (own, between) = match (anchors.iter().find(has_key), others.iter().position(|other| has_key(&other))) {
@@ -161,8 +161,8 @@ impl Authority {
     pub(crate) fn ready(ca_pem: &str, certificate_pem: &str, key_pem: &str) -> Result<Self, Error> {
         let (anchors, _) = bundle(ca_pem)?;
         let chain = certificates("client certificate", certificate_pem)?;
-        let key = KeyPair::from_pem(key_pem).map_err(|_| bad("the client key is not a PKCS #8 private key in PEM"))?;
-        let spki = key.subject_public_key_info();
+        let (key, pair) = private_key("client key", key_pem)?;
+        let spki = pair.subject_public_key_info();
         if !trust::key_of(&chain[0]).is_ok_and(|own| own == spki) {
             return Err(bad("the client key does not belong to the client certificate"));
         }
@@ -172,7 +172,6 @@ impl Authority {
         let role = seen.role.ok_or_else(|| bad("the client certificate carries no role (`groundwork:role:…`)"))?;
         let read = readable(&chain[0])?;
         let (end, until) = (time(read.not_after), read.until().to_owned());
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         Ok(Self::of(anchors, Holds::Client(Ready { chain, key, role, end, until })))
     }
 
@@ -362,6 +361,13 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, E
         Ok(read) if !read.is_empty() => Ok(read),
         _ => Err(bad(&format!("the {what} is not PEM (-----BEGIN CERTIFICATE-----)"))),
     }
+}
+
+/// A private key as PKCS #8, or as Vault and OpenSSL write one unasked (`EC PRIVATE KEY`, `RSA PRIVATE KEY`).
+fn private_key(what: &str, pem: &str) -> Result<(PrivateKeyDer<'static>, KeyPair), Error> {
+    let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok();
+    let read = key.and_then(|key| KeyPair::try_from(&key).ok().map(|pair| (key, pair)));
+    read.ok_or_else(|| bad(&format!("the {what} is not a private key in PEM (-----BEGIN PRIVATE KEY-----)")))
 }
 
 fn readable(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {

@@ -138,7 +138,7 @@ impl Model for AgentBlock {
             optional(
                 "ca_key_pem",
                 ca_key_pem,
-                "Key of the CA or of an issuer below it, PKCS #8 in PEM or the path of a file; may come from an ephemeral resource or \
+                "Key of the CA or of an issuer below it, PEM or the path of a file; may come from an ephemeral resource or \
                  variable. From an ordinary input variable it stands in saved plans. Environment: `GROUNDWORK_AGENT_CA_KEY_PEM`.",
             )
             .check(pem_or_path),
@@ -153,7 +153,7 @@ impl Model for AgentBlock {
             optional(
                 "client_key_pem",
                 client_key_pem,
-                "Key of `client_cert_pem`, PKCS #8 in PEM or the path of a file; may come from an ephemeral resource or variable. \
+                "Key of `client_cert_pem`, PEM or the path of a file; may come from an ephemeral resource or variable. \
                  Environment: `GROUNDWORK_AGENT_CLIENT_KEY_PEM`.",
             )
             .check(pem_or_path),

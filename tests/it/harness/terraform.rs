@@ -204,14 +204,20 @@ pub(crate) fn kill_provider(terraform: &Child) -> usize {
 
 /// Process ids of the children of `parent` whose name starts with `name`.
 fn children_named(parent: u32, name: &str) -> Vec<i32> {
+    let children = children(parent).into_iter();
+    children.filter(|(_, own)| own.starts_with(name)).map(|(pid, _)| pid).collect()
+}
+
+/// Process ids and names of the children of `parent`.
+pub(super) fn children(parent: u32) -> Vec<(i32, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
         let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
         let Some((head, tail)) = stat.rsplit_once(')') else { continue };
         let is_child = tail.split_whitespace().nth(1) == Some(parent.to_string().as_str());
-        if is_child && head.contains(&format!("({name}")) {
-            found.push(pid);
+        if let (true, Some((_, name))) = (is_child, head.split_once('(')) {
+            found.push((pid, name.to_owned()));
         }
     }
     found

@@ -98,6 +98,7 @@ class Lab:
             "GROUNDWORK_PROXMOX_ENDPOINTS": self.pve.url,
             "GROUNDWORK_PROXMOX_API_TOKEN": self.pve.token,
             "GROUNDWORK_PROXMOX_CA_CERT_PEM": ca,
+            "LAB_AUDITOR_TOKEN": self.pve.auditor_token,
             "LAB_IMAGE": str(self.image.disk),
             "LAB_IMAGE_URL": files + IMAGE_PATH,
             "LAB_IMAGE_SHA256": self.image.sha256,

@@ -1,7 +1,7 @@
 //! What a file of a PKI is, for people.
 
-use super::{CertificateDer, certificates, read};
-use rcgen::{KeyPair, PublicKeyData as _};
+use super::{CertificateDer, certificates, private_key, read};
+use rcgen::PublicKeyData as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use trust::{Certificate, Pin, Usage};
@@ -13,8 +13,8 @@ use trust::{Certificate, Pin, Usage};
 pub(crate) fn show(path: &Path) -> Result<String, String> {
     let text = read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     if text.contains("PRIVATE KEY-----") {
-        let key = KeyPair::from_pem(&text);
-        let key = key.map_err(|_| format!("{} is not a PKCS #8 private key in PEM", path.display()))?;
+        let (_, key) =
+            private_key("key", &text).map_err(|_| format!("{} is not a private key in PEM", path.display()))?;
         return Ok(format!("private key of {}\n", Pin::of(&key.subject_public_key_info())));
     }
     let chain = certificates("file", &text).map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use rustls::pki_types::UnixTime;
+use std::io::Write as _;
 use trust::{Clock, NotTrusted, Usage, verify};
 
 fn clock() -> Clock {
@@ -160,6 +161,31 @@ fn what_is_wrong_is_said() {
     assert!(said(&ca, &client, &key).contains("client key does not belong"));
     assert!(said(&other, &client, &client_key).contains("not issued by the expected CA"));
     assert!(said(&ca, &ca, &read_in(dir.path(), "ca-key.pem")).contains("client certificate"));
+}
+
+/// As `openssl ecparam -genkey` and Vault write a key that nobody asked to be PKCS #8: SEC 1. It opens nothing.
+const SEC1: &str = "-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIM5cdPLozszfecaRBdMt+nRnoGixBRQiJ9wFb3SaX9HIoAoGCCqGSM49
+AwEHoUQDQgAEa9+ZbkcZpBl1bnZ3tAvKUUj2clS4F5FNDcN22ulZRHhmq5GbwZq4
+VYHbcTg41iMG8P0MAqckJLlFVRY6K7zjFA==
+-----END EC PRIVATE KEY-----
+";
+
+#[test]
+fn a_key_of_another_issuers_form_is_shown_to_agents() {
+    let dir = root();
+    let ca = Authority::from_dir(dir.path()).unwrap();
+    let Holds::Issuer(signer) = &ca.holds else { panic!("an issuer") };
+    let mut params = named("somebody else's");
+    params.subject_alt_names = vec![uri(&Role::Observer.uri()).unwrap()];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client = params.signed_by(&KeyPair::from_pem(SEC1).unwrap(), &signer.issuer).unwrap();
+    let ready = Authority::ready(&read_in(dir.path(), "ca.pem"), &client.pem(), SEC1).unwrap();
+    let (_, key) = ready.client(Role::Observer).unwrap();
+    rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    let path = dir.path().join("sec1.pem");
+    std::fs::File::create(&path).unwrap().write_all(SEC1.as_bytes()).unwrap();
+    assert!(show(&path).unwrap().starts_with("private key of "));
 }
 
 /// What GROUNDWORK_AGENT_* give.

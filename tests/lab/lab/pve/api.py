@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from aiohttp import web
-from fakepve import FakePve
+from fakepve import FakePve, shapes
 
 from ..disks import Disks
 from ..faults import Faults
@@ -25,6 +25,8 @@ from .volumes import Volumes
 GIB = 1024**3
 TOKEN_USER = "terraform@pve"
 TOKEN_ID = "terraform@pve!lab"
+AUDITOR_USER = "plan@pve"
+AUDITOR_ID = "plan@pve!lab"
 # More than the provider needs (docs/guides/privileges.md), for whoever tries other calls; Sys.Modify stands for
 # Sys.AccessNetwork. `fault only` narrows them: tests/it/privileges.rs applies with exactly those of the guide.
 PRIVILEGES = (
@@ -57,9 +59,10 @@ class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, F
             self.add_node(name)
         self.storages = storages()
         self.secret = str(uuid.uuid4())
-        self.apitokens = {TOKEN_ID: self.secret, ROOT_TOKEN: str(uuid.uuid4())}
-        self.users = {TOKEN_USER: self.password}
+        self.apitokens = {TOKEN_ID: self.secret, AUDITOR_ID: str(uuid.uuid4()), ROOT_TOKEN: str(uuid.uuid4())}
+        self.users = {TOKEN_USER: self.password, AUDITOR_USER: self.password}
         self.grant(TOKEN_USER, "/", *PRIVILEGES)
+        self.grant(AUDITOR_USER, "/", *shapes.ROLES["PVEAuditor"])
         self._setup_traffic()
         self._setup_tasks()
         self._setup_volumes()
@@ -69,6 +72,11 @@ class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, F
     @property
     def token(self) -> str:
         return f"{TOKEN_ID}={self.secret}"
+
+    @property
+    def auditor_token(self) -> str:
+        """One that may look and change nothing: Proxmox VE's role PVEAuditor."""
+        return f"{AUDITOR_ID}={self.apitokens[AUDITOR_ID]}"
 
     async def start(self, certfile: str, keyfile: str) -> None:
         """Listens, with pveproxy's patience for idle connections."""
