@@ -175,20 +175,25 @@ impl Enrolled {
 /// The secret that waits to be used. One that was used, or an older one, is burnt: a snapshot may have brought it back.
 fn pending(state: &State, machine: &Machine, enrolled: Option<&Enrolled>) -> Result<Option<Pending>, IdentityError> {
     let Some(text) = state.read(PENDING).map_err(IdentityError::Keep)?.map(Zeroizing::new) else { return Ok(None) };
-    let written: WrittenPending<'_> = understood(PENDING, &text)?;
-    if enrolled.is_some_and(|enrolled| written.generation <= enrolled.generation) {
+    let Pending { id, generation, machine_uuid: wanted, secret } = read_pending(&text)?;
+    if enrolled.is_some_and(|enrolled| generation <= enrolled.generation) {
         state.burn(PENDING).map_err(IdentityError::Keep)?;
         return Ok(None);
     }
-    let wanted = written.machine_uuid.to_ascii_lowercase();
     if !machine.uuid.is_empty() && machine.uuid != wanted {
         tracing::warn!(wanted, machine = machine.uuid, "the seed was made for another machine: it is ignored");
         state.burn(PENDING).map_err(IdentityError::Keep)?;
         return Ok(None);
     }
+    Ok(Some(Pending { id, generation, machine_uuid: wanted, secret }))
+}
+
+fn read_pending(text: &str) -> Result<Pending, IdentityError> {
+    let written: WrittenPending<'_> = understood(PENDING, text)?;
     let secret = Secret::from_base64(written.secret)
         .map_err(|error| IdentityError::Note { name: PENDING, why: error.to_string() })?;
-    Ok(Some(Pending { id: written.id, generation: written.generation, machine_uuid: wanted, secret }))
+    let machine_uuid = written.machine_uuid.to_ascii_lowercase();
+    Ok(Pending { id: written.id, generation: written.generation, machine_uuid, secret })
 }
 
 fn key(state: &State) -> Result<KeyPair, IdentityError> {
@@ -201,7 +206,10 @@ fn key(state: &State) -> Result<KeyPair, IdentityError> {
 }
 
 fn certificate(state: &State) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let text = state.read(CERTIFICATE).map_err(IdentityError::Keep)?.unwrap_or_default();
+    read_chain(&state.read(CERTIFICATE).map_err(IdentityError::Keep)?.unwrap_or_default())
+}
+
+fn read_chain(text: &str) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -308,6 +316,18 @@ mod tests {
         seed(&state, 1);
         assert!(matches!(Identity::load(&state, &machine("bb", "m")).unwrap().standing, Standing::Unknown));
         assert_eq!(state.read(PENDING).unwrap(), None);
+    }
+
+    #[test]
+    fn any_text_is_answered() {
+        let secret = Secret::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap().to_base64();
+        let seed = format!(r#"{{"id":"e1","generation":1,"machine_uuid":"AA","secret":"{}"}}"#, secret.as_str());
+        total::text("enrol-json", &[&seed], |text| {
+            read_pending(text).map(|pending| (pending.id, pending.generation)).ok()
+        });
+        let note = r#"{"id":"e1","generation":1,"machine_uuid":"aa","machine_id":"m"}"#;
+        total::text("enrolled-json", &[note], |text| understood::<Enrolled>(ENROLLED, text).ok());
+        total::text("certificate-pem", &[&pem(&CertificateDer::from(vec![1; 100]))], |text| read_chain(text).ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Source: Go's golang.org/x/net/http/httpproxy, which containerd, the kubelet and kubeadm use; apt.conf(5), apt-transport-http(1).
 
-use crate::host::{Command, Host, HostError};
+use crate::host::{Access, Command, Host, HostError};
 use agent_proto::v1::machine::ProxySpec;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,12 +10,12 @@ use std::net::IpAddr;
 /// Variables by name.
 pub(crate) type Environment = Vec<(String, String)>;
 
-/// What programs are told.
+/// What programs are told: the proxies, and what they reach without, the cluster of this node last.
 ///
 /// # Errors
 /// When the machine cannot say which network it is in.
 pub(crate) async fn environment(host: &dyn Host, proxy: &ProxySpec) -> Result<Environment, HostError> {
-    let own = networks(host).await?;
+    let own = networks(host).await?.into_iter().chain(near(host)?);
     let always = ALWAYS.iter().map(|name| (*name).to_owned());
     let mut seen = BTreeSet::new();
     let all = proxy.no_proxy.iter().cloned().chain(always).chain(own);
@@ -92,10 +92,70 @@ fn of_drop_in(text: &str) -> Environment {
 pub(crate) fn for_kubeadm(host: &dyn Host, networks: &[String]) -> Result<Environment, HostError> {
     let mut environment = of_drop_in(&host.text(&place("kubelet.service"))?.unwrap_or_default());
     for (_, value) in environment.iter_mut().filter(|(name, _)| name == NO_PROXY) {
-        let more = networks.iter().flat_map(|networks| networks.split(',')).map(|network| format!(",{network}"));
-        value.extend(more);
+        for network in networks.iter().flat_map(|networks| networks.split(',')) {
+            if !value.split(',').any(|entry| entry == network) {
+                value.push_str(&format!(",{network}"));
+            }
+        }
     }
     Ok(environment)
+}
+
+/// Networks and hosts of the cluster that this machine is a node of, noted when it became one.
+fn near(host: &dyn Host) -> Result<Vec<String>, HostError> {
+    Ok(host.text(NEAR)?.unwrap_or_default().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// Has containerd and the kubelet reach these without the proxy, if the machine has one, and notes them: for a node of a cluster, before
+/// its kubelet starts. Without any, the machine is no node any more. Says whether containerd was restarted.
+///
+/// # Errors
+/// When files cannot be written, or systemd does not answer.
+pub(crate) async fn follow(host: &dyn Host, wanted: &[String]) -> Result<bool, HostError> {
+    let (before, mut after) = (near(host)?, Vec::new());
+    for entry in wanted.iter().flat_map(|entry| entry.split(',')).filter(|entry| !entry.is_empty()) {
+        if !after.iter().any(|own| own == entry) {
+            after.push(entry.to_owned());
+        }
+    }
+    if after.is_empty() {
+        host.remove(NEAR)?;
+    } else if before != after {
+        host.write(NEAR, format!("{NOTE}{}\n", after.join("\n")).as_bytes(), Access::PRIVATE)?;
+    }
+    let mut changed = false;
+    for unit in UNITS {
+        let path = place(unit);
+        let Some(text) = host.text(&path)? else { continue };
+        let environment = told(of_drop_in(&text), &before, &after);
+        let fresh = drop_in(&environment);
+        if !environment.is_empty() && fresh != text {
+            host.write(&path, fresh.as_bytes(), Access::OPEN)?;
+            changed = true;
+        }
+    }
+    if changed {
+        host.run_ok(&Command::new(SYSTEMCTL, ["daemon-reload"]), &|_| ()).await?;
+        host.run_ok(&Command::new(SYSTEMCTL, ["try-restart", UNITS[0]]), &|_| ()).await?;
+    }
+    Ok(changed)
+}
+
+/// The environment of a drop-in with another cluster's networks at the end of what is reached directly.
+fn told(mut environment: Environment, before: &[String], after: &[String]) -> Environment {
+    for (_, value) in environment.iter_mut().filter(|(name, _)| name == NO_PROXY) {
+        let mut entries: Vec<&str> = value.split(',').collect();
+        while entries.last().is_some_and(|last| before.iter().any(|own| own == last)) {
+            entries.pop();
+        }
+        for entry in after {
+            if !entries.contains(&entry.as_str()) {
+                entries.push(entry);
+            }
+        }
+        *value = entries.join(",");
+    }
+    environment
 }
 
 /// Where the drop-in of a service is.
@@ -157,6 +217,9 @@ fn is_within(address: IpAddr, (network, length): (&str, &str)) -> bool {
 pub(crate) const UNITS: [&str; 2] = ["containerd.service", "kubelet.service"];
 /// apt's.
 pub(crate) const APT: &str = "/etc/apt/apt.conf.d/95groundwork-proxy";
+const NEAR: &str = "/etc/groundwork/cluster-networks";
+const NOTE: &str = "# Noted by Groundwork: what the nodes of this machine's cluster reach without a proxy.\n";
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
 const NO_PROXY: &str = "NO_PROXY";
 /// The machine itself, and names of a cluster.
 const ALWAYS: [&str; 5] = ["localhost", "127.0.0.1", "::1", ".svc", ".cluster.local"];
@@ -189,6 +252,20 @@ mod tests {
         let text = drop_in(&environment);
         assert!(text.contains("Environment=\"HTTP_PROXY=http://proxy:3128/a%%20\\\\\\\"b\""), "{text}");
         assert_eq!(of_drop_in(&text), environment);
+    }
+
+    #[test]
+    fn a_node_reaches_its_cluster_without_the_proxy_and_no_longer_than_it_is_one() {
+        let of =
+            |list: &str| vec![("HTTP_PROXY".to_owned(), "http://p".to_owned()), (NO_PROXY.to_owned(), list.to_owned())];
+        let near = ["10.244.0.0/16", "10.96.0.0/12", "api.example.org"].map(str::to_owned);
+        let plain = of(".lan,10.0.0.0/24");
+        let joined = told(plain.clone(), &[], &near);
+        assert_eq!(joined, of(".lan,10.0.0.0/24,10.244.0.0/16,10.96.0.0/12,api.example.org"));
+        assert_eq!(told(joined.clone(), &near, &near), joined, "again");
+        assert_eq!(told(joined, &near, &[]), plain);
+        let named = of("10.96.0.0/12,.lan");
+        assert_eq!(told(told(named.clone(), &[], &near), &near, &[]), named, "the user's own stays");
     }
 
     #[test]

@@ -85,15 +85,15 @@ impl Agents {
         install::seed(self.authority()?, wanted)
     }
 
-    /// Waits for the machine that was given `pending`'s seed to boot, and enrols it.
+    /// Waits for the machine that was given `pending`'s seed to boot, and enrols it at the first of its addresses where it answers.
     /// On [`Error::NotProven`] a new seed is needed; on [`Error::Deadline`] and [`Error::Stopped`] it may be repeated.
     pub(crate) async fn enrol(
         &self,
-        address: &str,
+        addresses: &[String],
         pending: &PendingEnrolment,
         wait: &Wait<'_>,
     ) -> Result<Endpoint, Error> {
-        enrol::enrol(self.authority()?, address, pending, wait).await
+        enrol::enrol(self.authority()?, addresses, pending, wait).await
     }
 
     /// The endpoint of an enrolled agent of which only address and SMBIOS UUID are known: for imports, and for a creation

@@ -5,6 +5,7 @@
 
 mod agent;
 mod pve;
+mod rights;
 
 pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable};
 pub(crate) use pve::{

@@ -24,7 +24,8 @@ resource "groundwork_vm" "template" {
 }
 "#;
 
-/// A linked clone that asks for its address, a full one with a larger disk and a static address, and an empty UEFI machine.
+/// A linked clone that asks for its address, a full one with a larger disk and a static address, an empty UEFI machine, and one whose
+/// static address is of a card that nobody reaches from here.
 const MACHINES: &str = r#"
 resource "groundwork_vm" "linked" {
   node        = "pve1"
@@ -57,6 +58,22 @@ resource "groundwork_vm" "full" {
     network "net0" { address = "ADDRESS/24" }
   }
   timeouts { create = "90s" }
+}
+resource "groundwork_vm" "both" {
+  node        = "pve1"
+  name        = "both"
+  image       = groundwork_image.one.volume_id
+  memory_mib  = 512
+  guest_agent = true
+  disk "scsi0" { storage = "local-lvm" }
+  network "net0" { bridge = "vmbr0" }
+  network "net1" { bridge = "vmbr1" }
+  agent {}
+  cloud_init {
+    network "net0" { address = "dhcp" }
+    network "net1" { address = "198.18.7.5/24" }
+  }
+  timeouts { create = "2m" }
 }
 resource "groundwork_vm" "empty" {
   node        = "pve1"
@@ -96,6 +113,10 @@ fn clones_and_empty_machines_come_up_as_written() {
     assert_eq!(full["addresses"], serde_json::json!([lab.address(51)]));
     assert_eq!((&full["disk"]["scsi0"]["size_gib"], &full["tags"][0]), (&4.into(), &"golden".into()));
     assert!(full["disk"]["scsi0"]["volume"].as_str().is_some_and(|volume| volume.starts_with("data:")), "{full}");
+    let both = terraform.resource("groundwork_vm.both");
+    let address = lab.must("both", "ip -4 -o address show dev eth0 scope global | sed 's/.* inet //; s,/.*,,'");
+    assert_eq!(both["addresses"], serde_json::json!(["198.18.7.5", address]), "found at the other card");
+    assert_eq!(both["endpoint"]["address"], format!("{address}:7443"));
     let empty = terraform.resource("groundwork_vm.empty")["vmid"].as_u64().expect("vmid");
     let config = lab.config("pve1", empty);
     assert_eq!(config["bios"], "ovmf");

@@ -187,6 +187,48 @@ fn no_worker_for_a_task_is_no_failure() {
     lab_is_empty(&lab);
 }
 
+/// Whether a call was carried out whose answer was lost is seen by another look; no machine is made anew for it.
+#[test]
+fn a_lost_answer_costs_no_machine() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("lost", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    lab.admin("POST", "/nodes/pve1/qemu", &["vmid=900", "name=source", "scsi0=local-lvm:1"]);
+    let clone = VM.replace("memory_mib =", "clone {\n    vmid = 900\n    full = true\n  }\n  memory_mib =");
+    let clone = clone.replace("size_gib = 1", "size_gib = 2");
+    for (method, path) in [
+        ("POST", "/nodes/*/qemu/*/config"),
+        ("PUT", "/nodes/*/qemu/*/resize"),
+        ("POST", "/nodes/*/qemu/*/status/start"),
+        ("PUT", "/nodes/*/qemu/*/config"),
+    ] {
+        for kind in ["lost", "cut-before"] {
+            terraform.write("main.tf", &clone);
+            lab.control("fault", &[kind, method, path]).exits(0);
+            let said = terraform.apply();
+            assert!(!said.flat().contains("taint"), "{kind} {method} {path}\n{}", said.text);
+            terraform.has_no_changes();
+            assert_eq!(vms(&lab), 2, "{kind} {method} {path}");
+            terraform.destroy();
+        }
+    }
+    // A change and its reboot, which is made once.
+    terraform.write("main.tf", VM);
+    terraform.apply();
+    for (method, path) in [("POST", "/nodes/*/qemu/*/config"), ("POST", "/nodes/*/qemu/*/status/reboot")] {
+        let memory = if path.ends_with("reboot") { "= 1024" } else { "= 768" };
+        terraform.write("main.tf", &VM.replace("= 512", memory));
+        let before = lab.tasks("qmreboot").len();
+        lab.control("fault", &["lost", method, path]).exits(0);
+        terraform.apply();
+        terraform.has_no_changes();
+        assert_eq!(lab.tasks("qmreboot").len(), before + 1, "{path}");
+    }
+    terraform.destroy();
+}
+
 /// The token is revoked between the call and the first look: nobody says that nothing was created.
 #[test]
 fn what_is_not_known_is_not_called_nothing() {

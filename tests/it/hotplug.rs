@@ -140,9 +140,52 @@ fn a_removal_that_waits_is_drift(lab: &Lab, terraform: &Terraform) {
     let reboots = lab.tasks("qmreboot").len();
     terraform.apply().says(&["VM 100 needs a reboot", "scsi1", "The plan announced no reboot"]);
     assert_eq!(lab.tasks("qmreboot").len(), reboots, "the plan announced none");
-    change(terraform, &less, &[&format!("disk.scsi1: goes, with all its data: {REBOOTS}")]);
+    let held = format!("disk.scsi1: goes, with all its data, and the guest has not given it up yet: {REBOOTS}");
+    change(terraform, &less, &[&held]);
     lab.control("fault", &["clear"]).exits(0);
     assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]));
+}
+
+/// A removal that failed is not gone: it stays in the plan with its reason, and is asked for again.
+#[test]
+fn a_disk_that_a_snapshot_uses_is_to_go_until_it_has_gone() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("held", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    terraform.write("main.tf", &vm(&[("DISK", SCSI1)]));
+    terraform.apply();
+    let both = json!(["local-lvm:vm-100-disk-0", "local-lvm:vm-100-disk-1"]);
+    lab.admin("POST", "/nodes/pve1/qemu/100/snapshot", &["snapname=before"]);
+    let refusal = ["Cannot change VM 100", "volume is still in use (snapshot?)", "Delete the snapshots"];
+
+    // The rest of the change is made, with its reboot.
+    terraform.write("main.tf", &vm(&[("512", "1024")]));
+    terraform.fails(&refusal);
+    assert_eq!(lab.tasks("qmreboot"), ["OK"]);
+    assert_eq!(row(&lab, "memory")["value"], "1024");
+    let line = "disk.scsi1: goes, with all its data: not while a snapshot uses it, which this apply looks for again";
+    for _ in 0..2 {
+        terraform.plan().exits(2).says(&[line, "0 to add, 1 to change, 0 to destroy"]);
+        terraform.fails(&refusal);
+    }
+    assert_eq!(lab.tasks("qmreboot").len(), 1, "no power cycle helps");
+    assert_eq!((row(&lab, "scsi1")["delete"].clone(), lab.inventory()["volumes"].clone()), (json!(2), both.clone()));
+
+    // Back in the configuration it stays, and is asked for no more.
+    terraform.write("main.tf", &vm(&[("512", "1024"), ("DISK", SCSI1)]));
+    terraform.plan().exits(2).says(&["disk.scsi1: its removal, which waits for a power cycle, is taken back: live"]);
+    terraform.apply();
+    terraform.has_no_changes();
+    terraform.write("main.tf", &vm(&[("512", "1024")]));
+    terraform.fails(&refusal);
+    lab.admin("DELETE", "/nodes/pve1/qemu/100/snapshot/before", &[]);
+    terraform.apply();
+    terraform.has_no_changes();
+    assert_eq!(lab.inventory()["volumes"], json!(["local-lvm:vm-100-disk-0"]));
+    terraform.destroy();
+    lab_is_empty(&lab);
 }
 
 #[test]

@@ -13,7 +13,7 @@ const VM: &str = r#"
 resource "groundwork_vm" "one" {
   node       = "pve1"
   name       = "one"
-  image      = groundwork_image.one.volume_id
+  image = groundwork_image.one.volume_id
   memory_mib = 512
   disk "scsi0" {
     storage  = "local-lvm"
@@ -159,4 +159,30 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
     // An image that is made anew under its old name is no change of a VM at all.
     terraform.run(&["taint", "groundwork_image.one"]).exits(0);
     terraform.plan().exits(2).says(&["groundwork_image.one is tainted", "1 to add, 0 to change, 1 to destroy"]);
+}
+
+/// A VM on a node that has not the image names the node that has.
+#[test]
+fn an_image_on_another_nodes_storage_is_named_with_its_node() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("elsewhere", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    let vm = |node: &str| format!("{}{}", image(FILE), VM.replace("\"pve1\"", &format!("\"{node}\"")));
+    terraform.configure(&vm("pve2"));
+    terraform.fails(&[
+        "Cannot create VM one on node pve2",
+        "image = groundwork_image.one.volume_id",
+        "Node pve2 has no image local:import/one.qcow2",
+        "pve1 has one of that name",
+        "Nothing was created",
+        "Set `node` to pve1",
+        "a `groundwork_image` whose `node` is pve2",
+    ]);
+    assert_eq!(lab.inventory()["vms"], serde_json::json!([]));
+    terraform.configure(&vm("pve1"));
+    terraform.apply();
+    terraform.destroy();
 }

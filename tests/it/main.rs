@@ -14,6 +14,7 @@ mod demo;
 mod empty_root;
 mod examples;
 mod first_boot;
+mod generated;
 mod harness;
 mod hotplug;
 mod images;

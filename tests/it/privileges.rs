@@ -28,6 +28,7 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.downloaded.volume_id
   cores      = CORES
+  memory_mib = 512
   disk "scsi0" {
     storage  = "local-lvm"
     size_gib = 5
@@ -53,6 +54,18 @@ resource "groundwork_vm" "copy" {
   started = false
 }
 "#;
+
+/// Privileges of the role that this configuration comes through without: another of the role allows the same, the lab does not ask for them
+/// (CD-ROMs, bridges), or only lists are shorter.
+const UNUSED: [&str; 7] = [
+    "VM.Config.CDROM",
+    "VM.Config.Cloudinit",
+    "VM.GuestAgent.Audit",
+    "Datastore.Audit",
+    "Sys.Audit",
+    "SDN.Use",
+    "Pool.Audit",
+];
 
 /// What asks Proxmox VE nothing, and why.
 const ELSEWHERE: [(&str, &str); 2] = [
@@ -101,12 +114,26 @@ fn the_documented_privileges_are_enough() {
     terraform.destroy();
     lab_is_empty(&lab);
 
-    // The lab really holds the token to it.
-    let without: Vec<&str> = only.iter().copied().filter(|privilege| *privilege != "VM.Allocate").collect();
-    lab.control("fault", &["clear"]).exits(0);
-    lab.control("fault", &without).exits(0);
-    terraform.fails(&["Permission check failed", "What the Proxmox VE API token needs"]);
-    lab.control("fault", &["clear"]).exits(0);
-    terraform.destroy();
+    // The lab really holds the token to it, and what lacks is named, also where Proxmox VE names nothing.
+    let mut unused = Vec::new();
+    for privilege in only.iter().copied().skip(1) {
+        let without: Vec<&str> = only.iter().copied().filter(|other| *other != privilege).collect();
+        lab.control("fault", &["clear"]).exits(0);
+        lab.control("fault", &without).exits(0);
+        let said = terraform.run(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+        if said.code == 0 {
+            unused.push(privilege);
+        } else {
+            let named = said
+                .flat()
+                .split("Grant ")
+                .skip(1)
+                .any(|rest| rest.split(" on ").next().is_some_and(|names| names.contains(privilege)));
+            assert!(named, "{privilege} is not named:\n{}", said.text);
+        }
+        lab.control("fault", &["clear"]).exits(0);
+        terraform.destroy();
+    }
+    assert_eq!(unused, UNUSED);
     lab_is_empty(&lab);
 }

@@ -87,11 +87,55 @@ fn every_place_that_does_not_fit_names_its_attribute() {
         assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "{to}");
     }
 
+    what_a_copy_cannot_be_is_seen_at_its_source(&lab, &terraform);
     // Known before the VM is made, not when it has booted and its seed cannot be taken away.
     lab.control("fault", &["deny", "Datastore.Allocate", "/storage/local"]).exits(0);
     terraform.write("main.tf", &vm("local-lvm").replace("cores      = 1", "cloud_init { user = \"admin\" }"));
     terraform.fails(&["Cannot create VM 120", "may not delete files of storage local", "Grant Datastore.Allocate on"]);
     assert_eq!(lab.inventory()["vms"], serde_json::json!([]), "nothing was made");
+    lab.control("fault", &["clear"]).exits(0);
+    what_may_not_be_is_looked_at_first(&lab, &terraform);
+}
+
+fn what_a_copy_cannot_be_is_seen_at_its_source(lab: &Lab, terraform: &Terraform) {
+    lab.admin("POST", "/nodes/pve1/qemu", &["vmid=900", "name=source", "scsi0=local-lvm:2", "ide2=none,media=cdrom"]);
+    lab.admin("POST", "/nodes/pve1/qemu/900/template", &[]);
+    let clone = vm("local-lvm").replace("cores      = 1", "clone { vmid = 900 }");
+    let sizes = ["size_gib = 1", "Disk scsi0 has 2 GiB", "cannot shrink to 1 GiB", "Set `size_gib` to 2 or more"];
+    let elsewhere =
+        ["clone { vmid = 900 }", "VM 900 on node pve1, and storage local-lvm is that node's own", "set `node` to pve1"];
+    for (configuration, parts) in
+        [(clone.clone(), &sizes[..]), (clone.replace("pve1", "pve2").replace("= 1\n  }", "= 2\n  }"), &elsewhere[..])]
+    {
+        terraform.write("main.tf", &configuration);
+        terraform.fails(&[parts, &["Cannot create VM 120", "Nothing was created"]].concat());
+        assert_eq!(lab.inventory()["vms"].as_array().map(Vec::len), Some(1), "the template alone");
+    }
+    lab.admin("DELETE", "/nodes/pve1/qemu/900", &[]);
+}
+
+/// No VM is stopped that may not be deleted, nor is a privilege the advice where it is not the cause.
+fn what_may_not_be_is_looked_at_first(lab: &Lab, terraform: &Terraform) {
+    terraform.write("main.tf", &vm("local-lvm").replace("started    = false", ""));
+    terraform.apply();
+    lab.control("fault", &["deny", "VM.Allocate", "/vms/120"]).exits(0);
+    let said = terraform.run(&["destroy", "-auto-approve", "-input=false", "-no-color"]);
+    said.exits(1).says(&[
+        "Cannot destroy VM",
+        "may not delete VM 120",
+        "was not stopped",
+        "Grant VM.Allocate on /vms/120",
+    ]);
+    assert_eq!(lab.inventory()["vms"][0]["status"], "running");
+    lab.control("fault", &["clear"]).exits(0);
+    lab.control("fault", &["hide", "one"]).exits(0);
+    let said = terraform.plan();
+    said.exits(1).says(&["Cannot read VM 120", "lists none, although the API token may see it", "120.conf"]);
+    assert!(!said.flat().contains("Grant"), "{}", said.text);
+    lab.control("fault", &["deny", "VM.Audit", "/vms/120"]).exits(0);
+    terraform.plan().exits(1).says(&["does not show it to the API token", "Grant VM.Audit on /vms/120"]);
+    lab.control("fault", &["clear"]).exits(0);
+    terraform.destroy();
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     if !left.is_empty() {
         return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
     }
+    kube.no_longer_direct(step).await?;
     before::forget(kube)?;
     Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
     kube.made(step, "kubeadm reset and clean up", why, since);

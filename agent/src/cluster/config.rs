@@ -53,6 +53,8 @@ pub struct JoinPlan {
     pub token: String,
     /// `sha256:<hex>` of the cluster CA's public key.
     pub ca_hash: String,
+    /// What nodes of the cluster reach without a proxy.
+    pub near: Vec<String>,
     /// Checks whose failure is no obstacle.
     pub ignored_checks: Vec<String>,
     /// What the user lays over the documents.
@@ -280,6 +282,7 @@ mod tests {
             endpoint: "10.99.0.11:6443".into(),
             token: "abcdef.0123456789abcdef".into(),
             ca_hash: "sha256:00".into(),
+            near: Vec::new(),
             ignored_checks: Vec::new(),
             overlay: Overlay::default(),
         };

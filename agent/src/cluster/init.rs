@@ -22,7 +22,10 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     let own = kube.tools(plan.version).await?;
     let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     match already(&kube, &plan).await? {
-        Stands::Nothing => before::note(&kube).await?,
+        Stands::Nothing => {
+            before::note(&kube).await?;
+            kube.direct("init").await?;
+        }
         Stands::Whole => return Ok(kube.done()),
         Stands::Finished => {
             mend(&kube, &plan, own).await?;

@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 /// Also when it belongs to another cluster, or another machine has its name.
 pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
-    kube.near = vec![host_of(&plan.endpoint).to_owned()];
+    kube.near = plan.near.iter().cloned().chain([host_of(&plan.endpoint).to_owned()]).collect();
     let own = kube.tools(plan.version).await?;
     let plan = JoinPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     if already(&kube, &plan).await? {
         return Ok(kube.done());
     }
     before::note(&kube).await?;
+    kube.direct("join").await?;
     let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
     let text = config::join(&plan, own).map_err(|why| failure("join", why))?;
     kube.host()

@@ -101,6 +101,27 @@ impl<'a> Kube<'a> {
         self.run(step, &command).await
     }
 
+    /// Has this machine's services reach the cluster without the machine's proxy, if it has one.
+    pub(super) async fn direct(&self, step: &str) -> Result<(), Failure> {
+        self.follow(step, &self.near).await
+    }
+
+    /// The same for a machine that is no node any more.
+    pub(super) async fn no_longer_direct(&self, step: &str) -> Result<(), Failure> {
+        self.follow(step, &[]).await
+    }
+
+    async fn follow(&self, step: &str, near: &[String]) -> Result<(), Failure> {
+        let since = Instant::now();
+        let restarted = proxy::follow(self.host(), near)
+            .await
+            .map_err(failed(step, "tell containerd what it reaches without the proxy"))?;
+        if restarted {
+            self.made(step, "restart containerd", "it reaches the cluster without the proxy", since);
+        }
+        Ok(())
+    }
+
     /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
     pub(super) async fn kubectl(&self, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
         kubectl(self.host(), kubeconfig, args).await

@@ -71,6 +71,7 @@ impl Scene {
             endpoint: "10.99.0.11:6443".into(),
             token: "abcdef.0123456789abcdef".into(),
             ca_hash: ca_hash.to_owned(),
+            near: vec!["10.244.0.0/16".into(), "10.96.0.0/12".into()],
             ignored_checks: Vec::new(),
             overlay: Overlay::default(),
         };

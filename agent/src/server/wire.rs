@@ -176,6 +176,7 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
         endpoint: given(material.endpoint, "material.endpoint")?,
         token: given(material.token, "material.token")?,
         ca_hash: given(material.ca_hash, "material.ca_hash")?,
+        near: near(request.near)?,
         ignored_checks: checks(request.ignore_preflight_errors)?,
         overlay: overlay(&request.config.unwrap_or_default())?,
     })
@@ -237,6 +238,14 @@ fn address(text: String) -> Result<Option<String>, String> {
         Ok(_) => Ok(Some(text)),
         Err(_) => Err(format!("advertise_address: {text:?} is no IP address")),
     }
+}
+
+/// They become part of a unit's environment.
+fn near(entries: Vec<String>) -> Result<Vec<String>, String> {
+    let parts = || entries.iter().flat_map(|entry| entry.split(','));
+    let bad = parts().find_map(|entry| Some((entry, form::no_proxy(entry).err()?)));
+    bad.map_or(Ok(()), |(entry, why)| Err(format!("near: {entry:?} {why}")))?;
+    Ok(entries)
 }
 
 /// None may pass for an option, nor for two checks.

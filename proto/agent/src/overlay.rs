@@ -165,7 +165,7 @@ const INIT: [(&str, &str); 9] = [
     ("nodeRegistration.taints", "that is `taints` of the node in `control_planes`"),
     ("nodeRegistration.criSocket", OWN),
     ("nodeRegistration.ignorePreflightErrors", "that is `ignore_preflight_errors`"),
-    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is the address in the node's `endpoint`"),
+    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is `address` of the node"),
 ];
 const JOIN: [(&str, &str); 9] = [
     ("discovery", OWN),
@@ -176,7 +176,7 @@ const JOIN: [(&str, &str); 9] = [
     ("nodeRegistration.taints", "that is `taints` of the node in `workers`"),
     ("nodeRegistration.criSocket", OWN),
     ("nodeRegistration.ignorePreflightErrors", "that is `ignore_preflight_errors`"),
-    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is the address in the node's `endpoint`"),
+    ("nodeRegistration.kubeletExtraArgs.node-ip", "that is `address` of the node"),
 ];
 const KUBELET: [(&str, &str); 3] = [
     ("cgroupDriver", "`groundwork_machine` gives containerd the one of systemd, and both must agree"),

@@ -296,6 +296,52 @@ mod tests {
         check(slow(UNTIL + DAY + 1), &Err(NotTrusted::Expired { by_s: DAY + 1 }));
     }
 
+    /// A chain as a peer sends it: each certificate behind its length.
+    fn split(mut bytes: &[u8]) -> Vec<CertificateDer<'_>> {
+        let mut chain = Vec::new();
+        while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+            let (one, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+            chain.push(CertificateDer::from(one));
+            bytes = rest;
+        }
+        chain
+    }
+
+    #[test]
+    fn any_chain_is_answered() {
+        let ca = authority();
+        let issuer = below(&ca, &[Role::Operator.ceiling_uri()], 0);
+        let leaf = client(&issuer);
+        let sent: Vec<u8> = [leaf.as_ref(), issuer.der().as_ref()]
+            .iter()
+            .flat_map(|one| u16::try_from(one.len()).unwrap().to_be_bytes().into_iter().chain(one.iter().copied()))
+            .collect();
+        let anchors = [ca.der().clone()];
+        total::bytes("chain", &[&sent], |bytes| {
+            let chain = split(bytes);
+            [Usage::Client, Usage::Server]
+                .map(|usage| verify(&chain, &anchors, usage, at(FROM + DAY, Some(DAY))).is_ok())
+        });
+        total::bytes("anchor", &[ca.der()], |bytes| {
+            let anchor = CertificateDer::from(bytes);
+            (
+                anchor_is_usable(&anchor).is_ok(),
+                verify(&[leaf.clone()], &[anchor], Usage::Client, at(FROM, None)).is_ok(),
+            )
+        });
+        total::bytes("certificate", &[&leaf], |bytes| {
+            let der = CertificateDer::from(bytes);
+            (key_of(&der).is_ok(), Certificate::read(&der).map(|own| (own.role(), own.ceiling())).ok())
+        });
+        total::text("pin", &["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"], |text| {
+            text.parse::<crate::Pin>().ok()
+        });
+        total::text("role-uri", &["groundwork:role:admin"], Role::of_uri);
+        total::text("enrolment-secret", &["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="], |text| {
+            crate::Secret::from_base64(text).is_ok()
+        });
+    }
+
     #[test]
     fn another_authority_or_usage_is_refused() {
         let (ours, theirs) = (authority(), authority());

@@ -246,3 +246,23 @@ const DATA: usize = 64 << 20;
 const TROUBLE: usize = 64 << 10;
 /// Longer than both of the server's own inactivity limits of 30 s.
 const PATIENCE: Duration = Duration::from_secs(75);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_answer_is_answered() {
+        let good: &[u8] = br#"{"data": [{"vmid": 100, "name": "a"}]}"#;
+        total::bytes("envelope", &[good, b"{\"data\":null}"], |body| read("GET /x", body).ok());
+        let wrong: &[u8] = br#"{"data":null,"message":"Parameter verification failed.\n","errors":{"scsi1":"still busy in guest?\n"}}"#;
+        let node: NodeName = "pve1".parse().unwrap();
+        total::bytes("refusal", &[wrong, b"{\"errors\":{\"a\":[1]}}"], |body| {
+            [400_u16, 403, 500, 502, 595, 596].map(|status| {
+                let to = To { call: "GET /x", node: (status == 595).then_some(&node), endpoint: "https://h:8006" };
+                let error = refusal(to, (status, "no".to_owned()), body);
+                (error.class(), error.to_string().len())
+            })
+        });
+    }
+}

@@ -70,6 +70,20 @@ impl<'a> Job<'a> {
             attempt += 1;
         }
     }
+
+    /// As [`Self::done`], and once more where the answer was lost: for calls that come to the same when they are made twice.
+    ///
+    /// # Errors
+    /// As [`Self::done`].
+    pub async fn done_at_least_once(&self) -> Result<Finished, Error> {
+        match self.done().await {
+            Err(error) if error.outcome_unknown() => {
+                tracing::info!(error = %error, "making the call again");
+                self.done().await
+            }
+            ended => ended,
+        }
+    }
 }
 
 impl Client {

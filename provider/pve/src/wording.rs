@@ -21,6 +21,8 @@ pub enum Class {
     TooManyCpus,
     /// The guest does not give a device up.
     HeldByGuest,
+    /// A volume is not deleted while a snapshot or a linked clone uses it.
+    InUse,
     /// A task nobody remembers.
     NoTask,
     /// The name or number is taken.
@@ -39,6 +41,8 @@ pub enum Class {
     NoDownload,
     /// These disks cannot be cloned without a copy.
     NoLinkedClone,
+    /// Another node does not see these disks.
+    NotShared,
     /// A privilege is missing.
     Rights,
     /// Credentials were not accepted.
@@ -97,6 +101,8 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["Linked clone feature"], Class::NoLinkedClone, "9.1.8"),
     (&["hostname lookup"], Class::NoNode, "9.1.8"),
     (&["no such cluster node"], Class::NoNode, "9.1.8"),
+    (&["can't clone VM to node", "local storage"], Class::NotShared, "qemu-server 9.1"),
+    (&["can't clone to non-shared storage"], Class::NotShared, "qemu-server 9.1"),
     (&["bridge '", "does not exist"], Class::NoBridge, "9.1.8"),
     (&["no such bridge"], Class::NoBridge, "qemu-server 9.1"),
     (&["no physical interface on bridge '"], Class::NoBridge, "9.1.8"),
@@ -104,6 +110,7 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["MAX ", "vcpus allowed per VM"], Class::TooManyCpus, "9.1.8"),
     (&["still busy in guest"], Class::HeldByGuest, "9.1.8"),
     (&["can't unplug"], Class::HeldByGuest, "9.1.8"),
+    (&["volume", "is still in use"], Class::InUse, "9.1.8"),
     (&["does not support"], Class::WrongContent, "9.1.8"),
     (&["content-type"], Class::WrongContent, "libpve-storage-perl 9.1"),
     (&["storage '", "does not exist"], Class::NoStorage, "9.1.8"),
@@ -111,6 +118,7 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["storage '", "is disabled"], Class::NoStorage, "9.1.8"),
     (&["volume '", "does not exist"], Class::NoStorage, "9.1.8"),
     (&["no such volume"], Class::NoStorage, "9.1.8"),
+    (&["failed to stat '"], Class::NoStorage, "9.1.8"),
     (&["No such file"], Class::NoStorage, "9.1.8"),
     (&["no such file"], Class::NoStorage, "9.1.8"),
 ];
@@ -141,6 +149,8 @@ mod tests {
         check(500, "checksum mismatch (file change by other user?)", Class::Conflict);
         check(500, "storage 'nowhere' does not exist", Class::NoStorage);
         check(500, "volume 'local:iso/x.iso' does not exist", Class::NoStorage);
+        check(500, "failed to stat '/var/lib/vz/import/x.qcow2'", Class::NoStorage);
+        check(500, "can't clone VM to node 'pve2' (VM uses local storage)", Class::NotShared);
         check(403, "Permission check failed (/vms/100, VM.Audit)", Class::Rights);
         check(500, "only root can set 'args' config", Class::Rights);
         check(401, "", Class::Credentials);
@@ -151,6 +161,8 @@ mod tests {
         check(500, "Linked clone feature is not supported for 'x' (scsi0)", Class::NoLinkedClone);
         check(500, "MAX 4 vcpus allowed per VM on this node", Class::TooManyCpus);
         check(500, "hotplug problem - error unplugging scsi1 - still busy in guest?", Class::HeldByGuest);
+        check(500, "unable to delete 'data:1/vm-1-disk-1.qcow2' - volume is still in use (snapshot?)", Class::InUse);
+        check(500, "base volume '6/base-6-disk-0.qcow2' is still in use by linked clones", Class::InUse);
         check(500, "pool 'none' does not exist", Class::NoPool);
         check(500, "create pool failed: parent 'q18' of pool 'q18/sub' does not exist", Class::NoPool);
         check(500, "create pool failed: pool 'p18' already exists", Class::Exists);

@@ -24,6 +24,8 @@ pub(crate) struct Description {
     pub(crate) fields: BTreeSet<String>,
     /// Facts by name, as text.
     pub(crate) facts: BTreeMap<String, String>,
+    /// Its addresses with the lengths of their prefixes, `192.0.2.11/24`.
+    pub(crate) addresses: Vec<String>,
     /// Documents stored by [`Agent::record`], by kind.
     pub(crate) records: BTreeMap<String, String>,
     /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
@@ -82,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) ready_message: String,
     pub(crate) version: String,
     pub(crate) control_plane: bool,
+    /// What its kubelet registered as internal.
+    pub(crate) address: String,
     pub(crate) labels: BTreeMap<String, String>,
     /// `key=value:Effect`
     pub(crate) taints: Vec<String>,
@@ -161,6 +165,7 @@ impl Agent {
         let said =
             self.0.ask("Describe", |mut client| async move { client.describe(wire::DescribeRequest {}).await }).await?;
         Ok(Description {
+            addresses: said.facts.as_ref().map(|facts| plain::list(facts.addresses.clone())).unwrap_or_default(),
             facts: said.facts.map(facts).unwrap_or_default(),
             version: said.version,
             fields: said.fields.into_iter().collect(),
@@ -272,6 +277,7 @@ fn node(wire: wire::ClusterNode) -> Node {
         ready_message: wire.ready_message,
         version: wire.kubelet_version,
         control_plane: wire.control_plane,
+        address: wire.internal_address,
         labels: wire.labels,
         taints: wire.taints,
         cordoned: wire.unschedulable,

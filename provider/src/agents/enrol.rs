@@ -20,30 +20,40 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use trust::{Clock, Role, Transcript, Usage};
 
-/// Tries until the machine is enrolled, the deadline has passed or Terraform wants to stop.
+/// Tries the machine's addresses until it is enrolled at one of them, the deadline has passed or Terraform wants to stop.
 pub(super) async fn enrol(
     authority: &Authority,
-    address: &str,
+    addresses: &[String],
     pending: &PendingEnrolment,
     wait: &Wait<'_>,
 ) -> Result<Endpoint, Error> {
     let (until, mut tries, mut before) = (wait.until(), 0_u32, None);
     loop {
-        let error = match once(authority, address, pending, &until).await {
-            Ok(endpoint) => return Ok(endpoint),
-            Err(Error::AlreadyEnrolled { .. }) => {
-                return identify(authority, address, &pending.machine_uuid, &until).await;
+        let (mut passing, mut refused) = (None, None);
+        for address in addresses {
+            let error = match once(authority, address, pending, &until).await {
+                Ok(endpoint) => return Ok(endpoint),
+                Err(Error::AlreadyEnrolled { .. }) => {
+                    return identify(authority, address, &pending.machine_uuid, &until).await;
+                }
+                Err(Error::Deadline { last, .. }) => {
+                    let last = passing.or(refused).map(Box::new).or(before).or(last);
+                    return Err(Error::Deadline { what: ENROLMENT.to_owned(), last });
+                }
+                Err(error) => error,
+            };
+            if tries.is_multiple_of(10) {
+                (wait.progress)(&format!("waiting for the agent at {address}: {error}"));
             }
-            Err(Error::Deadline { last, .. }) => {
-                return Err(Error::Deadline { what: ENROLMENT.to_owned(), last: before.or(last) });
-            }
-            Err(error) if error.may_pass() => error,
-            Err(error) => return Err(error),
-        };
-        if tries.is_multiple_of(10) {
-            (wait.progress)(&format!("waiting for the agent at {address}: {error}"));
+            // What somebody else says at one of several addresses is not the machine's last word.
+            let first = if error.may_pass() { &mut passing } else { &mut refused };
+            first.get_or_insert(error);
         }
         tries += 1;
+        let error = match (passing, refused) {
+            (Some(error), _) => error,
+            (None, refused) => return Err(refused.unwrap_or_else(|| Error::BadEndpoint(String::new()))),
+        };
         before = Some(Box::new(wait.pause_after(PAUSE, ENROLMENT, error).await?));
     }
 }

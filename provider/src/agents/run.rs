@@ -53,6 +53,8 @@ pub(crate) struct Join {
     pub(crate) node_name: String,
     /// Address of this node that the others reach; empty: the kubelet's choice.
     pub(crate) node_ip: String,
+    /// What the cluster's nodes reach without a proxy.
+    pub(crate) near: Vec<String>,
     pub(crate) material: JoinMaterial,
     pub(crate) kubeadm: Kubeadm,
 }
@@ -434,6 +436,7 @@ impl Join {
             version: self.version.clone(),
             node_name: self.node_name.clone(),
             advertise_address: self.node_ip.clone(),
+            near: self.near.clone(),
             material: Some(self.material.0.clone()),
             control_plane: None,
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),

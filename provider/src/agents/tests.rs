@@ -67,7 +67,7 @@ impl Operator {
     async fn enrol(&self, address: &str, pending: &PendingEnrolment) -> Result<Endpoint, Error> {
         let (stop, progress) = (CancellationToken::new(), |_: &str| {});
         let deadline = Instant::now() + Duration::from_millis(900);
-        self.agents.enrol(address, pending, &Wait { deadline, stop: &stop, progress: &progress }).await
+        self.agents.enrol(&[address.to_owned()], pending, &Wait { deadline, stop: &stop, progress: &progress }).await
     }
 }
 

@@ -42,10 +42,10 @@ pub(crate) fn noted(subject: &str, line: &str) -> Diagnostic {
 }
 
 /// The diagnostic for an agent that was not enrolled. `holds` says what there is of its VM, and `limit` is the attribute that
-/// gives the time for it.
-pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, limit: &str) -> Diagnostic {
+/// gives the time for it; `hint`, with a space before it, what else may help.
+pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, (limit, hint): (&str, &str)) -> Diagnostic {
     let next = match error {
-        Error::Deadline { .. } => format!("Look at the machine's console, raise `{limit}`, and apply again."),
+        Error::Deadline { .. } => format!("Look at the machine's console, raise `{limit}`, and apply again.{hint}"),
         Error::Stopped | Error::NotEnrolled { .. } => "Apply again.".to_owned(),
         Error::NotProven { .. } => {
             "Apply again. If it happens again, something between here and the machine answers in its place.".to_owned()
@@ -258,11 +258,11 @@ mod tests {
 
     #[test]
     fn an_enrolment_that_was_stopped_says_what_there_is_of_the_vm() {
-        let said =
-            enrolment("enrol the agent of VM 120", &Error::Stopped, "The VM exists.", "timeouts.create").to_string();
+        let said = enrolment("enrol the agent of VM 120", &Error::Stopped, "The VM exists.", ("timeouts.create", ""))
+            .to_string();
         assert!(said.ends_with("Stopped on request.\n\nThe VM exists.\n\nApply again."), "{said}");
         let late = Error::Deadline { what: "the enrolment".to_owned(), last: None };
-        let said = enrolment("enrol the agent of VM 120", &late, "The VM exists.", "timeouts.create").to_string();
+        let said = enrolment("enrol the agent of VM 120", &late, "The VM exists.", ("timeouts.create", "")).to_string();
         assert!(said.contains("raise `timeouts.create`"), "{said}");
     }
 

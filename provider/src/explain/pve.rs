@@ -3,7 +3,7 @@
 use pve::{Class, ConfigError, Error};
 use tf::{Diagnostic, Path, chain};
 
-use super::sentence;
+use super::{rights, sentence};
 use crate::timeouts::Limit;
 
 /// The diagnostic for a failed act in Proxmox VE; `act` reads `create VM 120 on node pve1`.
@@ -146,6 +146,7 @@ fn next(error: &Error) -> String {
         Error::Unreadable { .. } => "Report this with the log of `TF_LOG_PROVIDER=trace`, and apply again.".to_owned(),
         Error::Deadline { .. } => "See in Proxmox VE what takes so long, and apply again.".to_owned(),
         Error::File { .. } => "Make the file readable for whoever runs Terraform.".to_owned(),
+        Error::Refused(refused) if error.is(Class::Rights) => rights::missing(&refused.call, &refused.message),
         Error::Refused(refused) => by_class(error.class(), &refused.to_string()),
         Error::Task(failed) => by_class(error.class(), &failed.status),
     }
@@ -164,7 +165,7 @@ fn connect(said: &str) -> String {
 
 fn by_class(class: Class, message: &str) -> String {
     match class {
-        Class::Rights => rights(message),
+        Class::Rights => rights::missing("", message),
         Class::Credentials => "Correct `api_token` (`user@realm!name=uuid`) or `username`, `password` and `otp` in the provider block's `proxmox`, or give the token a longer life in Proxmox VE.".to_owned(),
         Class::Exists => "Choose another name, or import what exists.".to_owned(),
         Class::Full => "Free space on the storage, or choose one that has it.".to_owned(),
@@ -182,23 +183,9 @@ fn by_class(class: Class, message: &str) -> String {
         Class::NoDownload => "Correct the URL, or see why the node cannot reach it, and apply again.".to_owned(),
         Class::TooManyCpus => "Ask for no more CPUs than the node has, and apply again.".to_owned(),
         Class::HeldByGuest => "Apply again: the change waits for a power cycle, which the next plan announces. Or let the guest give the device up first.".to_owned(),
+        Class::NotShared => "Keep the disks on a storage that both nodes share, or make the copy on the node of its source.".to_owned(),
+        Class::InUse => "Delete the snapshots or linked clones that use the volume, and apply again: until then the plan shows what is to go.".to_owned(),
         Class::NotEmpty | Class::NoTask | Class::Other => "Remove the cause, and apply again.".to_owned(),
-    }
-}
-
-/// `Permission check failed (/storage/fast, Datastore.AllocateSpace)` names what is missing where.
-fn rights(message: &str) -> String {
-    let named = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')?.0.split_once(", "));
-    match named {
-        Some((path, privilege)) => {
-            format!(
-                "Grant {} on {path} to the user and, if it is separate, to the API token.",
-                privilege.replace('|', " or ")
-            )
-        }
-        None => "Grant the missing privilege to the user and, if it is separate, to the API token. The guide \
-            \"What the Proxmox VE API token needs\" has them all."
-            .to_owned(),
     }
 }
 
@@ -240,6 +227,8 @@ mod tests {
             "Permission check failed (/vms/1, VM.Config.Disk|VM.Config.CDROM)",
             "VM.Config.Disk or VM.Config.CDROM on /vms/1",
         );
+        // The server names nothing: the call tells what it needs.
+        check(403, "Permission check failed", "Grant VM.Allocate on /vms");
         check(401, "authentication failure", "`api_token`");
         check(403, "Permission check failed (pool 'x' does not exist)", "make that pool first");
         check(500, "hostname lookup 'pve7' failed", "Correct the name of the node");
@@ -291,7 +280,9 @@ mod tests {
         }
     }
 
-    const CLASSES: [Class; 22] = [
+    const CLASSES: [Class; 24] = [
+        Class::NotShared,
+        Class::InUse,
         Class::NoGuest,
         Class::NoStorage,
         Class::NoNode,

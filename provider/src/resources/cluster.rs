@@ -3,6 +3,7 @@
 //! Everything is done by the agents: the first control plane initialises, mints a join token per worker, and removes nodes.
 //! Each operation may be repeated and does only what is missing, so a creation that was cut off goes on with the next apply.
 
+mod address;
 mod fixed;
 mod look;
 mod membership;
@@ -64,14 +65,26 @@ impl Resource for ClusterResource {
         let act = format!("create cluster {name}");
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
-        let init = Job::Init(Box::new(to_init(m, &node)?));
+        let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
+        let init = Job::Init(Box::new(to_init(m, &node, address)?));
         let report = cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
         let cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
         m.ca_fingerprint.set(cluster_id.clone());
         let (kubeadm, drain) = (to_kubeadm(m), drain(m));
-        let crew = Crew { cx, first: &first, version: m.version.need()?, kubeadm, drain, cluster_id, wait: &wait };
+        let api = address::of_api(m);
+        let crew = Crew {
+            cx,
+            first: &first,
+            version: m.version.need()?,
+            kubeadm,
+            drain,
+            cluster_id,
+            api,
+            near: near(m),
+            wait: &wait,
+        };
         let members = m.control_planes.or(std::collections::BTreeMap::new());
         let built = async {
             crew.settle(&members).await?;
@@ -147,9 +160,21 @@ impl Resource for ClusterResource {
         }
         let (kubeadm, drain) = (to_kubeadm(m), drain(m));
         let turn = cluster_id.clone();
-        let crew = Crew { cx, first: &first, version: m.version.need()?, kubeadm, drain, cluster_id, wait: &wait };
+        let api = address::of_api(m);
+        let crew = Crew {
+            cx,
+            first: &first,
+            version: m.version.need()?,
+            kubeadm,
+            drain,
+            cluster_id,
+            api,
+            near: near(m),
+            wait: &wait,
+        };
         if look::control_plane(&node, &now).is_some() {
-            crew.mend(to_init(m, &node)?).await?;
+            let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
+            crew.mend(to_init(m, &node, address)?).await?;
         }
         crew.answering(&name).await?;
         let none = std::collections::BTreeMap::new;
@@ -170,7 +195,8 @@ impl Resource for ClusterResource {
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
         let version = m.version.or("");
         let (kubeadm, cluster_id) = (Kubeadm::default(), m.ca_fingerprint.or(""));
-        let crew = Crew { cx, first: &first, version: &version, kubeadm, drain: drain(m), cluster_id, wait: &wait };
+        let (drain, api, near) = (drain(m), None, Vec::new());
+        let crew = Crew { cx, first: &first, version: &version, kubeadm, drain, cluster_id, api, near, wait: &wait };
         crew.reset_all(m).await
     }
 
@@ -260,14 +286,13 @@ fn fingerprints(m: &Cluster) -> Option<Vec<String>> {
     members.values().map(|member| member.endpoint.get()?.fingerprint.cloned()).collect()
 }
 
-fn to_init(m: &Cluster, node: &str) -> Result<Init, Diagnostic> {
+fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, Diagnostic> {
     let member = m.control_planes.need()?.get(node);
-    let machine = member.map(endpoint).transpose()?;
     Ok(Init {
         name: m.name.need()?.clone(),
         version: m.version.need()?.clone(),
         node_name: node.to_owned(),
-        advertise_address: machine.as_ref().map(node_ip).unwrap_or_default(),
+        advertise_address,
         endpoint: m.endpoint.or(""),
         pod_subnet: m.pod_subnet.or(""),
         service_subnet: m.service_subnet.or(""),
@@ -277,11 +302,35 @@ fn to_init(m: &Cluster, node: &str) -> Result<Init, Diagnostic> {
     })
 }
 
-/// The address by which the machine is reached, for its node; empty where that cannot be the address of a node.
-fn node_ip(machine: &Endpoint) -> String {
-    let host = machine.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
-    let address = host.parse::<std::net::IpAddr>().ok().filter(|address| !address.is_loopback());
-    address.map(|address| address.to_string()).unwrap_or_default()
+/// The address by which the control plane's node is known.
+async fn own_address(
+    cx: &Cx,
+    m: &Cluster,
+    (node, first): (&str, &Endpoint),
+    until: &Until,
+) -> Result<String, Diagnostic> {
+    let ask = async { cx.agents.connect(first, Role::Observer, until).await?.describe().await };
+    let said = ask.await.map_err(|error| explain::agent(&format!("look at node {node}"), &error))?;
+    let member = m.control_planes.need()?.get(node).cloned().unwrap_or_default();
+    let at = tf::Path::from("control_planes").key(node);
+    address::of_node(&member, first, (address::of_api(m), &said.addresses), &at)
+}
+
+/// The networks of pods and services, and where the API server is by its name.
+fn near(m: &Cluster) -> Vec<String> {
+    let services = m.service_subnet.cloned().unwrap_or_else(|| networks::SERVICES.to_owned());
+    let endpoint = m.endpoint.text().map(|endpoint| host(endpoint).to_owned());
+    [m.pod_subnet.cloned(), Some(services), endpoint].into_iter().flatten().collect()
+}
+
+/// `host` of `host:port`, `[address]:port` or `host`.
+fn host(endpoint: &str) -> &str {
+    match endpoint.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
+            host.trim_matches(['[', ']'])
+        }
+        _ => endpoint,
+    }
 }
 
 /// How long the pods of a node may take to leave.

@@ -33,7 +33,7 @@ use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 use self::locate::Look;
 use self::model::{AgentEndpoint, Vm};
 use self::notes::{noted, slots};
-use crate::agents::Error as AgentError;
+use crate::agents::{Endpoint as AgentAt, Error as AgentError};
 use crate::context::{Cx, Data, looking};
 use crate::explain;
 
@@ -84,6 +84,7 @@ impl Resource for VmResource {
         m.vmid.set(i64::from(found.vmid.get()));
         m.current_node.set(found.node.to_string());
         slots::seen(cx.private(), &found.settings);
+        let before = m.clone();
         fill::fill(m, &found.settings, &slots::ours(cx.private()));
         if let Ok(seen) = cx.pve()?.cluster().guests_since(LIST).await {
             noted::note(cx.private(), &found.settings, seen.nodes());
@@ -93,7 +94,10 @@ impl Resource for VmResource {
         if found.is_template() && m.started.is_true() {
             cx.warn(template(m));
         } else {
-            power(cx, m, &found).await?;
+            // What a plan makes of a difference depends on whether the VM runs.
+            let differs = before.options != m.options || before.disk != m.disk || before.network != m.network;
+            let waits = m.waiting.get().is_some_and(|keys| !keys.is_empty());
+            power(cx, m, &found, differs || waits).await?;
         }
         addresses(cx, m, &found).await?;
         Ok(Presence::Here)
@@ -137,7 +141,7 @@ impl Resource for VmResource {
         for disk in m.disk.get_mut().into_iter().flatten().map(|(_, disk)| disk).filter(|disk| disk.format.is_null()) {
             disk.format = Attr::imported();
         }
-        power(cx, &mut m, &found).await?;
+        power(cx, &mut m, &found, true).await?;
         endpoint(cx, &mut m).await;
         Ok(m)
     }
@@ -158,15 +162,15 @@ fn template(m: &Vm) -> Diagnostic {
         .at("started")
 }
 
-/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly. One that is paused is
-/// neither on nor off, and so a difference to both.
-async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
+/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly, and so is a VM of which
+/// something else is to be planned. One that is paused is neither on nor off, and so a difference to both.
+async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found, matters: bool) -> Result<(), Diagnostics> {
     let listed = match found.status.as_str() {
         "running" => Some(true),
         "stopped" => Some(false),
         _ => None,
     };
-    if listed.is_some() && listed == m.started.get().copied() {
+    if !matters && listed.is_some() && listed == m.started.get().copied() {
         return Ok(());
     }
     let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
@@ -202,23 +206,30 @@ fn imported(found: &locate::Found) -> Vm {
     }
 }
 
-/// Finds the machine's agent by its address; its certificate must be of our CA and carry this machine's UUID.
+/// Finds the machine's agent by its addresses; its certificate must be of our CA and carry this machine's UUID.
 async fn endpoint(cx: &Cx, m: &mut Vm) {
-    let address = m.addresses.get().and_then(|all| all.first()?.parse().ok());
-    let (Some(address), Some(uuid)) = (address, m.uuid.text()) else { return };
-    let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
-    match cx.agents.identify(&address, uuid, &looking(cx)).await {
-        Ok(endpoint) => {
-            origin::recall(cx, m, &endpoint).await;
-            m.endpoint.set(AgentEndpoint { address: endpoint.address.into(), fingerprint: endpoint.fingerprint.into() })
+    let Some(uuid) = m.uuid.cloned() else { return };
+    let mut looked = Vec::new();
+    for address in m.addresses.cloned().unwrap_or_default().iter().filter_map(|text| text.parse().ok()) {
+        let address = std::net::SocketAddr::new(address, trust::PORT).to_string();
+        match cx.agents.identify(&address, &uuid, &looking(cx)).await {
+            Ok(endpoint) => {
+                origin::recall(cx, m, &endpoint).await;
+                let AgentAt { address, fingerprint } = endpoint;
+                m.endpoint.set(AgentEndpoint { address: address.into(), fingerprint: fingerprint.into() });
+                return;
+            }
+            Err(AgentError::NoAuthority) => return,
+            Err(error) => looked.push(format!("Looking for it at {address}: {error}.")),
         }
-        Err(AgentError::NoAuthority) => {}
-        Err(error) => cx.warn(
+    }
+    if !looked.is_empty() {
+        cx.warn(
             Diagnostic::warning(format!("The agent of VM {} was not found", m.name.or("")))
-                .happened(format!("Looking for it at {address}: {error}."))
+                .happened(looked.join("\n"))
                 .holds("The VM is imported without an `endpoint`.")
                 .next("If the machine has an agent, start it and import the VM again."),
-        ),
+        );
     }
 }
 

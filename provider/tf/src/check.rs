@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::held::IMPORTED;
 use crate::path::Path;
+use crate::place::Place;
 use crate::schema::{Attribute, Block, Facts, Given, Shape};
 use crate::value::{Type, Value};
 
@@ -128,8 +129,8 @@ fn object(block: &Block, value: &Value, at: &Path, found: &mut Diagnostics) {
 fn field(attribute: &Attribute, value: &Value, at: &Path, found: &mut Diagnostics) {
     if !value.is_null() && attribute.facts.given == Given::Computed {
         found.push(not_yours(at));
-    } else if attribute.facts.first_boot && value.text() == Some(IMPORTED) {
-        found.push(placeholder(at));
+    } else if stands_for_the_unknown(attribute, value) {
+        // Good for an imported object, and what is not known of it is asked of nothing.
     } else if !value.is_null() && !value.is_unknown() {
         known_field(attribute, value, at, found);
     }
@@ -243,14 +244,56 @@ fn not_yours(at: &Path) -> Diagnostic {
 }
 
 /// `terraform plan -generate-config-out` of Terraform before 1.14 copies placeholders from the state.
-fn placeholder(at: &Path) -> Diagnostic {
-    Diagnostic::error(format!("Cannot use this value of {at}"))
+fn stands_for_the_unknown(attribute: &Attribute, value: &Value) -> bool {
+    attribute.facts.first_boot && value.text() == Some(IMPORTED)
+}
+
+/// The configuration as rules across attributes see it: what is not known of an imported object is unknown.
+pub(crate) fn without_placeholders(block: &Block, config: &Value) -> Value {
+    if config.is_null() || config.is_unknown() {
+        return config.clone();
+    }
+    let within = |attribute: &Attribute| {
+        let value = config.attribute(attribute.facts.name);
+        let value = if stands_for_the_unknown(attribute, value) {
+            Value::Unknown
+        } else {
+            let inner = |block: &Block, _: Place<'_>, value: &Value| without_placeholders(block, value);
+            attribute.shape.rebuilt(value, inner).unwrap_or_else(|| value.clone())
+        };
+        (attribute.facts.name.to_owned(), value)
+    };
+    Value::Map(block.attributes.iter().map(within).collect())
+}
+
+/// Where the configuration has placeholders, from which nothing can be made.
+pub(crate) fn placeholders(block: &Block, config: &Value) -> Vec<Path> {
+    let mut found = Vec::new();
+    placeholders_in(block, config, &Path::root(), &mut found);
+    found
+}
+
+fn placeholders_in(block: &Block, object: &Value, at: &Path, found: &mut Vec<Path>) {
+    for attribute in &block.attributes {
+        let (value, at) = (object.attribute(attribute.facts.name), at.name(attribute.facts.name));
+        if stands_for_the_unknown(attribute, value) {
+            found.push(at);
+            continue;
+        }
+        let Some(block) = attribute.shape.block() else { continue };
+        for (place, item) in attribute.shape.objects(value).unwrap_or_default() {
+            placeholders_in(block, item, &place.path(&at), found);
+        }
+    }
+}
+
+/// What is said of a placeholder in the configuration of an object that is to be made.
+pub(crate) fn placeholder(diagnostic: Diagnostic, at: &Path) -> Diagnostic {
+    diagnostic
         .happened(format!(
-            "`{IMPORTED}` only stands for what is not known of an imported object: it has no known `{at}`."
+            "`{IMPORTED}` only stands for what is not known of an imported object: from it no `{at}` can be made."
         ))
-        .next(
-            "Remove this line, or write what the object was made from: for an imported object it makes no difference.",
-        )
+        .next("Remove this line, or write what the object is to be made from: for an imported object it makes no difference.")
         .at(at.clone())
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::Value as Json;
 
+use crate::check;
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::model::{dump, load};
@@ -103,12 +104,22 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
         let Request { prior, config, .. } = request;
         let configured: R::Model = load(config)?;
         let before = prior.map(load::<R::Model>).transpose()?;
-        plan::change(request, |planned, notes| {
+        let placeholders = if prior.is_none() { check::placeholders(request.block, config) } else { Vec::new() };
+        let mut planned = plan::change(request, |planned, notes| {
+            for at in &placeholders {
+                notes.warn(check::placeholder(Diagnostic::warning(format!("Cannot make this {}", R::NAME)), at));
+            }
             let mut model: R::Model = load(&planned)?;
             let untouched = dump(&model);
             self.0.plan(before.as_ref(), &configured, &mut model, notes);
             Ok(plan::adopt(&planned, &untouched, dump(&model)))
-        })
+        })?;
+        if !placeholders.is_empty() {
+            // What the resource notes for a creation is of no use to one that must fail.
+            planned.private = Private::default();
+            planned.private.set(PLACEHOLDERS, &true);
+        }
+        Ok(planned)
     }
 
     fn validate(&self, config: &Value) -> Diagnostics {
@@ -139,6 +150,11 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
     fn create<'a>(&'a self, cx: &'a Cx<R::Data>, planned: &'a Value, config: &'a Value) -> Work<'a, Outcome> {
         Box::pin(async move {
             let block = Block::of::<R::Model>();
+            let placeholders = check::placeholders(&block, planned);
+            if !placeholders.is_empty() {
+                let refusal = |at| check::placeholder(Diagnostic::error(format!("Cannot make this {}", R::NAME)), at);
+                return Outcome { state: None, diagnostics: placeholders.iter().map(refusal).collect() };
+            }
             let mut model = match load(&promise::with_write_only(&block, planned, config)) {
                 Ok(model) => model,
                 Err(diagnostics) => return Outcome { state: None, diagnostics },
@@ -181,6 +197,12 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
 
     fn delete<'a>(&'a self, cx: &'a Cx<R::Data>, prior: &'a Value) -> Work<'a, Outcome> {
         Box::pin(async move {
+            // A replacement destroys first, with the private values of the new object's plan.
+            if cx.private().get::<bool>(PLACEHOLDERS).is_some() {
+                // It stays, and a later destruction is its own affair.
+                cx.private().remove(PLACEHOLDERS);
+                return Outcome { state: Some(prior.clone()), diagnostics: irreplaceable(R::NAME).into() };
+            }
             let gone = async { guarded(self.0.delete(cx, &load(prior)?)).await };
             match gone.await {
                 Ok(()) => Outcome { state: None, diagnostics: Diagnostics::new() },
@@ -189,6 +211,17 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
         })
     }
 }
+
+/// What goes without a word from which the next could be made stays.
+fn irreplaceable(name: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot replace this {name}"))
+        .happened("The configuration of the new one has placeholders of an import, so that it could not be made.")
+        .holds("Nothing was destroyed.")
+        .next("Write what it is to be made from in their place, as the plan's warnings say, and apply again.")
+}
+
+/// Set by a plan of a creation that must fail.
+const PLACEHOLDERS: &str = "tf.placeholders";
 
 impl<R: Resource> Wrapped<R> {
     async fn look(&self, cx: &Cx<R::Data>, state: &Value) -> Result<Option<Value>, Diagnostics> {

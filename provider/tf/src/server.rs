@@ -448,7 +448,7 @@ impl<P: Provider> Inner<P> {
 fn problems_of(block: &Block, config: &Value, rules: impl FnOnce(&Value) -> Diagnostics) -> Diagnostics {
     let mut found = check::configured(block, config);
     if !found.has_errors() {
-        found.extend(rules(config));
+        found.extend(rules(&check::without_placeholders(block, config)));
     }
     found
 }

@@ -93,6 +93,27 @@ class Hotplug(ApiTest):
         self.assertEqual((await self.row("net0"))["delete"], 1)
         self.assertEqual((await self.row("name"))["value"], "other", "the rest is done")
 
+    async def test_a_disk_that_a_snapshot_uses_does_not_go(self):
+        await self.running(scsi1="local-lvm:1")
+        self.assertEqual(await self.task("POST", f"{VM}/snapshot", snapname="before"), "OK")
+        volume = "local-lvm:vm-120-disk-1"
+        text = f"unable to delete '{volume}' - volume is still in use (snapshot?)"
+        live = f"hotplug problem - {text}"
+        self.assertEqual(await self.refused(delete="scsi1", force=1), {"scsi1": live + "\n"})
+        self.assertEqual(await self.task("POST", f"{VM}/config", delete="scsi1", force=1), f"400 Parameter verification failed. scsi1: {live} ")
+        self.assertEqual(await self.refused(cores=2), {"scsi1": live + "\n"}, "every update tries again")
+        self.assertEqual((await self.row("cores"))["pending"], 2, "the rest is done")
+        self.assertEqual((await self.row("scsi1"))["delete"], 2)
+        for word in ("reboot", "stop"):
+            await self.task("POST", f"{VM}/status/{word}")
+            await self.pve.restarted()
+            self.assertEqual((await self.row("scsi1"))["delete"], 2, "a power cycle does not help")
+        text = f"unable to apply pending change scsi1 : {text}"
+        self.assertEqual(await self.refused(delete="scsi1", force=1), {"scsi1": text + "\n"})
+        await self.task("DELETE", f"{VM}/snapshot/before")
+        await self.call("PUT", f"{VM}/config", delete="scsi1", force=1)
+        self.assertEqual(await self.row("scsi1"), {})
+
     async def test_a_line_that_waits_overwrites_a_size(self):
         await self.running()
         disk = (await self.row("scsi0"))["value"]

@@ -231,3 +231,22 @@ fn any_specification_is_answered() {
     let event = crate::v1::Event::default().encode_to_vec();
     total::bytes("event-wire", &[&event], |bytes| crate::v1::Event::decode(bytes).is_ok());
 }
+
+#[test]
+fn any_message_of_the_other_end_is_answered() {
+    use crate::v1::{self, enroll_reply, enroll_request};
+    use prost::Message;
+    fn wire<M: Message + Default>(name: &str, good: &M) {
+        total::bytes(name, &[&good.encode_to_vec()], |bytes| M::decode(bytes).map(|read| read.encoded_len()).ok());
+    }
+    let proof =
+        v1::EnrollProof { public_key: vec![1; 91], agent_nonce: vec![2; 32], generation: 1, ..Default::default() };
+    wire("enrol-reply-wire", &v1::EnrollReply { message: Some(enroll_reply::Message::Proof(proof)) });
+    let hello = v1::EnrollHello { enrolment_id: "e1".to_owned(), provider_nonce: vec![3; 32], provider_time: 7 };
+    wire("enrol-request-wire", &v1::EnrollRequest { message: Some(enroll_request::Message::Hello(hello)) });
+    let facts =
+        v1::Facts { hostname: "a".to_owned(), addresses: vec!["192.0.2.1/24".to_owned()], ..Default::default() };
+    wire("describe-wire", &v1::Description { version: "1".to_owned(), facts: Some(facts), ..Default::default() });
+    let node = v1::ClusterNode { name: "a".to_owned(), taints: vec!["a:NoSchedule".to_owned()], ..Default::default() };
+    wire("cluster-status-wire", &v1::ClusterStatusReply { nodes: vec![node], ..Default::default() });
+}

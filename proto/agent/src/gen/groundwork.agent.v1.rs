@@ -669,6 +669,9 @@ pub struct ClusterJoinRequest {
     /// Of it, `join`.
     #[prost(message, optional, tag = "8")]
     pub config: ::core::option::Option<ConfigOverlay>,
+    /// What the cluster's nodes reach without a proxy: its networks of pods and services, and its API server's host.
+    #[prost(string, repeated, tag = "9")]
+    pub near: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]

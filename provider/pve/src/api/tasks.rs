@@ -93,6 +93,15 @@ impl Log {
     }
 }
 
+/// A page of a log, read as the client does.
+#[cfg(test)]
+pub(crate) fn read_log(text: &str) -> Option<Log> {
+    let lines: Vec<Line> = serde_json::from_str(text).ok()?;
+    let mut log = Log::default();
+    lines.into_iter().for_each(|line| log.add(line.t));
+    Some(log)
+}
+
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]

@@ -146,3 +146,22 @@ async fn an_enrolment_ends_with_its_time_though_the_machine_says_nothing() {
     let ended = operator.enrol(&address, &pending).await;
     assert!(matches!(ended, Err(Error::Deadline { .. })), "{ended:?}");
 }
+
+#[tokio::test]
+async fn a_machine_is_found_at_whichever_of_its_addresses_it_answers() {
+    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
+    let pending = operator.seed(folder.path(), 1);
+    let agent = start(folder.path(), &operator).await;
+    // Nobody at the first address, and at the second an agent of somebody else.
+    let (stranger, theirs) = (Operator::new(), tempfile::tempdir().unwrap());
+    let _pending = stranger.seed(theirs.path(), 1);
+    let other = start(theirs.path(), &stranger).await;
+    let all = ["127.0.0.1:1".to_owned(), other.address.clone(), agent.address.clone()];
+    let (stop, progress) = (CancellationToken::new(), |_: &str| {});
+    let wait = || Wait { deadline: Instant::now() + Duration::from_secs(20), stop: &stop, progress: &progress };
+    let endpoint = operator.agents.enrol(&all, &pending, &wait()).await.unwrap();
+    assert_eq!(endpoint.address, agent.address);
+    // Where only somebody else answers, that is said at once.
+    let refused = operator.agents.enrol(&all[1..2], &pending, &wait()).await;
+    assert!(matches!(refused, Err(Error::OtherAuthority { .. })), "{refused:?}");
+}

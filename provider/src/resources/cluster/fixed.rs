@@ -1,6 +1,7 @@
 //! What cannot be changed in a cluster that lives, although it is no reason to make it anew: said in the plan, refused by the apply.
 
 use super::model::{Cluster, Config};
+use std::collections::BTreeMap;
 use tf::{Attr, Diagnostic, Path};
 
 /// A change that this version cannot make.
@@ -30,7 +31,32 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
         next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: Path::from("config").name(part),
     });
-    upgrade.into_iter().chain(rewritten).collect()
+    upgrade.into_iter().chain(rewritten).chain(addresses(prior, m)).collect()
+}
+
+/// Nodes that stay and are given another address: the kubelet has registered the one before.
+fn addresses(prior: &Cluster, m: &Cluster) -> Vec<Change> {
+    let none = BTreeMap::new;
+    let maps = [("control_planes", &prior.control_planes, &m.control_planes), ("workers", &prior.workers, &m.workers)];
+    let mut found = Vec::new();
+    for (attribute, before, after) in maps {
+        let after = after.or(none());
+        for (node, old) in before.or(none()) {
+            let Some(new) = after.get(&node).filter(|new| new.endpoint == old.endpoint) else { continue };
+            // Of one that was not given nobody knows here what it is, and one that is given no more stays as it is.
+            if old.address.is_null() || new.address.is_null() || !differ(&old.address, &new.address) {
+                continue;
+            }
+            found.push(Change {
+                what: format!("give node {node} another address"),
+                why: "A node keeps the address that it joined with.",
+                next: "Take the change back; or take the node out of the configuration, apply, and put it in again."
+                    .to_owned(),
+                at: Path::from(attribute).key(&node).name("address"),
+            });
+        }
+    }
+    found
 }
 
 impl Change {
@@ -82,6 +108,24 @@ mod tests {
     fn cluster(version: &str, kubelet: Attr<String>) -> Cluster {
         let config = Config { kubelet, join: Attr::Null, ..Config::default() };
         Cluster { name: "main".into(), version: version.into(), config: Attr::Known(config), ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_node_keeps_its_address() {
+        use super::super::model::Member;
+        let with = |address: Attr<String>| Cluster {
+            workers: BTreeMap::from([("w".to_owned(), Member { address, ..Member::default() })]).into(),
+            ..Cluster::default()
+        };
+        let (one, other) = (with("192.0.2.11".into()), with("192.0.2.12".into()));
+        let at: Vec<_> = changes(&one, &other).iter().map(|change| change.at.to_string()).collect();
+        assert_eq!(at, [r#"workers["w"].address"#]);
+        for (before, after) in
+            [(&one, &one), (&with(Attr::Null), &one), (&one, &with(Attr::Null)), (&one, &with(Attr::Unknown))]
+        {
+            assert_eq!(changes(before, after), []);
+        }
+        assert_eq!(changes(&one, &Cluster::default()), [], "it leaves");
     }
 
     #[test]

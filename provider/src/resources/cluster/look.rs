@@ -4,12 +4,13 @@
 //! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
 
 use super::model::{Cluster, Member};
-use super::{endpoint, skew};
+use super::{address, endpoint, skew};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
-use tf::Diagnostic;
+use std::net::IpAddr;
+use tf::{Diagnostic, Path};
 use trust::Role;
 
 /// What machines say of themselves, by the name of their node.
@@ -102,6 +103,7 @@ fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
     found.extend(cordoned(nodes));
     found.extend(pressed(nodes));
     found.extend(skew::warnings(&m.version.or(""), nodes));
+    found.extend(addresses(m, nodes));
     found.extend(repelling(m, nodes));
     found.extend(strangers(m, nodes));
     found
@@ -162,6 +164,24 @@ fn pressed(nodes: &[Node]) -> Vec<Diagnostic> {
             .next(format!("Look at it with `kubectl describe node {}`.", node.name))
     };
     pressed.map(warning).collect()
+}
+
+/// Nodes that are known by another address than their members say.
+fn addresses(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
+    let maps = [("control_planes", &m.control_planes), ("workers", &m.workers)];
+    let mut found = Vec::new();
+    for (attribute, members) in maps {
+        for (name, member) in members.get().into_iter().flatten() {
+            let real = nodes.iter().find(|node| node.name == *name).map(|node| node.address.as_str());
+            let (Some(wanted), Some(real)) = (member.address.text(), real.filter(|real| !real.is_empty())) else {
+                continue;
+            };
+            if wanted.parse::<IpAddr>().ok() != real.parse::<IpAddr>().ok() {
+                found.push(address::differs(name, (wanted, real), &Path::from(attribute).key(name)));
+            }
+        }
+    }
+    found
 }
 
 /// Taints that no configuration asked for: pods that wait for ever are mostly due to one.
@@ -318,18 +338,25 @@ mod tests {
             taints: vec!["node.kubernetes.io/unschedulable:NoSchedule".to_owned()],
             ..node("worker-2")
         };
-        let first = Node { taints: vec![format!("{CONTROL_PLANE}:NoSchedule")], ..node("cp-1") };
-        let found = warnings(&cluster(), &[first.clone(), node("cp-2"), pressed, cordoned]);
+        let first = Node {
+            taints: vec![format!("{CONTROL_PLANE}:NoSchedule")],
+            address: "192.0.2.11".to_owned(),
+            ..node("cp-1")
+        };
+        let mut wanted = cluster();
+        wanted.control_planes.get_mut().unwrap().get_mut("cp-1").unwrap().address = "10.9.0.11".into();
+        let found = warnings(&wanted, &[first.clone(), node("cp-2"), pressed, cordoned]);
         assert_eq!(
             summaries(&found),
             [
                 "Node worker-2 is cordoned",
                 "Node worker-1 is under pressure",
+                "Node cp-1 has another address",
                 "Nodes carry taints that the configuration does not ask for",
                 "Node cp-2 is no control plane of this configuration",
             ]
         );
-        let taints = found[2].to_string();
+        let taints = found[3].to_string();
         assert!(taints.contains("worker-1 node.kubernetes.io/disk-pressure:NoSchedule."), "{taints}");
         assert!(warnings(&cluster(), &[first, node("worker-1")]).is_empty());
     }

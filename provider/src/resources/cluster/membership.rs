@@ -1,7 +1,7 @@
 //! Who is in a cluster: joining, settings of nodes, removing and resetting. What is different is found in `look`.
 
 use super::model::{Cluster, Member};
-use super::{control_plane, endpoint, node_ip};
+use super::{address, control_plane, endpoint};
 use crate::agents::{
     ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing,
     Until, Wait,
@@ -10,8 +10,9 @@ use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
-use tf::{Diagnostic, Diagnostics};
+use tf::{Diagnostic, Diagnostics, Path};
 use tokio::time::Instant;
 use trust::Role;
 
@@ -29,6 +30,10 @@ pub(super) struct Crew<'a> {
     pub(super) drain: Duration,
     /// Pin of the cluster's CA; empty while it is not known.
     pub(super) cluster_id: String,
+    /// Where the API server is, if the configuration says it by an address.
+    pub(super) api: Option<IpAddr>,
+    /// What its nodes reach without a proxy.
+    pub(super) near: Vec<String>,
     pub(super) wait: &'a Wait<'a>,
 }
 
@@ -104,14 +109,18 @@ impl Crew<'_> {
         if self.status(&endpoint).await.is_ok_and(|machine| is_in(name, &machine, cluster)) {
             return Ok(false);
         }
-        let node_ip = node_ip(&endpoint);
         let act = format!("join node {name}");
         let explained = |error: Error| explain::agent(&act, &error);
+        let look =
+            async { self.cx.agents.connect(&endpoint, Role::Observer, &self.wait.until()).await?.describe().await };
+        let own = look.await.map_err(explained)?.addresses;
+        let node_ip = address::of_node(member, &endpoint, (self.api, &own), &Path::from("workers").key(name))?;
         let mut agent =
             self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material().await.map_err(explained)?;
         let (version, node_name, kubeadm) = (self.version.to_owned(), name.to_owned(), self.kubeadm.clone());
-        let join = Join { version, node_name, node_ip, material: material.clone(), kubeadm };
+        let near = self.near.clone();
+        let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm };
         let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;
         if let Err(error) = self.forget(&material).await {
             tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");

@@ -1,5 +1,6 @@
 //! The attributes of `groundwork_cluster`.
 
+use super::address;
 use super::networks;
 use super::rules;
 use crate::agents::{form, overlay};
@@ -208,15 +209,24 @@ impl Model for Timeouts {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Member {
     pub(super) endpoint: Attr<EndpointModel>,
+    pub(super) address: Attr<String>,
     pub(super) labels: Attr<BTreeMap<String, String>>,
     pub(super) taints: Attr<Vec<String>>,
 }
 
 impl Model for Member {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { endpoint, labels, taints } = self;
+        let Self { endpoint, address, labels, taints } = self;
         vec![
             required("endpoint", endpoint, "The machine's agent: `endpoint` of its `groundwork_machine`."),
+            optional(
+                "address",
+                address,
+                "Address of the node: what its kubelet registers as internal, and where the other nodes reach it. It must be one of the \
+                 machine's, and holds for as long as the node does. Default: the machine's address in the network of the API server, as \
+                 `endpoint` of the cluster or the control plane's address says it, or else that of its agent.",
+            )
+            .check(address::form),
             optional("labels", labels, "Labels of the node. Only these are managed.")
                 .check(keys(form::label_key))
                 .check(form::label_value),

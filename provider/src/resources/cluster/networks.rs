@@ -156,12 +156,17 @@ fn machine_within(m: &Cluster, subnet: &Subnet) -> Option<Diagnostic> {
     let members = [("control_planes", &m.control_planes), ("workers", &m.workers)];
     for (attribute, members) in members {
         for (name, member) in members.get().into_iter().flatten() {
-            let address =
+            let reached =
                 member.endpoint.get().and_then(|endpoint| endpoint.address.text()?.parse::<SocketAddr>().ok());
-            let Some(address) = address.map(|address| address.ip()) else { continue };
+            let given = member.address.text().and_then(|text| text.parse().ok());
+            let (name_of, address) = match (given, reached) {
+                (Some(given), _) => ("address", given),
+                (None, Some(reached)) => ("endpoint", reached.ip()),
+                (None, None) => continue,
+            };
             let machine = Network { address, length: if address.is_ipv4() { 32 } else { 128 } };
             if let Some(network) = subnet.networks.iter().find(|network| network.overlaps(machine)) {
-                let at = Path::from(attribute).key(name).name("endpoint");
+                let at = Path::from(attribute).key(name).name(name_of);
                 let what = if subnet.attribute == "pod_subnet" { "pods" } else { "services" };
                 let happened = format!(
                     "The machine of {at}, {address}, is within {network}: the nodes would take it for one of the {what}."
@@ -175,7 +180,7 @@ fn machine_within(m: &Cluster, subnet: &Subnet) -> Option<Diagnostic> {
 }
 
 /// kubeadm's default.
-const SERVICES: &str = "10.96.0.0/12";
+pub(super) const SERVICES: &str = "10.96.0.0/12";
 /// The API server keeps a bit for each address of a service.
 const MOST_HOST_BITS: u8 = 20;
 /// kubeadm's least is 10 addresses, for the tenth is the name server's.
@@ -275,6 +280,9 @@ mod tests {
         check(&within("192.0.2.11:7443"), "");
         check(&within("node.example.org:7443"), "");
         check(&within("10.244.3.1:7443"), "workers[\"w\"].endpoint, 10.244.3.1, is within 10.244.0.0/16");
+        let mut given = within("192.0.2.11:7443");
+        given.workers.get_mut().unwrap().get_mut("w").unwrap().address = "10.244.3.1".into();
+        check(&given, "workers[\"w\"].address, 10.244.3.1, is within 10.244.0.0/16");
         check(&within("10.96.0.20:7443"), "within 10.96.0.0/12: the nodes would take it for one of the services");
     }
 

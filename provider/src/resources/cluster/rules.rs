@@ -131,6 +131,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn any_text_and_record_is_answered() {
+        total::text("api-endpoint", &["[2001:db8::10]:6443", "api.example.org:8443"], api_endpoint);
+        let good = r#"{"name":"a","version":"1.36.3","workers":{"w":{"endpoint":{"address":"192.0.2.1:7443","fingerprint":"a"},"labels":{"a":"b"}}}}"#;
+        total::text("cluster-record", &[good], crate::record::read::<Cluster>);
+    }
+
     #[track_caller]
     fn check_paths(m: &Cluster, wanted: &[&str]) {
         let found = problems(m);

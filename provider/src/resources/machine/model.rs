@@ -138,7 +138,7 @@ object! {
     Proxy => ProxySpec {
         optional http: String = "URL of the proxy for `http`, without user and password. `http`, `https` or both are required.";
         optional https: String = "URL of the proxy for `https`, without user and password.";
-        optional no_proxy: Vec<String> = "Hosts, domains such as `.example.org` and networks that are reached without it. The network of the machine and names within a cluster are always among them, and for kubeadm the networks of pods and services. The name of the cluster's `endpoint` belongs here if it is outside.";
+        optional no_proxy: Vec<String> = "Hosts, domains such as `.example.org` and networks that are reached without it. The network of the machine and names within a cluster are always among them, and on a node the networks of its cluster's pods and services and the host of its `endpoint`.";
     }
 }
 

@@ -154,6 +154,12 @@ mod tests {
     }
 
     #[test]
+    fn any_record_is_answered() {
+        let good = r#"{"hostname":"web-1","package":{"nginx":{"version":"1.2"}},"sysctls":{"a.b":"1"},"file":{"/a":{"content":"b"}}}"#;
+        total::text("machine-record", &[good], crate::record::read::<Machine>);
+    }
+
+    #[test]
     fn a_bad_value_is_quoted() {
         let m = Machine { settings: Settings { hostname: "CP_1".into(), ..Settings::default() }, ..Machine::default() };
         let found = problems(&m);

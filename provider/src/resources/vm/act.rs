@@ -12,6 +12,7 @@ mod error;
 mod finish;
 mod first_boot;
 mod holds;
+mod image;
 mod new;
 mod operation;
 mod probe;

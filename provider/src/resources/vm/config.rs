@@ -94,7 +94,7 @@ pub(super) fn ours<'a>(m: &Vm, waiting: impl Iterator<Item = &'a str>) -> Vec<St
 }
 
 /// Slots that were ours and are not any more.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Gone {
     pub(super) disks: Vec<String>,
     pub(super) cards: Vec<String>,

@@ -56,7 +56,8 @@ pub(super) async fn look_for(cx: &Cx, m: &Vm) -> Result<Look, Diagnostics> {
     };
     let Some(found) = found else {
         if client.cluster().is_taken(vmid).await.map_err(failed)? {
-            return Err(hidden(vmid).into());
+            let may_see = client.privileges(&format!("/vms/{vmid}")).await.map(|own| own.contains("VM.Audit"));
+            return Err(hidden(vmid, may_see.ok()).into());
         }
         return Ok(Look::Gone);
     };
@@ -113,9 +114,40 @@ pub(super) fn vmid(m: &Vm) -> Option<Vmid> {
     m.vmid.get().and_then(|number| Vmid::new(*number)).or_else(from_id)
 }
 
-fn hidden(vmid: Vmid) -> Diagnostic {
+/// A number that is taken by no guest that is listed; `may_see` is what Proxmox VE says of VM.Audit on it.
+fn hidden(vmid: Vmid, may_see: Option<bool>) -> Diagnostic {
+    let (listed, next) = match may_see {
+        Some(true) => (
+            "and lists none, although the API token may see it",
+            format!(
+                "Plan again: the list is some seconds old. If it stays so, look for `{vmid}.conf` below `/etc/pve/nodes` on a node of the \
+                 cluster: Proxmox VE takes the number for that file's."
+            ),
+        ),
+        Some(false) => (
+            "and does not show it to the API token",
+            format!("Grant VM.Audit on /vms/{vmid} to the user and, if it is separate, to the API token."),
+        ),
+        None => (
+            "and does not show it to the API token",
+            format!("See that the API token has VM.Audit on /vms/{vmid}, and plan again."),
+        ),
+    };
     Diagnostic::error(format!("Cannot read VM {vmid}"))
-        .happened(format!("Proxmox VE has a guest with number {vmid}, and does not show it to the API token."))
+        .happened(format!("Proxmox VE has a guest with number {vmid}, {listed}."))
         .holds("The state was kept as it is.")
-        .next(format!("Grant VM.Audit on /vms/{vmid} to the API token."))
+        .next(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_privilege_is_the_advice_only_where_it_is_the_cause() {
+        let said = |may_see| hidden(Vmid::new(120).unwrap(), may_see).to_string();
+        assert!(said(Some(false)).contains("Grant VM.Audit on /vms/120"), "{}", said(Some(false)));
+        assert!(!said(Some(true)).contains("Grant") && said(Some(true)).contains("120.conf"), "{}", said(Some(true)));
+        assert!(!said(None).contains("Grant"), "{}", said(None));
+    }
 }

@@ -73,6 +73,15 @@ mod tests {
     }
 
     #[test]
+    fn any_description_is_answered() {
+        let mark = Mark::of(&vm("cp-1"), "t", &Agents::default());
+        total::text("vm-mark", &[&mark.on("one\n\ntwo")], |text| {
+            assert!(!mark.is_in(text) || is_any_in(text));
+            (is_any_in(text), without(text).len())
+        });
+    }
+
+    #[test]
     fn a_vm_that_was_begun_with_another_token_or_ca_is_not_ours() {
         let agents = || {
             let dir = tempfile::tempdir().unwrap();

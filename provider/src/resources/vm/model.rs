@@ -172,7 +172,7 @@ fn found<'a>(
     let rows = [
         computed("uuid", uuid, "SMBIOS UUID of the machine, and its cloud-init instance id.").keep(),
         computed("current_node", current_node, "Node the VM is on now.").keep(),
-        computed("addresses", addresses, "Addresses of the machine: the static ones of `cloud_init`, otherwise what its guest agent said after the first boot.").keep(),
+        computed("addresses", addresses, "Addresses of the machine: the static ones of `cloud_init`, otherwise what its guest agent said after the first boot; and the one at which `agent` was found.").keep(),
         computed("endpoint", endpoint, "The machine's agent, for `groundwork_machine`. Null without `agent`.").keep(),
         computed("waiting", waiting, "Options of the VM that wait for its next power cycle, by Proxmox VE's own names.").keep(),
         computed("effects", effects, "What the planned change does, line by line: live, with a reboot, or with a new machine. Empty again when the machine is looked at the next time.").keep(),
@@ -325,7 +325,7 @@ impl Model for Agent {
             optional(
                 "address",
                 address,
-                "Address under which the agent is reached from here. Default: the first static one.",
+                "Address under which the agent is reached from here. Default: the static ones are tried and, with `guest_agent`, all that the guest agent tells.",
             )
             .check(checks::ip),
             optional("allow_from", allow_from, "Networks and addresses from which the agent takes connections, such as `192.0.2.0/24`: all others are cut off before they are read. Default: from everywhere.")

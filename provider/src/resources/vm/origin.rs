@@ -76,6 +76,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_record_is_answered() {
+        let good = r#"{"cloud_init":{"user":"admin","network":{"net0":{"address":"192.0.2.1/24"}}},"agent":{},"clone":{"vmid":900}}"#;
+        total::text("vm-record", &[good], |text| record::read::<Vm>(text).map(|m| of(&m)));
+    }
+
+    #[test]
     fn a_record_reads_back_and_holds_no_password() {
         let cloud_init =
             CloudInit { user: "admin".into(), password: Attr::Known("hunter2".into()), ..CloudInit::default() };

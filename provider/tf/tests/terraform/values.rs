@@ -125,5 +125,11 @@ fn a_bad_value_is_refused_with_its_attribute() {
     check("revision = 5", &["Cannot set revision", "The provider alone gives"]);
     check("parts = { a = { size = 1, serial = \"x\" } }", &[r#"Cannot set parts["a"].serial"#]);
     check("parts = { a = null }", &["must not be null"]);
-    check("image = \"(imported)\"", &["it has no known `image`", "Remove this line"]);
+    // Nothing is made of a placeholder, which is good for an imported object.
+    folder.write("resource \"memory_thing\" \"t\" {\n  name = \"x\"\n  image = \"(imported)\"\n}\n");
+    assert_eq!(folder.run(&["validate"]).code, Some(0));
+    folder.plan(2).says("from it no `image` can be made");
+    let said = folder.run(&["apply", "-auto-approve", "-input=false"]);
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    said.says("Error: Cannot make this thing").says("Remove this line");
 }

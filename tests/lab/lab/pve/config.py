@@ -61,6 +61,16 @@ class Config:
         self.spare(vm, [*values, *deletes])
         if int(values.pop("force", 0)):
             self.doom(vm, deletes)
+        # A removal that could not be made stays pending, and each later update tries it again, and says so.
+        waits = [key for key, value in vm.pending.items() if value is None and key not in values]
+        held = self.held_by_snapshots(vm, [*deletes, *waits])
+        for key in {*deletes, *held}:
+            vm.pending.pop(key, None)
+        if deletes:
+            deletes = [key for key in deletes if key not in held]
+            values["delete"] = ",".join(deletes)
+        if not deletes:
+            values.pop("delete", None)
         reverts = split_list(values.pop("revert", ""))
         before = self.disks_of(vm.config)
         media = media_of(vm.config)
@@ -89,6 +99,9 @@ class Config:
             for volume in freed:
                 self._qm_free(volume)
             self.release_disks(vm, before)
+        if held:
+            vm.pending.update(dict.fromkeys(held))
+            raise PveError(400, "Parameter verification failed.", held)
 
     def _measure(self, values: dict) -> None:
         """The size in a drive's line is the volume's own, whatever was sent."""

@@ -7,6 +7,7 @@ the others of that disk wait too.
 
 import re
 
+import fakepve.model
 from fakepve import PveError
 from fakepve.qemu import DRIVE_KEY, split_drive
 
@@ -22,6 +23,11 @@ LIVE_DISK_OPTIONS = re.compile(r"(m?bps|iops)\w*|backup|replicate|size")
 # Options of a card that are settings of the host's side: no class is needed for them.
 LIVE_CARD_OPTIONS = {"bridge", "tag", "trunks", "firewall", "rate", "link_down"}
 CLASSES = {"1": "network,disk,usb", "0": ""}
+# Of a stopped VM, as recorded; of a running one by the source of qemu-server, vmconfig_hotplug_pending.
+IN_USE = (
+    "unable to apply pending change {0} : unable to delete '{1}' - volume is still in use (snapshot?)\n",
+    "hotplug problem - unable to delete '{1}' - volume is still in use (snapshot?)\n",
+)
 BUSY = "error on hot-unplugging device '{0}' - still busy in guest?"
 
 
@@ -151,11 +157,33 @@ class Hotplug:
         """A key that is set again is not removed any more."""
         vm.doomed = doomed(vm) - {str(vm.config[key]).split(",")[0] for key in keys if key in vm.config}
 
-    def power_cycle(self, vm) -> None:
-        """What waited takes effect when the VM goes off."""
-        for key, value in list(vm.pending.items()):
-            self.settle(vm, key, value)
-        vm.pending = {}
+    @staticmethod
+    def power_cycle(vm) -> None:
+        apply_pending(vm)
+
+    @staticmethod
+    def held_by_snapshots(vm, keys: list[str]) -> dict[str, str]:
+        return held_by_snapshots(vm, keys)
+
+
+def held_by_snapshots(vm, keys) -> dict[str, str]:
+    """Those of these drives whose volumes are to go and a snapshot uses, with what is said of each."""
+    in_snapshots = {split_drive(value)[0] for snapshot in vm.snapshots.values() for key, value in snapshot.items() if DRIVE_KEY.match(key)}
+    volumes = {key: split_drive(vm.config[key])[0] for key in keys if DRIVE_KEY.match(key) and key in vm.config}
+    text = IN_USE[vm.status == "running"]
+    return {key: text.format(key, volume) for key, volume in volumes.items() if volume in in_snapshots & doomed(vm)}
+
+
+def apply_pending(vm) -> None:
+    """What waited takes effect at a start and a stop, but for removals of volumes that snapshots use."""
+    held = held_by_snapshots(vm, [key for key, value in vm.pending.items() if value is None])
+    for key, value in vm.pending.items():
+        if key not in held:
+            Hotplug.settle(vm, key, value)
+    vm.pending = dict.fromkeys(held)
+
+
+fakepve.model.FakeVm.apply_pending = apply_pending
 
 
 def doomed(vm) -> set[str]:

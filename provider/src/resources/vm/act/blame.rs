@@ -25,6 +25,10 @@ pub(super) fn cure(m: &Vm, error: &Error) -> Option<Cure> {
         Class::NoLinkedClone => {
             ("Set `clone.full = true`, or make a template of the source, and apply again.", Some("clone".into()))
         }
+        Class::NotShared => (
+            "Clone a source that is on `node`, set `node` to the source's, or keep the disks on a storage that both nodes share.",
+            Some("clone".into()),
+        ),
         Class::TooManyCpus => {
             ("Lower `cores` or `sockets` to what the node has, and apply again.", Some("cores".into()))
         }
@@ -34,6 +38,7 @@ pub(super) fn cure(m: &Vm, error: &Error) -> Option<Cure> {
         Class::NoGuest
         | Class::NotEmpty
         | Class::HeldByGuest
+        | Class::InUse
         | Class::NoTask
         | Class::Busy
         | Class::Conflict

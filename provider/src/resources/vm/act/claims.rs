@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn any_file_is_answered() {
+        total::text("claim", &[r#"{"token":"t","vmid":100,"made_of":"x"}"#], |text| {
+            serde_json::from_str::<Begun>(text).ok()
+        });
+    }
+
+    #[test]
     fn another_folder_has_another_token() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         take(one.path(), "web").unwrap().begin(Vmid::new(100).unwrap(), "x");

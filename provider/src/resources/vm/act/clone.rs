@@ -2,7 +2,7 @@
 //!
 //! The number of a clone is taken by its task, not by the call, and the clone gets a UUID of its own: it is recognised by its mark alone.
 
-use pve::{Class, CloneVm, Drive, Guest, GuestKind, Guests};
+use pve::{Class, CloneVm, Drive, Guest, GuestKind, Guests, NodeName, Settings};
 use tf::Path;
 
 use super::creation::{Creation, Made};
@@ -10,6 +10,7 @@ use super::error::{Error, Problem};
 use super::holds::Holds;
 use super::new::RETRY;
 use super::operation::Operation;
+use crate::resources::vm::disks::Disk;
 use crate::resources::vm::locate;
 use crate::resources::vm::model::Vm;
 use crate::resources::vm::{config, disks};
@@ -18,7 +19,7 @@ use crate::resources::vm::{config, disks};
 pub(super) async fn cloned(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Made, Error> {
     let op = creation.op;
     let source = source(creation, m).await?;
-    storages_fit(op, m, &source).await?;
+    possible(op, m, (&source, &creation.node)).await?;
     loop {
         let copy = copy(creation, m, &source).await?;
         let vmid = copy.newid;
@@ -83,8 +84,9 @@ async fn copy(creation: &mut Creation<'_>, m: &Vm, source: &Guest) -> Result<Clo
     })
 }
 
-/// Refuses what a clone cannot do: its disks stay where their originals are, or all go to one storage.
-async fn storages_fit(op: &Operation<'_>, m: &Vm, source: &Guest) -> Result<(), Error> {
+/// Refuses what a clone cannot do: its disks stay where their originals are, or all go to one storage; none shrinks; and another node
+/// must see them.
+async fn possible(op: &Operation<'_>, m: &Vm, (source, node): (&Guest, &NodeName)) -> Result<(), Error> {
     let clone = m.clone.need()?;
     let full = clone.full.or(!source.template);
     if !full && clone.storage.is_known() {
@@ -92,11 +94,15 @@ async fn storages_fit(op: &Operation<'_>, m: &Vm, source: &Guest) -> Result<(), 
         let cure = "Leave `clone.storage` out, or set `clone.full = true`.";
         return Err(Problem::new(said, cure).at(Path::from("clone").name("storage")).into());
     }
-    // What the original has matters only where a disk says where it is to be.
-    if disks::of(m).values().all(|disk| !disk.storage.is_known()) {
+    let moves = source.node != *node;
+    // What the original has matters only where a disk says what it is to be, or the copy is for another node.
+    if !moves && disks::of(m).values().all(|disk| !disk.storage.is_known() && !disk.size_gib.is_known()) {
         return Ok(());
     }
     let original = op.client.vm(&source.node, source.vmid).pending().await?;
+    if moves {
+        seen_by_both(op, (source, node), &original, clone.storage.text().filter(|_| full)).await?;
+    }
     for (slot, disk) in disks::of(m) {
         let Some(present) = original.written(&slot).map(Drive::parse) else { continue };
         let there = clone.storage.text().filter(|_| full).or_else(|| present.storage());
@@ -111,9 +117,51 @@ async fn storages_fit(op: &Operation<'_>, m: &Vm, source: &Guest) -> Result<(), 
             let at = Path::from("disk").key(&slot).name("storage");
             return Err(Problem::new(said, cure).at(at).into());
         }
+        if let Err(present) = disks::growth(&disk, original.written(&slot).unwrap_or_default()) {
+            return Err(too_large(&slot, &disk, present).into());
+        }
     }
     Ok(())
 }
+
+/// A disk that is larger than its attribute says.
+pub(super) fn too_large(slot: &str, disk: &Disk, present: u64) -> Problem {
+    let said = format!(
+        "Disk {slot} has {present} GiB, as its image or template does, and cannot shrink to {} GiB.",
+        disk.size_gib.or(0)
+    );
+    let cure = format!("Set `size_gib` to {present} or more, or leave it out.");
+    Problem::new(said, cure).at(Path::from("disk").key(slot).name("size_gib"))
+}
+
+/// Proxmox VE makes a copy for another node only where that node sees what it is made of, CD-ROMs too, and where it goes.
+async fn seen_by_both(
+    op: &Operation<'_>,
+    (source, node): (&Guest, &NodeName),
+    original: &Settings,
+    goes_to: Option<&str>,
+) -> Result<(), Error> {
+    let is_drive = |key: &&str| disks::is_slot(key) || DRIVES.iter().any(|kind| key.starts_with(kind));
+    let drives = original.keys().filter(is_drive).filter_map(|key| original.written(key)).map(Drive::parse);
+    let own: Vec<String> = drives.filter_map(|drive| drive.storage().map(str::to_owned)).collect();
+    let storages = op.client.storages(&source.node).list().await?;
+    let is_local = |name: &&str| storages.iter().any(|storage| storage.storage == **name && !storage.shared);
+    let Some(local) = own.iter().map(String::as_str).chain(goes_to).find(is_local) else { return Ok(()) };
+    let from = &source.node;
+    let said = format!(
+        "The source is VM {} on node {from}, and storage {local} is that node's own: node {node} does not see it, and Proxmox VE makes no \
+         copy for a node that does not see its disks.",
+        source.vmid
+    );
+    let cure = format!(
+        "Clone a source that is on node {node}, such as a template made there; set `node` to {from}; or keep the disks, `clone.storage` \
+         too, on a storage that both nodes share."
+    );
+    Err(Problem::new(said, cure).at("clone").into())
+}
+
+/// Drives beside disks and CD-ROMs.
+const DRIVES: [&str; 3] = ["ide", "efidisk", "tpmstate"];
 
 /// The VM to copy. One that is named by its number is where it was some seconds ago, or the call says that it is not.
 async fn source(creation: &Creation<'_>, m: &Vm) -> Result<Guest, Error> {

@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pve::{Class, Settings};
-use tf::{Diagnostic, Path};
+use tf::Diagnostic;
 use tokio::time::Instant;
 
 use super::error::{Error, Problem};
 use super::holds::Holds;
 use super::operation::Target;
 use super::seeding::{self, Attached};
-use super::{first_boot, write};
-use crate::agents::{self, Endpoint, PendingEnrolment};
+use super::{clone, first_boot, write};
+use crate::agents::{self, Endpoint, PendingEnrolment, Wait};
 use crate::resources::vm::config;
 use crate::resources::vm::model::{AgentEndpoint, Vm};
 use crate::resources::vm::notes::{noted, slots};
@@ -34,7 +34,7 @@ pub(super) async fn finish(target: &Target<'_>, m: &mut Vm, found: Settings, beg
     let grown = grown(target, m, &settings).await?;
     // What was made a moment ago is off.
     let running = begun == Begun::Earlier && target.is_running().await?;
-    let enrolled = if running { already_enrolled(target, m).await? } else { None };
+    let enrolled = if running { already_enrolled(target, m, &settings).await? } else { None };
     let mut attached = seeding::attached(target.vmid, &settings);
     let mut pending = None;
     if enrolled.is_none() && m.is_seeded() {
@@ -46,7 +46,7 @@ pub(super) async fn finish(target: &Target<'_>, m: &mut Vm, found: Settings, beg
     let again = running && pending.is_some();
     start(target, m, if again { Power::Again } else { Power::of(running) }).await?;
     find_addresses(target, m, &settings).await?;
-    enrol(target, m, enrolled, pending).await?;
+    enrol(target, m, &settings, (enrolled, pending)).await?;
     unseed(target, m, attached, begun).await?;
     let failed = match endpoint(m) {
         Some(endpoint) => first_boot::judged(target, m, &endpoint).await?,
@@ -92,37 +92,31 @@ async fn grown(target: &Target<'_>, m: &Vm, now: &Settings) -> Result<bool, Erro
         match disks::growth(disk, present) {
             Ok(None) => {}
             Ok(Some(bytes)) => {
-                target.calls().resize(slot, bytes).done().await?;
+                target.calls().resize(slot, bytes).done_at_least_once().await?;
                 any = true;
             }
-            Err(present) => {
-                let said = format!(
-                    "Disk {slot} has {present} GiB, as its image or template does, and cannot shrink to {} GiB.",
-                    disk.size_gib.or(0)
-                );
-                let cure = format!("Set `size_gib` to {present} or more, or leave it out.");
-                return Err(Problem::new(said, cure).at(Path::from("disk").key(slot).name("size_gib")).into());
-            }
+            Err(present) => return Err(clone::too_large(slot, disk, present).into()),
         }
     }
     Ok(any)
 }
 
 /// The endpoint of an agent that an interrupted run has enrolled.
-async fn already_enrolled(target: &Target<'_>, m: &Vm) -> Result<Option<Endpoint>, Error> {
+async fn already_enrolled(target: &Target<'_>, m: &Vm, now: &Settings) -> Result<Option<Endpoint>, Error> {
     let (Some(_), Some(uuid)) = (m.agent.get(), m.uuid.text()) else { return Ok(None) };
-    let Ok(address) = agent_address(m) else { return Ok(None) };
-    match target.op.cx.agents.identify(&address, uuid, &target.op.until()).await {
-        Ok(endpoint) => Ok(Some(endpoint)),
-        Err(agents::Error::OtherMachine { .. }) => {
-            let said = format!("The address {address} of VM {} belongs to another machine.", target.vmid);
-            Err(Problem::new(said, "Give each machine an address of its own.").at("cloud_init").into())
-        }
-        Err(error) => {
-            target.op.cx.progress(&format!("VM {} is not enrolled yet: {error}", target.vmid));
-            Ok(None)
+    let mut places = places(m);
+    learn(target, m, now, &mut places).await;
+    for address in &places {
+        match target.op.cx.agents.identify(address, uuid, &target.op.until()).await {
+            Ok(endpoint) => return Ok(Some(endpoint)),
+            Err(agents::Error::OtherMachine { .. }) => {
+                let said = format!("The address {address} of VM {} belongs to another machine.", target.vmid);
+                return Err(Problem::new(said, "Give each machine an address of its own.").at("cloud_init").into());
+            }
+            Err(error) => target.op.cx.progress(&format!("VM {} is not enrolled yet: {error}", target.vmid)),
         }
     }
+    Ok(None)
 }
 
 /// How a machine stands before it is to run.
@@ -197,20 +191,42 @@ fn silent(m: &Vm) -> Diagnostic {
 async fn enrol(
     target: &Target<'_>,
     m: &mut Vm,
-    enrolled: Option<Endpoint>,
-    pending: Option<PendingEnrolment>,
+    now: &Settings,
+    (enrolled, pending): (Option<Endpoint>, Option<PendingEnrolment>),
 ) -> Result<(), Error> {
-    let (cx, vmid) = (target.op.cx, target.vmid);
     if let Some(endpoint) = enrolled {
         keep(m, &endpoint);
     } else if let Some(pending) = pending {
-        let address = agent_address(m)?;
-        cx.progress(&format!("VM {vmid} starts; waiting for its agent at {address}"));
-        let progress = |line: &str| cx.progress(line);
-        let ended = cx.agents.enrol(&address, &pending, &target.op.wait(&progress)).await;
-        keep(m, &ended.map_err(|error| Error::Enrol(vmid, error))?);
+        let endpoint = found_agent(target, m, now, &pending).await?;
+        keep(m, &endpoint);
     }
     Ok(())
+}
+
+/// Waits for the agent wherever the machine may be. A static address may be of a card that is not reached from here, and another card
+/// have its address by DHCP: then the guest agent knows of it, once it runs.
+async fn found_agent(
+    target: &Target<'_>,
+    m: &Vm,
+    now: &Settings,
+    pending: &PendingEnrolment,
+) -> Result<Endpoint, Error> {
+    let (cx, vmid) = (target.op.cx, target.vmid);
+    let mut places = places(m);
+    if places.is_empty() {
+        return Err(nowhere().into());
+    }
+    cx.progress(&format!("VM {vmid} starts; waiting for its agent at {}", places.join(", ")));
+    let progress = |line: &str| cx.progress(line);
+    loop {
+        let whole = target.op.wait(&progress);
+        let deadline = if learns(m) { whole.deadline.min(Instant::now() + LOOK_AROUND) } else { whole.deadline };
+        match cx.agents.enrol(&places, pending, &Wait { deadline, ..whole }).await {
+            Err(agents::Error::Deadline { .. }) if deadline < target.op.deadline => {}
+            ended => return ended.map_err(|error| Error::Enrol(vmid, error)),
+        }
+        learn(target, m, now, &mut places).await;
+    }
 }
 
 /// Takes the seed away once the agent has enrolled.
@@ -228,19 +244,45 @@ async fn unseed(target: &Target<'_>, m: &Vm, attached: Option<Attached>, begun: 
     Ok(())
 }
 
-/// Where the agent will answer.
-fn agent_address(m: &Vm) -> Result<String, Problem> {
-    let agent = m.agent.cloned().unwrap_or_default();
+/// Where the agent may answer, by the configuration and by what is known of the machine: the likeliest first.
+fn places(m: &Vm) -> Vec<String> {
+    let given = m.agent.get().and_then(|agent| agent.address.text()?.parse().ok());
     let statics = m.cloud_init.get().map(addresses::statics).unwrap_or_default();
-    let known = m.addresses.get().and_then(|all| all.first()?.parse().ok());
-    let given = agent.address.text().and_then(|text| text.parse().ok());
-    let address: Option<IpAddr> = given.or_else(|| statics.first().map(|(_, address)| *address)).or(known);
-    let port = agent.port.get().and_then(|port| u16::try_from(*port).ok()).unwrap_or(trust::PORT);
-    let address = address.map(|address| SocketAddr::new(address, port).to_string());
-    address.ok_or_else(|| {
-        let cure = "Give a static `address` in `cloud_init.network`, or use an image that carries QEMU's guest agent.";
-        Problem::new("The machine has no address that anybody knows.", cure).at("agent")
-    })
+    let known = m.addresses.get().into_iter().flatten().filter_map(|text| text.parse().ok());
+    let all: Vec<IpAddr> = match given {
+        Some(given) => vec![given],
+        None => statics.into_iter().map(|(_, address)| address).chain(known).collect(),
+    };
+    let mut places = Vec::new();
+    all.into_iter().for_each(|address| add(&mut places, m, address));
+    places
+}
+
+fn add(places: &mut Vec<String>, m: &Vm, address: IpAddr) {
+    let port = m.agent.get().and_then(|agent| u16::try_from(*agent.port.get()?).ok()).unwrap_or(trust::PORT);
+    let place = SocketAddr::new(address, port).to_string();
+    if !places.contains(&place) {
+        places.push(place);
+    }
+}
+
+/// Whether the guest agent may know of more places.
+fn learns(m: &Vm) -> bool {
+    let given = m.agent.get().is_some_and(|agent| agent.address.is_known());
+    !given && m.options.guest_agent.is_true()
+}
+
+/// Adds what the guest agent says at this moment, if it says anything.
+async fn learn(target: &Target<'_>, m: &Vm, now: &Settings, places: &mut Vec<String>) {
+    if learns(m) {
+        let told = addresses::asked(&target.calls(), now).await.unwrap_or_default();
+        told.iter().filter_map(|text| text.parse().ok()).for_each(|address| add(places, m, address));
+    }
+}
+
+fn nowhere() -> Problem {
+    let cure = "Give a static `address` in `cloud_init.network`, set `agent.address`, or use an image that carries QEMU's guest agent.";
+    Problem::new("The machine has no address that anybody knows.", cure).at("agent")
 }
 
 fn endpoint(m: &Vm) -> Option<Endpoint> {
@@ -249,6 +291,13 @@ fn endpoint(m: &Vm) -> Option<Endpoint> {
 }
 
 fn keep(m: &mut Vm, endpoint: &Endpoint) {
+    let found = endpoint.address.parse().map(|socket: SocketAddr| socket.ip().to_string());
+    if let (Ok(found), Some(all)) = (found, m.addresses.get_mut())
+        && !all.contains(&found)
+        && m.agent.get().is_none_or(|agent| !agent.address.is_known())
+    {
+        all.push(found);
+    }
     m.endpoint.set(AgentEndpoint {
         address: endpoint.address.clone().into(),
         fingerprint: endpoint.fingerprint.clone().into(),
@@ -263,10 +312,7 @@ async fn unmark(target: &Target<'_>, m: &Vm) -> Result<(), pve::Error> {
         "" => (pve::Params::new(), vec!["description".to_owned()]),
         text => (pve::Params::new().with("description", text), Vec::new()),
     };
-    match target.calls().configure_now(&params, &delete, None).await {
-        Err(error) if error.outcome_unknown() => target.calls().configure_now(&params, &delete, None).await,
-        ended => ended,
-    }
+    target.configured_now(&params, &delete).await
 }
 
 /// What was read is what the framework would read.
@@ -283,3 +329,5 @@ fn filled(target: &Target<'_>, m: &mut Vm, settings: &Settings) {
 
 const AGENT_PATIENCE: Duration = Duration::from_secs(60);
 const DHCP_PATIENCE: Duration = Duration::from_secs(10);
+/// After this long without an answer the guest agent is asked for more addresses.
+const LOOK_AROUND: Duration = Duration::from_secs(15);

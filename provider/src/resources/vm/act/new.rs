@@ -7,6 +7,7 @@ use pve::{Class, CreateVm, Vmid};
 use super::creation::{Creation, Made};
 use super::error::Error;
 use super::holds::Holds;
+use super::image;
 use crate::resources::vm::locate::{self, Found};
 use crate::resources::vm::model::Vm;
 use crate::resources::vm::{addresses, config};
@@ -32,7 +33,7 @@ pub(super) async fn made(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Made
             Err(error) if creation.wanted.is_none() && error.is(Class::Exists) => continue,
             Err(error) => {
                 creation.forget(m, vmid);
-                return Err(error.into());
+                return Err(image::explained(creation, m, error).await);
             }
         };
         let Err(error) = ended else { return Ok(Made::Done(vmid)) };
@@ -56,7 +57,7 @@ pub(super) async fn made(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Made
             Left::Nothing => creation.forget(m, vmid),
         }
         if !error.is(Class::Busy) {
-            return Err(error.into());
+            return Err(image::explained(creation, m, error).await);
         }
         op.pause(RETRY, "the creation").await?;
     }

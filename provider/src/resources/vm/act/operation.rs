@@ -128,9 +128,12 @@ impl<'a> Operation<'a> {
             Error::MakeSeed(error) => {
                 explain::agent(&format!("make the seed image of VM {}", m.name.or("")), &error).into()
             }
-            Error::Enrol(vmid, error) => self.not_seen(&format!("enrol the agent of VM {vmid}"), &error).into(),
+            Error::Enrol(vmid, error) => {
+                let hint = if error.is_unreachable() { unreached(m) } else { "" };
+                self.not_seen(&format!("enrol the agent of VM {vmid}"), &error, hint).into()
+            }
             Error::FirstBoot(vmid, error) => {
-                self.not_seen(&format!("see the first boot of VM {vmid} through"), &error).into()
+                self.not_seen(&format!("see the first boot of VM {vmid} through"), &error, "").into()
             }
             Error::Wrong(all) => all.into_iter().map(|problem| self.wrong(problem)).collect(),
             Error::Stopped => self.wrong(Problem::new("It was stopped on request.", "Apply again.")).into(),
@@ -140,8 +143,8 @@ impl<'a> Operation<'a> {
     }
 
     /// An agent that did not come, or a first boot whose end was not seen.
-    fn not_seen(&self, act: &str, error: &agents::Error) -> Diagnostic {
-        let diagnostic = explain::enrolment(act, error, self.holds(), &self.limit.name());
+    fn not_seen(&self, act: &str, error: &agents::Error, hint: &str) -> Diagnostic {
+        let diagnostic = explain::enrolment(act, error, self.holds(), (&self.limit.name(), hint));
         match self.limit.path().filter(|_| matches!(error, agents::Error::Deadline { .. })) {
             Some(path) => diagnostic.at(path),
             None => diagnostic,
@@ -154,6 +157,18 @@ impl<'a> Operation<'a> {
         match at {
             Some(path) => diagnostic.at(path),
             None => diagnostic,
+        }
+    }
+}
+
+/// What helps where a machine is up and not reached at the addresses that are known of it.
+fn unreached(m: &Vm) -> &'static str {
+    match (m.agent.get().is_some_and(|agent| agent.address.is_known()), m.options.guest_agent.is_true()) {
+        (true, _) => " If the machine is up, see that `agent.address` is one of its own and reached from here.",
+        (false, true) => " If the machine is up, set `agent.address` to an address that is reached from here.",
+        (false, false) => {
+            " If the machine is up, set `agent.address` to an address that is reached from here, or `guest_agent = true` with an image that \
+             carries QEMU's guest agent: then all the machine's addresses are tried."
         }
     }
 }
@@ -173,15 +188,31 @@ impl Target<'_> {
         Ok(self.calls().status().await?.is_running())
     }
 
-    /// Starts it, and waits until it runs.
+    /// Starts it, and waits until it runs. A second start, where the answer to the first was lost, is refused if that one did its work.
     pub(super) async fn start(&self) -> Result<(), pve::Error> {
-        self.calls().start().done().await?;
+        match self.calls().start().done_at_least_once().await {
+            Ok(_) => {}
+            Err(error @ (pve::Error::Deadline { .. } | pve::Error::Stopped { .. })) => return Err(error),
+            // Whoever was faster: the call before, or the host after a reboot.
+            Err(error) if self.is_running().await.unwrap_or_default() => {
+                tracing::debug!(error = %error, "the VM runs already");
+            }
+            Err(error) => return Err(error),
+        }
         self.power(true).await
+    }
+
+    /// Sets options and takes others away at once; again where the answer was lost.
+    pub(super) async fn configured_now(&self, set: &pve::Params, delete: &[String]) -> Result<(), pve::Error> {
+        match self.calls().configure_now(set, delete, None).await {
+            Err(error) if error.outcome_unknown() => self.calls().configure_now(set, delete, None).await,
+            ended => ended,
+        }
     }
 
     /// Cuts its power, and waits until it is off.
     pub(super) async fn stop(&self) -> Result<(), pve::Error> {
-        self.calls().stop().done().await?;
+        self.calls().stop().done_at_least_once().await?;
         self.power(false).await
     }
 

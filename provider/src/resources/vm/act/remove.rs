@@ -17,9 +17,14 @@ use crate::timeouts::Limit;
 
 /// Removes the VM; content when it is not there. Of files, only its own seed images go.
 pub(crate) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
-    let found = locate::find(cx, m).await?;
+    let mut found = locate::find(cx, m).await?;
     let mut limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DELETE);
     let since = Instant::now();
+    if let Some(found) = &mut found {
+        let op = Operation::new(cx, format!("destroy VM {}", m.id.or("")), limit, Holds::NotStopped)?;
+        let looked = looked_at(&op, m, found).await;
+        looked.map_err(|error| op.explained(m, error))?;
+    }
     if found.as_ref().is_some_and(|found| found.status != "stopped" && !is_protected(&found.settings)) {
         leave_cluster(cx, m, limit).await?;
     }
@@ -27,6 +32,26 @@ pub(crate) async fn remove(cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
     limit.time += since.elapsed();
     let op = Operation::new(cx, format!("destroy VM {}", m.id.or("")), limit, Holds::Kept)?;
     all_removed(&op, m, found).await.map_err(|error| op.explained(m, error))
+}
+
+/// Looks before anything is begun: whether the VM may be deleted, and whether it runs, which the cluster's list tells some seconds late.
+async fn looked_at(op: &Operation<'_>, m: &Vm, found: &mut Found) -> Result<(), Error> {
+    const NEEDED: &str = "VM.Allocate";
+    let path = format!("/vms/{}", found.vmid);
+    // Who may not ask will hear of it at the deletion.
+    if op.client.privileges(&path).await.is_ok_and(|own| !own.contains(NEEDED)) {
+        let said = format!("The API token may not delete VM {}.", found.vmid);
+        let cure = format!("Grant {NEEDED} on {path} to the user and, if it is separate, to the API token.");
+        return Err(Problem::new(said, cure).into());
+    }
+    if found.status == "stopped" && m.endpoint.is_known() {
+        match op.client.vm(&found.node, found.vmid).status().await {
+            Ok(status) => found.status = status.status,
+            Err(error) if error.is(Class::NoGuest) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// A machine that is a node of a cluster leaves it first, if its agent can be asked.

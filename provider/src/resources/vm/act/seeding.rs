@@ -1,6 +1,6 @@
 //! The seed image of a VM: made, uploaded to the node that owns the VM, attached, and taken away again.
 
-use pve::{Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
+use pve::{Class, Drive, NodeName, Params, Settings, Source, Upload, Vmid, VolumeId};
 use tf::{Attr, Path};
 
 use super::error::{Error, Problem};
@@ -57,7 +57,7 @@ pub(super) async fn attach(
     // Two drives with the same label would confuse cloud-init.
     let others: Vec<String> =
         now.keys().filter(|key| **key != *slot && is_other_seed(now, key)).map(str::to_owned).collect();
-    target.calls().configure(&params, &others, None).done().await?;
+    target.calls().configure(&params, &others, None).done_at_least_once().await?;
     boot_as_before(target, now).await?;
     if let Some(before) = before.filter(|before| before.volume != volume) {
         target.op.client.storages(&target.node).delete(&before.volume).await?;
@@ -73,7 +73,7 @@ async fn boot_as_before(target: &Target<'_>, before: &Settings) -> Result<(), pv
         Some(order) => (Params::new().with("boot", order), Vec::new()),
         None => (Params::new(), vec!["boot".to_owned()]),
     };
-    target.calls().configure_now(&params, &delete, None).await
+    target.configured_now(&params, &delete).await
 }
 
 /// Brings the image to the node.
@@ -99,7 +99,11 @@ async fn upload(target: &Target<'_>, volume: &VolumeId, seed: &Seed) -> Result<(
 pub(super) async fn remove(target: &Target<'_>, seed: &Attached) -> Result<(), pve::Error> {
     let calls = target.calls();
     let empty = Params::new().with(&seed.slot, "none,media=cdrom");
-    calls.configure(&empty, &[], None).done().await?;
+    match calls.configure(&empty, &[], None).done_at_least_once().await {
+        // A removal of before that a snapshot keeps from being made: this one is done.
+        Err(error) if error.is(Class::InUse) => {}
+        ended => drop(ended?),
+    }
     target.op.client.storages(&target.node).delete(&seed.volume).await?;
     // An IDE drive goes with the next power cycle only; an empty one does no harm.
     if seed.slot.starts_with("scsi") {

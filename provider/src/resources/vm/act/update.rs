@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pve::{Class, Settings};
-use tf::{Diagnostic, Diagnostics, Path};
+use tf::{Diagnostic, Diagnostics, Path, Private};
 use tokio::time::Instant;
 
 use super::error::{Error, Problem};
@@ -17,7 +17,7 @@ use crate::context::Cx;
 use crate::resources::vm::config::{self, Gone};
 use crate::resources::vm::locate::{self, Found};
 use crate::resources::vm::model::Vm;
-use crate::resources::vm::notes::noted::no_node;
+use crate::resources::vm::notes::noted::{self, Held, Noted, no_node};
 use crate::resources::vm::notes::{announced, slots};
 use crate::resources::vm::plan::replace;
 use crate::resources::vm::{disks, marker};
@@ -54,7 +54,7 @@ async fn changed(op: &Operation<'_>, prior: &Vm, m: &mut Vm, found: Found) -> Re
     let status = target.calls().status().await?;
     let mut running = status.is_running();
     if status.is_paused() && m.started.is_true() {
-        target.calls().resume().done().await?;
+        target.calls().resume().done_at_least_once().await?;
     }
     if running && m.started.get() == Some(&false) {
         // A guest that executes nothing cannot shut down.
@@ -68,15 +68,24 @@ async fn changed(op: &Operation<'_>, prior: &Vm, m: &mut Vm, found: Found) -> Re
     let gone = config::gone(&prior, m);
     let (before, grew) = sized(target, m, settings).await?;
     written(target, (&prior, m), before.clone(), &grew).await?;
-    discard(target, &gone).await?;
+    let refused = discard(target, &gone).await?;
+    // No power cycle makes these go.
+    let going = without_held(gone.clone(), private);
     if m.started.is_true() && !running && !template {
         started(target).await?;
     } else if running {
-        reboot_if_needed(target, m, &gone).await?;
+        reboot_if_needed(target, m, &going).await?;
     }
     let left = detached(target, &gone, &before).await?;
     slots::done(private, left);
-    Ok(())
+    refused.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Without the disks that stay until their snapshots go.
+fn without_held(mut gone: Gone, private: &Private) -> Gone {
+    let noted = Noted::of(private);
+    gone.disks.retain(|slot| noted.held(slot) != Some(Held::Snapshot));
+    gone
 }
 
 /// Refuses what the plan said cannot be, before anything is changed.
@@ -110,7 +119,7 @@ async fn sized(target: &Target<'_>, m: &Vm, now: Settings) -> Result<(Settings, 
     for (slot, disk) in &disks::of(m) {
         let Some(line) = disks::line(&now, slot) else { continue };
         if let Ok(Some(bytes)) = disks::growth(disk, &line) {
-            target.calls().resize(slot, bytes).done().await?;
+            target.calls().resize(slot, bytes).done_at_least_once().await?;
             grew.push(slot.clone());
         }
     }
@@ -137,17 +146,22 @@ async fn written(
     write::write(target, now, delta).await
 }
 
-/// Takes away the disks that are not in the model any more, with their volumes. What a running machine does not let go of waits.
-async fn discard(target: &Target<'_>, gone: &Gone) -> Result<(), Error> {
+/// Takes away the disks that are not in the model any more, with their volumes. What a running machine does not let go of waits; what a
+/// snapshot uses stays, and keeps nothing else of the change: the refusal is given back.
+async fn discard(target: &Target<'_>, gone: &Gone) -> Result<Option<pve::Error>, Error> {
     if gone.disks.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let private = target.op.cx.private();
     let now = target.settings().await?;
-    let asked: Vec<String> = gone.disks.iter().filter(|slot| now.written(slot).is_some()).cloned().collect();
+    let noted = Noted::of(private);
+    let again = |slot: &String| now.leaving(slot).is_some() && noted.held(slot) == Some(Held::Snapshot);
+    let is_there = |slot: &&String| now.written(slot).is_some() || again(slot);
+    let asked: Vec<String> = gone.disks.iter().filter(is_there).cloned().collect();
     if asked.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let ended = match target.calls().discard(&asked).done().await {
+    let ended = match target.calls().discard(&asked).done_at_least_once().await {
         Err(error) if error.is(Class::HeldByGuest) => {
             let left = |now: &Settings| -> Vec<String> {
                 asked.iter().filter(|slot| now.leaving(slot).is_some()).cloned().collect()
@@ -155,17 +169,25 @@ async fn discard(target: &Target<'_>, gone: &Gone) -> Result<(), Error> {
             let again = |now: &Settings| {
                 Some(left(now)).filter(|left| !left.is_empty()).map(|left| target.calls().discard(&left))
             };
-            write::until_booted(target, error, again).await
+            let waited = write::until_booted(target, error, again).await;
+            noted::hold(private, asked.iter(), Held::Guest);
+            waited
         }
         ended => ended.map(drop),
     };
     let after = target.settings().await?;
     let left = asked.iter().find(|slot| after.written(slot).is_some());
     match ended {
+        Err(error) if error.is(Class::InUse) => {
+            let said = error.to_string();
+            let held = asked.iter().filter(|slot| after.leaving(slot).is_some() && said.contains(slot.as_str()));
+            noted::hold(private, held, Held::Snapshot);
+            Ok(Some(error))
+        }
         // A plan that announced the reboot knew that the machine would not let go of it.
         Err(error) if left.is_some() || !announced::is(target.op.cx.private()) => Err(error.into()),
         _ => match left {
-            None => Ok(()),
+            None => Ok(None),
             Some(slot) => {
                 let said = format!("Proxmox VE was asked to take disk {slot} away, and the VM still has it.");
                 let cure = "Look at the VM's hardware in Proxmox VE, and apply again.";
@@ -185,7 +207,7 @@ async fn detached(target: &Target<'_>, gone: &Gone, before: &Settings) -> Result
     let now = target.settings().await?;
     let kept = disks::detached(&gone.disks, before, &now);
     if !kept.is_empty() {
-        target.calls().discard(&kept).done().await?;
+        target.calls().discard(&kept).done_at_least_once().await?;
     }
     Ok(all.filter(|slot| now.leaving(slot).is_some()).cloned().collect())
 }
@@ -203,20 +225,13 @@ fn describe(m: &Vm, now: &Settings, delta: &mut config::Delta) {
 }
 
 async fn shut_down(target: &Target<'_>) -> Result<(), pve::Error> {
-    target.calls().shutdown(SHUTDOWN).done().await?;
+    target.calls().shutdown(SHUTDOWN).done_at_least_once().await?;
     target.power(false).await
 }
 
 async fn started(target: &Target<'_>) -> Result<(), pve::Error> {
     target.op.now(Holds::Off);
-    match target.start().await {
-        Ok(()) => {}
-        // The host was a moment faster.
-        Err(error) if target.is_running().await.unwrap_or_default() => {
-            tracing::debug!(error = %error, "the VM runs already");
-        }
-        Err(error) => return Err(error),
-    }
+    target.start().await?;
     target.op.now(Holds::PartlyChanged);
     Ok(())
 }
@@ -245,6 +260,8 @@ async fn reboot_if_needed(target: &Target<'_>, m: &Vm, gone: &Gone) -> Result<()
     op.now(Holds::Cycling);
     match target.calls().reboot(SHUTDOWN).done().await {
         Ok(_) => back(target).await?,
+        // A second reboot is no second look: what waits tells whether the first was made.
+        Err(error) if error.outcome_unknown() => cycled(target, m, gone, error).await?,
         Err(pve::Error::Task(_)) => {
             shut_down(target).await?;
             started(target).await?;
@@ -287,6 +304,18 @@ async fn back(target: &Target<'_>) -> Result<(), Error> {
         target.op.pause(Duration::from_millis(500), "the VM to come back").await?;
     }
     Ok(())
+}
+
+/// Whether the reboot whose answer was lost is made: nothing waits any more then.
+async fn cycled(target: &Target<'_>, m: &Vm, gone: &Gone, lost: pve::Error) -> Result<(), Error> {
+    let patience = Instant::now() + Duration::from_secs(SHUTDOWN) + HOST_STARTS;
+    while !waiting(target, m, gone).await?.is_empty() {
+        if Instant::now() > patience {
+            return Err(lost.into());
+        }
+        target.op.pause(Duration::from_secs(1), "the reboot whose answer was lost").await?;
+    }
+    back(target).await
 }
 
 /// What depends on the machine should find it up.

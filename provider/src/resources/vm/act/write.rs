@@ -6,26 +6,37 @@ use pve::{Class, Job, Params, Settings};
 
 use super::operation::Target;
 use crate::resources::vm::config::Delta;
+use crate::resources::vm::notes::noted::{self, Held};
 
-/// Writes what `delta` finds missing. Bound to what was read, so that a call which is repeated makes no disk twice, and nobody
+/// Writes what `missing` finds. Bound to what was read, so that a call which is repeated makes no disk twice, and nobody
 /// else's change is lost: then it looks again and decides anew.
 pub(super) async fn write(
     target: &Target<'_>,
     mut now: Settings,
-    delta: impl Fn(&Settings) -> Delta,
+    missing: impl Fn(&Settings) -> Delta,
 ) -> Result<(), pve::Error> {
     let mut attempt = 1;
     loop {
-        let delta = delta(&now);
+        let delta = missing(&now);
         if delta.is_empty() {
             return Ok(());
         }
         match target.calls().configure(&delta.params(), &delta.delete, now.digest()).done().await {
             Ok(_) => return Ok(()),
-            Err(error) if error.is(Class::Conflict) && attempt < 4 => now = target.settings().await?,
+            // Whether a call whose answer was lost did its work is seen; bound to what was read, it does it once.
+            Err(error) if (error.is(Class::Conflict) || error.outcome_unknown()) && attempt < 4 => {
+                now = target.settings().await?;
+            }
             Err(error) if error.is(Class::HeldByGuest) => {
                 let keys: Vec<String> = delta.delete.iter().chain(delta.set.keys()).cloned().collect();
-                return until_booted(target, error, |now| held(target, now, &keys)).await;
+                until_booted(target, error, |now| held(target, now, &keys)).await?;
+                noted::hold(target.op.cx.private(), delta.delete.iter(), Held::Guest);
+                return Ok(());
+            }
+            // A removal of before, which a snapshot keeps from being made, is tried and told with every write.
+            Err(error) if error.is(Class::InUse) => {
+                let is_written = missing(&target.settings().await?).is_empty();
+                return if is_written { Ok(()) } else { Err(error) };
             }
             Err(error) => return Err(error),
         }

@@ -19,10 +19,21 @@ pub(crate) struct Noted {
     boot: Vec<String>,
     /// Slots whose removal waits for a power cycle: the device is still there.
     leaving: BTreeSet<String>,
+    /// Of those, the ones that a power cycle was not asked for, and why.
+    held: BTreeMap<String, Held>,
     /// Hardware address by slot, also of cards that somebody has taken away since.
     macs: BTreeMap<String, String>,
     /// The nodes of the cluster, and whether they were online.
     nodes: BTreeMap<String, bool>,
+}
+
+/// Why a removal that was asked for has not come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Held {
+    /// The running guest did not give the device up.
+    Guest,
+    /// A snapshot uses the volume: no power cycle helps.
+    Snapshot,
 }
 
 impl Noted {
@@ -45,6 +56,11 @@ impl Noted {
 
     pub(crate) fn is_leaving(&self, slot: &str) -> bool {
         self.leaving.contains(slot)
+    }
+
+    /// Why a removal that was asked for has not come about, if that is known.
+    pub(crate) fn held(&self, slot: &str) -> Option<Held> {
+        self.held.get(slot).copied().filter(|_| self.is_leaving(slot))
     }
 
     /// The address that a card in this slot has or last had.
@@ -80,7 +96,8 @@ impl Noted {
 
 /// Notes what is there now.
 pub(crate) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName, bool>) {
-    let mut macs = Noted::of(private).macs;
+    let Noted { mut macs, mut held, .. } = Noted::of(private);
+    held.retain(|slot, _| now.leaving(slot).is_some());
     for slot in cards::slots(now) {
         let mac = now.written(&slot).and_then(|text| Some(Net::parse(text).mac()?.to_owned()));
         macs.extend(mac.map(|mac| (slot, mac)));
@@ -91,9 +108,20 @@ pub(crate) fn note(private: &Private, now: &Settings, nodes: &BTreeMap<NodeName,
         hotplug: now.current("hotplug").map(str::to_owned),
         boot: boot.split(';').filter(|slot| disks::is_slot(slot)).map(str::to_owned).collect(),
         leaving: waiting.into_iter().filter(|key| now.leaving(key).is_some()).map(str::to_owned).collect(),
+        held,
         macs,
         nodes: nodes.iter().map(|(node, online)| (node.to_string(), *online)).collect(),
     };
+    private.set(NOTED, &noted);
+}
+
+/// Notes why these removals have not come about, for the plans until they have.
+pub(crate) fn hold<'a>(private: &Private, slots: impl Iterator<Item = &'a String>, why: Held) {
+    let mut noted = Noted::of(private);
+    for slot in slots {
+        noted.held.insert(slot.clone(), why);
+        noted.leaving.insert(slot.clone());
+    }
     private.set(NOTED, &noted);
 }
 
@@ -137,6 +165,17 @@ mod tests {
         assert!(noted.is_leaving("scsi1") && !noted.boots_from("scsi0"));
         only_cards(&private, &BTreeSet::from(["scsi0".to_owned()]));
         assert_eq!(Noted::of(&private).mac("net0"), None);
+    }
+
+    #[test]
+    fn why_a_removal_waits_is_remembered_until_it_has_come_about() {
+        let private = Private::default();
+        hold(&private, ["scsi1".to_owned(), "net1".to_owned()].iter(), Held::Snapshot);
+        let there = serde_json::json!([{"key": "scsi1", "value": "s:v,size=1G", "delete": 2}]);
+        note(&private, &settings(there), &BTreeMap::new());
+        assert_eq!((Noted::of(&private).held("scsi1"), Noted::of(&private).held("net1")), (Some(Held::Snapshot), None));
+        note(&private, &settings(serde_json::json!([])), &BTreeMap::new());
+        assert_eq!(Noted::of(&private), Noted::default());
     }
 
     #[test]

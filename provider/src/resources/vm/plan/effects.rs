@@ -9,7 +9,7 @@ use crate::resources::vm::cards::Network;
 use crate::resources::vm::disks::Disk;
 use crate::resources::vm::effect::{Attribute, Class, Effect, Takes};
 use crate::resources::vm::model::Vm;
-use crate::resources::vm::notes::noted::Noted;
+use crate::resources::vm::notes::noted::{Held, Noted};
 
 /// How a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,8 @@ enum How {
     Recorded,
     Starts,
     Stops,
+    /// A disk that a snapshot uses: asked for again, with no power cycle.
+    Held,
     /// A disk would shrink.
     Refused,
     /// Says nothing: computed, or about Terraform only.
@@ -129,6 +131,7 @@ fn line(
             How::Starts => "starts the machine".to_owned(),
             How::Stops => "shuts the machine down".to_owned(),
             How::Recorded => "recorded; used at creation only".to_owned(),
+            How::Held => "not while a snapshot uses it, which this apply looks for again".to_owned(),
             How::Refused => "refused, for a disk cannot shrink: this apply will change nothing".to_owned(),
             How::Change(takes) => {
                 let in_a_waiting_line =
@@ -139,7 +142,11 @@ fn line(
         }
     };
     let what = match parts.as_slice() {
-        [first, _slot] if first == "disk" && new.is_null() => "goes, with all its data".to_owned(),
+        [first, slot] if new.is_null() && ["disk", "network"].contains(&first.as_str()) => {
+            let what = if first == "disk" { "goes, with all its data" } else { "goes" };
+            let why = if noted.held(slot) == Some(Held::Guest) { UNYIELDING } else { "" };
+            format!("{what}{why}")
+        }
         _ => shown(path, old, new),
     };
     Some(format!("{}: {what}: {effect}", parts.join(".")))
@@ -187,6 +194,7 @@ fn differences(before: &Value, after: &Value, at: &Path, found: &mut Vec<Differe
 fn how(parts: &[String], old: &Value, new: &Value, noted: &Noted) -> How {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
+        ["disk", slot] if new.is_null() && noted.held(slot) == Some(Held::Snapshot) => How::Held,
         // Asked for earlier, and the machine did not let go of it.
         ["disk" | "network", slot] if new.is_null() && noted.is_leaving(slot) => How::Change(Takes::PowerCycle),
         ["disk", slot] if new.is_null() => How::Change(Takes::old_disk(slot, noted)),
@@ -272,6 +280,8 @@ fn text(path: &Path, value: &Value) -> Option<String> {
 
 /// Names in blocks that are used at creation only.
 const NAMES_IN_BLOCKS: [&str; 2] = ["name", "storage"];
+
+const UNYIELDING: &str = ", and the guest has not given it up yet";
 
 const REBOOTS: &str = "needs a reboot, which this apply makes";
 
