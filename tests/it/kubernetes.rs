@@ -27,7 +27,9 @@ fn a_real_cluster_works_changes_and_leaves_nothing() {
     terraform.apply();
     for vm in ["cp-1", "worker-1", "worker-2"] {
         machine_is_prepared(&lab, vm);
+        lab.must(vm, "test ! -e /root/.kube");
     }
+    nodes_have_the_addresses_of_their_machines(&lab);
     assert_eq!(nodes(&lab), ["cp-1", "worker-1", "worker-2"]);
     apply_pod_network(&lab);
     terraform.has_no_changes();
@@ -43,6 +45,18 @@ fn a_real_cluster_works_changes_and_leaves_nothing() {
     a_destroyed_cluster_leaves_nothing_on_its_machines(&lab, &terraform);
     terraform.destroy();
     lab_is_empty(&lab);
+}
+
+/// Where a machine has several, the kubelet would choose one by itself.
+#[track_caller]
+fn nodes_have_the_addresses_of_their_machines(lab: &Lab) {
+    for (vm, last) in [("cp-1", 11), ("worker-1", 21), ("worker-2", 22)] {
+        let address = lab.address(last);
+        let flags = lab.must(vm, "cat /var/lib/kubelet/kubeadm-flags.env");
+        assert!(flags.contains(&format!("--node-ip={address}")), "{vm}: {flags}");
+        let path = "'{.status.addresses[?(@.type==\"InternalIP\")].address}'";
+        assert_eq!(kubectl(lab, &format!("get node {vm} -o jsonpath={path}")), address, "{vm}");
+    }
 }
 
 /// By its name, over the pod network, through kube-proxy's rules, from a pod on another node.

@@ -29,8 +29,9 @@ class Parts:
 
 
 def wanted(text: str) -> tuple[str, ...]:
-    """The releases named in an argument."""
-    return () if text == "none" else tuple(name for name in text.split(",") if name)
+    """The releases named in an argument; the newest where it names only what is wanted besides."""
+    names = () if text == "none" else tuple(name for name in text.split(",") if name)
+    return (DEFAULT, *names) if names and set(names) <= set(extras()) else names
 
 
 def extras() -> list[str]:

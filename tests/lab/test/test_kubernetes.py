@@ -50,6 +50,11 @@ class Programs(unittest.TestCase):
             self.assertEqual(kept, ["crictl=1=a", "etcd=3=b", "etcd=3=c"])
             self.assertFalse((cache / "go/build").exists())
 
+    def test_what_is_wanted_besides_comes_with_the_newest_release(self):
+        self.assertEqual(parts.wanted("kube-vip,metrics-server"), (parts.DEFAULT, "kube-vip", "metrics-server"))
+        self.assertEqual(parts.wanted("1.35,kube-vip"), ("1.35", "kube-vip"))
+        self.assertEqual(parts.wanted("none"), ())
+
     def test_the_nearest_is_what_takes_no_build(self):
         cases = [(True, False, parts.DEFAULT), (True, True, parts.DEFAULT), (False, True, "upstream"), (False, False, "none")]
         for built, answers, nearest in cases:
