@@ -89,11 +89,13 @@ fn no_secret_of_a_machine_leaves_its_place() {
     lab.control("fault", &["fail-task", "qmstart", "no"]).exits(0);
     run.plans_and_applies(1);
     run.plans_and_applies(0);
-    configuration("second");
+    configuration("no secret at all");
     run.plans_and_applies(0);
-    assert_eq!(lab.must("one", "cat /etc/motd"), "second");
+    assert_eq!(lab.must("one", "cat /etc/motd"), "no secret at all");
 
     let mut search = run.end();
+    // It looks where things are.
+    assert_eq!(search.places_of("no secret at all"), ["plan", "show", "the saved plan", "the state"]);
     search.journal(&lab, "one");
     search.secret("the password of Proxmox VE", given["proxmox"].as_str().expect("text"));
     search.secret("a ticket of Proxmox VE", "PVE:root@pam:");
@@ -257,6 +259,12 @@ impl Search {
             self.secret("an enrolment secret", enrolment["secret"].as_str().expect("secret"));
         }
         assert!(self.secrets.len() >= before + vms.len(), "each agent had one: {}", uploads.text);
+    }
+
+    /// Where a text stands, by name.
+    fn places_of(&self, text: &str) -> Vec<&str> {
+        let places = self.places.iter().filter(|(_, place)| place.contains(text));
+        places.map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     #[track_caller]
