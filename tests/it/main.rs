@@ -35,6 +35,7 @@ mod registry;
 mod replacements;
 mod secrets;
 mod settings;
+mod ssh;
 mod stopped;
 mod templates;
 mod tidy;

@@ -14,8 +14,9 @@ use super::operation::Target;
 use super::seeding::{self, Attached};
 use super::{first_boot, write};
 use crate::agents::{self, Endpoint, PendingEnrolment};
+use crate::endpoint::AgentEndpoint;
 use crate::resources::vm::config;
-use crate::resources::vm::model::{AgentEndpoint, Vm};
+use crate::resources::vm::model::Vm;
 use crate::resources::vm::notes::{noted, slots};
 use crate::resources::vm::{addresses, disks, fill};
 
@@ -244,15 +245,11 @@ fn agent_address(m: &Vm) -> Result<String, Problem> {
 }
 
 fn endpoint(m: &Vm) -> Option<Endpoint> {
-    let AgentEndpoint { address, fingerprint } = m.endpoint.get()?;
-    Some(Endpoint { address: address.cloned()?, fingerprint: fingerprint.cloned()? })
+    m.endpoint.get()?.to_endpoint()
 }
 
 fn keep(m: &mut Vm, endpoint: &Endpoint) {
-    m.endpoint.set(AgentEndpoint {
-        address: endpoint.address.clone().into(),
-        fingerprint: endpoint.fingerprint.clone().into(),
-    });
+    m.endpoint.set(AgentEndpoint::from(endpoint));
 }
 
 /// The last act: the description becomes the user's. It neither plugs nor allocates anything, so it needs no task; and it may be said
