@@ -7,6 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
+# Keys, and an agent of OpenSSH's, for the tests of groundwork_agent.
+need_packages ssh-keygen=openssh-client ssh-agent=openssh-client
 
 FAST=
 OTHER=

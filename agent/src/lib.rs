@@ -31,4 +31,5 @@ pub mod state;
 pub mod steps;
 pub mod tally;
 pub mod tls;
+pub mod uninstall;
 pub mod update;

@@ -85,6 +85,11 @@ impl Agents {
         install::seed(self.authority()?, wanted)
     }
 
+    /// Whom an agent believes that has the CAs of `pem`, if none of ours is among them.
+    pub(crate) fn compare_authorities(&self, pem: &str) -> Result<Option<String>, Error> {
+        Ok(install::strangers(self.authority()?, pem))
+    }
+
     /// Waits for the machine that was given `pending`'s seed to boot, and enrols it at the first of its addresses where it answers.
     /// On [`Error::NotProven`] a new seed is needed; on [`Error::Deadline`] and [`Error::Stopped`] it may be repeated.
     pub(crate) async fn enrol(

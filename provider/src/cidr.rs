@@ -1,6 +1,7 @@
 //! Addresses with the length of their network's prefix, `192.0.2.11/24`.
 
 use std::net::IpAddr;
+use tf::check::Verdict;
 
 /// Address and length. Whether the length fits the address is for the caller to say.
 pub(crate) fn parse(text: &str) -> Option<(IpAddr, u8)> {
@@ -34,6 +35,13 @@ pub(crate) fn bounds(address: IpAddr, length: u8) -> (IpAddr, IpAddr) {
             (IpAddr::V6((bits & !rest).into()), IpAddr::V6((bits | rest).into()))
         }
     }
+}
+
+/// Where somebody may come from: `192.0.2.0/24`, or one address.
+pub(crate) fn source(text: &str) -> Verdict {
+    let fits = |(address, length): (IpAddr, u8)| length <= if address.is_ipv4() { 32 } else { 128 };
+    let good = text.parse::<IpAddr>().is_ok() || parse(text).is_some_and(fits);
+    if good { Ok(()) } else { Err("must be a network such as `192.0.2.0/24`, or an address".to_owned()) }
 }
 
 #[cfg(test)]

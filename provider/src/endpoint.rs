@@ -1,7 +1,8 @@
-//! Where an agent is and how it is recognised, as an object of the configuration: `groundwork_vm` gives it, others take it.
+//! Where an agent is and how it is recognised, as an object of the configuration: `groundwork_vm` and `groundwork_agent` give it,
+//! others take it.
 
 use crate::agents::Endpoint;
-use tf::{Attr, Model, Row, required};
+use tf::{Attr, Model, Row, computed, required};
 
 /// `{ address = "192.0.2.11:7443", fingerprint = "sha256:…" }`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +39,36 @@ impl EndpointModel {
 }
 
 impl From<&Endpoint> for EndpointModel {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self { address: endpoint.address.clone().into(), fingerprint: endpoint.fingerprint.clone().into() }
+    }
+}
+
+/// Where the agent is and how it is recognised. As a resource gives it, for `groundwork_machine`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct AgentEndpoint {
+    pub(crate) address: Attr<String>,
+    pub(crate) fingerprint: Attr<String>,
+}
+
+impl Model for AgentEndpoint {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { address, fingerprint } = self;
+        vec![
+            computed("address", address, "Address and port.").keep(),
+            computed("fingerprint", fingerprint, "SHA-256 of the agent's public key.").keep(),
+        ]
+    }
+}
+
+impl AgentEndpoint {
+    /// As the agents' side wants it; `None` while a part is unknown.
+    pub(crate) fn to_endpoint(&self) -> Option<Endpoint> {
+        Some(Endpoint { address: self.address.cloned()?, fingerprint: self.fingerprint.cloned()? })
+    }
+}
+
+impl From<&Endpoint> for AgentEndpoint {
     fn from(endpoint: &Endpoint) -> Self {
         Self { address: endpoint.address.clone().into(), fingerprint: endpoint.fingerprint.clone().into() }
     }

@@ -1,4 +1,4 @@
-//! Turns errors of the Proxmox client and of agents into diagnostics, with the advice that is the same for all resources. Where an
+//! Turns errors of the Proxmox client, of agents and of SSH into diagnostics, with the advice that is the same for all resources. Where an
 //! attribute of a resource is the cure, and what a resource finds wrong itself, it says itself.
 //!
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
@@ -6,11 +6,13 @@
 mod agent;
 mod pve;
 mod rights;
+mod ssh;
 
 pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable};
 pub(crate) use pve::{
     CA_OF_MANY, Cure, Own, anybody, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_own, unknown_proxmox,
 };
+pub(crate) use ssh::{ssh, ssh_attribute};
 
 /// Lines of somebody else's, below a sentence about them.
 pub(crate) fn listed(sentence: &str, lines: &[String]) -> String {

@@ -15,6 +15,7 @@ mod provider;
 mod record;
 mod resources;
 mod seed;
+mod ssh;
 mod timeouts;
 mod turns;
 

@@ -38,6 +38,7 @@ impl Provider for Groundwork {
 
     fn resources(&self) -> Vec<AnyResource<Data>> {
         vec![
+            resource(resources::agent::AgentResource),
             resource(resources::cluster::ClusterResource),
             resource(resources::image::ImageResource),
             resource(resources::machine::MachineResource),

@@ -1,5 +1,6 @@
 //! One file per resource. None sees another's.
 
+pub(crate) mod agent;
 pub(crate) mod cluster;
 pub(crate) mod image;
 pub(crate) mod machine;

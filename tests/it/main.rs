@@ -36,6 +36,7 @@ mod registry;
 mod replacements;
 mod secrets;
 mod settings;
+mod ssh;
 mod stopped;
 mod templates;
 mod tidy;

@@ -68,7 +68,8 @@ const UNUSED: [&str; 7] = [
 ];
 
 /// What asks Proxmox VE nothing, and why.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("groundwork_agent", "comes by SSH, and speaks with the agent alone"),
     ("groundwork_machine", "speaks with the machine's agent alone"),
     ("groundwork_cluster", "speaks with agents alone"),
 ];

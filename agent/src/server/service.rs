@@ -17,6 +17,7 @@ use crate::records::Records;
 use crate::run::{self, Busy, Failure, Outcome, RunCx, Runner};
 use crate::spec::Spec;
 use crate::state::State;
+use crate::uninstall;
 use crate::update::{self, Trial};
 use agent_proto::v1 as proto;
 use agent_proto::v1::agent_server::Agent;
@@ -164,6 +165,14 @@ impl Agent for AgentService {
         }
         reboot::begin(self.host()).await.map_err(internal)?;
         Ok(Response::new(proto::RebootReply {}))
+    }
+
+    async fn uninstall(&self, _: Request<proto::UninstallRequest>) -> Answer<proto::UninstallReply> {
+        if let Some(id) = self.runner.current() {
+            return Err(wire::busy(&id));
+        }
+        uninstall::begin(self.host()).await.map_err(internal)?;
+        Ok(Response::new(proto::UninstallReply {}))
     }
 
     async fn record(&self, request: Request<proto::RecordRequest>) -> Answer<proto::RecordReply> {

@@ -12,7 +12,7 @@ pub enum Role {
     Observer,
     /// Changes machines and clusters, too.
     Operator,
-    /// May enrol, update the agent, reset a cluster and read its administrator's kubeconfig, too.
+    /// May enrol, update the agent and take it away, reset a cluster and read its administrator's kubeconfig, too.
     Admin,
     /// Takes etcd snapshots and nothing else.
     Backup,
@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 21] = [
+const CALLS: [(&str, Role, Request); 22] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -142,6 +142,7 @@ const CALLS: [(&str, Role, Request); 21] = [
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
+    ("Agent/Uninstall", Role::Admin, Request::Message),
     ("Agent/ClusterReset", Role::Admin, Request::Message),
     ("Agent/ClusterLeave", Role::Admin, Request::Message),
     ("Agent/Kubeconfig", Role::Admin, Request::Message),

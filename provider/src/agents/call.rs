@@ -192,6 +192,12 @@ impl Agent {
         self.0.ask("Record", |mut client| async move { client.record(request).await }).await.map(drop)
     }
 
+    /// Has the agent take itself away; when this returns, it is about to.
+    pub(crate) async fn uninstall(&mut self) -> Result<(), Error> {
+        let request = wire::UninstallRequest {};
+        self.0.ask("Uninstall", |mut client| async move { client.uninstall(request).await }).await.map(drop)
+    }
+
     /// How the machine stands in its cluster.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, Error> {
         let said = self

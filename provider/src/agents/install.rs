@@ -1,4 +1,4 @@
-//! What a seed image carries to put the agent onto a machine, and the secret it proves itself with.
+//! What a seed image carries to put the agent onto a machine, and the secret it proves itself with. Over SSH the same files arrive.
 //!
 //! The provider holds the agent's binaries inside itself (`program`). The seed carries the one of the machine's architecture, its unit, its configuration, the CA's certificate and `enrol.json`, all in the folder `groundwork`, with the script that
 //! installs them. Only that script's call stands in the user-data: the secret never gets into cloud-init's own files.
@@ -8,6 +8,8 @@ use super::pki::Authority;
 use super::program::{PROGRAMS, Program};
 use crate::seed::{AgentPart, File};
 use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 use std::fmt;
 use trust::{Secret, nonce};
@@ -50,6 +52,16 @@ impl fmt::Debug for PendingEnrolment {
 /// Whether this build carries an agent at all.
 pub(super) const fn has_binary() -> Result<(), Error> {
     if PROGRAMS.is_empty() { Err(Error::NoBinary) } else { Ok(()) }
+}
+
+/// Whom an agent believes that has the CAs of `pem`: nothing if one of ours is among them, else the fingerprints of its own.
+pub(super) fn strangers(authority: &Authority, pem: &str) -> Option<String> {
+    let theirs: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect();
+    if theirs.iter().any(|ca| authority.anchors().contains(ca)) {
+        return None;
+    }
+    let prints: Vec<String> = theirs.iter().map(|ca| format!("sha256:{}", hex::encode(digest(&SHA256, ca)))).collect();
+    Some(if prints.is_empty() { "no CA at all".to_owned() } else { format!("the CA {}", prints.join(", ")) })
 }
 
 /// The agent's part of a seed, and the enrolment it leads to.
@@ -183,6 +195,26 @@ mod tests {
         assert!(script.contains(&pending.id) && script.contains("= abcd ]") && script.contains("-lt 2 ]"), "{script}");
         assert!(!script.contains('@'), "every placeholder is filled: {script}");
     }
+
+    #[test]
+    fn an_agent_of_another_ca_is_a_strangers() {
+        let authority = |dir: &tempfile::TempDir| {
+            pki::init(dir.path()).unwrap();
+            Authority::from_dir(dir.path()).unwrap()
+        };
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, other) = (authority(&one), authority(&other));
+        assert_eq!(strangers(&one, one.pem()), None);
+        assert_eq!(
+            strangers(&one, &format!("{}{}", other.pem(), one.pem())),
+            None,
+            "while CAs change, both are believed"
+        );
+        let told = strangers(&one, other.pem()).unwrap();
+        assert!(told.starts_with("the CA sha256:") && told.len() == 7 + 7 + 64, "{told}");
+        assert_eq!(strangers(&one, "nonsense").as_deref(), Some("no CA at all"));
+    }
+
     #[test]
     fn a_seed_carries_the_agent_of_its_machine_or_all_where_that_is_not_known() {
         let carried = |part: &AgentPart| -> Vec<(String, Vec<u8>)> {

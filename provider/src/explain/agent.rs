@@ -189,7 +189,9 @@ fn next(error: &Error) -> String {
         Error::NoBinaryFor { .. } => {
             "Use a release of the provider, which carries all agents, or build it with `scripts/install.sh --agents all`."
         }
-        Error::BadEndpoint(_) => "Give `endpoint` the value of a `groundwork_vm`'s `endpoint`.",
+        Error::BadEndpoint(_) => {
+            "Give `endpoint` the value of a `groundwork_vm`'s or a `groundwork_agent`'s `endpoint`."
+        }
         Error::Unreachable { .. } => {
             "See that the machine runs and that this TCP port is open between here and there, and apply again."
         }

@@ -31,10 +31,11 @@ use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
 
 use self::locate::Look;
-use self::model::{AgentEndpoint, Vm};
+use self::model::Vm;
 use self::notes::{noted, slots};
-use crate::agents::{Endpoint as AgentAt, Error as AgentError};
+use crate::agents::Error as AgentError;
 use crate::context::{Cx, Data, looking};
+use crate::endpoint::AgentEndpoint;
 use crate::explain;
 
 /// See [`Resource::DOC`].
@@ -215,8 +216,7 @@ async fn endpoint(cx: &Cx, m: &mut Vm) {
         match cx.agents.identify(&address, &uuid, &looking(cx)).await {
             Ok(endpoint) => {
                 origin::recall(cx, m, &endpoint).await;
-                let AgentAt { address, fingerprint } = endpoint;
-                m.endpoint.set(AgentEndpoint { address: address.into(), fingerprint: fingerprint.into() });
+                m.endpoint.set(AgentEndpoint::from(&endpoint));
                 return;
             }
             Err(AgentError::NoAuthority) => return,

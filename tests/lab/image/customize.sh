@@ -4,7 +4,7 @@ set -eu
 root=$1
 
 chown -R 0:0 "$root/etc/cloud/cloud.cfg.d" "$root/etc/apt" "$root/etc/initramfs-tools" "$root/etc/systemd"
-chroot "$root" systemctl preset systemd-networkd.service apt-daily.timer apt-daily-upgrade.timer \
+chroot "$root" systemctl preset systemd-networkd.service ssh.service ssh.socket apt-daily.timer apt-daily-upgrade.timer \
     dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer 2>/dev/null
 chroot "$root" systemctl set-default multi-user.target 2>/dev/null
 
@@ -31,6 +31,7 @@ END
 echo localhost >"$root/etc/hostname"
 printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' >"$root/etc/hosts"
 : >"$root/etc/machine-id"
+rm -f "$root"/etc/ssh/ssh_host_*
 rm -f "$root/var/lib/dbus/machine-id" "$root/etc/resolv.conf"
 # The kubelet wants the file and CoreDNS a name server in it; nobody answers at this one.
 echo 'nameserver 169.254.77.1' >"$root/etc/resolv.conf"

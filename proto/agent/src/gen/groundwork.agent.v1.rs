@@ -381,6 +381,10 @@ pub struct RebootRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RebootReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UninstallRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UninstallReply {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RecordRequest {
     /// "machine" or "cluster".
@@ -1374,6 +1378,28 @@ pub mod agent_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Takes the agent away: its unit, its program, its folders. What was made with it stays. Answered when systemd has the order.
+        pub async fn uninstall(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UninstallRequest>,
+        ) -> std::result::Result<tonic::Response<super::UninstallReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/Uninstall",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Uninstall"));
+            self.inner.unary(req, path, codec).await
+        }
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         pub async fn cluster_status(
             &mut self,
@@ -1708,6 +1734,11 @@ pub mod agent_server {
             tonic::Response<super::ReplaceCertificateReply>,
             tonic::Status,
         >;
+        /// Takes the agent away: its unit, its program, its folders. What was made with it stays. Answered when systemd has the order.
+        async fn uninstall(
+            &self,
+            request: tonic::Request<super::UninstallRequest>,
+        ) -> std::result::Result<tonic::Response<super::UninstallReply>, tonic::Status>;
         /// This machine's part in a cluster and, on a control plane, the cluster itself.
         async fn cluster_status(
             &self,
@@ -2320,6 +2351,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReplaceCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/Uninstall" => {
+                    #[allow(non_camel_case_types)]
+                    struct UninstallSvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::UninstallRequest>
+                    for UninstallSvc<T> {
+                        type Response = super::UninstallReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UninstallRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::uninstall(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UninstallSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -32,7 +32,11 @@ impl Model for Machine {
         let Self { id, endpoint, settings, timeouts, drift, skipped, facts } = self;
         let mut rows = vec![
             computed("id", id, "Fingerprint of the machine's agent.").keep(),
-            required("endpoint", endpoint, "The machine's agent: `endpoint` of its `groundwork_vm`."),
+            required(
+                "endpoint",
+                endpoint,
+                "The machine's agent: `endpoint` of its `groundwork_vm` or `groundwork_agent`.",
+            ),
         ];
         rows.extend(settings.rows());
         rows.extend([

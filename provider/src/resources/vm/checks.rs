@@ -203,13 +203,6 @@ pub(super) fn network(text: &str) -> Verdict {
     demand(address == first, &format!("named by networks; the network of {text} is `{first}/{length}`"))
 }
 
-/// Where somebody may come from: `192.0.2.0/24`, or one address.
-pub(super) fn source(text: &str) -> Verdict {
-    let fits = |(address, length): (IpAddr, u8)| length <= if address.is_ipv4() { 32 } else { 128 };
-    let good = text.parse::<IpAddr>().is_ok() || cidr::parse(text).is_some_and(fits);
-    demand(good, "a network such as `192.0.2.0/24`, or an address")
-}
-
 /// Whether a gateway can be reached from an address with prefix length. One with a single address in its network is meant for
 /// routes that say more than we know, and an IPv6 gateway may be link-local.
 pub(super) fn reaches(own: &str, gateway: &str) -> bool {

@@ -14,7 +14,8 @@ use super::checks;
 use super::disks::Disk;
 use super::effect::{Attribute, Effect, Takes};
 use super::options::Options;
-use crate::{names, timeouts};
+use crate::endpoint::AgentEndpoint;
+use crate::{cidr, names, timeouts};
 
 /// A virtual machine.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -329,24 +330,7 @@ impl Model for Agent {
             )
             .check(checks::ip),
             optional("allow_from", allow_from, "Networks and addresses from which the agent takes connections, such as `192.0.2.0/24`: all others are cut off before they are read. Default: from everywhere.")
-                .check(checks::source),
-        ]
-    }
-}
-
-/// Where the agent is and how it is recognised. The same object as in `groundwork_machine`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct AgentEndpoint {
-    pub(super) address: Attr<String>,
-    pub(super) fingerprint: Attr<String>,
-}
-
-impl Model for AgentEndpoint {
-    fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { address, fingerprint } = self;
-        vec![
-            computed("address", address, "Address and port.").keep(),
-            computed("fingerprint", fingerprint, "SHA-256 of the agent's public key.").keep(),
+                .check(cidr::source),
         ]
     }
 }

@@ -14,8 +14,9 @@ use super::operation::Target;
 use super::seeding::{self, Attached};
 use super::{clone, first_boot, write};
 use crate::agents::{self, Endpoint, PendingEnrolment, Wait};
+use crate::endpoint::AgentEndpoint;
 use crate::resources::vm::config;
-use crate::resources::vm::model::{AgentEndpoint, Vm};
+use crate::resources::vm::model::Vm;
 use crate::resources::vm::notes::{noted, slots};
 use crate::resources::vm::{addresses, disks, fill};
 
@@ -286,8 +287,7 @@ fn nowhere() -> Problem {
 }
 
 fn endpoint(m: &Vm) -> Option<Endpoint> {
-    let AgentEndpoint { address, fingerprint } = m.endpoint.get()?;
-    Some(Endpoint { address: address.cloned()?, fingerprint: fingerprint.cloned()? })
+    m.endpoint.get()?.to_endpoint()
 }
 
 fn keep(m: &mut Vm, endpoint: &Endpoint) {
@@ -298,10 +298,7 @@ fn keep(m: &mut Vm, endpoint: &Endpoint) {
     {
         all.push(found);
     }
-    m.endpoint.set(AgentEndpoint {
-        address: endpoint.address.clone().into(),
-        fingerprint: endpoint.fingerprint.clone().into(),
-    });
+    m.endpoint.set(AgentEndpoint::from(endpoint));
 }
 
 /// The last act: the description becomes the user's. It neither plugs nor allocates anything, so it needs no task; and it may be said

@@ -2,9 +2,10 @@
 
 use super::plan;
 use super::validate::validate;
+use crate::endpoint::AgentEndpoint;
 use crate::resources::vm::cards::Network;
 use crate::resources::vm::disks::Disk;
-use crate::resources::vm::model::{Agent, AgentEndpoint, Clone, CloudInit, Interface, Route, Vm};
+use crate::resources::vm::model::{Agent, Clone, CloudInit, Interface, Route, Vm};
 use crate::resources::vm::notes::noted::{Noted, note};
 use crate::resources::vm::notes::{announced, slots};
 use crate::resources::vm::options::Options;
