@@ -10,9 +10,9 @@
 pub enum Role {
     /// Looks: facts, plans, status. Runs nothing of its own choice and reads no record.
     Observer,
-    /// Changes machines and clusters, too.
+    /// Changes machines and clusters, too, and may have a passing access to a cluster made for it.
     Operator,
-    /// May enrol, update the agent, reset a cluster and read its administrator's kubeconfig, too.
+    /// May enrol, update the agent, reset a cluster and read its administrator's lasting kubeconfig, too.
     Admin,
     /// Takes etcd snapshots and nothing else.
     Backup,
@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 21] = [
+const CALLS: [(&str, Role, Request); 22] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -139,6 +139,7 @@ const CALLS: [(&str, Role, Request); 21] = [
     ("Agent/ClusterJoin", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
+    ("Agent/ClusterCredential", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
@@ -190,6 +191,7 @@ mod tests {
         assert_eq!(may("Plan"), [Role::Observer, Role::Operator, Role::Admin]);
         assert_eq!(may("Apply"), [Role::Operator, Role::Admin]);
         assert_eq!(may("Kubeconfig"), [Role::Admin]);
+        assert_eq!(may("ClusterCredential"), [Role::Operator, Role::Admin]);
         assert!(Role::Admin.includes(Role::Operator) && !Role::Observer.includes(Role::Operator));
     }
 
