@@ -4,6 +4,7 @@
 //! protocol message; what an error means for a user is said in `crate::explain`.
 
 mod call;
+mod credential;
 mod dial;
 mod enrol;
 mod error;
@@ -20,6 +21,7 @@ mod until;
 mod update;
 
 pub(crate) use call::{ClusterStatus, JoinMaterial, Kubeconfig, Node, Standing};
+pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};

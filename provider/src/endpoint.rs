@@ -82,7 +82,8 @@ fn address_and_port(text: &str) -> Result<(), String> {
     if good { Ok(()) } else { Err("must be an address with a port, such as `192.0.2.11:7443`".to_owned()) }
 }
 
-fn fingerprint_form(text: &str) -> Result<(), String> {
+/// The pin of a key, an agent's or a cluster CA's.
+pub(crate) fn fingerprint_form(text: &str) -> Result<(), String> {
     let good = text.parse::<trust::Pin>().is_ok();
     if good { Ok(()) } else { Err("must be `sha256:` and the digest of a public key".to_owned()) }
 }

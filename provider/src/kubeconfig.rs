@@ -1,41 +1,59 @@
-//! The administrator's kubeconfig without a secret in it, and the credential plugin that it names.
+//! Kubeconfigs: the administrator's without a secret in it, with the credential plugin that it names, and those of one run with their key.
 //!
 //! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT`, which asks the control plane's agent for the
 //! administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
 
-use crate::agents::{Agents, Authority, Endpoint, Error, Kubeconfig, Until};
+use crate::agents::{Agents, Authority, Credential, Endpoint, Error, Kubeconfig, Until};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tf::Secret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trust::Role;
 
 /// The kubeconfig of cluster `name`. JSON is YAML, and Kubernetes' tools read it as well.
 pub(crate) fn write(name: &str, access: &Kubeconfig, agent: &Endpoint) -> String {
-    let user = format!("{name}-admin");
-    let server = format!("https://{}", access.endpoint.trim_start_matches("https://"));
+    let plugin = json!({ "exec": {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "terraform-provider-groundwork",
+        "args": ["credential", agent.address, agent.fingerprint],
+        "interactiveMode": "Never",
+        "installHint": "Put the provider's binary on PATH and set GROUNDWORK_AGENT_PKI_DIR to the agents' CA.",
+    }});
+    document(name, &format!("{name}-admin"), (&access.endpoint, &access.ca_certificate), &plugin)
+}
+
+/// A kubeconfig with certificate and key in it.
+pub(crate) fn with_key(name: &str, user: &str, access: &Credential) -> Secret<String> {
+    let own = json!({
+        "client-certificate-data": STANDARD.encode(&access.certificate),
+        "client-key-data": STANDARD.encode(access.key.expose()),
+    });
+    Secret::new(document(name, user, (&access.endpoint, &access.ca_certificate), &own))
+}
+
+fn document(name: &str, user: &str, (endpoint, ca_certificate): (&str, &str), own: &Value) -> String {
     let document = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
         "clusters": [{ "name": name, "cluster": {
-            "server": server,
-            "certificate-authority-data": STANDARD.encode(&access.ca_certificate),
+            "server": server(endpoint),
+            "certificate-authority-data": STANDARD.encode(ca_certificate),
         }}],
         "contexts": [{ "name": name, "context": { "cluster": name, "user": user } }],
-        "users": [{ "name": user, "user": { "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": "terraform-provider-groundwork",
-            "args": ["credential", agent.address, agent.fingerprint],
-            "interactiveMode": "Never",
-            "installHint": "Put the provider's binary on PATH and set GROUNDWORK_AGENT_PKI_DIR to the agents' CA.",
-        }}}],
+        "users": [{ "name": user, "user": own }],
     });
     format!("{document:#}\n")
+}
+
+/// URL of the API server at `host:port`.
+pub(crate) fn server(endpoint: &str) -> String {
+    format!("https://{}", endpoint.trim_start_matches("https://"))
 }
 
 /// The `ExecCredential` for the control plane's agent at `endpoint`.

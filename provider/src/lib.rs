@@ -7,6 +7,7 @@ mod context;
 mod data_sources;
 mod departure;
 mod endpoint;
+mod ephemeral_resources;
 mod explain;
 mod kubeconfig;
 mod names;

@@ -1,4 +1,4 @@
-//! The provider, and THE list of resources and data sources.
+//! The provider, and THE list of resources, data sources and ephemeral resources.
 //!
 //! The provider block's attributes are in `block`; `settings` is where they meet the environment. Nothing connects here.
 
@@ -9,12 +9,14 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use tf::{AnyDataSource, AnyResource, Diagnostics, Provider, data_source, resource};
+use tf::{
+    AnyDataSource, AnyEphemeralResource, AnyResource, Diagnostics, Provider, data_source, ephemeral_resource, resource,
+};
 
 use self::block::Block;
 use self::settings::Settings;
 use crate::context::Data;
-use crate::{data_sources, explain, resources};
+use crate::{data_sources, ephemeral_resources, explain, resources};
 
 /// The provider `groundwork`.
 #[derive(Debug, Default)]
@@ -54,6 +56,10 @@ impl Provider for Groundwork {
             data_source(data_sources::version::VersionSource),
             data_source(data_sources::vms::VmsSource),
         ]
+    }
+
+    fn ephemeral_resources(&self) -> Vec<AnyEphemeralResource<Data>> {
+        vec![ephemeral_resource(ephemeral_resources::kubeconfig::KubeconfigEphemeral)]
     }
 
     fn validate(&self, m: &Block) -> Diagnostics {

@@ -43,7 +43,7 @@ fn every_resource_example_validates() {
     const PROVIDER: &str =
         "terraform {\n  required_providers {\n    groundwork = { source = \"groundwork-tf/groundwork\" }\n  }\n}\n";
     let mut checked = 0;
-    for kind in ["resources", "data-sources"] {
+    for kind in ["resources", "data-sources", "ephemeral-resources"] {
         let Ok(folders) = std::fs::read_dir(repository().join("examples").join(kind)) else { continue };
         for folder in folders.flatten() {
             let terraform = Terraform::new(Vec::new());
@@ -58,5 +58,5 @@ fn every_resource_example_validates() {
             checked += 1;
         }
     }
-    assert!(checked >= 8, "every resource and data source has an example; found {checked}");
+    assert!(checked >= 10, "every resource, data source and ephemeral resource has an example; found {checked}");
 }

@@ -17,11 +17,12 @@ fn one_crypto_provider_is_in_the_tree() {
 
 #[test]
 fn layers_see_only_what_they_may() {
-    let rules: [(&str, &[&str]); 6] = [
+    let rules: [(&str, &[&str]); 7] = [
         ("provider/tf/src", &["pve::", "agent_proto::"]),
         ("provider/pve/src", &["tf::", "agent_proto::", "tfplugin::"]),
         ("provider/src/resources", &["tfplugin::", "agent_proto::", "tonic::"]),
         ("provider/src/data_sources", &["tfplugin::", "agent_proto::", "tonic::"]),
+        ("provider/src/ephemeral_resources", &["tfplugin::", "agent_proto::", "tonic::"]),
         ("agent/src/server", &["host::Command", "std::fs::", "std::process"]),
         ("agent/src/steps", &["std::fs::", "std::process", "tonic::", "std::net::", "tokio::fs"]),
     ];

@@ -69,6 +69,21 @@ pub enum ClusterError {
     /// The cluster CA's certificate is damaged.
     #[error("{CA} holds no certificate: {0}")]
     Authority(String),
+    /// Another cluster is meant.
+    #[error("this machine is a control plane of another cluster, whose CA is {here}")]
+    OtherCluster {
+        /// The one that stands here.
+        here: String,
+    },
+    /// A cluster whose CA is kept elsewhere.
+    #[error("the key of the cluster's CA is not on this control plane")]
+    NoKey,
+    /// A key that no certificate is made for.
+    #[error("the key to make a certificate for is not P-256")]
+    PublicKey,
+    /// Nobody knows who may do everything.
+    #[error("the administrator's certificate in {ADMIN} names no group")]
+    Groups,
     /// kubeadm ended badly.
     #[error("kubeadm did not make a token: {0}")]
     Token(String),

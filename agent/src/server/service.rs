@@ -273,6 +273,17 @@ impl Agent for AgentService {
             cluster::kubeconfig(self.host()).map_err(refused)?;
         Ok(Response::new(proto::KubeconfigReply { kubeconfig: text, ca_certificate, endpoint }))
     }
+
+    async fn cluster_credential(
+        &self,
+        request: Request<proto::ClusterCredentialRequest>,
+    ) -> Answer<proto::ClusterCredentialReply> {
+        let plan = wire::access_plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let host = Arc::clone(self.runner.host());
+        // An RSA key takes its time to sign.
+        let access = aside(async move { cluster::credential(&*host, &plan) }).await.map_err(refused)?;
+        Ok(Response::new(wire::access(access)))
+    }
 }
 
 /// Whether the caller may change the machine, and so may see and run all that a change may.

@@ -1,6 +1,8 @@
 //! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
 
-use crate::cluster::{self, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, Version};
+use crate::cluster::{
+    self, Access, AccessPlan, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, Version,
+};
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
 use crate::run::{self, What};
@@ -218,6 +220,28 @@ pub(super) fn ttl(seconds: u32) -> Result<Duration, String> {
     }
 }
 
+/// Whom the API server is to know, and for how long.
+pub(super) fn access_plan(request: proto::ClusterCredentialRequest) -> Result<AccessPlan, String> {
+    let proto::ClusterCredentialRequest { cluster_id, public_key, user, groups, ttl_s } = request;
+    if !(60..=86_400).contains(&ttl_s) {
+        return Err("ttl_s: a certificate lives for a minute at least and a day at most".to_owned());
+    }
+    form::kubernetes_user(&user).map_err(|why| format!("user: {user:?} {why}"))?;
+    if groups.len() > 32 {
+        return Err("groups: 32 at most".to_owned());
+    }
+    for group in &groups {
+        form::kubernetes_user(group).map_err(|why| format!("groups: {group:?} {why}"))?;
+    }
+    let ttl = Duration::from_secs(ttl_s.into());
+    Ok(AccessPlan { cluster_id: given(cluster_id, "cluster_id")?, public_key, user, groups, ttl })
+}
+
+pub(super) fn access(access: Access) -> proto::ClusterCredentialReply {
+    let Access { certificate, ca_certificate, endpoint } = access;
+    proto::ClusterCredentialReply { certificate, ca_certificate, endpoint }
+}
+
 fn distribution(name: &str) -> Result<(), String> {
     if name == KUBEADM { Ok(()) } else { Err(format!("distribution: this agent knows {KUBEADM}, not {name:?}")) }
 }
@@ -355,6 +379,32 @@ mod tests {
     fn a_token_lives_for_two_hours_at_most() {
         assert_eq!(ttl(0).unwrap().as_secs(), 1_800);
         assert!(ttl(7_201).is_err());
+    }
+
+    #[test]
+    fn an_access_to_a_cluster_is_short_and_for_somebody() {
+        let ask = |ttl_s, user: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            access_plan(proto::ClusterCredentialRequest {
+                cluster_id: "sha256:00".into(),
+                user: user.into(),
+                groups,
+                ttl_s,
+                ..Default::default()
+            })
+        };
+        assert_eq!(ask(600, "alice", &["a:b", "c d"]).unwrap().ttl.as_secs(), 600);
+        let bad = [
+            (ask(59, "alice", &[]), "ttl_s"),
+            (ask(86_401, "alice", &[]), "ttl_s"),
+            (ask(600, "", &[]), "user"),
+            (ask(600, "alice", &["a", "b\nc"]), "groups"),
+            (ask(600, "alice", &["a"; 33]), "groups"),
+        ];
+        for (refused, name) in bad {
+            let said = refused.unwrap_err();
+            assert!(said.starts_with(name), "{said}");
+        }
     }
 
     #[test]

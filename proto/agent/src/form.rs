@@ -281,6 +281,12 @@ pub fn label_value(text: &str) -> Verdict {
     demand(good, "at most 63 letters, digits, `.`, `_` and `-`, with a letter or digit at both ends")
 }
 
+/// A user or a group, as the API server reads it in a certificate.
+pub fn kubernetes_user(text: &str) -> Verdict {
+    let good = !text.is_empty() && text.len() <= 128 && text.trim() == text && is_line(text);
+    demand(good, "a name such as `alice` or `example:viewers`, 128 bytes at most")
+}
+
 /// A taint of a node. Source: kubectl-taint(1).
 pub fn taint(text: &str) -> Verdict {
     let (pair, effect) = text.rsplit_once(':').unwrap_or((text, ""));

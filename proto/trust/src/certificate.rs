@@ -13,6 +13,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 pub struct Certificate {
     /// Whose it is: `CN=groundwork operator`.
     pub subject: String,
+    /// The subject, DER: what stands as issuer in what it issues.
+    pub subject_der: Vec<u8>,
+    /// Organizations in its subject, which are groups to Kubernetes.
+    pub organizations: Vec<String>,
     /// Who issued it, as it says.
     pub issuer: String,
     /// Whether subject and issuer are the same, as in a CA of its own.
@@ -31,6 +35,7 @@ pub struct Certificate {
     server: bool,
     key: Vec<u8>,
     until: String,
+    end: String,
 }
 
 /// A certificate as PEM.
@@ -61,6 +66,12 @@ impl Certificate {
         let when = end.to_datetime();
         Ok(Self {
             subject: read.subject().to_string(),
+            subject_der: read.subject().as_raw().to_vec(),
+            organizations: read
+                .subject()
+                .iter_organization()
+                .filter_map(|o| o.as_str().ok().map(str::to_owned))
+                .collect(),
             issuer: read.issuer().to_string(),
             self_issued: read.subject().as_raw() == read.issuer().as_raw(),
             not_before: seconds(read.validity().not_before.timestamp()),
@@ -71,6 +82,7 @@ impl Certificate {
             client: usage.is_some_and(|usage| usage.client_auth),
             server: usage.is_some_and(|usage| usage.server_auth),
             key: read.public_key().raw.to_vec(),
+            end: format!("{}T{:02}:{:02}:{:02}Z", when.date(), when.hour(), when.minute(), when.second()),
             until: format!("{} {:02}:{:02} UTC", when.date(), when.hour(), when.minute()),
         })
     }
@@ -106,6 +118,12 @@ impl Certificate {
     #[must_use]
     pub fn until(&self) -> &str {
         &self.until
+    }
+
+    /// When it ends, as RFC 3339 has it: `2026-11-27T21:00:00Z`.
+    #[must_use]
+    pub fn end(&self) -> &str {
+        &self.end
     }
 
     /// Its public key, DER SubjectPublicKeyInfo.

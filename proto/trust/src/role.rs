@@ -10,9 +10,9 @@
 pub enum Role {
     /// Looks: facts, plans, status. Runs nothing of its own choice and reads no record.
     Observer,
-    /// Changes machines and clusters, too.
+    /// Changes machines and clusters, too, and may have a passing access to a cluster made for it.
     Operator,
-    /// May enrol, update the agent and take it away, reset a cluster and read its administrator's kubeconfig, too.
+    /// May enrol, update the agent and take it away, reset a cluster and read its administrator's lasting kubeconfig, too.
     Admin,
     /// Takes etcd snapshots and nothing else.
     Backup,
@@ -139,6 +139,7 @@ const CALLS: [(&str, Role, Request); 22] = [
     ("Agent/ClusterJoin", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
+    ("Agent/ClusterCredential", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(may("Plan"), [Role::Observer, Role::Operator, Role::Admin]);
         assert_eq!(may("Apply"), [Role::Operator, Role::Admin]);
         assert_eq!(may("Kubeconfig"), [Role::Admin]);
+        assert_eq!(may("ClusterCredential"), [Role::Operator, Role::Admin]);
         assert!(Role::Admin.includes(Role::Operator) && !Role::Observer.includes(Role::Operator));
     }
 

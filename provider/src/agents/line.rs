@@ -67,6 +67,11 @@ impl Line {
         answered.map(Response::into_inner).map_err(|status| judge(&self.address, call, &status))
     }
 
+    /// The error for an answer of no use.
+    pub(super) fn odd(&self, call: &'static str, why: &str) -> Error {
+        Error::Refused { address: self.address.clone(), call, message: why.to_owned() }
+    }
+
     /// Begins something whose events are told.
     pub(super) async fn events<F: Future<Output = Begun> + Send>(
         &mut self,

@@ -420,7 +420,7 @@ fn bad(why: &str) -> Error {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "called as map_err(cannot_sign)")]
-fn cannot_sign(error: rcgen::Error) -> Error {
+pub(super) fn cannot_sign(error: rcgen::Error) -> Error {
     Error::BadAuthority(error.to_string())
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "servers of a test end with its runtime")]
 
 mod bare;
+mod credentials;
 mod roles;
 mod rotation;
 mod stops;

@@ -167,6 +167,7 @@ fn every_row_fills_the_field_of_its_name() {
     tf::testing::rows_match_fields::<AgentBlock>();
     Groundwork.resources().iter().for_each(AnyResource::rows_match_fields);
     Groundwork.data_sources().iter().for_each(AnyDataSource::rows_match_fields);
+    Groundwork.ephemeral_resources().iter().for_each(AnyEphemeralResource::rows_match_fields);
 }
 
 /// In the value of an attribute Terraform drops names that it does not know.
@@ -190,7 +191,15 @@ fn the_guide_names_every_attribute_in_which_names_are_dropped() {
     for source in Groundwork.data_sources() {
         walk(&source.block(), &format!("data.groundwork_{}", source.name()), &mut found);
     }
-    let listed = ["groundwork_cluster.control_planes", "groundwork_cluster.workers", "groundwork_machine.endpoint"];
+    for ephemeral in Groundwork.ephemeral_resources() {
+        walk(&ephemeral.block(), &format!("ephemeral.groundwork_{}", ephemeral.name()), &mut found);
+    }
+    let listed = [
+        "groundwork_cluster.control_planes",
+        "groundwork_cluster.workers",
+        "groundwork_machine.endpoint",
+        "ephemeral.groundwork_kubeconfig.control_planes",
+    ];
     assert_eq!(found, listed, "what a person writes by hand is a block");
     let guide = include_str!("../../../docs/guides/coming-from-bpg.md");
     for name in found {

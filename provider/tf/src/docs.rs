@@ -42,6 +42,13 @@ pub fn pages<P: Provider>(provider: &P, example: impl Fn(&str) -> Option<String>
         let text = subject.page::<P>(example(&format!("data-sources/{name}/data-source.tf")));
         pages.push(Page { path: format!("data-sources/{}.md", source.name()), text });
     }
+    for ephemeral in provider.ephemeral_resources() {
+        let name = format!("{}_{}", P::NAME, ephemeral.name());
+        let (doc, block) = (ephemeral.0.doc(), ephemeral.block());
+        let subject = Subject { kind: "Ephemeral Resource", name: &name, doc, block };
+        let text = subject.page::<P>(example(&format!("ephemeral-resources/{name}/ephemeral-resource.tf")));
+        pages.push(Page { path: format!("ephemeral-resources/{}.md", ephemeral.name()), text });
+    }
     pages
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use crate::check;
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::model::{dump, load};
+use crate::model::{Model, dump, load};
 use crate::path::Path;
 use crate::plan::{self, Planned, Request};
 use crate::promise;
@@ -30,7 +30,7 @@ const READ_BACK: Duration = Duration::from_secs(120);
 const LAST_LOOK: Duration = Duration::from_secs(30);
 
 /// A future of whatever type.
-type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a change leaves: the object to record, if any, and what there is to say.
 pub(crate) struct Outcome {
@@ -293,16 +293,23 @@ impl<S: DataSource> DataSourceObject<S::Data> for Wrapped<S> {
     fn read<'a>(&'a self, cx: &'a Cx<S::Data>, config: &'a Value) -> Work<'a, Result<Value, Diagnostics>> {
         Box::pin(async move {
             let block = Block::of::<S::Model>();
-            let planned = plan::change(
-                Request { block: &block, prior: None, config, private: &Private::default() },
-                |value, _| Ok(value),
-            )?
-            .value;
+            let planned = fresh(&block, config)?;
             let mut model = load(&planned)?;
             guarded(self.0.read(cx, &mut model)).await?;
-            Ok(recorded(&block, &planned, &dump(&model)))
+            Ok(completed(&block, &planned, &model))
         })
     }
+}
+
+/// What is only looked at, as configured: defaults are there, and what is computed is unknown.
+pub(crate) fn fresh(block: &Block, config: &Value) -> Result<Value, Diagnostics> {
+    let request = Request { block, prior: None, config, private: &Private::default() };
+    Ok(plan::change(request, |value, _| Ok(value))?.value)
+}
+
+/// It, completed by what the model holds now.
+pub(crate) fn completed<M: Model>(block: &Block, planned: &Value, model: &M) -> Value {
+    recorded(block, planned, &dump(model))
 }
 
 /// The plan completed by what was found. A value that the other side spells differently shows as drift next time.
@@ -316,7 +323,7 @@ fn recorded(block: &Block, planned: &Value, found: &Value) -> Value {
 }
 
 /// Runs an author's code; a panic becomes a diagnostic, and what the model holds by then is kept.
-async fn guarded<T>(work: impl Future<Output = Result<T, Diagnostics>>) -> Result<T, Diagnostics> {
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T, Diagnostics>>) -> Result<T, Diagnostics> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();

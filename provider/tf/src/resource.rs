@@ -1,4 +1,4 @@
-//! What a provider implements: [`Resource`], [`DataSource`], [`Provider`].
+//! What a provider implements: [`Resource`], [`DataSource`], [`Provider`]; beside them stands [`EphemeralResource`](crate::EphemeralResource).
 //!
 //! Only what is different from thing to thing stands here. Reading back after a change, settling unknown values, tainting,
 //! stripping write-only values and everything about messages is done once, in `lifecycle` and `server`.
@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::ephemeral::AnyEphemeralResource;
 use crate::lifecycle::{DataSourceObject, ResourceObject};
 use crate::model::Model;
 use crate::path::Path;
@@ -161,6 +162,9 @@ pub trait Provider: Send + Sync + 'static {
 
     /// All data sources, each wrapped by [`data_source`].
     fn data_sources(&self) -> Vec<AnyDataSource<Self::Data>>;
+
+    /// All ephemeral resources, each wrapped by [`ephemeral_resource`](crate::ephemeral_resource).
+    fn ephemeral_resources(&self) -> Vec<AnyEphemeralResource<Self::Data>>;
 
     /// Rules across attributes, beside the checks of rows. Unknown means "ask again later". No I/O.
     fn validate(&self, _m: &Self::Model) -> Diagnostics {

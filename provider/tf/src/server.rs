@@ -5,6 +5,8 @@
 
 mod answer;
 mod rpc;
+mod things;
+mod values;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,20 +20,19 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use self::answer::{messages, metadata, path_message, point_at_source};
+use self::answer::{messages, path_message, point_at_source};
 use self::rpc::Rpc;
+use self::values::{decode, encode, problems_of, upgraded};
 use crate::check;
 use crate::cx::{Cx, Private};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::ephemeral::AnyEphemeralResource;
 use crate::generate;
 use crate::lifecycle::Outcome;
 use crate::model::load;
 use crate::plan::{self, Planned};
-use crate::promise;
 use crate::resource::{AnyDataSource, AnyResource, Provider};
 use crate::schema::Block;
-use crate::value::Value;
-use crate::wire;
 
 /// A provider, answering calls.
 pub(crate) struct Server<P: Provider> {
@@ -42,6 +43,7 @@ struct Inner<P: Provider> {
     provider: P,
     resources: BTreeMap<String, AnyResource<P::Data>>,
     data_sources: BTreeMap<String, AnyDataSource<P::Data>>,
+    ephemeral: BTreeMap<String, AnyEphemeralResource<P::Data>>,
     stop: CancellationToken,
     running: TaskTracker,
 }
@@ -86,8 +88,9 @@ impl<P: Provider> Server<P> {
         let full = |name: &str| format!("{}_{name}", P::NAME);
         let resources = provider.resources().into_iter().map(|r| (full(r.name()), r)).collect();
         let data_sources = provider.data_sources().into_iter().map(|s| (full(s.name()), s)).collect();
+        let ephemeral = provider.ephemeral_resources().into_iter().map(|e| (full(e.name()), e)).collect();
         let (stop, running) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { provider, resources, data_sources, stop, running }) }
+        Self { inner: Arc::new(Inner { provider, resources, data_sources, ephemeral, stop, running }) }
     }
 
     /// A session that is not configured yet.
@@ -126,14 +129,15 @@ impl<P: Provider> Server<P> {
         let request = request.into_inner();
         let call =
             Call { inner: Arc::clone(&self.inner), session, rpc: Q::NAME, req_id: uuid::Uuid::new_v4().to_string() };
+        let about = request.about();
         let span = tracing::info_span!(
             "rpc",
             tf_rpc = Q::NAME,
             tf_req_id = call.req_id,
-            tf_resource_type = request.resource(),
-            tf_data_source_type = request.data_source()
+            tf_resource_type = about.resource(),
+            tf_data_source_type = about.data_source(),
+            tf_ephemeral_resource_type = about.ephemeral()
         );
-        let about = (request.resource().map(str::to_owned), request.data_source().map(str::to_owned));
         let work = work(call, request);
         let timed = async move {
             let start = Instant::now();
@@ -148,7 +152,7 @@ impl<P: Provider> Server<P> {
         let mut answer = task.await.map_err(bug).unwrap_or_else(Q::failed);
         let reported = Q::diagnostics(&mut answer);
         if reported.iter().any(|diagnostic| diagnostic.attribute.is_some()) {
-            point_at_source(reported, &self.inner.block_of(about.0.as_deref(), about.1.as_deref()));
+            point_at_source(reported, &self.inner.block_of(&about));
         }
         Ok(Response::new(answer))
     }
@@ -181,7 +185,7 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         &self,
         request: Request<v6::get_metadata::Request>,
     ) -> Result<Response<v6::get_metadata::Response>, Status> {
-        self.run(request, |call, _| async move { Ok(metadata(call.resources.keys(), call.data_sources.keys())) }).await
+        self.run(request, |call, _| async move { Ok(call.metadata()) }).await
     }
 
     async fn get_provider_schema(
@@ -409,83 +413,71 @@ impl<P: Provider> v6::provider_server::Provider for Server<P> {
         })
         .await
     }
-}
 
-impl<P: Provider> Inner<P> {
-    fn resource(&self, name: &str) -> Result<&AnyResource<P::Data>, Diagnostics> {
-        self.resources.get(name).ok_or_else(|| unknown_thing("resource", name))
+    async fn validate_ephemeral_resource_config(
+        &self,
+        request: Request<v6::validate_ephemeral_resource_config::Request>,
+    ) -> Result<Response<v6::validate_ephemeral_resource_config::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let ephemeral = call.ephemeral_resource(&request.type_name)?;
+            let block = ephemeral.block();
+            let config = decode(request.config.as_ref(), &block)?;
+            let diagnostics = messages(problems_of(&block, &config, |config| ephemeral.0.validate(config)));
+            Ok(v6::validate_ephemeral_resource_config::Response { diagnostics })
+        })
+        .await
     }
 
-    fn data_source(&self, name: &str) -> Result<&AnyDataSource<P::Data>, Diagnostics> {
-        self.data_sources.get(name).ok_or_else(|| unknown_thing("data source", name))
+    async fn open_ephemeral_resource(
+        &self,
+        request: Request<v6::open_ephemeral_resource::Request>,
+    ) -> Result<Response<v6::open_ephemeral_resource::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let ephemeral = call.ephemeral_resource(&request.type_name)?;
+            let block = ephemeral.block();
+            let config = decode(request.config.as_ref(), &block)?;
+            let cx = call.cx(&[])?;
+            let (value, renew_at) =
+                ephemeral.0.open(&cx, &config).await.map_err(|problems| cx.and_warnings(problems))?;
+            Ok(v6::open_ephemeral_resource::Response {
+                result: Some(encode(&value, &block)?),
+                renew_at: renew_at.map(Into::into),
+                private: Some(cx.private().write()),
+                diagnostics: messages(cx.and_warnings(Diagnostics::new())),
+                deferred: None,
+            })
+        })
+        .await
     }
 
-    /// The attributes of a resource, of a data source, or else of the provider block.
-    fn block_of(&self, resource: Option<&str>, data_source: Option<&str>) -> Block {
-        let resource = resource.and_then(|name| self.resources.get(name)).map(AnyResource::block);
-        let data_source = || data_source.and_then(|name| self.data_sources.get(name)).map(AnyDataSource::block);
-        resource.or_else(data_source).unwrap_or_else(Block::of::<P::Model>)
+    async fn renew_ephemeral_resource(
+        &self,
+        request: Request<v6::renew_ephemeral_resource::Request>,
+    ) -> Result<Response<v6::renew_ephemeral_resource::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let ephemeral = call.ephemeral_resource(&request.type_name)?;
+            let cx = call.cx(&request.private.unwrap_or_default())?;
+            let renew_at = ephemeral.0.renew(&cx).await.map_err(|problems| cx.and_warnings(problems))?;
+            Ok(v6::renew_ephemeral_resource::Response {
+                renew_at: renew_at.map(Into::into),
+                private: Some(cx.private().write()),
+                diagnostics: messages(cx.and_warnings(Diagnostics::new())),
+            })
+        })
+        .await
     }
 
-    fn schemas(&self) -> v6::get_provider_schema::Response {
-        let resource = |(name, resource): (&String, &AnyResource<P::Data>)| {
-            (name.clone(), resource.block().message(resource.0.version(), resource.0.doc()))
-        };
-        let data_source = |(name, source): (&String, &AnyDataSource<P::Data>)| {
-            (name.clone(), source.block().message(0, source.0.doc()))
-        };
-        v6::get_provider_schema::Response {
-            provider: Some(Block::of::<P::Model>().message(0, P::DOC)),
-            resource_schemas: self.resources.iter().map(resource).collect(),
-            data_source_schemas: self.data_sources.iter().map(data_source).collect(),
-            server_capabilities: Some(answer::CAPABILITIES),
-            ..Default::default()
-        }
+    async fn close_ephemeral_resource(
+        &self,
+        request: Request<v6::close_ephemeral_resource::Request>,
+    ) -> Result<Response<v6::close_ephemeral_resource::Response>, Status> {
+        self.run(request, |call, request| async move {
+            let ephemeral = call.ephemeral_resource(&request.type_name)?;
+            let cx = call.cx(&request.private.unwrap_or_default())?;
+            let closed = ephemeral.0.close(&cx).await;
+            let diagnostics = messages(cx.and_warnings(closed.err().unwrap_or_default()));
+            Ok(v6::close_ephemeral_resource::Response { diagnostics })
+        })
+        .await
     }
-}
-
-/// What rows find wrong with a configuration; if that is nothing, what the author's rules do.
-fn problems_of(block: &Block, config: &Value, rules: impl FnOnce(&Value) -> Diagnostics) -> Diagnostics {
-    let mut found = check::configured(block, config);
-    if !found.has_errors() {
-        found.extend(rules(&check::without_placeholders(block, config)));
-    }
-    found
-}
-
-/// Stored state in the current form.
-fn upgraded<D>(resource: &AnyResource<D>, version: i64, stored: &[u8]) -> Result<Value, Diagnostics> {
-    let block = resource.block();
-    let unreadable = |what: &str| {
-        Diagnostic::error(format!("Cannot read the stored {}", resource.name()))
-            .happened(format!("The state holds an object that {what}."))
-            .holds("Nothing was changed.")
-            .next("Restore the state from a backup, or remove the object from it and import it again.")
-    };
-    if stored.is_empty() {
-        return Err(unreadable("was written by Terraform 0.11 or older").into());
-    }
-    let current = if version < resource.0.version() {
-        let json = serde_json::from_slice(stored).map_err(|_| unreadable("is not JSON"))?;
-        resource.0.upgrade(version, json)?.to_string().into_bytes()
-    } else {
-        stored.to_vec()
-    };
-    let state = wire::decode_json(&current, &block.own_type())
-        .map_err(|error| unreadable(&format!("does not fit: {error}")))?;
-    Ok(promise::outgoing(&block, &state))
-}
-
-fn unknown_thing(kind: &str, name: &str) -> Diagnostics {
-    Diagnostic::bug(&format!("Terraform asked for the {kind} {name}, which the schema does not have")).into()
-}
-
-fn decode(message: Option<&v6::DynamicValue>, block: &Block) -> Result<Value, Diagnostics> {
-    let unreadable = |error| Diagnostic::bug(&format!("a value from Terraform does not fit the schema: {error}"));
-    Ok(wire::decode(message, &block.own_type()).map_err(unreadable)?)
-}
-
-fn encode(value: &Value, block: &Block) -> Result<v6::DynamicValue, Diagnostics> {
-    let unwritable = |error| Diagnostic::bug(&format!("a value for Terraform does not fit the schema: {error}"));
-    Ok(wire::encode(value, &block.own_type()).map_err(unwritable)?)
 }

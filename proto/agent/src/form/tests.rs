@@ -60,6 +60,7 @@ fn rules() -> Vec<Rule> {
         kubernetes_version "1.36.2"
         label_key "example.org/zone"
         label_value "a_b"
+        kubernetes_user "system:serviceaccount:a:b"
         taint "dedicated=db:NoSchedule"
         preflight_check "SystemVerification"
     }

@@ -738,6 +738,35 @@ pub struct KubeconfigReply {
     #[prost(string, tag = "3")]
     pub endpoint: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterCredentialRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// SubjectPublicKeyInfo of the caller's key, DER, P-256. The private key stays with the caller.
+    #[prost(bytes = "vec", tag = "2")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// Who the holder is to Kubernetes.
+    #[prost(string, tag = "3")]
+    pub user: ::prost::alloc::string::String,
+    /// None: the groups of the administrator.
+    #[prost(string, repeated, tag = "4")]
+    pub groups: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Life of the certificate; from a minute to a day.
+    #[prost(uint32, tag = "5")]
+    pub ttl_s: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterCredentialReply {
+    /// PEM.
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub ca_certificate: ::prost::alloc::string::String,
+    /// "host:port" of the API server.
+    #[prost(string, tag = "3")]
+    pub endpoint: ::prost::alloc::string::String,
+}
 /// Generated client implementations.
 pub mod enrolment_client {
     #![allow(
@@ -1648,6 +1677,33 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "Kubeconfig"));
             self.inner.unary(req, path, codec).await
         }
+        /// A certificate by which the API server knows the holder of a key for a while. On a control plane that has the key of its CA.
+        pub async fn cluster_credential(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterCredentialRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterCredentialReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterCredential",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterCredential"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1844,6 +1900,14 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::KubeconfigRequest>,
         ) -> std::result::Result<tonic::Response<super::KubeconfigReply>, tonic::Status>;
+        /// A certificate by which the API server knows the holder of a key for a while. On a control plane that has the key of its CA.
+        async fn cluster_credential(
+            &self,
+            request: tonic::Request<super::ClusterCredentialRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterCredentialReply>,
+            tonic::Status,
+        >;
     }
     /// Everything else. Which role each call needs stands in the table of the crate `trust`.
     #[derive(Debug)]
@@ -2846,6 +2910,51 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = KubeconfigSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterCredential" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterCredentialSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterCredentialRequest>
+                    for ClusterCredentialSvc<T> {
+                        type Response = super::ClusterCredentialReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterCredentialRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_credential(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterCredentialSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -29,8 +29,8 @@ impl Bare {
 }
 
 impl Host for Bare {
-    fn read(&self, _: &str) -> Result<Option<Vec<u8>>, HostError> {
-        Ok(None)
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(self.files.lock().unwrap().get(path).cloned())
     }
 
     fn stat(&self, _: &str) -> Result<Option<Stat>, HostError> {

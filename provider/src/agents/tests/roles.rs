@@ -5,7 +5,7 @@ use crate::agents::call::role_to_plan;
 use crate::agents::machine::{CommandSpec, FileSpec};
 
 /// An operator who was given a ready certificate of a role.
-fn holder(operator: &Operator, role: Role) -> Agents {
+pub(super) fn holder(operator: &Operator, role: Role) -> Agents {
     let (dir, out) = (&operator.dir, operator.dir.path().join(role.word()));
     pki::issue(dir.path(), &out, role, Duration::from_secs(86_400)).unwrap();
     Agents::new(Some(Authority::from_dir(&out).unwrap()))

@@ -17,20 +17,6 @@ pub(super) const CAPABILITIES: v6::ServerCapabilities = v6::ServerCapabilities {
     generate_resource_config: true,
 };
 
-/// Names of everything the provider offers.
-pub(super) fn metadata<'a>(
-    resources: impl Iterator<Item = &'a String>,
-    data_sources: impl Iterator<Item = &'a String>,
-) -> v6::get_metadata::Response {
-    use v6::get_metadata::{DataSourceMetadata, ResourceMetadata};
-    v6::get_metadata::Response {
-        server_capabilities: Some(CAPABILITIES),
-        resources: resources.map(|name| ResourceMetadata { type_name: name.clone() }).collect(),
-        data_sources: data_sources.map(|name| DataSourceMetadata { type_name: name.clone() }).collect(),
-        ..Default::default()
-    }
-}
-
 /// Diagnostics as messages; each is logged too.
 pub(super) fn messages(diagnostics: Diagnostics) -> Vec<v6::Diagnostic> {
     diagnostics.into_iter().map(|diagnostic| message(&diagnostic)).collect()

@@ -5,20 +5,24 @@ use tfplugin::v6;
 use super::answer::messages;
 use crate::diagnostic::Diagnostics;
 
+/// What a call is about: the provider block, or a type of this name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum About {
+    Provider,
+    Resource(String),
+    DataSource(String),
+    Ephemeral(String),
+}
+
 /// The request of a call.
 pub(super) trait Rpc: Send + 'static {
     type Answer: Send + 'static;
 
     const NAME: &'static str;
 
-    /// The type of resource it is about.
-    fn resource(&self) -> Option<&str> {
-        None
-    }
-
-    /// The type of data source it is about.
-    fn data_source(&self) -> Option<&str> {
-        None
+    /// What it is about.
+    fn about(&self) -> About {
+        About::Provider
     }
 
     /// What an answer reports.
@@ -26,6 +30,20 @@ pub(super) trait Rpc: Send + 'static {
 
     /// An answer that reports problems and nothing else.
     fn failed(problems: Diagnostics) -> Self::Answer;
+}
+
+impl About {
+    pub(super) fn resource(&self) -> Option<&str> {
+        if let Self::Resource(name) = self { Some(name) } else { None }
+    }
+
+    pub(super) fn data_source(&self) -> Option<&str> {
+        if let Self::DataSource(name) = self { Some(name) } else { None }
+    }
+
+    pub(super) fn ephemeral(&self) -> Option<&str> {
+        if let Self::Ephemeral(name) = self { Some(name) } else { None }
+    }
 }
 
 macro_rules! rpcs {
@@ -48,21 +66,21 @@ macro_rules! rpcs {
             }
         }
     )*)*};
-    (@ provider) => {};
+    (@ Provider) => {};
     (@ $about:ident) => {
-        fn $about(&self) -> Option<&str> {
-            Some(&self.type_name)
+        fn about(&self) -> About {
+            About::$about(self.type_name.clone())
         }
     };
 }
 
 rpcs! {
-    provider:
+    Provider:
         configure_provider = "ConfigureProvider",
         get_metadata = "GetMetadata",
         get_provider_schema = "GetProviderSchema",
         validate_provider_config = "ValidateProviderConfig";
-    resource:
+    Resource:
         apply_resource_change = "ApplyResourceChange",
         generate_resource_config = "GenerateResourceConfig",
         import_resource_state = "ImportResourceState",
@@ -70,7 +88,12 @@ rpcs! {
         read_resource = "ReadResource",
         upgrade_resource_state = "UpgradeResourceState",
         validate_resource_config = "ValidateResourceConfig";
-    data_source:
+    DataSource:
         read_data_source = "ReadDataSource",
         validate_data_resource_config = "ValidateDataResourceConfig";
+    Ephemeral:
+        close_ephemeral_resource = "CloseEphemeralResource",
+        open_ephemeral_resource = "OpenEphemeralResource",
+        renew_ephemeral_resource = "RenewEphemeralResource",
+        validate_ephemeral_resource_config = "ValidateEphemeralResourceConfig";
 }

@@ -1,5 +1,6 @@
 //! What a host sees of a provider: the handshake, who is let in, large messages, and the end.
 
+mod ephemeral;
 mod host;
 
 use std::collections::HashMap;

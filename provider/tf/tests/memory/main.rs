@@ -1,6 +1,7 @@
 //! A provider for tests that uses everything the crate offers. Its objects are files in a folder, `MEMORY_DIR`, so that they
 //! outlive the process and tests can change them behind Terraform's back.
 
+mod lease;
 mod store;
 mod thing;
 
@@ -8,10 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tf::{
-    AnyDataSource, AnyResource, Attr, DataSource, Diagnostic, Diagnostics, Mode, Model, Provider, Row, computed,
-    data_source, optional, required, resource,
+    AnyDataSource, AnyEphemeralResource, AnyResource, Attr, DataSource, Diagnostic, Diagnostics, Mode, Model, Provider,
+    Row, computed, data_source, ephemeral_resource, optional, required, resource,
 };
 
+use lease::LeaseResource;
 use store::Store;
 use thing::ThingResource;
 
@@ -49,6 +51,10 @@ impl Provider for Memory {
 
     fn data_sources(&self) -> Vec<AnyDataSource<Store>> {
         vec![data_source(NameSource)]
+    }
+
+    fn ephemeral_resources(&self) -> Vec<AnyEphemeralResource<Store>> {
+        vec![ephemeral_resource(LeaseResource)]
     }
 
     async fn configure(&self, m: Block) -> Result<Store, Diagnostics> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,12 @@ impl Store {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(id, &error)),
             _ => Ok(()),
         }
+    }
+
+    /// Adds a line to the story of leases.
+    pub(crate) fn note(&self, line: &str) -> Result<(), Diagnostic> {
+        let file = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("leases"));
+        file.and_then(|mut file| writeln!(file, "{line}")).map_err(|error| broken(line, &error))
     }
 
     fn path(&self, id: &str) -> PathBuf {

@@ -151,6 +151,14 @@ impl Folder {
         fs::remove_file(self.object_path(id)).unwrap();
     }
 
+    /// The story of leases since it was last asked for.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let file = self.path("objects/leases");
+        let story = fs::read_to_string(&file).unwrap_or_default();
+        drop(fs::remove_file(file));
+        story.lines().map(str::to_owned).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         fs::read_dir(self.path("objects")).unwrap().next().is_none()
     }

@@ -4,6 +4,7 @@
 
 mod blocks;
 mod ends;
+mod ephemeral;
 mod failures;
 mod folder;
 mod life;

@@ -1,0 +1,3 @@
+//! One file per ephemeral resource. None sees another's.
+
+pub(crate) mod kubeconfig;
