@@ -8,6 +8,7 @@ mod before;
 mod causes;
 mod cleanup;
 mod config;
+mod control_plane;
 mod drain;
 mod evidence;
 mod init;
@@ -19,11 +20,13 @@ mod members;
 mod nodes;
 mod output;
 mod overlay;
+mod programs;
 mod reset;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod upgrade;
 mod version;
 
 pub use config::{InitPlan, JoinPlan, Taint};
@@ -37,4 +40,5 @@ pub use overlay::Overlay;
 pub use reset::reset;
 pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
 pub use tokens::{JoinMaterial, forget as forget_token, join_material};
+pub use upgrade::{UpgradePlan, upgrade};
 pub use version::{BadVersion, Version};

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 /// Cordons a node and evicts its pods, with the credentials in `kubeconfig`: an administrator's, or those of the node itself.
 ///
 /// # Errors
-/// When pods are left after `timeout`: each is named with what keeps it. The node stays cordoned.
+/// When pods are left after `timeout`: each is named with what keeps it. The node stays cordoned; `then` tells what comes of it.
 pub(super) async fn drain(
     kube: &Kube<'_>,
-    kubeconfig: &str,
-    node_name: &str,
+    (kubeconfig, node_name): (&str, &str),
     timeout: Duration,
+    then: &str,
 ) -> Result<(), Failure> {
     let until = Instant::now() + timeout;
     let cordon = ["--kubeconfig", kubeconfig, super::kube::CACHE, "cordon", node_name];
@@ -47,7 +47,7 @@ pub(super) async fn drain(
         if Instant::now() > until {
             let list: Vec<String> = stuck.iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
             let message = format!(
-                "pods do not leave {node_name} within {} s, and it stays cordoned: {}",
+                "pods do not leave {node_name} within {} s, and it {then}: {}",
                 timeout.as_secs(),
                 list.join("; ")
             );
@@ -174,6 +174,8 @@ impl Pod {
     }
 }
 
+/// What becomes of a node that was to go.
+pub(super) const STAYS: &str = "stays cordoned";
 const STEP: &str = "drain";
 /// Begins the cause in a refused eviction. Source: Kubernetes, `pkg/registry/core/pod/storage/eviction.go`.
 const BUDGET: &str = "The disruption budget ";

@@ -59,7 +59,7 @@ async fn empty(kube: &Kube<'_>, kubeconfig: &str, node_name: &str, timeout: Dura
     match ask(kube, kubeconfig, node_name).await? {
         Ok(None) => return Ok(()),
         Ok(Some(node)) if node.ready => {
-            drain::drain(kube, kubeconfig, node_name, timeout).await?;
+            drain::drain(kube, (kubeconfig, node_name), timeout, drain::STAYS).await?;
             kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
         }
         Ok(Some(_)) => {

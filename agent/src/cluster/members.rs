@@ -64,7 +64,7 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     if let Some(timeout) = timeout.filter(|_| node.ready) {
         kube.cx.step_began("drain", 1);
         let since = Instant::now();
-        drain::drain(&kube, ADMIN, &node_name, timeout).await?;
+        drain::drain(&kube, (ADMIN, &node_name), timeout, drain::STAYS).await?;
         kube.made("drain", &format!("drain {node_name}"), "its pods move to other nodes", since);
         kube.may_go_on("delete")?;
     }
