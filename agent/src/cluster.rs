@@ -8,6 +8,7 @@ mod before;
 mod causes;
 mod cleanup;
 mod config;
+mod control_plane;
 mod credential;
 mod drain;
 mod evidence;
@@ -21,11 +22,13 @@ mod members;
 mod nodes;
 mod output;
 mod overlay;
+mod programs;
 mod reset;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod upgrade;
 mod version;
 
 pub use config::{InitPlan, JoinPlan, Taint};
@@ -40,4 +43,5 @@ pub use overlay::Overlay;
 pub use reset::reset;
 pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
 pub use tokens::{JoinMaterial, forget as forget_token, join_material};
+pub use upgrade::{UpgradePlan, upgrade};
 pub use version::{BadVersion, Version};

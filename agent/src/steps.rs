@@ -26,6 +26,7 @@ mod units;
 use crate::spec::Spec;
 use agent_proto::v1::machine::NodeSpec;
 
+pub(crate) use packages::{declared, is_to_be_held};
 pub use step::{AnyStep, Step};
 
 /// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.

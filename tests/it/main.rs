@@ -19,6 +19,7 @@ mod harness;
 mod hotplug;
 mod images;
 mod killed;
+mod kubeconfig;
 mod kubernetes;
 mod life;
 mod links;

@@ -3,7 +3,6 @@
 //! apt runs as a transient unit, so that a restarted agent does not cut it. What a cut leaves half done is finished first.
 
 mod locks;
-mod minor;
 mod runtime;
 mod silence;
 
@@ -13,18 +12,28 @@ use silence::Silence;
 use std::iter;
 use std::time::Duration;
 
-pub(crate) use minor::stays;
 pub(crate) use silence::left_over;
 
 pub(super) async fn run(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Result<(), StepError> {
     if !host.exists(APT)? {
         return Err(StepError::unsupported("installing packages", format!("there is no {APT}")));
     }
-    stays(host, transaction)?;
     let silence = Silence::begin(host, lines).await?;
     let done = all(host, transaction, lines).await;
     silence.end(host, lines).await?;
     done
+}
+
+/// Whether the package sources have what a transaction would install, asked anew. Nothing is installed.
+pub(crate) async fn offered(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Result<(), StepError> {
+    if !host.exists(APT)? {
+        return Err(StepError::unsupported("installing packages", format!("there is no {APT}")));
+    }
+    update(host, lines).await?;
+    runtime::serves(host, transaction).await?;
+    let words = iter::once("--simulate".to_owned()).chain(words(transaction));
+    host.run_ok(&install(words), lines).await?;
+    Ok(())
 }
 
 /// Holds a package at its version, or lets go of it.
@@ -48,15 +57,19 @@ async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Re
     }
     update(host, lines).await?;
     runtime::serves(host, transaction).await?;
-    let words = transaction
-        .install
-        .iter()
-        .map(|(name, version)| version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}={version}")));
     let what = format!(
         "installing {}",
         transaction.install.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     );
-    without_loss(host, words, &what, lines).await
+    without_loss(host, words(transaction), &what, lines).await
+}
+
+/// What is to be installed, as apt takes it.
+fn words(transaction: &Transaction) -> impl Iterator<Item = String> + '_ {
+    let word = |(name, version): &(String, Option<String>)| {
+        version.as_ref().map_or_else(|| name.clone(), |version| format!("{name}={version}"))
+    };
+    transaction.install.iter().map(word)
 }
 
 /// Finishes what was interrupted. dpkg configures what is unpacked; what that still needs is for apt to bring.

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 /// node falls silent, nothing runs there that could end a pod, and what is evicted is not waited for.
 ///
 /// # Errors
-/// When pods are left after `timeout`: each is named with what keeps it. The node stays cordoned.
+/// When pods are left after `timeout`: each is named with what keeps it. The node stays cordoned; `then` tells what comes of it.
 pub(super) async fn drain(
     kube: &Kube<'_>,
-    kubeconfig: &str,
-    node_name: &str,
+    (kubeconfig, node_name): (&str, &str),
     timeout: Duration,
+    then: &str,
 ) -> Result<(), Failure> {
     let (began, until) = (std::time::Instant::now(), Instant::now() + timeout);
     let cordon = ["--kubeconfig", kubeconfig, super::kube::CACHE, "cordon", node_name];
@@ -54,7 +54,7 @@ pub(super) async fn drain(
         if Instant::now() > until {
             let list: Vec<String> = stuck.iter().map(|(pod, why)| format!("{pod}: {why}")).collect();
             let message = format!(
-                "pods do not leave {node_name} within {} s, and it stays cordoned: {}",
+                "pods do not leave {node_name} within {} s, and it {then}: {}",
                 timeout.as_secs(),
                 list.join("; ")
             );
@@ -202,6 +202,8 @@ impl Pod {
     }
 }
 
+/// What becomes of a node that was to go.
+pub(super) const STAYS: &str = "stays cordoned";
 const STEP: &str = "drain";
 /// Begins the cause in a refused eviction. Source: Kubernetes, `pkg/registry/core/pod/storage/eviction.go`.
 const BUDGET: &str = "The disruption budget ";

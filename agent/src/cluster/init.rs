@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     kube.near = near(&plan);
-    let own = kube.tools(plan.version).await?;
+    // An upgrade that was cut off may have brought a newer one, which puts right what is missing as well.
+    let is_made = kube.attempt()?.is_some_and(|attempt| attempt.cluster_id.is_some());
+    let own = if is_made { kube.kubeadm_version().await? } else { kube.tools(plan.version).await? };
     let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     match already(&kube, &plan).await? {
         Stands::Nothing => {

@@ -21,6 +21,8 @@ pub(super) const CACHE: &str = "--cache-dir=/run/groundwork/kubectl";
 pub(super) const ADMIN: &str = "/etc/kubernetes/admin.conf";
 pub(super) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 pub(super) const CA: &str = "/etc/kubernetes/pki/ca.crt";
+/// How long an API server may be away while a control plane is upgraded.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An operation under way.
 pub(super) struct Kube<'a> {
@@ -127,6 +129,22 @@ impl<'a> Kube<'a> {
         kubectl(self.host(), kubeconfig, args).await
     }
 
+    /// What the API server answers, asked again for a while: it may be restarting.
+    pub(super) async fn ask(&self, step: &str, kubeconfig: &str, question: &[&str]) -> Result<String, Failure> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let said = self.kubectl(kubeconfig, question).await.map_err(failed(step, "ask the API server"))?;
+            if said.code == Some(0) {
+                return Ok(said.stdout);
+            }
+            if tokio::time::Instant::now() > until {
+                let why = reasons(&said.stderr).join("; ");
+                return Err(failure(step, format!("the API server does not answer: {why}")));
+            }
+            self.pause(step, Duration::from_secs(2)).await?;
+        }
+    }
+
     /// The address a node is to have, if this machine has it. Behind a forwarded port it has not, and a kubelet would refuse to start.
     pub(super) async fn own(&self, address: Option<String>) -> Option<String> {
         let address = address?;
@@ -141,6 +159,16 @@ impl<'a> Kube<'a> {
 
     /// The version of this machine's kubeadm, which must be able to set up `wanted`.
     pub(super) async fn tools(&self, wanted: Version) -> Result<Version, Failure> {
+        let own = self.kubeadm_version().await?;
+        if own.same_minor(wanted) {
+            return Ok(own);
+        }
+        let message = format!("kubeadm is {own}, the cluster is to be {wanted}: install kubeadm of that version");
+        Err(failure("tools", message))
+    }
+
+    /// The version of this machine's kubeadm.
+    pub(super) async fn kubeadm_version(&self) -> Result<Version, Failure> {
         let step = "tools";
         for program in [KUBEADM, KUBECTL, "/usr/bin/kubelet"] {
             if !self.host().exists(program).map_err(failed(step, "look for the programs"))? {
@@ -149,11 +177,7 @@ impl<'a> Kube<'a> {
         }
         let command = Command::new(KUBEADM, ["version", "-o", "short"]);
         let said = self.host().run(&command, &|_| {}).await.map_err(failed(step, "ask kubeadm for its version"))?;
-        let own: Version = said.stdout.parse().map_err(failed(step, "ask kubeadm for its version"))?;
-        if own.same_minor(wanted) {
-            return Ok(own);
-        }
-        Err(failure(step, format!("kubeadm is {own}, the cluster is to be {wanted}: install kubeadm of that version")))
+        said.stdout.parse().map_err(failed(step, "ask kubeadm for its version"))
     }
 
     /// Refuses a configuration with fields that this machine's kubeadm does not know: its work would pass over them with a warning.
@@ -232,7 +256,9 @@ pub(super) fn refused(step: &str, command: &Command, output: &Output) -> Failure
     let reasons = reasons(&said);
     // Programs that wait say the same again and again: of equal lines the last one is enough.
     let mut seen = BTreeSet::new();
-    let told = said.lines().rev().filter(|line| !line.trim().is_empty() && seen.insert(*line));
+    // A verified system is listed in colours.
+    let is_told = |line: &&str| !line.trim().is_empty() && !line.starts_with('\u{1b}');
+    let told = said.lines().rev().filter(is_told).filter(|line| seen.insert(*line));
     let mut tail: Vec<String> = told.take(20).map(mask).collect();
     tail.reverse();
     let name = command.program.rsplit('/').next().unwrap_or_default();

@@ -38,8 +38,9 @@ pub(super) async fn up(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
 /// Starts it, or starts it anew: it registers its node when it begins.
 pub(super) async fn start(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), Failure> {
     let since = Instant::now();
-    for arguments in [["reset-failed", UNIT], ["enable", UNIT], ["restart", UNIT]] {
-        let command = Command::new(SYSTEMCTL, arguments).timeout(START);
+    // An upgraded package brings its unit anew.
+    for arguments in [&["daemon-reload"][..], &["reset-failed", UNIT], &["enable", UNIT], &["restart", UNIT]] {
+        let command = Command::new(SYSTEMCTL, arguments.iter().copied()).timeout(START);
         // There is no failure to forget in most cases, which older releases answer with an error.
         if arguments[0] == "reset-failed" {
             kube.run(step, &command).await?

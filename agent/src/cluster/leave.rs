@@ -63,7 +63,7 @@ async fn empty(kube: &Kube<'_>, kubeconfig: &str, node_name: &str, timeout: Dura
         Ok(Some(_)) if !runs => {
             kube.cx.warn("drain", &format!("the kubelet of {node_name} does not run: its pods were not waited for"));
         }
-        Ok(Some(_)) => drain::drain(kube, kubeconfig, node_name, timeout).await?,
+        Ok(Some(_)) => drain::drain(kube, (kubeconfig, node_name), timeout, drain::STAYS).await?,
         Err(why) => {
             let line = format!("the API server does not answer, so node {node_name} was not drained: {why}");
             kube.cx.warn("drain", &line);

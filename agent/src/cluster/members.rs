@@ -63,7 +63,7 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     }
     if let Some(timeout) = timeout.filter(|_| node.ready) {
         kube.cx.step_began("drain", 1);
-        drain::drain(&kube, ADMIN, &node_name, timeout).await?;
+        drain::drain(&kube, (ADMIN, &node_name), timeout, drain::STAYS).await?;
         kube.may_go_on("delete")?;
     }
     kube.cx.step_began("delete", 1);

@@ -30,6 +30,8 @@ pub struct Node {
     pub pressures: Vec<String>,
     /// Its machine has left in order, and nobody need be waited for.
     pub leaving: bool,
+    /// An upgrade has cordoned it, and did not come to its end.
+    pub upgrading: bool,
 }
 
 /// All nodes of a list, or the one of a single object.
@@ -133,6 +135,7 @@ impl From<Item> for Node {
             machine_uuid: node_info.system_uuid.to_ascii_lowercase(),
             internal_address: internal.address,
             leaving: item.metadata.annotations.contains_key(LEAVING),
+            upgrading: item.metadata.annotations.contains_key(UPGRADING),
             pressures,
             name: item.metadata.name,
             labels: item.metadata.labels,
@@ -151,6 +154,8 @@ impl Taint {
 
 /// Annotation of a node whose machine has left, or is leaving, in order.
 pub(super) const LEAVING: &str = "groundwork/leaving";
+/// Annotation of a node that an upgrade has cordoned. Whoever was cordoned before has none, and stays so.
+pub(super) const UPGRADING: &str = "groundwork/upgrading";
 /// Conditions that are bad when they hold. Source: Kubernetes, `core/v1` NodeConditionType.
 const PRESSURES: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
 
@@ -171,12 +176,13 @@ mod tests {
     #[test]
     fn pressures_and_marks_are_read() {
         let node = read_one(
-            r#"{"metadata":{"name":"w","annotations":{"groundwork/leaving":"true"}},"status":{"conditions":[
+            r#"{"metadata":{"name":"w","annotations":{"groundwork/leaving":"true","groundwork/upgrading":"true"}},"status":{"conditions":[
                 {"type":"DiskPressure","status":"True","message":"kubelet has disk pressure"},
                 {"type":"PIDPressure","status":"False","message":"kubelet has sufficient PID available"}]}}"#,
         );
         let node = node.unwrap().unwrap();
-        assert_eq!((node.pressures, node.leaving), (vec!["DiskPressure: kubelet has disk pressure".to_owned()], true));
+        assert_eq!(node.pressures, ["DiskPressure: kubelet has disk pressure"]);
+        assert!(node.leaving && node.upgrading);
     }
 
     #[test]

@@ -59,6 +59,14 @@ pub(super) fn name_still_ready(stderr: &str) -> bool {
     stderr.contains("and status \"Ready\" already exists in the cluster")
 }
 
+/// Whether an upgrade was refused, before it changed anything, because the control plane is not at rest yet.
+pub(super) fn is_restless(said: &str) -> bool {
+    let findings = findings(said);
+    let passes = |finding: &Finding| ["CreateJob", "ControlPlaneNodesReady"].contains(&finding.name.as_str());
+    !findings.is_empty() && findings.iter().all(passes)
+        || said.contains("error: unable to fetch the kubeadm-config ConfigMap")
+}
+
 /// Whether checks failed because of what an earlier attempt left.
 pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
     let about = |finding: &Finding, names: &[&str]| names.iter().any(|prefix| finding.name.starts_with(prefix));
@@ -173,6 +181,17 @@ mod tests {
         assert!(reasons(include_str!("recorded/join-badhash.txt"))[0].contains("are pinned"));
         assert!(reasons(include_str!("recorded/init-kubelet-not-healthy.txt"))[0].contains("wait-control-plane"));
         assert!(name_still_ready(include_str!("recorded/join-still-ready.txt")));
+    }
+
+    #[test]
+    fn an_upgrade_too_early_is_told_from_one_that_cannot_be() {
+        assert!(is_restless(include_str!("recorded/upgrade-too-early.txt")));
+        assert!(is_restless(include_str!("recorded/upgrade-node-api-away.txt")));
+        let absent = include_str!("recorded/upgrade-image-absent.txt");
+        assert!(!is_restless(absent) && !is_restless(""));
+        assert!(
+            reasons(absent)[0].starts_with("ImagePull: failed to pull image registry.k8s.io/kube-apiserver:v1.35.0")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::nodes::{self, Node};
 use super::output::reasons;
 use crate::host::{Host, HostError};
 use crate::state::State;
+use crate::steps;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use trust::Pin;
@@ -35,6 +36,8 @@ pub struct Status {
     pub nodes: Result<Vec<Node>, String>,
     /// Version of the control plane's manifest.
     pub version: String,
+    /// Version of Kubernetes that is declared for the machine; empty if none is.
+    pub declared: String,
 }
 
 /// The administrator's access. The text is a secret.
@@ -126,7 +129,13 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
         },
     };
     let nodes = if standing == Standing::ControlPlane { ask_nodes(host).await? } else { Ok(Vec::new()) };
-    Ok(Status { evidence, nodes, version: version(host)? })
+    Ok(Status { evidence, nodes, version: version(host)?, declared: declared(host)? })
+}
+
+/// What the machine's specification says of its kubelet, without the package's own revision.
+fn declared(host: &dyn Host) -> Result<String, ClusterError> {
+    let version = steps::declared(host, "kubelet").map_err(ClusterError::Host)?;
+    Ok(version.map(|version| version.split('-').next().unwrap_or_default().to_owned()).unwrap_or_default())
 }
 
 /// The administrator's kubeconfig.
@@ -178,7 +187,7 @@ async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, Cluster
 }
 
 /// The API server's version, by the tag of its image.
-fn version(host: &dyn Host) -> Result<String, ClusterError> {
+pub(super) fn version(host: &dyn Host) -> Result<String, ClusterError> {
     let manifest = host.text("/etc/kubernetes/manifests/kube-apiserver.yaml").map_err(ClusterError::Host)?;
     let manifest = manifest.unwrap_or_default();
     let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image:"));

@@ -2,6 +2,7 @@
 
 mod departure;
 mod imitation;
+mod upgrade;
 
 use self::imitation::{MOMENTS, Machine};
 use super::status::cluster_id_of;

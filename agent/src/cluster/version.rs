@@ -22,6 +22,19 @@ impl Version {
         self.minor >= 26
     }
 
+    /// How many minor versions this one is above another; below zero when it is beneath.
+    #[must_use]
+    pub fn minors_above(self, other: Self) -> i64 {
+        // Nobody knows what comes after 1: it is far away.
+        (i64::from(self.major) - i64::from(other.major)) * 1_000 + i64::from(self.minor) - i64::from(other.minor)
+    }
+
+    /// As packages have it, whatever their revision: `1.28.4-*`.
+    #[must_use]
+    pub fn of_packages(self) -> String {
+        format!("{}.{}.{}-*", self.major, self.minor, self.patch)
+    }
+
     /// Whether both are of one minor version.
     #[must_use]
     pub const fn same_minor(self, other: Self) -> bool {

@@ -98,6 +98,7 @@ impl Agent for AgentService {
     type ClusterJoinStream = Events;
     type ClusterResetStream = Events;
     type ClusterLeaveStream = Events;
+    type ClusterUpgradeStream = Events;
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
 
@@ -254,6 +255,12 @@ impl Agent for AgentService {
             forget_cluster(&records)?;
             Ok(outcome)
         })
+    }
+
+    async fn cluster_upgrade(&self, request: Request<proto::ClusterUpgradeRequest>) -> Answer<Events> {
+        let plan = wire::upgrade_plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("cluster upgrade", |cx| cluster::upgrade(cx, state, plan))
     }
 
     async fn node_set(&self, request: Request<proto::NodeSetRequest>) -> Answer<Events> {

@@ -1,7 +1,7 @@
 //! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
 
 use crate::cluster::{
-    self, Access, AccessPlan, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, Version,
+    self, Access, AccessPlan, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, UpgradePlan, Version,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -126,6 +126,7 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         nodes: nodes.into_iter().map(node).collect(),
         version: status.version,
         kubeadm_version: String::new(),
+        declared_version: status.declared,
     }
 }
 
@@ -143,6 +144,7 @@ fn node(node: cluster::Node) -> proto::ClusterNode {
         unschedulable: node.unschedulable,
         pressures: node.pressures,
         leaving: node.leaving,
+        upgrading: node.upgrading,
     }
 }
 
@@ -181,6 +183,17 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
         near: near(request.near)?,
         ignored_checks: checks(request.ignore_preflight_errors)?,
         overlay: overlay(&request.config.unwrap_or_default())?,
+    })
+}
+
+pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<UpgradePlan, String> {
+    Ok(UpgradePlan {
+        version: version(&request.version)?,
+        node_name: node_name(request.node_name)?,
+        cluster_id: given(request.cluster_id, "cluster_id")?,
+        drain: drain(request.drain_timeout_s),
+        ignored_checks: checks(request.ignore_preflight_errors)?,
+        only_check: request.only_check,
     })
 }
 
@@ -335,6 +348,29 @@ mod tests {
         assert_eq!((reply.changes.len(), reply.changes[0].summary.as_str()), (plain::MOST + 1, r"0\u{1b}"));
         assert_eq!(reply.changes[plain::MOST].summary, "… and 299500 more differences, of this and later steps");
         assert!(reply.changes.iter().all(|change| change.why.len() < 2 * plain::LONGEST));
+    }
+
+    #[test]
+    fn an_upgrade_needs_a_version_a_node_and_its_cluster() {
+        let good = proto::ClusterUpgradeRequest {
+            version: "1.36.4".into(),
+            node_name: "worker-1".into(),
+            cluster_id: "sha256:00".into(),
+            ..Default::default()
+        };
+        assert_eq!(upgrade_plan(good.clone()).unwrap().drain, Duration::from_secs(300));
+        for (request, name) in [
+            (proto::ClusterUpgradeRequest { version: "stable".into(), ..good.clone() }, "version"),
+            (proto::ClusterUpgradeRequest { node_name: "--help".into(), ..good.clone() }, "node_name"),
+            (proto::ClusterUpgradeRequest { cluster_id: String::new(), ..good.clone() }, "cluster_id"),
+            (
+                proto::ClusterUpgradeRequest { ignore_preflight_errors: vec!["--v=9".into()], ..good },
+                "ignore_preflight_errors",
+            ),
+        ] {
+            let said = upgrade_plan(request).unwrap_err();
+            assert!(said.starts_with(name), "{said}");
+        }
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! Packages: installed at their version, held, or absent; everything in one transaction.
 //!
 //! Source: apt_preferences(5), dpkg(1). Versions are pinned in a file of ours, so that whoever upgrades the machine gets the same;
-//! it also tells which holds are ours. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
+//! it also tells which holds are ours. On a cluster's node the programs of Kubernetes are the cluster's to change: kubeadm has an order for
+//! upgrades, and each node is drained first. What is declared of them there is what the upgrade will install. dpkg's database is read directly: asking dpkg takes longer than the whole plan may.
 
 use super::Step;
 use super::container_runtime;
-use crate::change::{File, StepError, Todo, Transaction, Verb, left_over, stays};
+use crate::change::{File, StepError, Todo, Transaction, Verb, left_over};
 use crate::host::dpkg::{self, version_matches};
 use crate::host::{Host, HostError};
 use crate::spec::runtime_package;
 use agent_proto::v1::machine::{ContainerRuntimeSpec, PackageSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
 /// Packages by name.
@@ -38,21 +39,19 @@ impl Step for Packages {
             };
         }
         let installed = dpkg::Packages::read(host)?;
-        let wanted = Wanted(self.on(&installed));
+        let mut wanted = Wanted { packages: self.on(&installed), clusters: BTreeSet::new() };
+        if host.exists(MEMBER)? {
+            wanted.leave_to_cluster(&installed, &mut todo);
+        }
         wanted.let_go(host, &installed, &mut todo)?;
         wanted.pins(host, &mut todo)?;
         if !self.wanted.is_empty() {
             let transacted = wanted.transaction(&installed, &mut todo);
             wanted.holds(&installed, &transacted, &mut todo);
         }
-        let transaction = todo.changes.iter().find_map(|change| match &change.verb {
-            Verb::Packages(transaction) => Some(transaction),
-            _ => None,
-        });
-        match transaction {
-            Some(transaction) => stays(host, transaction)?,
-            // A transaction takes it away by itself.
-            None => left_over(host, &mut todo)?,
+        // A transaction takes it away by itself.
+        if !todo.changes.iter().any(|change| matches!(change.verb, Verb::Packages(_))) {
+            left_over(host, &mut todo)?;
         }
         Ok(todo)
     }
@@ -75,14 +74,35 @@ impl Packages {
 }
 
 /// Packages as they are wanted on this very machine.
-struct Wanted(BTreeMap<String, PackageSpec>);
+struct Wanted {
+    packages: BTreeMap<String, PackageSpec>,
+    /// Those whose version is the cluster's to change.
+    clusters: BTreeSet<String>,
+}
 
 impl Wanted {
+    /// Says what waits for the cluster's upgrade. What is not there at all is installed as ever.
+    fn leave_to_cluster(&mut self, installed: &dpkg::Packages, todo: &mut Todo) {
+        for name in PROGRAMS {
+            let (Some(found), Some(want)) = (installed.get(name), self.packages.get(name)) else { continue };
+            if want.absent() {
+                continue;
+            }
+            self.clusters.insert(name.to_owned());
+            if let Some(version) = want.version.as_ref().filter(|want| !version_matches(&found.version, want)) {
+                todo.skip(format!(
+                    "{name} is {}, not {version}: this machine is a node, and `version` of its `groundwork_cluster` brings another one",
+                    found.version
+                ));
+            }
+        }
+    }
+
     /// Holds of ours that are no longer declared. Before the pins are rewritten, for they tell which are ours.
     fn let_go(&self, host: &dyn Host, installed: &dpkg::Packages, todo: &mut Todo) -> Result<(), HostError> {
         let pins = host.text(PINS)?.unwrap_or_default();
         for name in pins.lines().filter_map(|line| line.strip_prefix(HELD)) {
-            let wanted = self.0.get(name).is_some_and(|package| package.hold == Some(true));
+            let wanted = self.packages.get(name).is_some_and(|package| package.hold == Some(true));
             if !wanted && installed.get(name).is_some_and(|package| package.held) {
                 let verb = Verb::Hold { package: name.to_owned(), held: false };
                 todo.push(format!("{name} is held"), verb, "its hold is no longer declared");
@@ -94,8 +114,8 @@ impl Wanted {
     /// A paragraph for each package that has a version, and a comment for each that we hold. A pin of a held one without a version
     /// would give apt candidates that its release wants left alone, such as backports.
     fn pins(&self, host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
-        let held = self.0.iter().filter(|(_, package)| package.hold == Some(true));
-        let pinned = self.0.iter().filter_map(|(name, package)| Some((name, package.version.as_ref()?)));
+        let held = self.packages.iter().filter(|(_, package)| package.hold == Some(true));
+        let pinned = self.packages.iter().filter_map(|(name, package)| Some((name, package.version.as_ref()?)));
         let held: String = held.map(|(name, _)| format!("{HELD}{name}\n")).collect();
         let pinned =
             pinned.map(|(name, version)| format!("Package: {name}\nPin: version {version}\nPin-Priority: 1001\n"));
@@ -123,7 +143,7 @@ impl Wanted {
     fn transaction(&self, installed: &dpkg::Packages, todo: &mut Todo) -> Vec<&str> {
         let mut transaction = Transaction { repair: !installed.broken.is_empty(), ..Transaction::default() };
         let mut wrong = Vec::new();
-        for (name, want) in &self.0 {
+        for (name, want) in &self.packages {
             let finding = match (installed.get(name), want) {
                 (Some(_), PackageSpec { absent: Some(true), .. }) => {
                     transaction.remove.push(name.clone());
@@ -135,7 +155,7 @@ impl Wanted {
                     format!("{name} is not installed")
                 }
                 (Some(found), PackageSpec { version: Some(version), .. })
-                    if !version_matches(&found.version, version) =>
+                    if !version_matches(&found.version, version) && !self.clusters.contains(name) =>
                 {
                     transaction.install.push((name.clone(), want.version.clone()));
                     format!("{name} is {}, not {version}", found.version)
@@ -158,7 +178,7 @@ impl Wanted {
 
     /// A transaction may take a hold away, so those it touches are held again.
     fn holds(&self, installed: &dpkg::Packages, transacted: &[&str], todo: &mut Todo) {
-        for (name, want) in &self.0 {
+        for (name, want) in &self.packages {
             let held = installed.get(name).is_some_and(|package| package.held);
             let touched = transacted.contains(&name.as_str());
             let verb = |held| Verb::Hold { package: name.clone(), held };
@@ -173,6 +193,25 @@ impl Wanted {
     }
 }
 
+/// The version that is declared for a package; nothing where none is.
+pub(crate) fn declared(host: &dyn Host, package: &str) -> Result<Option<String>, HostError> {
+    let pins = host.text(PINS)?.unwrap_or_default();
+    let mut paragraphs = pins.split("\n\n").map(str::lines);
+    let of_package = |lines: &mut std::str::Lines<'_>| lines.next() == Some(&format!("Package: {package}"));
+    let lines = paragraphs.find_map(|mut lines| of_package(&mut lines).then_some(lines));
+    Ok(lines.and_then(|mut lines| lines.find_map(|line| line.strip_prefix("Pin: version ")).map(str::to_owned)))
+}
+
+/// Whether a package is declared as held; so is one of which nothing is declared.
+pub(crate) fn is_to_be_held(host: &dyn Host, package: &str) -> Result<bool, HostError> {
+    let line = format!("{HELD}{package}");
+    Ok(host.text(PINS)?.is_none_or(|pins| pins.lines().any(|own| own == line)))
+}
+
+/// What the cluster's upgrade changes on a node.
+const PROGRAMS: [&str; 3] = ["kubeadm", "kubectl", "kubelet"];
+/// The kubelet's proof that it is a cluster's.
+const MEMBER: &str = "/etc/kubernetes/kubelet.conf";
 const PINS: &str = "/etc/apt/preferences.d/groundwork";
 /// Begins a comment that says which hold is ours.
 const HELD: &str = "# Held: ";

@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 22] = [
+const CALLS: [(&str, Role, Request); 24] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -137,6 +137,7 @@ const CALLS: [(&str, Role, Request); 22] = [
     ("Agent/JoinMaterial", Role::Operator, Request::Message),
     ("Agent/JoinEnded", Role::Operator, Request::Message),
     ("Agent/ClusterJoin", Role::Operator, Request::Message),
+    ("Agent/ClusterUpgrade", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
     ("Agent/ClusterCredential", Role::Operator, Request::Message),

@@ -73,6 +73,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) nodes: Vec<Node>,
     /// systemd's word for the state of the kubelet's unit; empty where there is none, or the agent is too old to say.
     pub(crate) kubelet: String,
+    /// Version of Kubernetes that the machine's specification declares; empty if it declares none.
+    pub(crate) declared: String,
 }
 
 /// A node as the API server has it.
@@ -94,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) pressures: Vec<String>,
     /// Its machine has left in order.
     pub(crate) leaving: bool,
+    /// An upgrade has cordoned it, and did not come to its end.
+    pub(crate) upgrading: bool,
 }
 
 /// The administrator's access to a cluster. The kubeconfig is a secret.
@@ -217,6 +221,7 @@ impl Agent {
             api_ready: said.api_ready,
             api_message: said.api_message,
             version: said.version,
+            declared: said.declared_version,
             nodes: said.nodes.into_iter().map(node).collect(),
         })
     }
@@ -289,6 +294,7 @@ fn node(wire: wire::ClusterNode) -> Node {
         cordoned: wire.unschedulable,
         pressures: wire.pressures,
         leaving: wire.leaving,
+        upgrading: wire.upgrading,
     }
 }
 

@@ -4,89 +4,16 @@
 //! and, if the agent lost it too (it was restarted), starts again. Terraform's stop asks the agent to end the run before its
 //! next change; nothing is cut in the middle.
 
-use super::call::{Agent, JoinMaterial};
+use super::call::Agent;
+use super::job::{Job, seconds};
 use super::line::Events;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, RunFailure, Wait};
-use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, event::What};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 use trust::Role;
-
-/// The first control plane to be.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Init {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) node_name: String,
-    pub(crate) advertise_address: String,
-    /// Empty: the node's own address.
-    pub(crate) endpoint: String,
-    pub(crate) pod_subnet: String,
-    pub(crate) service_subnet: String,
-    pub(crate) certificate_names: Vec<String>,
-    /// `None` leaves kubeadm's own taint.
-    pub(crate) taints: Option<Vec<String>>,
-    pub(crate) kubeadm: Kubeadm,
-}
-
-/// How kubeadm's work is changed by the user.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Kubeadm {
-    /// Checks whose failure is no obstacle.
-    pub(crate) ignore_preflight_errors: Vec<String>,
-    /// Fragments of its documents, as JSON; empty: none.
-    pub(crate) cluster: String,
-    pub(crate) init: String,
-    pub(crate) join: String,
-    pub(crate) kubelet: String,
-    pub(crate) kube_proxy: String,
-}
-
-/// A worker to be.
-#[derive(Debug, Clone)]
-pub(crate) struct Join {
-    pub(crate) version: String,
-    pub(crate) node_name: String,
-    /// Address of this node that the others reach; empty: the kubelet's choice.
-    pub(crate) node_ip: String,
-    /// What the cluster's nodes reach without a proxy.
-    pub(crate) near: Vec<String>,
-    pub(crate) material: JoinMaterial,
-    pub(crate) kubeadm: Kubeadm,
-}
-
-/// Labels and taints of a node.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct NodeSettings {
-    pub(crate) node_name: String,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) taints: Vec<String>,
-    pub(crate) remove_labels: Vec<String>,
-    pub(crate) remove_taints: Vec<String>,
-}
-
-/// What an agent can be set to do.
-#[derive(Debug, Clone)]
-pub(crate) enum Job {
-    /// Make the machine as the specification says.
-    Apply(Box<NodeSpec>),
-    /// `kubeadm init`
-    Init(Box<Init>),
-    /// `kubeadm join`
-    Join(Join),
-    /// Leave the cluster with this id (empty: any) and clean up.
-    Reset { cluster_id: String },
-    /// Set labels and taints; on a control plane.
-    NodeSet(NodeSettings),
-    /// Drain and delete a node; on a control plane. Without a time its pods are not waited for: the machine is gone.
-    NodeRemove { node_name: String, drain: Option<Duration> },
-    /// Leave the cluster in order, because the machine is to go.
-    Leave { drain: Duration },
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -244,6 +171,10 @@ impl Agent {
                 let request = wire::ClusterResetRequest { cluster_id: cluster_id.clone() };
                 line.events("ClusterReset", |mut client| async move { client.cluster_reset(request).await }).await
             }
+            Job::Upgrade(upgrade) => {
+                let request = upgrade.to_wire();
+                line.events("ClusterUpgrade", |mut client| async move { client.cluster_upgrade(request).await }).await
+            }
             Job::NodeSet(settings) => {
                 let request = settings.to_wire();
                 line.events("NodeSet", |mut client| async move { client.node_set(request).await }).await
@@ -388,78 +319,6 @@ fn line(what: &What) -> Option<String> {
         What::Finished(end) => Some(format!("done, {} changes", end.changes)),
         What::Failed(failed) => Some(format!("{} failed", failed.step)),
     }
-}
-
-impl Job {
-    fn role(&self) -> Role {
-        match self {
-            Self::Reset { .. } | Self::Leave { .. } => Role::Admin,
-            Self::Apply(_) | Self::Init(_) | Self::Join(_) | Self::NodeSet(_) | Self::NodeRemove { .. } => {
-                Role::Operator
-            }
-        }
-    }
-}
-
-impl Init {
-    fn to_wire(&self) -> wire::ClusterInitRequest {
-        wire::ClusterInitRequest {
-            distribution: "kubeadm".to_owned(),
-            name: self.name.clone(),
-            version: self.version.clone(),
-            node_name: self.node_name.clone(),
-            advertise_address: self.advertise_address.clone(),
-            endpoint: self.endpoint.clone(),
-            pod_subnet: self.pod_subnet.clone(),
-            service_subnet: self.service_subnet.clone(),
-            certificate_names: self.certificate_names.clone(),
-            labels: BTreeMap::new(),
-            taints: self.taints.clone().unwrap_or_default(),
-            taints_given: self.taints.is_some(),
-            ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
-            config: Some(wire::ConfigOverlay { join: String::new(), ..self.kubeadm.to_wire() }),
-        }
-    }
-}
-
-impl Kubeadm {
-    fn to_wire(&self) -> wire::ConfigOverlay {
-        let Self { ignore_preflight_errors: _, cluster, init, join, kubelet, kube_proxy } = self.clone();
-        wire::ConfigOverlay { cluster, init, join, kubelet, kube_proxy }
-    }
-}
-
-impl Join {
-    fn to_wire(&self) -> wire::ClusterJoinRequest {
-        wire::ClusterJoinRequest {
-            distribution: "kubeadm".to_owned(),
-            version: self.version.clone(),
-            node_name: self.node_name.clone(),
-            advertise_address: self.node_ip.clone(),
-            near: self.near.clone(),
-            material: Some(self.material.0.clone()),
-            control_plane: None,
-            ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
-            config: Some(wire::ConfigOverlay { join: self.kubeadm.join.clone(), ..Default::default() }),
-        }
-    }
-}
-
-impl NodeSettings {
-    fn to_wire(&self) -> wire::NodeSetRequest {
-        wire::NodeSetRequest {
-            node_name: self.node_name.clone(),
-            labels: self.labels.clone(),
-            taints: self.taints.clone(),
-            remove_labels: self.remove_labels.clone(),
-            remove_taints: self.remove_taints.clone(),
-        }
-    }
-}
-
-/// Whole seconds, one at least: none would be the agent's own choice.
-fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX).max(1)
 }
 
 fn lost_again(endpoint: &Endpoint) -> Error {

@@ -5,9 +5,9 @@
 //! than the provider is used as it is: the contract only grows.
 
 use super::call::{Agent, Description, Missing, for_observer, role_to_plan};
+use super::job::Job;
 use super::program::{PROGRAMS, Program};
 use super::rotate::is_due;
-use super::run::Job;
 use super::{Agents, Endpoint, Error, Until, Wait};
 use agent_proto::fields;
 use agent_proto::v1::machine::NodeSpec;

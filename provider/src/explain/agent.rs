@@ -16,7 +16,7 @@ pub(crate) fn agent(act: &str, error: &Error) -> Diagnostic {
 
 /// The diagnostic for a node that does not leave its cluster; `limit` is the attribute that gives the time for its pods.
 pub(crate) fn leaving(act: &str, error: &Error, limit: &str) -> Diagnostic {
-    let Error::Run { failure, .. } = error else { return agent(act, error) };
+    let Some(failure) = not_stopped(error) else { return agent(act, error) };
     let (holds, next) = match failure.step.as_str() {
         "drain" => (
             "The machine is a node of its cluster still, and was not reset.",
@@ -34,6 +34,36 @@ pub(crate) fn leaving(act: &str, error: &Error, limit: &str) -> Diagnostic {
         _ => return agent(act, error),
     };
     Diagnostic::error(format!("Cannot {act}")).happened(sentence(&failure.message)).holds(holds).next(next)
+}
+
+/// The diagnostic for a node that does not get another version; `limit` is the attribute that gives the time for its pods.
+pub(crate) fn upgrading(act: &str, error: &Error, limit: &str) -> Diagnostic {
+    let Some(failure) = not_stopped(error) else { return agent(act, error) };
+    let (holds, next) = match failure.step.as_str() {
+        "drain" => (
+            "Its kubelet is the one of before, and it takes pods again, unless somebody had cordoned it. Nodes that were upgraded stay so.",
+            format!(
+                "Let the pods that are named go: more replicas elsewhere, a budget that allows one to miss, or a longer `{limit}`. Then \
+                 apply again: the upgrade goes on with this node."
+            ),
+        ),
+        "offer" => (
+            "Nothing was changed.",
+            "Set `kubernetes.version` of the node's `groundwork_machine` to the cluster's new version, and see that the repository has it."
+                .to_owned(),
+        ),
+        "skew" => ("The node was not changed.", "Set `version` to one that the node may have, and apply again.".to_owned()),
+        _ => return agent(act, error),
+    };
+    Diagnostic::error(format!("Cannot {act}")).happened(sentence(&failure.message)).holds(holds).next(next)
+}
+
+/// How a run failed that nobody stopped.
+fn not_stopped(error: &Error) -> Option<&RunFailure> {
+    match error {
+        Error::Run { failure, .. } if !failure.cancelled => Some(failure),
+        _ => None,
+    }
 }
 
 /// The warning for something that an agent noted in a run that went well.
@@ -283,6 +313,30 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} in {said}");
         }
+    }
+
+    #[test]
+    fn an_upgrade_that_stops_says_what_the_node_is_and_what_helps() {
+        let said = |step: &str, cancelled| {
+            let failure = RunFailure {
+                step: step.to_owned(),
+                message: "it failed".to_owned(),
+                cancelled,
+                ..RunFailure::default()
+            };
+            let error = Error::Run { address: "192.0.2.1:7443".to_owned(), failure: Box::new(failure) };
+            upgrading("upgrade node worker-1", &error, "drain_timeout").to_string()
+        };
+        for (step, words) in [
+            ("drain", "it takes pods again"),
+            ("drain", "a longer `drain_timeout`"),
+            ("offer", "`kubernetes.version` of the node's `groundwork_machine`"),
+            ("skew", "Set `version` to one that the node may have"),
+            ("ready", "failed at ready"),
+        ] {
+            assert!(said(step, false).contains(words), "{}", said(step, false));
+        }
+        assert!(said("drain", true).contains("was stopped before its next change"), "{}", said("drain", true));
     }
 
     #[test]

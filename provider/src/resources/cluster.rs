@@ -10,7 +10,7 @@ mod membership;
 mod model;
 mod networks;
 mod rules;
-mod skew;
+mod upgrade;
 
 use self::membership::Crew;
 use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Until, Wait};
@@ -32,7 +32,7 @@ impl Resource for ClusterResource {
 
     const NAME: &'static str = "cluster";
     const DOC: &'static str = "A Kubernetes cluster made with kubeadm over machines that `groundwork_machine` prepared: one control \
-        plane and any number of workers. Workers join in parallel. A worker that is taken out of the configuration is drained, deleted \
+        plane and any number of workers. Workers join in parallel. Another `version` upgrades the cluster node by node. A worker that is taken out of the configuration is drained, deleted \
         and reset; destroying the cluster resets every machine to what it was before. A cluster that somebody else made on one of \
         the machines is never adopted, changed or reset.\n\nJoin tokens are minted per join, live for minutes \
         and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.\n\n\
@@ -47,11 +47,15 @@ impl Resource for ClusterResource {
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
         // What is wrong now will be put right. This line is what makes drift a change of the plan.
         m.drift.set(Vec::new());
-        let Some(prior) = prior else { return };
+        let Some(prior) = prior else {
+            m.upgrade_steps.set(Vec::new());
+            return;
+        };
         // No error: Terraform plans before it destroys too, and a cluster must not be kept by what its configuration says.
         for refusal in fixed::changes(prior, m) {
             notes.warn(refusal.warning());
         }
+        upgrade::plan(prior, m, notes);
         // Another machine as control plane is another cluster: its data were on the old one.
         if fingerprints(prior) != fingerprints(m) {
             notes.replace("control_planes");
@@ -100,6 +104,8 @@ impl Resource for ClusterResource {
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
         let (node, first) = control_plane(m)?;
         let name = m.name.or("");
+        // What a plan said of an upgrade is over; the next plan says what is left.
+        m.upgrade_steps.set(Vec::new());
         let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
             Ok(agent) => agent,
             Err(error) if error.is_unreachable() => {
@@ -124,7 +130,7 @@ impl Resource for ClusterResource {
         }
         // The machine knows; what was recorded at the creation may be older.
         if !status.version.is_empty() {
-            m.version.set(status.version.trim_start_matches('v').to_owned());
+            m.version.set(bare(&status.version));
         }
         if !status.api_ready {
             m.drift.set(look::control_plane(&node, &status).into_iter().collect::<Vec<_>>());
@@ -151,12 +157,17 @@ impl Resource for ClusterResource {
         }
         let (node, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
-        let wait = wait(cx, Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME), &progress);
+        let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME + upgrade::time(m));
+        let wait = wait(cx, limit, &progress);
         let cluster_id = prior.ca_fingerprint.or("");
         let name = m.name.or("");
         let now = status_at(cx, (&first, &wait.until()), "look at the cluster").await?;
         if now.cluster_id != cluster_id {
             return Err(not_this_one(&name, &now.cluster_id).into());
+        }
+        let live = if now.version.is_empty() { prior.version.or("") } else { bare(&now.version) };
+        if let Some(refusal) = upgrade::refusal(&live, m, &upgrade::stands(m, &now)) {
+            return Err(refusal.error().into());
         }
         let (kubeadm, drain) = (to_kubeadm(m), drain(m));
         let turn = cluster_id.clone();
@@ -174,14 +185,16 @@ impl Resource for ClusterResource {
         };
         if look::control_plane(&node, &now).is_some() {
             let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
-            crew.mend(to_init(m, &node, address)?).await?;
+            crew.mend(Init { version: live, ..to_init(m, &node, address)? }).await?;
         }
-        crew.answering(&name).await?;
+        let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
+        crew.answering(&name, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
         let none = std::collections::BTreeMap::new;
         let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
         // Machines that are destroyed in the same run leave one after the other, too.
         let turn = cx.turns.take(&turn).await;
         crew.remove(&before, &after).await?;
+        crew.upgrade(m).await?;
         drop(turn);
         crew.join(&after).await?;
         crew.settle(&m.control_planes.or(none())).await?;
@@ -222,6 +235,11 @@ impl Resource for ClusterResource {
             refusal("The agent there has no record of a cluster made by this provider.".to_owned()).into()
         })
     }
+}
+
+/// A version without its `v`.
+fn bare(version: &str) -> String {
+    version.trim_start_matches('v').to_owned()
 }
 
 /// The warning for a control plane in the middle of an operation: nobody can say how the cluster does.
@@ -364,6 +382,7 @@ async fn remember(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until))
         ca_certificate: computed(),
         api_endpoint: computed(),
         drift: Attr::Null,
+        upgrade_steps: Attr::Null,
         ..m.clone()
     };
     let act = format!("record cluster {}", m.name.or(""));
@@ -392,6 +411,7 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Unti
     m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
     m.ca_certificate.set(access.ca_certificate);
     m.api_endpoint.set(access.endpoint);
+    upgrade::note(cx.private(), m, &status);
     m.ca_fingerprint.set(status.cluster_id);
     Ok(())
 }

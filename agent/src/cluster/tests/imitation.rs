@@ -3,6 +3,8 @@
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
 
+mod versions;
+
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -37,6 +39,7 @@ struct Inner {
     journal: String,
     configuration: String,
     rules: String,
+    versions: versions::Versions,
 }
 
 /// A node as the API server has it.
@@ -46,6 +49,9 @@ struct Node {
     silent: bool,
     cordoned: bool,
     leaving: bool,
+    upgrading: bool,
+    /// Of its kubelet; empty: the first one.
+    version: String,
 }
 
 /// Written by init and the kubelet that it starts, in the order that `init.txt` tells. Of the certificates only the first two stand here.
@@ -197,8 +203,10 @@ impl Machine {
     fn program(&self, command: &Command) -> Output {
         let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
         let name = command.program.rsplit('/').next().unwrap();
+        if let Some(output) = self.of_versions(name, &args, command) {
+            return output;
+        }
         match (name, args.as_slice()) {
-            ("kubeadm", ["version", ..]) => said("v1.35.1\n"),
             ("kubeadm", ["config", "validate", "--config", _]) => said("ok\n"),
             ("kubeadm", ["init", "phase", "mark-control-plane", "--config", file]) => {
                 if self.inner().files[*file].contains("\"token\": \"\"") {
@@ -242,8 +250,9 @@ impl Machine {
                 let mut inner = self.inner();
                 inner.kubelet_down = false;
                 // The node that a kubelet registers has no role.
-                let name = if inner.files.contains_key(ETCD) { "cp-1" } else { "worker-1" };
-                inner.nodes.entry(name.to_owned()).or_default().silent = false;
+                let (name, version) = (inner.own_node(), inner.installed("kubelet"));
+                let node = inner.nodes.entry(name.to_owned()).or_default();
+                (node.silent, node.version) = (false, version);
                 said("")
             }
             ("systemctl", _) => said(""),
@@ -291,7 +300,11 @@ impl Machine {
             if inner.dies_after == Some(at) {
                 return Output { code: None, ..Output::default() };
             }
-            let text = if path.ends_with("ca.crt") { self.authority.clone() } else { ADMIN.to_owned() };
+            let text = match path.rsplit('/').next().unwrap() {
+                "ca.crt" => self.authority.clone(),
+                "kube-apiserver.yaml" => versions::manifest(versions::FIRST),
+                _ => ADMIN.to_owned(),
+            };
             inner.files.insert((*path).to_owned(), text);
         }
         inner.files.remove("/etc/kubernetes/bootstrap-kubelet.conf");
@@ -308,7 +321,10 @@ impl Machine {
             );
         }
         match args {
-            ["get", "--raw", "/readyz"] => said("ok"),
+            ["get", "--raw", "/readyz" | "/readyz/etcd"] => said("ok"),
+            ["get", "configmap", "kubeadm-config", ..] => said(&inner.kubeadm_config()),
+            ["get", "pods", "--namespace", "kube-system", ..] => said(&inner.static_pods()),
+            ["patch", "node", name, "--patch", patch] => inner.patch(name, patch),
             ["get", "configmap", "cluster-info", ..] => said("{\"data\":{\"kubeconfig\":\"\"}}"),
             ["get", "nodes", "-o", "json"] => {
                 let items: Vec<String> = inner.nodes.iter().map(|(name, node)| node.json(name)).collect();
@@ -380,11 +396,14 @@ impl Inner {
 impl Node {
     fn json(&self, name: &str) -> String {
         let labels = if self.marked { "{\"node-role.kubernetes.io/control-plane\":\"\"}" } else { "{}" };
-        let annotations = if self.leaving { "{\"groundwork/leaving\":\"true\"}" } else { "{}" };
+        let marks = [("groundwork/leaving", self.leaving), ("groundwork/upgrading", self.upgrading)];
+        let marks: BTreeMap<_, _> = marks.into_iter().filter(|(_, set)| *set).map(|(mark, _)| (mark, "true")).collect();
+        let annotations = serde_json::to_string(&marks).unwrap();
+        let version = if self.version.is_empty() { versions::FIRST } else { &self.version };
         let ready = if self.silent { "Unknown" } else { "True" };
         format!(
             "{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels},\"annotations\":{annotations}}},\"spec\":{{\"unschedulable\":{}}},\
-             \"status\":{{\"conditions\":[{{\"type\":\"Ready\",\"status\":{ready:?}}}]}}}}",
+             \"status\":{{\"conditions\":[{{\"type\":\"Ready\",\"status\":{ready:?}}}],\"nodeInfo\":{{\"kubeletVersion\":{version:?}}}}}}}",
             self.cordoned
         )
     }
@@ -438,7 +457,8 @@ impl Host for Machine {
     }
 
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
-        assert_eq!(access.mode, 0o600, "{path} may hold a token");
+        let is_program = path == "/usr/sbin/policy-rc.d";
+        assert!(is_program || access.mode == 0o600, "{path} may hold a token");
         self.put(path, &String::from_utf8_lossy(content));
         Ok(())
     }

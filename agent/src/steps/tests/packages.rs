@@ -110,32 +110,34 @@ fn version(version: &str) -> Spec {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_kubelet_replaces_the_one_that_runs() {
-    let host = member().await;
-    host.log();
-    run(&host, &version("1.28.7")).await.0.unwrap();
-    assert!(host.log().contains(&"/usr/bin/systemctl restart -- kubelet.service".to_owned()));
-    assert_eq!(lines(&host, &version("1.28.7")).await, [""; 0]);
+async fn a_nodes_programs_are_left_to_its_cluster() {
+    for wanted in ["1.28.7", "1.29.0"] {
+        let host = member().await;
+        let want = version(wanted);
+        let plan = plan(&*host, &want).await.unwrap();
+        let left: Vec<_> = plan.skipped.iter().map(|left| left.reason.as_str()).collect();
+        let line = |name: &str| {
+            format!(
+                "{name} is 1.28.4-1.1, not {wanted}-*: this machine is a node, and `version` of its `groundwork_cluster` brings another one"
+            )
+        };
+        assert_eq!(left, ["kubeadm", "kubectl", "kubelet"].map(line));
+        host.log();
+        run(&host, &want).await.0.unwrap();
+        let log = host.log().join("\n");
+        assert!(!log.contains("apt-get install") && !log.contains("restart"), "{log}");
+        assert_eq!(declared(&*host, "kubelet").unwrap().unwrap(), format!("{wanted}-*"));
+        assert_eq!(lines(&host, &want).await, [""; 0]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_keeps_its_minor_version() {
+async fn what_a_node_lacks_is_installed() {
     let host = member().await;
-    let want = version("1.29.0");
-    let refusal =
-        "packages: cannot be as declared: changing kubeadm from 1.28 to 1.29 is refused: this machine is a node";
-    assert!(lines(&host, &want).await.iter().any(|line| line.starts_with(refusal)));
-    let Err(failure) = run(&host, &want).await.0 else { panic!("another minor version was installed") };
-    assert_eq!(
-        failure.message,
-        "changing kubeadm from 1.28 to 1.29 is refused: this machine is a node of a cluster (/etc/kubernetes/kubelet.conf), where \
-         another minor version comes by kubeadm's upgrade, which is not done here; nothing was installed. If the \
-         cluster has 1.28, set `kubernetes.version` to one of it. If only this package was changed by hand, put it back by hand: \
-         drain the node, and install one of 1.29"
-    );
-    host.take("/etc/kubernetes/kubelet.conf");
-    let Err(failure) = run(&host, &want).await.0 else { panic!("there is no 1.29") };
-    assert!(failure.message.contains("ended with exit code 100"), "{}", failure.message);
+    let status = host.text("/var/lib/dpkg/status").unwrap();
+    host.put("/var/lib/dpkg/status", &status.replace("Package: kubectl\n", "Package: other\n"));
+    run(&host, &full()).await.0.unwrap();
+    assert!(host.text("/var/lib/dpkg/status").unwrap().contains("Package: kubectl\n"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -358,7 +358,8 @@ pub struct RunFinished {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunFailed {
     /// "ownership": what stands on the machine was made by somebody else, and nothing was changed. "drain": pods do not leave a node.
-    /// "quorum": without this control plane the cluster would be lost, and nothing was changed.
+    /// "quorum": without this control plane the cluster would be lost, and nothing was changed. "skew": the node may not have that
+    /// version, and nothing was changed. "offer": the machine's package repositories do not have it, and nothing was changed.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -465,6 +466,9 @@ pub struct ClusterStatusReply {
     pub version: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub kubeadm_version: ::prost::alloc::string::String,
+    /// Version of Kubernetes that the machine's specification declares, "1.28.4"; empty if it declares none.
+    #[prost(string, tag = "7")]
+    pub declared_version: ::prost::alloc::string::String,
 }
 /// What stands on this machine's disk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -566,6 +570,9 @@ pub struct ClusterNode {
     /// Its machine has left in order (ClusterLeave): its pods were evicted, and nobody need be waited for.
     #[prost(bool, tag = "12")]
     pub leaving: bool,
+    /// It was cordoned by an upgrade (ClusterUpgrade) that did not come to its end.
+    #[prost(bool, tag = "13")]
+    pub upgrading: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterInitRequest {
@@ -696,6 +703,28 @@ pub struct ClusterLeaveRequest {
     /// How long evictions may take; 0 is five minutes.
     #[prost(uint32, tag = "1")]
     pub drain_timeout_s: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterUpgradeRequest {
+    /// "1.28.4"
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node_name: ::prost::alloc::string::String,
+    /// The cluster this machine is a node of; a machine of another cluster refuses.
+    #[prost(string, tag = "3")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// How long evictions may take; 0 is five minutes.
+    #[prost(uint32, tag = "4")]
+    pub drain_timeout_s: u32,
+    /// Names of kubeadm's checks whose failure is no obstacle.
+    #[prost(string, repeated, tag = "5")]
+    pub ignore_preflight_errors: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
+    /// Only look whether it could be done: its packages are on offer and nothing forbids it.
+    #[prost(bool, tag = "6")]
+    pub only_check: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeSetRequest {
@@ -1602,6 +1631,32 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterLeave"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Brings this machine's node to a version of Kubernetes: kubeadm, on a control plane etcd and its static pods, then the kubelet of the
+        /// drained node. Repeating it on a node that has the version changes nothing. On the node itself.
+        pub async fn cluster_upgrade(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterUpgradeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterUpgrade",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterUpgrade"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Sets labels and taints of a node. On a control plane.
         pub async fn node_set(
             &mut self,
@@ -1871,6 +1926,21 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterLeaveRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ClusterLeaveStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ClusterUpgrade method.
+        type ClusterUpgradeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Brings this machine's node to a version of Kubernetes: kubeadm, on a control plane etcd and its static pods, then the kubelet of the
+        /// drained node. Repeating it on a node that has the version changes nothing. On the node itself.
+        async fn cluster_upgrade(
+            &self,
+            request: tonic::Request<super::ClusterUpgradeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ClusterUpgradeStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the NodeSet method.
@@ -2775,6 +2845,52 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterLeaveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterUpgrade" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterUpgradeSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ClusterUpgradeRequest>
+                    for ClusterUpgradeSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ClusterUpgradeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterUpgradeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_upgrade(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterUpgradeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -7,31 +7,24 @@ use tf::{Attr, Diagnostic, Path};
 /// A change that this version cannot make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    what: String,
-    why: &'static str,
-    next: String,
-    at: Path,
+    pub(super) what: String,
+    pub(super) why: String,
+    pub(super) next: String,
+    pub(super) at: Path,
 }
 
 /// What `m` asks for and a cluster made as `prior` cannot be given. What is not known yet is asked again later.
 pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
     let name = prior.name.or("");
-    let upgrade = differ(&prior.version, &m.version).then(|| Change {
-        what: format!("upgrade cluster {name}"),
-        why: "This version of the provider makes clusters and does not upgrade them yet.",
-        next: format!(
-            "Set `version` to {}, which the cluster has; or destroy the cluster, which resets its machines, and apply then.",
-            prior.version.or("")
-        ),
-        at: "version".into(),
-    });
     let rewritten = parts(prior, m).into_iter().map(|part| Change {
         what: format!("change `config.{part}` of cluster {name}"),
-        why: "kubeadm reads it when the cluster is made, and this version of the provider does not change it afterwards.",
+        why:
+            "kubeadm reads it when the cluster is made, and this version of the provider does not change it afterwards."
+                .to_owned(),
         next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: Path::from("config").name(part),
     });
-    upgrade.into_iter().chain(rewritten).chain(addresses(prior, m)).collect()
+    rewritten.chain(addresses(prior, m)).collect()
 }
 
 /// Nodes that stay and are given another address: the kubelet has registered the one before.
@@ -63,7 +56,7 @@ impl Change {
     /// For the plan.
     pub(super) fn warning(&self) -> Diagnostic {
         Diagnostic::warning(format!("Cannot {}", self.what))
-            .happened(self.why)
+            .happened(self.why.clone())
             .holds("An apply refuses this change, and changes nothing else of the cluster with it.")
             .next(self.next.clone())
             .at(self.at.clone())
@@ -72,7 +65,7 @@ impl Change {
     /// For the apply.
     pub(super) fn error(&self) -> Diagnostic {
         Diagnostic::error(format!("Cannot {}", self.what))
-            .happened(self.why)
+            .happened(self.why.clone())
             .holds("Nothing was changed.")
             .next(self.next.clone())
             .at(self.at.clone())
@@ -129,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_and_another_configuration_are_named() {
+    fn another_configuration_is_named() {
         let prior = cluster("1.35.1", "{}".into());
         assert_eq!(changes(&prior, &prior), []);
         let whats: Vec<_> =
             changes(&prior, &cluster("1.36.3", "{\"a\":1}".into())).into_iter().map(|change| change.what).collect();
-        assert_eq!(whats, ["upgrade cluster main", "change `config.kubelet` of cluster main"]);
+        assert_eq!(whats, ["change `config.kubelet` of cluster main"]);
         assert_eq!(changes(&prior, &cluster("1.35.1", Attr::Unknown)), []);
         let joins = Config { join: "{\"a\":1}".into(), kubelet: "{}".into(), ..Config::default() };
         assert_eq!(changes(&prior, &Cluster { config: Attr::Known(joins), ..prior.clone() }), []);

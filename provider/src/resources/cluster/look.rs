@@ -4,7 +4,7 @@
 //! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
 
 use super::model::{Cluster, Member};
-use super::{address, endpoint, skew};
+use super::{address, endpoint, upgrade};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -48,6 +48,17 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machine
     }
     m.drift.set(plain::list(drift(m, cluster, machines)));
     warnings(m, &cluster.nodes).into_iter().for_each(|warning| cx.warn(warning));
+    upgrade::note(cx.private(), m, cluster);
+    upgrade::ahead(cx, &m.version.or(""), &cluster.nodes);
+    upgrade::told_apart(&m.version.or(""), &declared(m, cluster, machines))
+        .into_iter()
+        .for_each(|warning| cx.warn(warning));
+}
+
+/// Versions that the specifications of machines declare, by node.
+fn declared(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> BTreeMap<String, String> {
+    let first = m.control_planes.get().into_iter().flatten().map(|(name, _)| (name.clone(), cluster.declared.clone()));
+    first.chain(machines.iter().map(|(name, machine)| (name.clone(), machine.declared.clone()))).collect()
 }
 
 fn is_of(machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
@@ -63,6 +74,11 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
     for name in m.workers.get().into_iter().flatten().map(|(name, _)| name) {
         let down = machines.get(name).and_then(ClusterStatus::kubelet_down);
         lines.extend(down.map(|state| format!("{name}: its kubelet is {state}")));
+    }
+    let members = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
+    for (name, _) in members {
+        let node = cluster.nodes.iter().find(|node| node.name == *name);
+        lines.extend(node.and_then(|node| upgrade::lacks(node, &m.version.or(""))));
     }
     lines
 }
@@ -102,7 +118,6 @@ fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
     let mut found = not_ready(nodes);
     found.extend(cordoned(nodes));
     found.extend(pressed(nodes));
-    found.extend(skew::warnings(&m.version.or(""), nodes));
     found.extend(addresses(m, nodes));
     found.extend(repelling(m, nodes));
     found.extend(strangers(m, nodes));
@@ -146,7 +161,7 @@ fn named(nodes: &[&Node]) -> (String, String) {
 }
 
 fn cordoned(nodes: &[Node]) -> Option<Diagnostic> {
-    let cordoned: Vec<&Node> = nodes.iter().filter(|node| node.cordoned).collect();
+    let cordoned: Vec<&Node> = nodes.iter().filter(|node| node.cordoned && !node.upgrading).collect();
     let (subject, first) = named(&cordoned);
     (!cordoned.is_empty()).then(|| {
         Diagnostic::warning(format!("{subject} cordoned"))

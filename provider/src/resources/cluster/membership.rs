@@ -78,10 +78,10 @@ impl Crew<'_> {
         done.map(drop).map_err(|error| explain::agent(&act, &error).into())
     }
 
-    /// Waits a moment for the API server: without it every change of a node would fail, and name the node.
-    pub(super) async fn answering(&self, name: &str) -> Result<(), Diagnostics> {
+    /// Waits for the API server, for so long: without it every change of a node would fail, and name the node.
+    pub(super) async fn answering(&self, name: &str, patience: Duration) -> Result<(), Diagnostics> {
         let act = format!("change cluster {name}");
-        let until = self.wait.deadline.min(Instant::now() + ANSWERING);
+        let until = self.wait.deadline.min(Instant::now() + patience);
         loop {
             let status = self.status(self.first).await.map_err(|error| explain::agent(&act, &error))?;
             if status.api_ready {
@@ -98,7 +98,7 @@ impl Crew<'_> {
         }
     }
 
-    async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
+    pub(super) async fn status(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
         self.cx.agents.connect(machine, Role::Observer, &self.wait.until()).await?.cluster_status().await
     }
 
@@ -129,7 +129,7 @@ impl Crew<'_> {
         Ok(true)
     }
 
-    fn noted(&self, subject: &str, report: &Report) {
+    pub(super) fn noted(&self, subject: &str, report: &Report) {
         report.warnings.iter().for_each(|line| self.cx.warn(explain::noted(subject, line)));
     }
 
@@ -269,7 +269,7 @@ fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
 }
 
 /// An API server that is restarted is back by then.
-const ANSWERING: Duration = Duration::from_secs(30);
+pub(super) const ANSWERING: Duration = Duration::from_secs(30);
 /// What a node of a cluster with a pod network takes at most from joining to being ready, small images pulled.
 const MOMENT: Duration = Duration::from_secs(60);
 /// How long a machine may give no answer before it counts as gone: its agent, or the network, may be restarting.
@@ -295,7 +295,7 @@ fn left_alone(name: &str, why: &str) -> Diagnostic {
 }
 
 /// What came of work that was done side by side, or all its failures.
-fn all<T>(results: Vec<Result<T, Diagnostic>>) -> Result<Vec<T>, Diagnostics> {
+pub(super) fn all<T>(results: Vec<Result<T, Diagnostic>>) -> Result<Vec<T>, Diagnostics> {
     let (mut done, mut failures) = (Vec::new(), Diagnostics::new());
     for result in results {
         match result {

@@ -2,7 +2,7 @@
 
 use super::address;
 use super::networks;
-use super::rules;
+use super::{rules, upgrade};
 use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
 use crate::timeouts;
@@ -26,8 +26,11 @@ pub(crate) struct Cluster {
     pub(super) control_planes: Attr<BTreeMap<String, Member>>,
     pub(super) workers: Attr<BTreeMap<String, Member>>,
     pub(super) drain_timeout: Attr<String>,
+    pub(super) max_unavailable: Attr<String>,
+    pub(super) upgrade_first: Attr<Vec<String>>,
     pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
+    pub(super) upgrade_steps: Attr<Vec<String>>,
     pub(super) kubeconfig: Attr<String>,
     pub(super) ca_certificate: Attr<String>,
     pub(super) api_endpoint: Attr<String>,
@@ -39,7 +42,7 @@ impl Model for Cluster {
         #[rustfmt::skip]
         let Self {
             id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
-            control_planes, workers, drain_timeout, timeouts, drift, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
+            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
@@ -51,11 +54,12 @@ impl Model for Cluster {
             required(
                 "version",
                 version,
-                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs. A change is told in the plan and \
-                 refused by the apply, as this version of the provider does not upgrade clusters. After an upgrade by hand, set the version \
-                 that the cluster has now. To make it with another one, take the cluster away with \
-                 `terraform destroy -target=groundwork_cluster.NAME`, which resets its machines, then set it here and at the machines, \
-                 and apply.",
+                "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs on a new machine. Another one upgrades the \
+                 cluster in place, node by node: the control planes one by one, then the workers, `max_unavailable` at a time. Each node \
+                 is drained, and must be ready again before the next one begins. `upgrade_steps` of the plan lists the order. An upgrade that \
+                 stops at a node goes on there with the next apply. It goes up by one minor version at a time and never down: what \
+                 cannot be is a warning of the plan, which says what to write first, and the apply refuses it. Give `kubernetes.version` \
+                 of the machines the same value: it adds the package repository of that version.",
             )
             .check(form::kubernetes_version),
             optional(
@@ -73,22 +77,58 @@ impl Model for Cluster {
         rows.extend(subnets(pod_subnet, service_subnet));
         rows.extend(kubeadm(config, ignore_preflight_errors));
         rows.extend([
-            required("control_planes", control_planes, "Control planes by node name: one in this version.").check(keys(form::node_name)),
-            optional("workers", workers, "Workers by node name. They join in parallel; one that is taken out is drained and reset.")
+            required("control_planes", control_planes, "Control planes by node name: one in this version.")
                 .check(keys(form::node_name)),
             optional(
-                "drain_timeout",
-                drain_timeout,
-                "How long the pods of a worker that is taken out of `workers` may take to leave it; their disruption budgets are honoured. \
-                 Default `5m`.",
+                "workers",
+                workers,
+                "Workers by node name. They join in parallel; one that is taken out is drained and reset.",
             )
-            .check(timeouts::check),
+            .check(keys(form::node_name)),
+        ]);
+        rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first));
+        rows.extend([
             block("timeouts", timeouts, "How long to wait."),
             computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
+            computed(
+                "upgrade_steps",
+                upgrade_steps,
+                "What an upgrade does, in order: the versions, then the nodes, those of a line at the same time. Empty when there is none to do.",
+            )
+            .keep(),
         ]);
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
     }
+}
+
+/// How nodes go and are upgraded.
+fn nodes<'a>(
+    drain_timeout: &'a mut Attr<String>,
+    max_unavailable: &'a mut Attr<String>,
+    upgrade_first: &'a mut Attr<Vec<String>>,
+) -> [Row<'a>; 3] {
+    [
+            optional(
+                "drain_timeout",
+                drain_timeout,
+                "How long the pods of a node may take to leave it, when it is taken out of `workers` or upgraded; their disruption budgets \
+                 are honoured. Default `5m`.",
+            )
+            .check(timeouts::check),
+            optional(
+                "max_unavailable",
+                max_unavailable,
+                "How many workers are upgraded at a time: a number, such as `2`, or a part of them, such as `25%`, rounded down and one at \
+                 least. Default `1`.",
+            )
+            .check(upgrade::share),
+            optional(
+                "upgrade_first",
+                upgrade_first,
+                "Names of workers that are upgraded before the others, one by one in this order.",
+            ),
+    ]
 }
 
 fn subnets<'a>(pod_subnet: &'a mut Attr<String>, service_subnet: &'a mut Attr<String>) -> [Row<'a>; 2] {
@@ -199,7 +239,12 @@ impl Model for Timeouts {
         vec![
             optional("create", create, "Until the cluster is made and all workers have joined. Default `30m`.")
                 .check(timeouts::check),
-            optional("update", update, "Until workers have joined or left. Default `30m`.").check(timeouts::check),
+            optional(
+                "update",
+                update,
+                "Until workers have joined or left, and nodes are upgraded. Default `30m`, and for an upgrade `15m` more for each node.",
+            )
+            .check(timeouts::check),
             optional("delete", delete, "Until every machine is reset. Default `30m`.").check(timeouts::check),
         ]
     }

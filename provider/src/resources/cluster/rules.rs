@@ -36,6 +36,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(one_control_plane(m));
     found.extend(names_of_two(m));
     found.extend(machines_of_two(m));
+    found.extend(strangers_first(m));
     found.extend(networks::problems(m));
     found
 }
@@ -61,6 +62,21 @@ fn names_of_two(m: &Cluster) -> Vec<Diagnostic> {
             .at(Path::from("workers").key(name))
     };
     twice.map(problem).collect()
+}
+
+/// A name that no worker has is misspelt, or forgotten: the worker that was meant would not go first.
+fn strangers_first(m: &Cluster) -> Vec<Diagnostic> {
+    let none = std::collections::BTreeMap::new();
+    let workers = if m.workers.is_null() { Some(&none) } else { m.workers.get() };
+    let Some(workers) = workers else { return Vec::new() };
+    let first = m.upgrade_first.or(Vec::new());
+    let problem = |name: String| {
+        Diagnostic::error(format!("Cannot upgrade {name} first"))
+            .happened("No worker has this name.")
+            .next("Give names that stand in `workers`.")
+            .at("upgrade_first")
+    };
+    first.into_iter().filter(|name| !workers.contains_key(name)).map(problem).collect()
 }
 
 /// A machine can be one node only.
@@ -160,5 +176,19 @@ mod tests {
         check("w", member("192.0.2.12:7443", "a".into()), &[r#"workers["w"].endpoint"#]);
         check("w", member("192.0.2.11:7443", Attr::Unknown), &[r#"workers["w"].endpoint"#]);
         check("cp-1", member("192.0.2.12:7443", "b".into()), &[r#"workers["cp-1"]"#]);
+    }
+
+    #[test]
+    fn only_a_worker_is_upgraded_first() {
+        let workers = Attr::Known(BTreeMap::from([("worker-7".to_owned(), Member::default())]));
+        let m = |first: &str, workers| Cluster {
+            upgrade_first: vec![first.to_owned()].into(),
+            workers,
+            ..Cluster::default()
+        };
+        check_paths(&m("worker-7", workers.clone()), &[]);
+        check_paths(&m("worker-8", Attr::Unknown), &[]);
+        check_paths(&m("worker-8", workers), &["upgrade_first"]);
+        check_paths(&m("worker-8", Attr::Null), &["upgrade_first"]);
     }
 }

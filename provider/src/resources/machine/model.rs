@@ -46,7 +46,7 @@ impl Model for Machine {
                 drift,
                 "What differs inside the machine from what is declared, one line each; the next apply repairs it.",
             ),
-            computed("skipped", skipped, "What this machine cannot do, such as swap in a container, with the reason.")
+            computed("skipped", skipped, "What this machine cannot do, such as swap in a container, or what is another resource's to do, with the reason.")
                 .keep(),
             computed(
                 "facts",
@@ -112,7 +112,7 @@ object! {
         block filesystem: BTreeMap<String, Filesystem> = "Filesystems: the label is the device. It must have a stable name, such as one in `/dev/disk/by-id/`; `/dev/sdb` may be another disk after the next boot and is refused. A device that holds anything is never formatted.";
         block mount: BTreeMap<String, Mount> = "Mounts, now and after every boot: the label is the absolute path.";
         block container_runtime: ContainerRuntime = "containerd with the systemd cgroup driver. `kubernetes` implies it, but not a version of it that fits: see above.";
-        block kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. What the other attributes set themselves wins over this preset.";
+        block kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. On a machine that is a node these three are the cluster's to change. What the other attributes set themselves wins over this preset.";
         block command: BTreeMap<String, Command> = "Guarded commands, for what nothing else covers: the label is a name. They run last.";
     }
 }
@@ -228,7 +228,7 @@ object! {
 object! {
     /// The packages of a kubeadm node.
     Kubernetes => KubernetesSpec {
-        required version: String = "Version, three numbers, `1.24.0` or newer. Another patch version installs its packages and restarts the kubelet at once, also on a live node: nothing is drained. Another minor version is refused on a machine that is a node of a cluster.";
+        required version: String = "Version, three numbers, `1.24.0` or newer. On a machine that is a node of a cluster another version is installed by the upgrade that `version` of `groundwork_cluster` makes, drained and in order; give both one value. Until then `skipped` says what waits for it.";
         block repository: KubernetesRepository = "Repository to take the packages from. Default: the Kubernetes project's own one of the minor version.";
     }
 }
