@@ -28,7 +28,6 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.downloaded.volume_id
   cores      = CORES
-  memory_mib = 512
   disk "scsi0" {
     storage  = "local-lvm"
     size_gib = 5
@@ -56,10 +55,11 @@ resource "groundwork_vm" "copy" {
 "#;
 
 /// Privileges of the role that this configuration comes through without: another of the role allows the same, the lab does not ask for them
-/// (CD-ROMs, bridges), or only lists are shorter.
-const UNUSED: [&str; 7] = [
+/// (CD-ROMs, bridges), the default is as well, or only lists are shorter.
+const UNUSED: [&str; 8] = [
     "VM.Config.CDROM",
     "VM.Config.Cloudinit",
+    "VM.Config.Memory",
     "VM.GuestAgent.Audit",
     "Datastore.Audit",
     "Sys.Audit",
