@@ -40,3 +40,4 @@ mod templates;
 mod tidy;
 mod unmanaged;
 mod updates;
+mod upgrade;
