@@ -69,7 +69,7 @@ MUSL=$(uname -m)-unknown-linux-musl
 provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster)
 
 # What tests of pipelines run beside Terraform.
 tools() {

@@ -43,3 +43,4 @@ mod templates;
 mod tidy;
 mod unmanaged;
 mod updates;
+mod upgrade;

@@ -58,6 +58,12 @@ pub(crate) fn prepare_machines(lab: &Lab, workers: u8) -> Terraform {
 /// What must hold on every machine of the cluster, container or not.
 #[track_caller]
 pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
+    machine_is_prepared_as(lab, vm, &version(lab));
+}
+
+/// The same with another version of Kubernetes than the lab's first.
+#[track_caller]
+pub(crate) fn machine_is_prepared_as(lab: &Lab, vm: &str, kubernetes: &str) {
     assert_eq!(lab.must(vm, "sysctl -n net.ipv4.ip_forward"), "1", "{vm}: forwarding");
     let modules = lab.must(vm, "cat /etc/modules-load.d/*.conf");
     assert!(
@@ -74,7 +80,7 @@ pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {
     for package in ["kubeadm", "kubelet", "kubectl"] {
         assert!(held.lines().any(|line| line == package), "{vm}: {package} is held\n{held}");
         let version = lab.must(vm, &format!("dpkg-query -W -f '${{Version}}' {package}"));
-        assert!(version.starts_with(&format!("{}-", self::version(lab))), "{vm}: {package} {version}");
+        assert!(version.starts_with(&format!("{kubernetes}-")), "{vm}: {package} {version}");
     }
     assert_eq!(lab.must(vm, "hostname"), vm);
 }

@@ -1,5 +1,8 @@
-/* Holds the namespaces of a pod: sleeps until it is told to end, and reaps whatever is left to it. */
+/* Holds the namespaces of a pod: sleeps until it is told to end, and reaps whatever is left to it. With -v it says what it is and ends,
+   by which kubeadm sees, before an upgrade, that pods come to their end. */
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,7 +14,11 @@ static void reap(int signal) {
     }
 }
 
-int main(void) {
+int main(int count, char **words) {
+    if (count > 1 && !strcmp(words[1], "-v")) {
+        puts("pause.c, the lab's");
+        return 0;
+    }
     struct sigaction ends = {.sa_handler = end};
     struct sigaction reaps = {.sa_handler = reap, .sa_flags = SA_NOCLDSTOP};
     sigaction(SIGINT, &ends, 0);

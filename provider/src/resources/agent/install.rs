@@ -154,12 +154,12 @@ impl Work<'_> {
         let progress = |line: &str| self.cx.progress(line);
         let deadline = self.limits.deadline.min(Instant::now() + START);
         let wait = Wait { deadline, stop: &self.limits.stop, progress: &progress };
-        let error = match self.cx.agents.enrol(self.address, pending, &wait).await {
+        let error = match self.cx.agents.enrol(&[self.address.to_owned()], pending, &wait).await {
             Ok(endpoint) => return Ok(endpoint),
             Err(Error::OtherMachine { .. }) => return Err(self.elsewhere().into()),
             Err(error) => error,
         };
-        let told = explain::enrolment(self.act, &error, BEGUN, &self.limit.name());
+        let told = explain::enrolment(self.act, &error, BEGUN, (&self.limit.name(), ""));
         if !error.is_unreachable() {
             return Err(told.into());
         }

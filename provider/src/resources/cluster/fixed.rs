@@ -42,7 +42,7 @@ fn addresses(prior: &Cluster, m: &Cluster) -> Vec<Change> {
             }
             found.push(Change {
                 what: format!("give node {node} another address"),
-                why: "A node keeps the address that it joined with.",
+                why: "A node keeps the address that it joined with.".to_owned(),
                 next: "Take the change back; or take the node out of the configuration, apply, and put it in again."
                     .to_owned(),
                 at: Path::from(attribute).key(&node).name("address"),

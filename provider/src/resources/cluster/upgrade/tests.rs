@@ -1,3 +1,5 @@
+//! What plans and refreshes say of upgrades.
+
 use super::*;
 use crate::agents::Node;
 
