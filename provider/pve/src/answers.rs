@@ -40,7 +40,12 @@ fn any_rows_are_answered() {
     let settings = r#"[{"key":"cores","value":2,"pending":"4"},{"key":"net1","value":"virtio","delete":1},{"key":"digest","value":"a"}]"#;
     total::text("setting-rows", &[settings], |text| {
         let settings = typed::<Settings>(text)?;
-        Some(settings.waiting().map(|key| (settings.written(key).is_some(), settings.leaving(key).is_some())).count())
+        Some(
+            settings
+                .waiting()
+                .map(|key| (settings.written(key).is_some(), settings.leaving(key).is_some()))
+                .collect::<Vec<_>>(),
+        )
     });
     let status = r#"{"status":"running","qmpstatus":"paused","lock":"backup","uptime":"7","ha":{"managed":1}}"#;
     total::text("vm-status", &[status], |text| {
