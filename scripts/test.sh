@@ -67,7 +67,7 @@ MUSL=$(uname -m)-unknown-linux-musl
 provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster addons::)
 
 # What a user does, with the program that is called terraform.
 end_to_end() {
