@@ -69,7 +69,7 @@ MUSL=$(uname -m)-unknown-linux-musl
 provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster)
+CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons::)
 
 # What tests of pipelines run beside Terraform.
 tools() {
@@ -87,9 +87,14 @@ end_to_end() {
     stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
 }
 
+# OpenTofu, built once for all checkouts: `go install` refuses its module for a replacement in it.
+opentofu() { go_program github.com/opentofu/opentofu "v$OPENTOFU" ./cmd/tofu; }
+OPENTOFU=1.12.6
+
 stage "lab: programs and machine image" scripts/lab.sh prepare --kubernetes none
-# The first time this builds it, and says what each part took.
-stage "lab: Kubernetes" scripts/lab.sh prepare
+# The first time this builds it, and says what each part took. The second is what a cluster is upgraded to: the same code, which costs a link
+# of each program in the same run.
+stage "lab: Kubernetes" scripts/lab.sh prepare --kubernetes 1.36.3,1.36.4
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
 [ -n "$OTHER" ] || stage "dependencies" dependencies
@@ -109,6 +114,8 @@ stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
 stage "lab: its own tests" scripts/lab.sh selftest
 end_to_end
+stage "OpenTofu: the program" opentofu
+stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -p groundwork-tests -- registry::
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
 [ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture

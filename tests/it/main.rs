@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "a test says what is wrong by panicking")]
 
+mod addons;
 mod bad_values;
 mod behind;
 mod changes;

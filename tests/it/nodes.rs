@@ -1,5 +1,8 @@
 //! Nodes come, go and are tampered with: one cluster of real Kubernetes that lives through all of it.
 
+mod by_hand;
+mod first;
+
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, nodes, variables};
 use serde_json::{Value, json};
@@ -12,7 +15,9 @@ fn nodes_leave_in_order_and_what_is_taken_from_them_comes_back() {
     let lab = Lab::start("nodes", Backend::Nspawn, &[]);
     let terraform = quickstart::prepare(&lab, 2);
     let stage = Stage { lab: &lab, terraform: &terraform };
+    stage.an_old_containerd_is_named();
     stage.a_failed_init_ends_in_its_cause();
+    stage.a_killed_kubeadm_is_told_as_such();
     terraform.apply();
     apply_pod_network(&lab);
     terraform.has_no_changes();
@@ -26,13 +31,15 @@ fn nodes_leave_in_order_and_what_is_taken_from_them_comes_back() {
     stage.a_machine_reset_by_hand_joins_again();
     stage.a_deleted_control_plane_node_comes_back_whole();
     stage.what_nobody_asked_for_is_named();
+    stage.a_kubelet_of_another_version_is_named_or_mended();
     stage.a_silent_api_server_is_told_as_such();
     stage.the_live_version_counts();
     stage.the_last_control_plane_stays();
+    stage.a_worker_whose_kubelet_is_dead_may_go();
 
     // A budget that lets nothing go is no obstacle where the whole cluster goes, nor is a version that this provider refuses.
     stage.budget(2);
-    terraform.variables(&with(variables(&lab, 2), "kubernetes_version", &json!("1.99.0")));
+    terraform.variables(&with(variables(&lab, 1), "kubernetes_version", &json!("1.99.0")));
     terraform.plan().exits(2).says(&["Cannot upgrade cluster quickstart"]);
     terraform.destroy();
     lab_is_empty(&lab);
@@ -54,24 +61,6 @@ impl Stage<'_> {
         let mut over: Value = serde_json::from_str(&self.lab.file("quickstart_override.tf.json")).expect("JSON");
         change(&mut over["resource"]);
         self.terraform.write("lab_override.tf.json", &over.to_string());
-    }
-
-    /// kubeadm's last words alone would be that it has waited.
-    fn a_failed_init_ends_in_its_cause(&self) {
-        let machines = ["apply", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_machine.machine"];
-        self.terraform.run(&machines).exits(0);
-        self.overriding(|resources| {
-            let soon = json!({ "timeouts": { "controlPlaneComponentHealthCheck": "20s" } });
-            resources["groundwork_cluster"]["main"]["config"]["init"] = json!(soon.to_string());
-        });
-        self.lab.must("cp-1", "mv /etc/resolv.conf /etc/resolv.conf.away");
-        self.terraform.fails(&[
-            "Cannot create cluster quickstart",
-            "The kubelet says: open /etc/resolv.conf: no such file or directory",
-            "kubeadm ended with exit code 1: error execution phase wait-control-plane",
-        ]);
-        self.lab.must("cp-1", "mv /etc/resolv.conf.away /etc/resolv.conf");
-        self.overriding(|_| ());
     }
 
     /// Two pods, one on each worker, behind a budget.
@@ -189,7 +178,22 @@ impl Stage<'_> {
         self.lab.must("worker-2", "test ! -e /etc/kubernetes/kubelet.conf && test -z \"$(ls -A /etc/cni/net.d)\"");
         self.terraform.has_no_changes();
         self.terraform.write("main.tf", &example);
+        self.an_old_pod_network_is_named();
         self.comes_back();
+    }
+
+    /// What another network plugin has left would make the node ready at once, with the pod network of another cluster.
+    fn an_old_pod_network_is_named(&self) {
+        let old = json!({ "cniVersion": "0.4.0", "name": "old", "type": "bridge", "bridge": "old0" });
+        let (old_file, own_file) = ("/etc/cni/net.d/99-old.conf", "/etc/cni/net.d/10-flannel.conflist");
+        self.lab.must("worker-2", &format!("echo '{old}' >{old_file}"));
+        self.terraform
+            .apply()
+            .says(&["/etc/cni/net.d holds 99-old.conf from before", "If it is a leftover, remove it"]);
+        self.lab.must("worker-2", &format!("rm {old_file}"));
+        wait_until("the cluster's own network is there", || {
+            self.lab.exec("worker-2", &format!("test -e {own_file}")).code == 0
+        });
     }
 
     fn a_stopped_kubelet_is_drift(&self) {
@@ -219,18 +223,6 @@ impl Stage<'_> {
         assert!(taints.contains("node-role.kubernetes.io/control-plane"), "{taints}");
         self.kubectl("wait --for=condition=Ready node/cp-1 --timeout=2m");
         self.terraform.has_no_changes();
-    }
-
-    fn what_nobody_asked_for_is_named(&self) {
-        self.kubectl("cordon worker-1");
-        self.kubectl("taint node worker-2 odd=1:NoSchedule");
-        self.kubectl("label node worker-2 node-role.kubernetes.io/control-plane=");
-        let plan = self.terraform.plan();
-        plan.exits(0).says(&["Node worker-1 is cordoned", "worker-2 odd=1:NoSchedule"]);
-        plan.says(&["Node worker-2 is no control plane of this configuration"]);
-        self.kubectl("uncordon worker-1");
-        self.kubectl("taint node worker-2 odd-");
-        self.kubectl("label node worker-2 node-role.kubernetes.io/control-plane-");
     }
 
     fn a_silent_api_server_is_told_as_such(&self) {

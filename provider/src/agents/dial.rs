@@ -61,7 +61,8 @@ pub(super) async fn dial(authority: &Authority, role: Role, address: &str, until
     };
     let greeted = until.bound((address, "the handshake"), HANDSHAKE, greeted).await?;
     let (tls, first) = greeted.map_err(|error| judge(address, &error))?;
-    until.bound((address, "HTTP/2"), HANDSHAKE, dialled(address, tls, first)).await?
+    // On the heap: it is large, and every operation on an agent would carry it in its own future.
+    until.bound((address, "HTTP/2"), HANDSHAKE, Box::pin(dialled(address, tls, first))).await?
 }
 
 /// A TCP connection: short attempts that each start afresh. The first packet to a machine that was made anew under its old address may

@@ -128,10 +128,6 @@ impl Resource for ClusterResource {
             cx.warn(another(&name, &status.cluster_id));
             return Ok(Presence::Here);
         }
-        // The machine knows; what was recorded at the creation may be older.
-        if !status.version.is_empty() {
-            m.version.set(bare(&status.version));
-        }
         if !status.api_ready {
             m.drift.set(look::control_plane(&node, &status).into_iter().collect::<Vec<_>>());
             cx.warn(
@@ -141,6 +137,11 @@ impl Resource for ClusterResource {
                     .next("Look at the control plane's kubelet: `journalctl -u kubelet`."),
             );
             return Ok(Presence::Here);
+        }
+        // What is live counts, and not what was recorded at the creation. While the API server is away its manifest alone is known, and that
+        // may be the beginning of an upgrade.
+        if !status.version.is_empty() {
+            m.version.set(bare(&status.version));
         }
         let machines = look::machines(cx, m).await;
         look::compare(cx, m, &status, &machines);
