@@ -326,7 +326,7 @@ mod tests {
             let anchor = CertificateDer::from(bytes);
             (
                 anchor_is_usable(&anchor).is_ok(),
-                verify(&[leaf.clone()], &[anchor], Usage::Client, at(FROM, None)).is_ok(),
+                verify(std::slice::from_ref(&leaf), &[anchor], Usage::Client, at(FROM, None)).is_ok(),
             )
         });
         total::bytes("certificate", &[&leaf], |bytes| {
