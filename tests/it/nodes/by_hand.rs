@@ -35,7 +35,8 @@ impl Stage<'_> {
         self.kubectl("taint node worker-2 odd-");
         self.kubectl("label node worker-2 node-role.kubernetes.io/control-plane-");
         self.lab.must("worker-1", RELIEVED);
-        self.lab.must("worker-2", "mv /root/10-flannel.conflist /etc/cni/net.d");
+        // containerd reads what is written there, and overlooks what is moved in.
+        self.lab.must("worker-2", "cat /root/10-flannel.conflist >/etc/cni/net.d/10-flannel.conflist");
         for (condition, node) in
             [("DiskPressure=false", "worker-1"), ("MemoryPressure=false", "worker-1"), ("Ready", "worker-2")]
         {
