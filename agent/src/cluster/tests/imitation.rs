@@ -3,6 +3,7 @@
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
 
+mod node;
 mod versions;
 
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
@@ -10,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
+
+use node::Node;
 
 /// The machine.
 pub(super) struct Machine {
@@ -40,18 +43,6 @@ struct Inner {
     configuration: String,
     rules: String,
     versions: versions::Versions,
-}
-
-/// A node as the API server has it.
-#[derive(Default)]
-struct Node {
-    marked: bool,
-    silent: bool,
-    cordoned: bool,
-    leaving: bool,
-    upgrading: bool,
-    /// Of its kubelet; empty: the first one.
-    version: String,
 }
 
 /// Written by init and the kubelet that it starts, in the order that `init.txt` tells. Of the certificates only the first two stand here.
@@ -390,22 +381,6 @@ impl Inner {
             other => panic!("nobody imitates kubectl {other:?}"),
         }
         said("")
-    }
-}
-
-impl Node {
-    fn json(&self, name: &str) -> String {
-        let labels = if self.marked { "{\"node-role.kubernetes.io/control-plane\":\"\"}" } else { "{}" };
-        let marks = [("groundwork/leaving", self.leaving), ("groundwork/upgrading", self.upgrading)];
-        let marks: BTreeMap<_, _> = marks.into_iter().filter(|(_, set)| *set).map(|(mark, _)| (mark, "true")).collect();
-        let annotations = serde_json::to_string(&marks).unwrap();
-        let version = if self.version.is_empty() { versions::FIRST } else { &self.version };
-        let ready = if self.silent { "Unknown" } else { "True" };
-        format!(
-            "{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels},\"annotations\":{annotations}}},\"spec\":{{\"unschedulable\":{}}},\
-             \"status\":{{\"conditions\":[{{\"type\":\"Ready\",\"status\":{ready:?}}}],\"nodeInfo\":{{\"kubeletVersion\":{version:?}}}}}}}",
-            self.cordoned
-        )
     }
 }
 
