@@ -81,7 +81,8 @@ tools() {
 end_to_end() {
     stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
     stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
-        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: "${CLUSTERS[@]/#/--skip=}"
+        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: --skip ssh:: "${CLUSTERS[@]/#/--skip=}"
+    stage "agents by SSH" $TESTS -p groundwork-tests -- --test-threads 3 ssh::
     stage "quickstart from a mirror" $TESTS -p groundwork-tests -- registry::
     stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
     stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
