@@ -93,9 +93,11 @@ opentofu() { go_program github.com/opentofu/opentofu "v$OPENTOFU" ./cmd/tofu; }
 OPENTOFU=1.12.6
 
 stage "lab: programs and machine image" scripts/lab.sh prepare --kubernetes none
-# The first time this builds it, and says what each part took. The second is what a cluster is upgraded to: the same code, which costs a link
-# of each program in the same run.
-stage "lab: Kubernetes" scripts/lab.sh prepare --kubernetes 1.36.3,1.36.4
+# The first time this builds it, and says what each part took. The second version is what a cluster is upgraded to: the same code, which costs
+# a link of each program in the same run.
+kubernetes() { scripts/lab.sh prepare --kubernetes 1.36.3,1.36.4 && scripts/lab.sh prepare; }
+
+stage "lab: Kubernetes" kubernetes
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
 [ -n "$OTHER" ] || stage "dependencies" dependencies
