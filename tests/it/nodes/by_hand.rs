@@ -67,6 +67,10 @@ impl Stage<'_> {
         let plan = self.terraform.plan();
         plan.exits(2).says(&[&format!("worker-1: its kubelet is {older}, and the cluster is {live}"), "upgrade_steps"]);
         assert!(!plan.flat().contains("newer than its cluster"), "{}", plan.text);
+        for package in ["kubeadm", "kubelet", "kubectl"] {
+            let line = format!("\"packages: {package} is not held\"");
+            assert_eq!(plan.text.lines().filter(|text| text.contains(&line)).count(), 1, "{line} in\n{}", plan.text);
+        }
         self.terraform.apply();
         assert_eq!(self.kubectl(runs), format!("v{live}"));
         self.kubectl("wait --for=condition=Ready node/worker-1 --timeout=2m");
