@@ -90,11 +90,7 @@ impl Stage<'_> {
 
     /// How many of the two pods must be there at any time.
     fn budget(&self, least: u8) {
-        let budget = json!({
-            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "web" },
-            "spec": { "minAvailable": least, "selector": { "matchLabels": { "app": "web" } } },
-        });
-        self.kubectl(&format!("apply -f - <<'END'\n{budget}\nEND\n"));
+        quickstart::budget(self.lab, least);
     }
 
     /// Both pods are at work, with one on each worker there is.

@@ -119,3 +119,13 @@ pub(crate) fn lab_is_empty(lab: &Lab) {
         assert!(left.is_empty(), "destroy left {kind}: {left:?}");
     }
 }
+
+/// How many pods of the deployment `web` must be there at any time.
+#[track_caller]
+pub(crate) fn budget(lab: &Lab, least: u8) {
+    let budget = serde_json::json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "web" },
+        "spec": { "minAvailable": least, "selector": { "matchLabels": { "app": "web" } } },
+    });
+    lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{budget}\nEND\n"));
+}

@@ -129,11 +129,7 @@ impl Stage<'_> {
 
     /// How many of the two pods must be there at any time.
     fn budget(&self, least: u8) {
-        let budget = json!({
-            "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": { "name": "web" },
-            "spec": { "minAvailable": least, "selector": { "matchLabels": { "app": "web" } } },
-        });
-        self.kubectl(&format!("apply -f - <<'END'\n{budget}\nEND\n"));
+        quickstart::budget(self.lab, least);
     }
 
     /// A jump and a way back: the plan says what to write, and the apply touches no node.
