@@ -3,6 +3,7 @@
 //! Tests that need a missing thing (root, `terraform`, the lab's programs) skip with a line that says so;
 //! `scripts/test.sh` sets `GROUNDWORK_REQUIRE_LAB`, and then a missing thing is a failure.
 
+pub(crate) mod control;
 pub(crate) mod gitlab;
 pub(crate) mod lab;
 pub(crate) mod run;
