@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from . import image, packages
-from .kubernetes import distribution, programs, toolchain, upstream
+from .kubernetes import distribution, programs, toolchain
 from .settings import cache_of
 
 # The minor release of a lab that is asked for none: the newest.
@@ -43,6 +43,9 @@ def nearest() -> str:
     """The Kubernetes that costs no long build, as an argument of `start`: a built one, upstream's where it answers, or none."""
     if distribution.is_built(cache_of("kubernetes"), DEFAULT):
         return DEFAULT
+    # Here, for every command of the lab starts with this file, and its HTTP library takes as long to load as most of them.
+    from .kubernetes import upstream
+
     return UPSTREAM if upstream.answers(DEFAULT) else "none"
 
 
