@@ -63,13 +63,33 @@ DENY_VERSION=0.20.2
 
 export GROUNDWORK_REQUIRE_TERRAFORM=1 GROUNDWORK_REQUIRE_LAB=1
 export CARGO_TERM_COLOR=never
-TESTS="cargo test --locked --quiet"
-# What the end-to-end tests run is as static as what users get.
+# Tests and what they run are as static as what users get, and of one build: always of the whole workspace, because what a crate of others
+# is compiled with is decided by all crates together.
 MUSL=$(uname -m)-unknown-linux-musl
-provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
+everything() { zigbuild "$MUSL" --quiet --workspace --bins --tests; }
+lints() { zig_cargo "$MUSL" clippy --quiet --workspace --all-targets -- -D warnings; }
+documentation() { RUSTDOCFLAGS="-D warnings" zig_cargo "$MUSL" doc --quiet --workspace --no-deps; }
+UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
+TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
-# Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons::)
+# Tests that make a cluster of their own. Two at once: each waits for half of its time.
+CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons::)
+# The longest of them.
+LONG=(upgrade:: nodes::)
+
+# An agent's build ends with one long link: the lints go on beside it.
+agents() { build_yesterdays_agent && build_agent; }
+agents_and_lints() {
+    local lints=0 agents=0 running said
+    said=$(mktemp)
+    lints >"$said" 2>&1 &
+    running=$!
+    agents || agents=$?
+    wait "$running" || lints=$?
+    cat "$said"
+    rm "$said"
+    return $((lints + agents))
+}
 
 # What tests of pipelines run beside Terraform.
 tools() {
@@ -79,13 +99,13 @@ tools() {
 
 # What a user does, with the program that is called terraform.
 end_to_end() {
-    stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
-    stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
-        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: --skip ssh:: "${CLUSTERS[@]/#/--skip=}"
-    stage "agents by SSH" $TESTS -p groundwork-tests -- --test-threads 3 ssh::
-    stage "quickstart from a mirror" $TESTS -p groundwork-tests -- registry::
-    stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
-    stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::
+    stage "terraform in an empty root" $TESTS -- empty_root::
+    stage "terraform against the lab" $TESTS -- --test-threads 3 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: \
+        "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
+    stage "agents by SSH" $TESTS -- --test-threads 3 ssh::
+    stage "quickstart from a mirror" $TESTS -- registry::
+    stage "real Kubernetes" $TESTS -- --test-threads 2 "${CLUSTERS[@]}"
+    stage "real Kubernetes: upgrades, nodes come and go" $TESTS -- --test-threads 2 "${LONG[@]}"
 }
 
 # OpenTofu, built once for all checkouts: `go install` refuses its module for a replacement in it.
@@ -103,23 +123,28 @@ export GROUNDWORK_FAKEPVE
 [ -n "$OTHER" ] || stage "dependencies" dependencies
 [ -n "$OTHER" ] || stage "format" cargo fmt --all --check
 stage "tools of the tests" tools
-stage "agent: of yesterday" build_yesterdays_agent
-stage "agent: static binary" build_agent
-[ -n "$OTHER" ] || stage "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
-stage "provider: static binary" provider
+COMPILED=("$GROUNDWORK_CACHE" "$CARGO_TARGET_DIR" "$ZIG $ZIGBUILD")
+stage "compiled crates of others" python3 scripts/dependencies.py take "${COMPILED[@]}"
+if [ -n "$OTHER" ]; then
+    stage "agents: static binaries" agents
+else
+    stage "agents: static binaries; lints" agents_and_lints
+fi
+stage "provider and tests: static binaries" everything
 export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork
 if [ -n "$OTHER" ]; then
     called_terraform "$OTHER" end_to_end
     summary
     exit
 fi
-stage "unit and protocol tests" $TESTS --workspace --exclude groundwork-tests
-stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --workspace --no-deps
+stage "unit and protocol tests" $UNITS
+stage "documentation" documentation
+stage "compiled crates of others are kept" python3 scripts/dependencies.py keep "${COMPILED[@]}"
 stage "lab: its own tests" scripts/lab.sh selftest
 end_to_end
 stage "OpenTofu: the program" opentofu
-stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -p groundwork-tests -- registry::
+stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -- registry::
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
-[ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -p groundwork-tests -- --test-threads 1 qemu --nocapture
+[ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -- --test-threads 1 qemu --nocapture
 summary
