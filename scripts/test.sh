@@ -124,7 +124,7 @@ export GROUNDWORK_FAKEPVE
 [ -n "$OTHER" ] || stage "format" cargo fmt --all --check
 stage "tools of the tests" tools
 COMPILED=("$GROUNDWORK_CACHE" "$CARGO_TARGET_DIR" "$ZIG $ZIGBUILD")
-stage "compiled crates of others" python3 scripts/dependencies.py take "${COMPILED[@]}"
+stage "compiled crates of others" python3 scripts/compiled.py take "${COMPILED[@]}"
 if [ -n "$OTHER" ]; then
     stage "agents: static binaries" agents
 else
@@ -139,7 +139,7 @@ if [ -n "$OTHER" ]; then
 fi
 stage "unit and protocol tests" $UNITS
 stage "documentation" documentation
-stage "compiled crates of others are kept" python3 scripts/dependencies.py keep "${COMPILED[@]}"
+stage "compiled crates of others are kept" python3 scripts/compiled.py keep "${COMPILED[@]}"
 stage "lab: its own tests" scripts/lab.sh selftest
 end_to_end
 stage "OpenTofu: the program" opentofu

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compiled crates of others, kept for the next empty target folder: of what a checkout builds, only its own crates are new.
 
-    dependencies.py take CACHE TARGET WORD...    puts them into an empty TARGET
-    dependencies.py keep CACHE TARGET WORD...    keeps those of TARGET in CACHE, and no others
+    compiled.py take CACHE TARGET WORD...    puts them into an empty TARGET
+    compiled.py keep CACHE TARGET WORD...    keeps those of TARGET in CACHE, and no others
 
 They are those of one Cargo.lock, one compiler and one set of profiles; every WORD, such as another compiler's version, tells them
 apart too.
