@@ -21,12 +21,12 @@ mod tests;
 mod until;
 mod update;
 
-pub(crate) use call::{ClusterStatus, JoinMaterial, Kubeconfig, Node, Standing};
+pub(crate) use call::{ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Standing};
 pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
-pub(crate) use job::{Init, Job, Join, Kubeadm, NodeSettings, Upgrade};
+pub(crate) use job::{ControlPlaneJoin, Init, Job, Join, KubeVip, Kubeadm, NodeSettings, Upgrade};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
 pub(crate) use rotate::{Goal, endpoints, rotate};
 pub(crate) use run::Report;

@@ -178,16 +178,24 @@ fn duration(text: &str) -> Result<Duration, String> {
 const DAY: Duration = Duration::from_secs(86_400);
 const LONGEST_S: u64 = 3_650 * 86_400;
 
-/// `credential ADDRESS FINGERPRINT`: prints the administrator's credential for `kubectl`. The CA is taken from the environment.
+/// `credential ADDRESS FINGERPRINT …`: prints the administrator's credential for `kubectl`, by the first control plane that gives one. The
+/// CA is taken from the environment.
 #[must_use]
-pub fn credential(address: &str, fingerprint: &str) -> ExitCode {
-    let endpoint = Endpoint { address: address.to_owned(), fingerprint: fingerprint.to_owned() };
+pub fn credential(agents: &[&str]) -> ExitCode {
+    let (pairs, []) = agents.as_chunks::<2>() else { return usage() };
+    let endpoints: Vec<Endpoint> = pairs
+        .iter()
+        .map(|[address, fingerprint]| Endpoint {
+            address: (*address).to_owned(),
+            fingerprint: (*fingerprint).to_owned(),
+        })
+        .collect();
     let asked = || -> Result<String, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::BadAuthority(error.to_string()))?;
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let authority = Authority::from_environment(set)?.ok_or(Error::NoAuthority)?;
-        runtime.block_on(kubeconfig::credential(authority, &endpoint)).map(|credential| credential.to_string())
+        runtime.block_on(kubeconfig::credential(authority, &endpoints)).map(|credential| credential.to_string())
     };
     match asked() {
         Ok(credential) => {
@@ -232,7 +240,7 @@ pub fn usage() -> ExitCode {
          terraform-provider-groundwork pki rotate --from OLD --to NEW [--keep-old] STATE.json\n       \
          \u{20}                                                            take the machines of a state over to another CA\n       \
          terraform-provider-groundwork pki show FILE                      explain a file of the PKI\n       \
-         terraform-provider-groundwork credential ADDRESS FINGERPRINT   credential for kubectl (GROUNDWORK_AGENT_*)\n       \
+         terraform-provider-groundwork credential ADDRESS FINGERPRINT ...   credential for kubectl (GROUNDWORK_AGENT_*)\n       \
          terraform-provider-groundwork -debug                           serve, and print how to attach Terraform\n       \
          terraform-provider-groundwork version\n\n\
          Terraform starts it without arguments."

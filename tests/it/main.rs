@@ -16,6 +16,7 @@ mod empty_root;
 mod examples;
 mod first_boot;
 mod generated;
+mod ha;
 mod harness;
 mod hotplug;
 mod images;

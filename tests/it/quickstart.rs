@@ -88,22 +88,34 @@ pub(crate) fn machine_is_prepared_as(lab: &Lab, vm: &str, kubernetes: &str) {
 /// Applies Flannel, as a user applies it: without a pod network no node becomes Ready.
 #[track_caller]
 pub(crate) fn apply_pod_network(lab: &Lab) {
+    apply_pod_network_by(lab, "cp-1");
+}
+
+/// The same on another control plane.
+#[track_caller]
+pub(crate) fn apply_pod_network_by(lab: &Lab, vm: &str) {
     let manifest = repository().join("tests/lab/kubernetes/kube-flannel.yaml");
     let manifest = std::fs::read_to_string(manifest).expect("Flannel's manifest");
-    lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
-    wait_until("all nodes are Ready", || names(lab, true) == names(lab, false));
+    lab.must(vm, &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
+    wait_until("all nodes are Ready", || names(lab, vm, true) == names(lab, vm, false));
 }
 
 /// Names of all nodes.
 #[track_caller]
 pub(crate) fn nodes(lab: &Lab) -> Vec<String> {
-    names(lab, false)
+    nodes_by(lab, "cp-1")
 }
 
-/// Nodes that are Ready, or all of them, as the control plane sees them.
+/// The same as another control plane sees them.
 #[track_caller]
-fn names(lab: &Lab, only_ready: bool) -> Vec<String> {
-    let text = lab.must("cp-1", &format!("{KUBECTL} get nodes --no-headers 2>/dev/null"));
+pub(crate) fn nodes_by(lab: &Lab, vm: &str) -> Vec<String> {
+    names(lab, vm, false)
+}
+
+/// Nodes that are Ready, or all of them, as a control plane sees them.
+#[track_caller]
+fn names(lab: &Lab, vm: &str, only_ready: bool) -> Vec<String> {
+    let text = lab.must(vm, &format!("{KUBECTL} get nodes --no-headers 2>/dev/null"));
     let lines = text.lines().filter(|line| !only_ready || line.split_whitespace().nth(1) == Some("Ready"));
     let mut names: Vec<_> = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
     names.sort();

@@ -220,14 +220,16 @@ impl Agent for AgentService {
     }
 
     async fn join_material(&self, request: Request<proto::JoinMaterialRequest>) -> Answer<proto::JoinMaterialReply> {
-        let ttl = wire::ttl(request.into_inner().ttl_s).map_err(Status::invalid_argument)?;
-        let cluster::JoinMaterial { endpoint, token, ca_hash } =
-            cluster::join_material(self.host(), ttl).await.map_err(refused)?;
-        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash }))
+        let proto::JoinMaterialRequest { ttl_s, control_plane } = request.into_inner();
+        let (ttl, joiner) = (wire::ttl(ttl_s).map_err(Status::invalid_argument)?, wire::joiner(control_plane));
+        let cluster::JoinMaterial { endpoint, token, ca_hash, certificate_key } =
+            cluster::join_material(self.host(), ttl, joiner).await.map_err(refused)?;
+        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash, certificate_key }))
     }
 
     async fn join_ended(&self, request: Request<proto::JoinEndedRequest>) -> Answer<proto::JoinEndedReply> {
-        cluster::forget_token(self.host(), &request.into_inner().token_id).await.map_err(refused)?;
+        let proto::JoinEndedRequest { token_id, control_plane } = request.into_inner();
+        cluster::join_ended(self.host(), &token_id, wire::joiner(control_plane)).await.map_err(refused)?;
         Ok(Response::new(proto::JoinEndedReply {}))
     }
 

@@ -34,6 +34,12 @@ pub fn address(text: &str) -> Verdict {
     demand(text.parse::<IpAddr>().is_ok(), "an IP address")
 }
 
+/// A network card's name. Source: Linux, `dev_valid_name`.
+pub fn interface(text: &str) -> Verdict {
+    let good = (1..=15).contains(&text.len()) && is_word(text, "_-.@") && ![".", ".."].contains(&text);
+    demand(good, "the name of a network card, such as `eth0`")
+}
+
 /// What can be wanted of swap. HCL's `false` and "on" end here too.
 pub fn swap(text: &str) -> Verdict {
     demand(text == "off", "\"off\", or left out if swap is to stay as it is")

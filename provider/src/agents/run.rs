@@ -63,6 +63,12 @@ impl Agents {
         self.follow(endpoint, (job.role(), Whose::Ours), events, wait).await
     }
 
+    /// Lets whatever an agent is at come to its end. How it ends is not our business.
+    pub(crate) async fn settled(&self, endpoint: &Endpoint, wait: &Wait<'_>) -> Result<(), Error> {
+        let run_id = self.connect(endpoint, Role::Operator, &wait.until()).await?.describe().await?.run_id;
+        if run_id.is_empty() { Ok(()) } else { self.wait_for_other(endpoint, &run_id, wait).await }
+    }
+
     /// Lets a run of somebody else come to its end, such as one whose provider was killed. How it ends is not our business.
     async fn wait_for_other(&self, endpoint: &Endpoint, run_id: &str, wait: &Wait<'_>) -> Result<(), Error> {
         (wait.progress)(&format!("{}: waiting for run {run_id}, which is in progress", endpoint.address));

@@ -3,6 +3,7 @@
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
 
+mod etcd;
 mod node;
 mod versions;
 
@@ -43,6 +44,7 @@ struct Inner {
     configuration: String,
     rules: String,
     versions: versions::Versions,
+    members: etcd::Members,
 }
 
 /// Written by init and the kubelet that it starts, in the order that `init.txt` tells. Of the certificates only the first two stand here.
@@ -66,6 +68,20 @@ const INIT: [&str; 16] = [
 ];
 const ETCD: &str = "/etc/kubernetes/manifests/etcd.yaml";
 
+/// Written by a control plane's join, in the order that kubeadm's own phases tell.
+const JOIN_CONTROL_PLANE: [&str; 10] = [
+    "/etc/kubernetes/pki/ca.crt",
+    "/etc/kubernetes/pki/ca.key",
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/manifests/kube-apiserver.yaml",
+    "/etc/kubernetes/bootstrap-kubelet.conf",
+    "/var/lib/kubelet/config.yaml",
+    ETCD,
+    "/var/lib/etcd/member/snap/db",
+    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "/etc/kubernetes/kubelet.conf",
+];
+
 /// Written by a join and the kubelet that it starts, as `join.txt` tells.
 const JOIN: [&str; 7] = [
     "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -79,6 +95,9 @@ const JOIN: [&str; 7] = [
 
 /// How many moments there are at which init, and join, can be killed.
 pub(super) const MOMENTS: (usize, usize) = (INIT.len(), JOIN.len());
+
+/// The same of a control plane's join.
+pub(super) const CONTROL_PLANE_MOMENTS: usize = JOIN_CONTROL_PLANE.len();
 
 impl Machine {
     pub(super) fn new() -> Self {
@@ -116,6 +135,7 @@ impl Machine {
         INIT.iter().for_each(|path| self.put(path, ADMIN));
         self.put("/etc/kubernetes/pki/ca.crt", &authority);
         self.inner().nodes = BTreeMap::from([("cp-1".to_owned(), Node { marked: true, ..Node::default() })]);
+        self.inner().members.add("cp-1");
     }
 
     /// `kubeadm reset` by hand.
@@ -134,7 +154,11 @@ impl Machine {
 
     /// Another node of the cluster.
     pub(super) fn add_node(&self, name: &str, marked: bool) {
-        self.inner().nodes.insert(name.to_owned(), Node { marked, ..Node::default() });
+        let mut inner = self.inner();
+        inner.nodes.insert(name.to_owned(), Node { marked, ..Node::default() });
+        if marked {
+            inner.members.add(name);
+        }
     }
 
     /// A pod on this machine, whose budget forbids its eviction so many times.
@@ -211,8 +235,18 @@ impl Machine {
             ("kubeadm", ["init", "--config", _, "--skip-token-print", ..]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
+            ("kubeadm", ["join", "--config", file, ..]) if self.inner().files[*file].contains("controlPlane") => {
+                self.write(&JOIN_CONTROL_PLANE, "cp-2", include_str!("../recorded/join.txt"))
+            }
             ("kubeadm", ["join", "--config", _, ..]) => {
                 self.write(&JOIN, "worker-1", include_str!("../recorded/join.txt"))
+            }
+            ("kubeadm", ["init", "phase", "upload-certs", .., file]) => {
+                let mut inner = self.inner();
+                inner.configuration = inner.files[*file].clone();
+                said(
+                    "[upload-certs] Storing the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace\n",
+                )
             }
             ("kubeadm", ["reset", .., last]) => {
                 let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
@@ -297,10 +331,13 @@ impl Machine {
                 _ => ADMIN.to_owned(),
             };
             inner.files.insert((*path).to_owned(), text);
+            if *path == ETCD {
+                inner.members.add(node);
+            }
         }
         inner.files.remove("/etc/kubernetes/bootstrap-kubelet.conf");
         let known = inner.nodes.entry(node.to_owned()).or_default();
-        (known.marked, known.silent) = (node == "cp-1", false);
+        (known.marked, known.silent) = (node.starts_with("cp-"), false);
         said(printed)
     }
 
@@ -334,6 +371,7 @@ impl Machine {
                 Some(node) => said(&node.json(name)),
                 None => said(""),
             },
+            ["get", "secret", "kubeadm-certs", ..] => said("bootstrap-token-0wner0"),
             ["delete", "secret", ..] => said(""),
             ["create", "--raw", path, "-f", "-"] => inner.evict(path, command),
             _ => inner.change_node(args),
@@ -469,6 +507,10 @@ impl Host for Machine {
     fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
         let why = "not imitated".to_owned();
         Box::pin(ready(Err(HostError::Runtime { socket: socket.to_owned(), why })))
+    }
+
+    fn etcd(&self) -> &dyn crate::host::etcd::Etcd {
+        self
     }
 }
 

@@ -469,6 +469,49 @@ pub struct ClusterStatusReply {
     /// Version of Kubernetes that the machine's specification declares, "1.28.4"; empty if it declares none.
     #[prost(string, tag = "7")]
     pub declared_version: ::prost::alloc::string::String,
+    /// On a control plane with an etcd of its own: its members.
+    #[prost(message, repeated, tag = "10")]
+    pub etcd: ::prost::alloc::vec::Vec<EtcdMember>,
+    /// Why they are not told.
+    #[prost(string, tag = "11")]
+    pub etcd_message: ::prost::alloc::string::String,
+    /// The virtual address that this agent has kube-vip give the control planes; absent without one.
+    #[prost(message, optional, tag = "12")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
+}
+/// A virtual address in the machines' own network, which one of the control planes has: kube-vip's, announced by ARP or neighbour discovery.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubeVip {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// Empty: the one of the default route.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// "ghcr.io/kube-vip/kube-vip:v0.9.1"
+    #[prost(string, tag = "3")]
+    pub image: ::prost::alloc::string::String,
+}
+/// A member of etcd, as the others have it and as it answers itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdMember {
+    /// Empty until it has started for the first time.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Host of its address for the other members.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// It has no vote yet.
+    #[prost(bool, tag = "3")]
+    pub learner: bool,
+    /// It answers, and knows a leader.
+    #[prost(bool, tag = "4")]
+    pub healthy: bool,
+    /// Why it does not.
+    #[prost(string, tag = "5")]
+    pub message: ::prost::alloc::string::String,
+    /// "NOSPACE", "CORRUPT"
+    #[prost(string, repeated, tag = "6")]
+    pub alarms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What stands on this machine's disk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -614,6 +657,12 @@ pub struct ClusterInitRequest {
     >,
     #[prost(message, optional, tag = "14")]
     pub config: ::core::option::Option<ConfigOverlay>,
+    /// The cluster that this machine is a control plane of already: nothing is made anew then, whatever stands here. Empty: there is none yet.
+    #[prost(string, tag = "15")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Runs beside this control plane; absent: none of this agent's does.
+    #[prost(message, optional, tag = "16")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
 }
 /// What is laid over the documents that an agent writes for kubeadm: JSON objects in the form that kubeadm of the cluster's version
 /// reads. Empty: nothing. Settings that have a field of their own are refused.
@@ -635,6 +684,9 @@ pub struct JoinMaterialRequest {
     /// Life of the token; 0 is 30 minutes, more than two hours is refused.
     #[prost(uint32, tag = "1")]
     pub ttl_s: u32,
+    /// For a control plane.
+    #[prost(bool, tag = "2")]
+    pub control_plane: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -648,12 +700,18 @@ pub struct JoinMaterialReply {
     /// "sha256:<hex>", which is also the cluster's id.
     #[prost(string, tag = "3")]
     pub ca_hash: ::prost::alloc::string::String,
+    /// Secret: opens the certificates that are laid up for a control plane.
+    #[prost(string, tag = "4")]
+    pub certificate_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedRequest {
     /// The token's public part, before the dot.
     #[prost(string, tag = "1")]
     pub token_id: ::prost::alloc::string::String,
+    /// Certificates were laid up for it.
+    #[prost(bool, tag = "2")]
+    pub control_plane: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedReply {}
@@ -669,7 +727,7 @@ pub struct ClusterJoinRequest {
     pub advertise_address: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
     pub material: ::core::option::Option<JoinMaterialReply>,
-    /// Set to join as a control plane. Not offered by this version.
+    /// Set to join as a control plane.
     #[prost(message, optional, tag = "6")]
     pub control_plane: ::core::option::Option<ControlPlaneJoin>,
     /// Names of kubeadm's checks whose failure is no obstacle.
@@ -687,9 +745,17 @@ pub struct ClusterJoinRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneJoin {
-    /// Secret.
+    /// Secret: of the material.
     #[prost(string, tag = "1")]
     pub certificate_key: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub taints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Take the taints as they are, even none; otherwise kubeadm's default stays.
+    #[prost(bool, tag = "3")]
+    pub taints_given: bool,
+    /// Runs beside it.
+    #[prost(message, optional, tag = "4")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterResetRequest {
@@ -1483,7 +1549,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes this machine the first control plane. Repeating it on a finished cluster changes nothing.
+        /// Makes this machine the first control plane. Repeating it on a control plane puts right what was taken from it, and makes nothing anew.
         pub async fn cluster_init(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterInitRequest>,
@@ -1508,7 +1574,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterInit"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// A token that lives for minutes, the endpoint and the CA's pin. On a control plane.
+        /// A token that lives for minutes, the endpoint and the CA's pin; for a control plane the cluster's certificates are laid up, too, under a
+        /// key of this join alone. On a control plane.
         pub async fn join_material(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinMaterialRequest>,
@@ -1533,7 +1600,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinMaterial"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        /// Deletes the token of a join that is over, and the certificates that were laid up for it; fine if they are gone. On a control plane.
         pub async fn join_ended(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinEndedRequest>,
@@ -1555,7 +1622,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinEnded"));
             self.inner.unary(req, path, codec).await
         }
-        /// Joins this machine as a worker. Repeating it on a joined machine changes nothing.
+        /// Joins this machine as a worker or as a further control plane. Repeating it on a joined machine changes nothing.
         pub async fn cluster_join(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterJoinRequest>,
@@ -1682,7 +1749,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NodeSet"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Cordons, drains and deletes a node. On a control plane.
+        /// Cordons, drains and deletes a node. The member of a control plane leaves etcd before, and nothing is done if that would cost etcd its
+        /// quorum. On another control plane.
         pub async fn node_remove(
             &mut self,
             request: impl tonic::IntoRequest<super::NodeRemoveRequest>,
@@ -1864,7 +1932,7 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Makes this machine the first control plane. Repeating it on a finished cluster changes nothing.
+        /// Makes this machine the first control plane. Repeating it on a control plane puts right what was taken from it, and makes nothing anew.
         async fn cluster_init(
             &self,
             request: tonic::Request<super::ClusterInitRequest>,
@@ -1872,7 +1940,8 @@ pub mod agent_server {
             tonic::Response<Self::ClusterInitStream>,
             tonic::Status,
         >;
-        /// A token that lives for minutes, the endpoint and the CA's pin. On a control plane.
+        /// A token that lives for minutes, the endpoint and the CA's pin; for a control plane the cluster's certificates are laid up, too, under a
+        /// key of this join alone. On a control plane.
         async fn join_material(
             &self,
             request: tonic::Request<super::JoinMaterialRequest>,
@@ -1880,7 +1949,7 @@ pub mod agent_server {
             tonic::Response<super::JoinMaterialReply>,
             tonic::Status,
         >;
-        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        /// Deletes the token of a join that is over, and the certificates that were laid up for it; fine if they are gone. On a control plane.
         async fn join_ended(
             &self,
             request: tonic::Request<super::JoinEndedRequest>,
@@ -1891,7 +1960,7 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Joins this machine as a worker. Repeating it on a joined machine changes nothing.
+        /// Joins this machine as a worker or as a further control plane. Repeating it on a joined machine changes nothing.
         async fn cluster_join(
             &self,
             request: tonic::Request<super::ClusterJoinRequest>,
@@ -1960,7 +2029,8 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Cordons, drains and deletes a node. On a control plane.
+        /// Cordons, drains and deletes a node. The member of a control plane leaves etcd before, and nothing is done if that would cost etcd its
+        /// quorum. On another control plane.
         async fn node_remove(
             &self,
             request: tonic::Request<super::NodeRemoveRequest>,

@@ -33,7 +33,8 @@ fn is_host(text: &str) -> bool {
 
 pub(super) fn problems(m: &Cluster) -> Diagnostics {
     let mut found = Diagnostics::new();
-    found.extend(one_control_plane(m));
+    found.extend(number_of_control_planes(m));
+    found.extend(no_common_endpoint(m));
     found.extend(names_of_two(m));
     found.extend(machines_of_two(m));
     found.extend(strangers_first(m));
@@ -41,13 +42,47 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found
 }
 
-fn one_control_plane(m: &Cluster) -> Option<Diagnostic> {
-    let wrong = m.control_planes.get().is_some_and(|members| members.len() != 1);
-    wrong.then(|| {
-        Diagnostic::error("Cannot use these control planes")
-            .happened("This version makes clusters with one control plane.")
-            .next("Leave one entry in `control_planes`.")
-            .at("control_planes")
+/// etcd agrees by a majority: an even number bears no more failures than the odd one below it.
+fn number_of_control_planes(m: &Cluster) -> Option<Diagnostic> {
+    let number = m.control_planes.get()?.len();
+    let told = match number {
+        1 | 3 | 5 => return None,
+        0 => {
+            return Some(
+                Diagnostic::error("Cannot make a cluster without a control plane")
+                    .happened("`control_planes` is empty.")
+                    .next("Give it one machine, or three.")
+                    .at("control_planes"),
+            );
+        }
+        2 => "Of two, etcd needs both: one that fails stops the cluster, and there are two that can.".to_owned(),
+        _ if number.is_multiple_of(2) => format!(
+            "Of {number}, etcd needs {}: {} may fail, as many as of {}, and there is one more that can.",
+            number / 2 + 1,
+            (number - 1) / 2,
+            number - 1
+        ),
+        _ => format!(
+            "Of {number}, etcd waits for {} with every change: it becomes slower, and no safer than five.",
+            number / 2 + 1
+        ),
+    };
+    Some(
+        Diagnostic::warning(format!("{number} control planes"))
+            .happened(told)
+            .next("Give the cluster 1, 3 or 5 of them. While one is being replaced another number is as it should be.")
+            .at("control_planes"),
+    )
+}
+
+/// Nodes and users must reach whichever is well.
+fn no_common_endpoint(m: &Cluster) -> Option<Diagnostic> {
+    let several = m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
+    several.then(|| {
+        Diagnostic::error("Cannot use several control planes without an endpoint of their own")
+            .happened("Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.")
+            .next("Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.")
+            .at("endpoint")
     })
 }
 

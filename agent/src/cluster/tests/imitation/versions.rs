@@ -202,7 +202,7 @@ impl Inner {
 
 /// Of the API server, as far as it is read.
 pub(super) fn manifest(version: &str) -> String {
-    format!("    image: registry.k8s.io/kube-apiserver:{version}\n")
+    format!("    - --advertise-address=10.99.0.11\n    image: registry.k8s.io/kube-apiserver:{version}\n")
 }
 
 const API_SERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
