@@ -451,3 +451,48 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, through: &Through, until: &Until)
 const RECORD: &str = "cluster";
 const TIME: Duration = Duration::from_secs(1800);
 const DRAIN: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Control planes by name and the fingerprint of their machine.
+    fn cluster(planes: &[(&str, &str)]) -> Cluster {
+        let member = |fingerprint: &str| {
+            let fingerprint = if fingerprint.is_empty() { Attr::Unknown } else { fingerprint.into() };
+            Member {
+                endpoint: EndpointModel { address: "192.0.2.11:7443".into(), fingerprint }.into(),
+                ..Member::default()
+            }
+        };
+        let planes = planes.iter().map(|(name, fingerprint)| ((*name).to_owned(), member(fingerprint)));
+        Cluster { control_planes: planes.collect::<Members>().into(), ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_cluster_is_the_same_as_long_as_one_control_plane_stays() {
+        let three = cluster(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        for (after, same) in [
+            (cluster(&[("a", "1"), ("b", "2"), ("c", "3")]), true),
+            (cluster(&[("a", ""), ("b", ""), ("c", "3")]), true),
+            (cluster(&[("d", "4"), ("b", "2")]), true),
+            (cluster(&[("a", ""), ("b", ""), ("c", "")]), false),
+            (cluster(&[("b", "1"), ("c", "2"), ("a", "3")]), false),
+            (Cluster { control_planes: Attr::Unknown, ..Cluster::default() }, false),
+        ] {
+            assert_eq!(any_stays(&three, &after), same, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn the_api_is_reached_at_the_endpoint_or_the_virtual_address() {
+        let with = |address: &str, endpoint: Attr<String>| {
+            let kube_vip = model::KubeVip { address: address.into(), ..model::KubeVip::default() };
+            api(&Cluster { kube_vip: kube_vip.into(), endpoint, ..Cluster::default() })
+        };
+        assert_eq!(with("192.0.2.10", Attr::Null).as_deref(), Some("192.0.2.10:6443"));
+        assert_eq!(with("fd00::10", Attr::Null).as_deref(), Some("[fd00::10]:6443"));
+        assert_eq!(with("192.0.2.10", "api.example.org".into()).as_deref(), Some("api.example.org"));
+        assert_eq!(api(&Cluster::default()), None);
+    }
+}

@@ -214,6 +214,30 @@ mod tests {
     }
 
     #[test]
+    fn several_control_planes_are_an_odd_number_and_have_an_endpoint() {
+        let with = |number: usize, endpoint: Attr<String>| {
+            let names = (1..=number).map(|at| (format!("cp-{at}"), Member::default()));
+            Cluster { control_planes: names.collect::<BTreeMap<_, _>>().into(), endpoint, ..Cluster::default() }
+        };
+        let api = || Attr::from("api.example.org");
+        for number in [1, 3, 5] {
+            check_paths(&with(number, api()), &[]);
+        }
+        for number in [0, 2, 4, 6, 7] {
+            check_paths(&with(number, api()), &["control_planes"]);
+        }
+        check_paths(&with(1, Attr::Null), &[]);
+        check_paths(&with(3, Attr::Null), &["endpoint"]);
+        check_paths(&with(3, Attr::Unknown), &[]);
+        let vip = super::super::model::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
+        check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
+        let said = problems(&with(4, api()));
+        assert!(said.iter().all(|one| one.severity() == tf::Severity::Warning), "it may be while one is replaced");
+        let said = said.iter().map(ToString::to_string).collect::<String>();
+        assert!(said.contains("Of 4, etcd needs 3: 1 may fail, as many as of 3"), "{said}");
+    }
+
+    #[test]
     fn only_a_worker_is_upgraded_first() {
         let workers = Attr::Known(BTreeMap::from([("worker-7".to_owned(), Member::default())]));
         let m = |first: &str, workers| Cluster {
