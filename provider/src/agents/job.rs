@@ -103,7 +103,7 @@ pub(crate) enum Job {
     /// `kubeadm init`
     Init(Box<Init>),
     /// `kubeadm join`
-    Join(Join),
+    Join(Box<Join>),
     /// Leave the cluster with this id (empty: any) and clean up.
     Reset { cluster_id: String },
     /// Bring the machine's node to another version.

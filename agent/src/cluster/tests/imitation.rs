@@ -235,25 +235,9 @@ impl Machine {
             ("kubeadm", ["init", "--config", _, "--skip-token-print", ..]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
-            ("kubeadm", ["join", "--config", file, ..]) if self.inner().files[*file].contains("controlPlane") => {
-                self.write(&JOIN_CONTROL_PLANE, "cp-2", include_str!("../recorded/join.txt"))
-            }
-            ("kubeadm", ["join", "--config", _, ..]) => {
-                self.write(&JOIN, "worker-1", include_str!("../recorded/join.txt"))
-            }
-            ("kubeadm", ["init", "phase", "upload-certs", .., file]) => {
-                let mut inner = self.inner();
-                inner.configuration = inner.files[*file].clone();
-                said(
-                    "[upload-certs] Storing the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace\n",
-                )
-            }
-            ("kubeadm", ["reset", .., last]) => {
-                let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
-                let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
-                self.inner().files.retain(|path, _| !goes(path) && !etcd(path));
-                said("")
-            }
+            ("kubeadm", ["join", "--config", file, ..]) => self.join(file),
+            ("kubeadm", ["init", "phase", "upload-certs", .., file]) => self.upload(file),
+            ("kubeadm", ["reset", .., last]) => self.reset(last),
             ("kubeadm", ["token", "create", ..]) => said("abcdef.0123456789abcdef\n"),
             ("kubectl", ["--kubeconfig", _, rest @ ..]) => {
                 let options = rest.iter().take_while(|word| word.starts_with("--")).count();
@@ -284,6 +268,27 @@ impl Machine {
             ("journalctl", _) => said(&self.inner().journal),
             _ => panic!("nobody imitates {command}"),
         }
+    }
+
+    fn join(&self, file: &str) -> Output {
+        let is_control_plane = self.inner().files[file].contains("controlPlane");
+        let (files, node): (&[&str], _) =
+            if is_control_plane { (&JOIN_CONTROL_PLANE, "cp-2") } else { (&JOIN, "worker-1") };
+        self.write(files, node, include_str!("../recorded/join.txt"))
+    }
+
+    /// What was asked for; the secret is of no use to anybody here.
+    fn upload(&self, file: &str) -> Output {
+        let mut inner = self.inner();
+        inner.configuration = inner.files[file].clone();
+        said("[upload-certs] Storing the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace\n")
+    }
+
+    fn reset(&self, last: &str) -> Output {
+        let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
+        let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
+        self.inner().files.retain(|path, _| !goes(path) && !etcd(path));
+        said("")
     }
 
     fn preflight(&self, file: &str) -> Output {

@@ -153,7 +153,7 @@ impl Crew<'_> {
         let (version, node_name, kubeadm) = (self.version.clone(), name.to_owned(), self.kubeadm.clone());
         let near = self.near.clone();
         let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm, control_plane };
-        let joined = self.cx.agents.run(&machine, &Job::Join(join), self.wait).await;
+        let joined = self.cx.agents.run(&machine, &Job::Join(Box::new(join)), self.wait).await;
         if let Err(error) = self.forget(through, &material).await {
             tracing::warn!(
                 node = name,

@@ -64,44 +64,11 @@ impl Model for Cluster {
                  of the machines the same value: it adds the package repository of that version.",
             )
             .check(form::kubernetes_version),
-            optional(
-                "endpoint",
-                endpoint,
-                "`host` or `host:port` by which nodes and users reach the API server, such as a virtual address or a DNS name. It cannot be \
-                 changed later. Default port 6443; default host: the control plane's own address, which is for a cluster that will never have \
-                 more than one: several must be reached by a name or an address that leads to whichever is well, such as a load balancer's.",
-            )
-            .replaces()
-            .check(rules::api_endpoint),
-            block(
-                "kube_vip",
-                kube_vip,
-                "A virtual address for the API server without a load balancer: kube-vip as a static pod on each control plane, of which one has the \
-                 address and announces it by ARP or neighbour discovery. The control planes must be in one network, and the address in no \
-                 range of DHCP. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
-            ),
-            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
-                .replaces()
-                .check(rules::certificate_name),
         ];
+        rows.extend(api(endpoint, kube_vip, certificate_names));
         rows.extend(subnets(pod_subnet, service_subnet));
         rows.extend(kubeadm(config, ignore_preflight_errors));
-        rows.extend([
-            required(
-                "control_planes",
-                control_planes,
-                "Control planes by node name: 1, 3 or 5, for etcd agrees by a majority. They join one after the other, and none of them is \
-                 special: one that is added joins, one that is taken out leaves etcd and is reset, one whose machine is another now is \
-                 replaced, also while it is down. Only if none of them stays it is another cluster, which replaces this one.",
-            )
-            .check(keys(form::node_name)),
-            optional(
-                "workers",
-                workers,
-                "Workers by node name. They join in parallel; one that is taken out is drained and reset.",
-            )
-            .check(keys(form::node_name)),
-        ]);
+        rows.extend(members(control_planes, workers));
         rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first));
         rows.extend([
             optional(
@@ -122,6 +89,58 @@ impl Model for Cluster {
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
     }
+}
+
+/// How nodes and users reach the API server.
+fn api<'a>(
+    endpoint: &'a mut Attr<String>,
+    kube_vip: &'a mut Attr<KubeVip>,
+    certificate_names: &'a mut Attr<Vec<String>>,
+) -> [Row<'a>; 3] {
+    [
+            optional(
+                "endpoint",
+                endpoint,
+                "`host` or `host:port` by which nodes and users reach the API server, such as a virtual address or a DNS name. It cannot be \
+                 changed later. Default port 6443; default host: the control plane's own address, which is for a cluster that will never have \
+                 more than one: several must be reached by a name or an address that leads to whichever is well, such as a load balancer's.",
+            )
+            .replaces()
+            .check(rules::api_endpoint),
+            block(
+                "kube_vip",
+                kube_vip,
+                "A virtual address for the API server without a load balancer: kube-vip as a static pod on each control plane, of which one has the \
+                 address and announces it by ARP or neighbour discovery. The control planes must be in one network, and the address in no \
+                 range of DHCP. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
+            ),
+            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
+                .replaces()
+                .check(rules::certificate_name),
+    ]
+}
+
+/// Which machines are its nodes.
+fn members<'a>(
+    control_planes: &'a mut Attr<BTreeMap<String, Member>>,
+    workers: &'a mut Attr<BTreeMap<String, Member>>,
+) -> [Row<'a>; 2] {
+    [
+            required(
+                "control_planes",
+                control_planes,
+                "Control planes by node name: 1, 3 or 5, for etcd agrees by a majority. They join one after the other, and none of them is \
+                 special: one that is added joins, one that is taken out leaves etcd and is reset, one whose machine is another now is \
+                 replaced, also while it is down. Only if none of them stays it is another cluster, which replaces this one.",
+            )
+            .check(keys(form::node_name)),
+            optional(
+                "workers",
+                workers,
+                "Workers by node name. They join in parallel; one that is taken out is drained and reset.",
+            )
+            .check(keys(form::node_name)),
+    ]
 }
 
 /// How nodes go and are upgraded.
