@@ -100,6 +100,9 @@ kubernetes() { scripts/lab.sh prepare --kubernetes 1.36.3,1.36.4 && scripts/lab.
 stage "lab: Kubernetes" kubernetes
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
+# The lab's etcd, for the agent's client of it.
+GROUNDWORK_ETCD=$(find "$GROUNDWORK_CACHE/kubernetes/programs" -path '*/etcd=*/server' | sort | tail -n 1)
+export GROUNDWORK_ETCD
 [ -n "$OTHER" ] || stage "dependencies" dependencies
 [ -n "$OTHER" ] || stage "format" cargo fmt --all --check
 stage "tools of the tests" tools
