@@ -193,17 +193,18 @@ async fn registered(kube: &Kube<'_>, plan: &JoinPlan) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
     let until = Instant::now() + REGISTERED;
     loop {
-        let node = known(kube, plan).await?;
-        if let Some(node) = whole(kube, plan, node).await? {
-            return back(kube, plan, &node).await;
+        let seen = async { whole(kube, plan, known(kube, plan).await?).await };
+        match seen.await {
+            Ok(Some(node)) => return back(kube, plan, &node).await,
+            Ok(None) if Instant::now() > until => {
+                let message =
+                    format!("the cluster has no whole node {} after {} s", plan.node_name, REGISTERED.as_secs());
+                return Err(failure("ready", message));
+            }
+            // An etcd that has just got a member may elect, and then no API server answers for a moment.
+            Err(failure) if failure.cancelled || Instant::now() > until => return Err(failure),
+            Ok(None) | Err(_) => kube.pause("ready", Duration::from_millis(500)).await?,
         }
-        if Instant::now() > until {
-            return Err(failure(
-                "ready",
-                format!("the cluster has no whole node {} after {} s", plan.node_name, REGISTERED.as_secs()),
-            ));
-        }
-        kube.pause("ready", Duration::from_millis(500)).await?;
     }
 }
 
