@@ -8,7 +8,9 @@ mod pve;
 mod rights;
 mod ssh;
 
-pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable, upgrading};
+pub(crate) use agent::{
+    agent, ending, enrolment, leaving, newer, not_looked_at, noted, somebody_else, unreachable, upgrading,
+};
 pub(crate) use pve::{
     CA_OF_MANY, Cure, Own, anybody, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_own, unknown_proxmox,
 };

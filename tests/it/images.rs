@@ -161,6 +161,42 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
     terraform.plan().exits(2).says(&["groundwork_image.one is tainted", "1 to add, 0 to change, 1 to destroy"]);
 }
 
+#[test]
+fn an_image_that_is_larger_than_its_disk_is_seen_before_a_machine_is_made() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("large-image", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    let vm = |gib: u32| format!("{}{}", image(FILE), VM.replace("size_gib = 2", &format!("size_gib = {gib}")));
+    terraform.configure(&vm(1));
+    terraform.fails(&[
+        "Cannot create VM one",
+        "size_gib = 1",
+        "Disk scsi0 has 2 GiB, as its image or template does",
+        "Nothing was created",
+        "Set `size_gib` to 2 or more",
+    ]);
+    assert_eq!((lab.inventory()["vms"].clone(), lab.tasks("qmcreate").len()), (serde_json::json!([]), 0));
+    terraform.configure(&vm(3));
+    terraform.apply();
+    terraform.has_no_changes();
+    let uuid = terraform.resource("groundwork_vm.one")["uuid"].clone();
+    // No machine goes for one that could not be made.
+    terraform.configure(&vm(1));
+    let said = terraform.run(&["apply", "-auto-approve", "-input=false", "-no-color", "-replace=groundwork_vm.one"]);
+    said.exits(1).says(&[
+        "Cannot replace VM",
+        "Disk scsi0 has 2 GiB, as its image does",
+        "the old one was not destroyed",
+    ]);
+    terraform.configure(&vm(3));
+    terraform.has_no_changes();
+    assert_eq!(terraform.resource("groundwork_vm.one")["uuid"], uuid);
+    terraform.destroy();
+}
+
 /// A VM on a node that has not the image names the node that has.
 #[test]
 fn an_image_on_another_nodes_storage_is_named_with_its_node() {

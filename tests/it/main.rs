@@ -19,6 +19,7 @@ mod generated;
 mod harness;
 mod hotplug;
 mod images;
+mod keys;
 mod killed;
 mod kubeconfig;
 mod kubernetes;

@@ -113,6 +113,8 @@ impl Agent for AgentService {
         } else {
             BTreeMap::new()
         };
+        let trust = Arc::clone(&self.trust);
+        let key_since = aside(async move { trust.key_since() }).await;
         Ok(Response::new(proto::Description {
             version: self.about.version.clone(),
             fields: self.about.fields.iter().cloned().collect(),
@@ -121,6 +123,7 @@ impl Agent for AgentService {
             records,
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
+            key_since,
             first_boot,
             authorities: self.trust.anchors().now().iter().filter_map(pin).collect(),
         }))
@@ -196,6 +199,12 @@ impl Agent for AgentService {
         let (trust, certificates) = (Arc::clone(&self.trust), request.into_inner().certificates);
         aside(async move { trust.believe(&certificates, &caller) }).await?;
         Ok(Response::new(proto::ReplaceAuthoritiesReply {}))
+    }
+
+    async fn next_key(&self, _: Request<proto::NextKeyRequest>) -> Answer<proto::NextKeyReply> {
+        let trust = Arc::clone(&self.trust);
+        let public_key = aside(async move { trust.next_key() }).await?;
+        Ok(Response::new(proto::NextKeyReply { public_key }))
     }
 
     async fn replace_certificate(

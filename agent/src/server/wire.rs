@@ -82,7 +82,8 @@ pub(super) fn plan(plan: run::Plan, not_looked_at: Vec<run::Skipped>) -> proto::
         changes.push(proto::PlannedChange { summary, why: String::new(), ..last });
     }
     let skips = |all: Vec<run::Skipped>| all.into_iter().take(plain::MOST).map(skip).collect();
-    proto::PlanReply { changes, skipped: skips(plan.skipped), not_looked_at: skips(not_looked_at) }
+    let (skipped, warnings) = (skips(plan.skipped), skips(plan.warnings));
+    proto::PlanReply { changes, skipped, not_looked_at: skips(not_looked_at), warnings }
 }
 
 pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
@@ -343,7 +344,7 @@ mod tests {
     fn a_plan_has_an_end() {
         let change =
             |n: u32| run::PlannedChange { step: "files", finding: format!("{n}\u{1b}"), why: "x".repeat(5_000) };
-        let many = run::Plan { changes: (0..300_000).map(change).collect(), skipped: Vec::new() };
+        let many = run::Plan { changes: (0..300_000).map(change).collect(), ..run::Plan::default() };
         let reply = plan(many, Vec::new());
         assert_eq!((reply.changes.len(), reply.changes[0].summary.as_str()), (plain::MOST + 1, r"0\u{1b}"));
         assert_eq!(reply.changes[plain::MOST].summary, "… and 299500 more differences, of this and later steps");

@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 24] = [
+const CALLS: [(&str, Role, Request); 25] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -143,6 +143,7 @@ const CALLS: [(&str, Role, Request); 24] = [
     ("Agent/ClusterCredential", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
+    ("Agent/NextKey", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
     ("Agent/Uninstall", Role::Admin, Request::Message),
     ("Agent/ClusterReset", Role::Admin, Request::Message),

@@ -30,6 +30,8 @@ pub(crate) struct Description {
     pub(crate) records: BTreeMap<String, String>,
     /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
     pub(crate) first_boot: wire::FirstBoot,
+    /// Since when it has its key, in seconds since 1970; 0 if it does not say.
+    pub(crate) key_since: u64,
     /// The last update of itself, if it took it back.
     pub(crate) failed_update: Option<wire::FailedUpdate>,
 }
@@ -43,6 +45,8 @@ pub(crate) struct Missing {
     pub(crate) skipped: Vec<String>,
     /// What an observer may not look at.
     pub(crate) not_looked_at: Vec<String>,
+    /// What a person should know, and no apply puts right.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a machine has of a cluster.
@@ -175,6 +179,7 @@ impl Agent {
             fields: said.fields.into_iter().collect(),
             records: said.records,
             first_boot: said.first_boot.unwrap_or_default(),
+            key_since: said.key_since,
             failed_update: said.failed_update,
         })
     }
@@ -187,6 +192,7 @@ impl Agent {
             drift: lines(said.changes, |change| format!("{}: {}", change.step, change.summary)),
             skipped: lines(said.skipped, |left| format!("{}: {}", left.step, left.reason)),
             not_looked_at: lines(said.not_looked_at, |left| format!("{}: {}", left.step, left.reason)),
+            warnings: lines(said.warnings, |warning| warning.reason),
         })
     }
 

@@ -12,7 +12,7 @@ use crate::agents::{Endpoint, Error, Until};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::{AgentEndpoint, EndpointModel};
 use crate::timeouts::Limit;
-use crate::{departure, explain};
+use crate::{departure, explain, keys};
 use model::Agent;
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -75,22 +75,20 @@ impl Resource for AgentResource {
             return Err(Diagnostic::bug("an agent's endpoint is not in the state").into());
         };
         let act = format!("look at the agent of {}", m.name());
+        keys::recall(cx);
         match look(cx, m, &endpoint, &looking(cx)).await {
             Ok(()) => m.drift.set(Vec::new()),
             Err(error) if error.is_unreachable() => cx.warn(explain::unreachable("the agent of", &m.name(), &error)),
             // Somebody else is there, or an agent that nobody knows: a person sees it in the plan, and SSH asks for the host's key.
-            Err(
-                error @ (Error::OtherKey { .. }
-                | Error::OtherAuthority { .. }
-                | Error::NotEnrolled { .. }
-                | Error::OtherMachine { .. }),
-            ) => m.drift.set(vec![tf::chain(&error)]),
+            Err(error) if error.is_somebody_else() => m.drift.set(vec![tf::chain(&error)]),
             Err(error) => return Err(explain::agent(&act, &error).into()),
         }
+        keys::note(cx, [endpoint.fingerprint]);
         Ok(Presence::Here)
     }
 
     async fn update(&self, cx: &Cx, prior: &Agent, m: &mut Agent) -> Result<(), Diagnostics> {
+        keys::recall(cx);
         let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME);
         if is_written_anew(prior, m) {
             return install::install(cx, m, "repair", limit).await;
@@ -108,6 +106,7 @@ impl Resource for AgentResource {
             return Ok(());
         }
         let Some(endpoint) = m.endpoint.get().and_then(AgentEndpoint::to_endpoint) else { return Ok(()) };
+        keys::recall(cx);
         let act = format!("uninstall the agent of {}", m.name());
         let limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME);
         departure::depart(cx, &act, &endpoint, limit).await?;

@@ -17,7 +17,7 @@ use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Until
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
-use crate::{explain, record};
+use crate::{explain, keys, record};
 use model::{Cluster, Member};
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -106,10 +106,15 @@ impl Resource for ClusterResource {
         let name = m.name.or("");
         // What a plan said of an upgrade is over; the next plan says what is left.
         m.upgrade_steps.set(Vec::new());
+        keys::recall(cx);
         let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
             Ok(agent) => agent,
             Err(error) if error.is_unreachable() => {
                 cx.warn(explain::unreachable("cluster", &name, &error));
+                return Ok(Presence::Here);
+            }
+            Err(error) if error.is_somebody_else() => {
+                cx.warn(explain::somebody_else("the control plane of cluster", &name, &error));
                 return Ok(Presence::Here);
             }
             Err(error) => return Err(explain::agent(&format!("read cluster {name}"), &error).into()),
@@ -144,6 +149,7 @@ impl Resource for ClusterResource {
             m.version.set(bare(&status.version));
         }
         let machines = look::machines(cx, m).await;
+        keys::note(cx, members(m));
         look::compare(cx, m, &status, &machines);
         if m.kubeconfig.get().is_none() {
             fill_access(cx, m, (&first, &looking(cx))).await?;
@@ -156,6 +162,7 @@ impl Resource for ClusterResource {
         if !refused.is_empty() {
             return Err(refused.into_iter().collect());
         }
+        keys::recall(cx);
         let (node, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
         let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME + upgrade::time(m));
@@ -204,6 +211,7 @@ impl Resource for ClusterResource {
     }
 
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
+        keys::recall(cx);
         let (_, first) = control_plane(m)?;
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
@@ -297,6 +305,12 @@ fn control_plane(m: &Cluster) -> Result<(String, Endpoint), Diagnostics> {
 fn endpoint(member: &Member) -> Result<Endpoint, Diagnostic> {
     let endpoint = member.endpoint.get().and_then(EndpointModel::to_endpoint);
     endpoint.ok_or_else(|| Diagnostic::bug("a member's endpoint is not known at apply"))
+}
+
+/// By what all its machines are known.
+fn members(m: &Cluster) -> Vec<String> {
+    let all = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
+    all.filter_map(|(_, member)| member.endpoint.get()?.fingerprint.cloned()).collect()
 }
 
 /// What tells the control planes' machines apart; `None` while it is unknown, which is another machine.

@@ -106,6 +106,9 @@ pub struct Description {
     /// "sha256:<hex>" of the public key of each CA that the agent believes.
     #[prost(string, repeated, tag = "11")]
     pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the agent's key was first certified, in seconds since 1970 by the clock of who did it; 0 if that is not known.
+    #[prost(uint64, tag = "12")]
+    pub key_since: u64,
 }
 /// cloud-init's part in the boot that the machine is in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -237,6 +240,9 @@ pub struct PlanReply {
     /// What an observer may not look at. Whether the machine is so is not known.
     #[prost(message, repeated, tag = "3")]
     pub not_looked_at: ::prost::alloc::vec::Vec<SkippedStep>,
+    /// What a person should know, and no change puts right. For operators only.
+    #[prost(message, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<SkippedStep>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedChange {
@@ -436,6 +442,14 @@ pub struct ReplaceAuthoritiesRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplaceAuthoritiesReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextKeyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextKeyReply {
+    /// SubjectPublicKeyInfo, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplaceCertificateRequest {
     /// The machine's certificate, DER.
@@ -1409,7 +1423,30 @@ pub mod agent_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Another certificate for the agent's key, of a CA that it believes.
+        /// The key that is to follow the agent's own: made when it is asked for first, and in use when it has a certificate.
+        pub async fn next_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NextKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::NextKeyReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/NextKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NextKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Another certificate for the agent's key, of a CA that it believes. One for the next key puts that in force: the key before signs
+        /// that this one follows, which the agent tells at every handshake from then on, and is gone.
         pub async fn replace_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::ReplaceCertificateRequest>,
@@ -1837,7 +1874,13 @@ pub mod agent_server {
             tonic::Response<super::ReplaceAuthoritiesReply>,
             tonic::Status,
         >;
-        /// Another certificate for the agent's key, of a CA that it believes.
+        /// The key that is to follow the agent's own: made when it is asked for first, and in use when it has a certificate.
+        async fn next_key(
+            &self,
+            request: tonic::Request<super::NextKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::NextKeyReply>, tonic::Status>;
+        /// Another certificate for the agent's key, of a CA that it believes. One for the next key puts that in force: the key before signs
+        /// that this one follows, which the agent tells at every handshake from then on, and is gone.
         async fn replace_certificate(
             &self,
             request: tonic::Request<super::ReplaceCertificateRequest>,
@@ -2440,6 +2483,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReplaceAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/NextKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct NextKeySvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::NextKeyRequest>
+                    for NextKeySvc<T> {
+                        type Response = super::NextKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NextKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::next_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NextKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -17,6 +17,7 @@ from .config import Config
 from .hotplug import Hotplug
 from .local import Local
 from .power import Power
+from .rights import Rights
 from .tasks import Tasks
 from .traffic import ROOT_TOKEN, Runner, Traffic
 from .transfer import Transfer
@@ -38,7 +39,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
+class LabPve(Rights, Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(

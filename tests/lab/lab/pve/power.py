@@ -143,7 +143,7 @@ class Power:
     async def _network_list(self, values, user):
         """The node's card and bridges; with `type`, those of the type."""
         card = {"iface": "eno1", "type": "eth", "exists": 1, "active": 1}
-        bridges = [{"iface": name, "type": "bridge", "active": 1, "autostart": 1} for name in sorted(self.bridges)]
+        bridges = [{"iface": name, "type": "bridge", "active": 1, "autostart": 1} for name in sorted(self.bridges) if self.may_use(user, name)]
         kind = values.get("type")
         shown = [card, *bridges] if kind is None else bridges if kind in ("bridge", "any_bridge", "any_local_bridge") else []
         return [row | {"method": "manual", "method6": "manual", "priority": 3} for row in shown]
