@@ -1,6 +1,7 @@
 //! Images: from a file that changes or is missing, from a URL that does not hold what it should, and what a new one means for VMs.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
+use std::os::unix::fs::FileExt as _;
 
 /// The image, with everything but node and resource left to the case.
 fn image(rest: &str) -> String {
@@ -169,6 +170,9 @@ fn an_image_that_is_larger_than_its_disk_is_seen_before_a_machine_is_made() {
     let lab = Lab::start("large-image", Backend::None, &[]);
     let terraform = Terraform::for_lab(&lab);
     std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    // The size of the disk in a qcow2 file stands at byte 24 of its head.
+    let file = std::fs::OpenOptions::new().write(true).open(terraform.path("one.qcow2")).expect("the copy");
+    file.write_all_at(&(2_u64 << 30).to_be_bytes(), 24).expect("a larger disk");
     let vm = |gib: u32| format!("{}{}", image(FILE), VM.replace("size_gib = 2", &format!("size_gib = {gib}")));
     terraform.configure(&vm(1));
     terraform.fails(&[

@@ -117,7 +117,7 @@ impl Scene {
         let first = self.key();
         self.applies("not due");
         assert_eq!(self.key(), first);
-        self.lab.must("one", &format!("echo 1600000000 >{IDENTITY}/key-since"));
+        self.lab.must("one", &format!("printf 1600000000 >{IDENTITY}/key-since"));
         self.applies("due");
         let second = self.key();
         assert_ne!(second, first);
