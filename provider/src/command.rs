@@ -73,10 +73,10 @@ pub fn pki_rotate(arguments: &[&str]) -> ExitCode {
         let runtime = runtime.map_err(|error| error.to_string())?;
         let say = |line: &str| println!("{line}");
         let (rotated, left) = match rotation {
-            Rotation::Authority { from, to, goal } => {
-                (runtime.block_on(agents::rotate((from, to), &machines, goal, &say)), NOT_TAKEN_OVER)
+            Rotation::Over(pair, goal) => {
+                (runtime.block_on(agents::rotate(*pair, &machines, goal, &say)), NOT_TAKEN_OVER)
             }
-            Rotation::Keys(authority) => (runtime.block_on(agents::renew(authority, &machines, &say)), NOT_RENEWED),
+            Rotation::Keys(authority) => (runtime.block_on(agents::renew(*authority, &machines, &say)), NOT_RENEWED),
         };
         match rotated.map_err(|error| chain(&error))? {
             0 => Ok(()),
@@ -97,9 +97,9 @@ const NOT_RENEWED: &str =
 /// What `pki rotate` is to do.
 enum Rotation {
     /// From one CA to another.
-    Authority { from: Authority, to: Authority, goal: Goal },
+    Over(Box<(Authority, Authority)>, Goal),
     /// Other keys, certified by this CA.
-    Keys(Authority),
+    Keys(Box<Authority>),
 }
 
 /// What follows `pki rotate`.
@@ -127,10 +127,10 @@ fn rotation<'a>(arguments: &[&'a str]) -> Result<(Rotation, &'a str), String> {
         if from.is_some() || to.is_some() || goal == Goal::Both {
             return Err("--keys stands alone: going over to another CA is a rotation of its own".to_owned());
         }
-        return Ok((Rotation::Keys(folder(keys, "--keys")?), state));
+        return Ok((Rotation::Keys(Box::new(folder(keys, "--keys")?)), state));
     }
-    let (from, to) = (folder(from, "--from")?, folder(to, "--to")?);
-    Ok((Rotation::Authority { from, to, goal }, state))
+    let pair = (folder(from, "--from")?, folder(to, "--to")?);
+    Ok((Rotation::Over(Box::new(pair), goal), state))
 }
 
 fn told(made: Result<Issued, String>, what_for: &str) -> ExitCode {

@@ -35,7 +35,7 @@ resource "groundwork_vm" "one" {
   name       = "one"
   image      = groundwork_image.downloaded.volume_id
   cores      = CORES
-  memory_mib = 512
+  memory_mib = 768
   disk "scsi0" {
     storage  = "local-lvm"
     size_gib = 5
