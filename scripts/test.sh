@@ -69,7 +69,7 @@ MUSL=$(uname -m)-unknown-linux-musl
 provider() { zigbuild "$MUSL" --quiet -p terraform-provider-groundwork; }
 
 # Tests that make a cluster, and have the machine to themselves: what waits for a busy control plane proves little.
-CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons::)
+CLUSTERS=(kubernetes:: upgrade:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
 
 # What tests of pipelines run beside Terraform.
 tools() {
@@ -81,8 +81,8 @@ tools() {
 end_to_end() {
     stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
     stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
-        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: --skip ssh:: "${CLUSTERS[@]/#/--skip=}"
-    stage "agents by SSH" $TESTS -p groundwork-tests -- --test-threads 3 ssh::
+        --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: --skip ssh:: --skip guest:: "${CLUSTERS[@]/#/--skip=}"
+    stage "agents on machines of others" $TESTS -p groundwork-tests -- --test-threads 3 ssh:: guest::
     stage "quickstart from a mirror" $TESTS -p groundwork-tests -- registry::
     stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
     stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::

@@ -69,7 +69,10 @@ const UNUSED: [&str; 8] = [
 
 /// What asks Proxmox VE nothing, and why.
 const ELSEWHERE: [(&str, &str); 3] = [
-    ("groundwork_agent", "comes by SSH, and speaks with the agent alone"),
+    (
+        "groundwork_agent",
+        "by SSH asks nothing; by the guest agent it has two privileges of its own, which `guest/hard.rs` tries",
+    ),
     ("groundwork_machine", "speaks with the machine's agent alone"),
     ("groundwork_cluster", "speaks with agents alone"),
 ];

@@ -87,10 +87,16 @@ pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, (limit, hint): (&
 
 /// The warning for a machine that gives no answer while refreshing: the state stays as it is.
 pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnostic {
+    let next = "Start the machine, or see why nothing answers at that address, and plan again.";
+    unreachable_then(kind, identity, error, next)
+}
+
+/// The same where the resource knows more of what to do.
+pub(crate) fn unreachable_then(kind: &str, identity: &str, error: &Error, next: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at {kind} {identity}"))
         .happened(sentence(&chain(error)))
         .holds("What the state says about it was kept, and no difference inside the machine can be shown.")
-        .next("Start the machine, or see why nothing answers at that address, and plan again.")
+        .next(next)
 }
 
 /// The warning for what a client certificate of the role observer may not look at.

@@ -184,9 +184,10 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found, matters: bool) -> Res
 async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let none = m.addresses.get().is_some_and(Vec::is_empty);
     if none && m.options.guest_agent.is_true() && m.started.is_true() {
-        let asked = addresses::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
+        let asked = cx.pve()?.vm(&found.node, found.vmid).agent_addresses(&found.settings).await;
         // Its silence was told at the creation, and is no reason to fail every plan.
-        m.addresses.set(asked.unwrap_or_default());
+        let told = asked.unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>();
+        m.addresses.set(told);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{MACHINE, Machine, private_key};
 use crate::harness::{Terraform, ready, wait_until};
 
 /// What there may not be after a refusal.
-const TRACES: &str = "ls -d /etc/groundwork /var/lib/groundwork/* /usr/local/bin/groundwork-agent /etc/systemd/system/groundwork-agent.service 2>/dev/null | wc -l";
+pub(crate) const TRACES: &str = "ls -d /etc/groundwork /var/lib/groundwork/* /usr/local/bin/groundwork-agent /etc/systemd/system/groundwork-agent.service 2>/dev/null | wc -l";
 
 /// A server of its own, in a world whose first process is not systemd.
 const NO_SYSTEMD: &str = "setsid unshare --mount --pid --fork --mount-proc sh -c \

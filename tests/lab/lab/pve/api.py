@@ -13,6 +13,7 @@ from ..disks import Disks
 from ..faults import Faults
 from ..machines import Machine, Plan
 from ..settings import NODES, Settings
+from .agent import Agent
 from .config import Config
 from .hotplug import Hotplug
 from .local import Local
@@ -38,7 +39,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
+class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Agent, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(
