@@ -154,6 +154,9 @@ fn private_key(path: &Path) -> String {
     format!("    private_key = \"{}\"\n", path.display())
 }
 
+/// What there may not be after a refusal.
+pub(crate) const TRACES: &str = "ls -d /etc/groundwork /var/lib/groundwork/* /usr/local/bin/groundwork-agent /etc/systemd/system/groundwork-agent.service 2>/dev/null | wc -l";
+
 pub(crate) const MACHINE: &str = r#"
 resource "groundwork_machine" "pi" {
   endpoint = groundwork_agent.pi.endpoint

@@ -2,7 +2,7 @@
 
 use super::{Guest, of_guest};
 use crate::harness::{Terraform, ready, repository, wait_until};
-use crate::ssh::hard::TRACES;
+use crate::ssh::TRACES;
 
 const SERVICE: &str = "/etc/systemd/system/qemu-guest-agent.service";
 
