@@ -68,8 +68,8 @@ fn command_line(host: &dyn Host) -> Result<Option<String>, HostError> {
     let Some(place) = PLACES.iter().find(is_mounted) else { return Ok(None) };
     let config = host.text(&format!("{place}/config.txt"))?.unwrap_or_default();
     let setting = |key: &str| {
-        let values = config.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-        values.last().map(|value| value.trim().to_owned())
+        let mut values = config.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        values.next_back().map(|value| value.trim().to_owned())
     };
     let name = setting("cmdline").unwrap_or_else(|| "cmdline.txt".to_owned());
     for prefix in setting("os_prefix").iter().map(String::as_str).chain([""]) {

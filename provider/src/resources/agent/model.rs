@@ -229,7 +229,7 @@ impl Agent {
 
     /// The number of the VM whose guest agent says where the agent is, if nobody else does.
     pub(super) fn vm(&self) -> Attr<i64> {
-        self.guest_agent.get().filter(|_| self.address.is_null()).map_or(Attr::Null, |guest| guest.vmid.clone())
+        self.guest_agent.get().filter(|_| self.address.is_null()).map_or(Attr::Null, |guest| guest.vmid)
     }
 
     /// The same as the way to it.
