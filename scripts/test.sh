@@ -82,7 +82,7 @@ end_to_end() {
     stage "terraform in an empty root" $TESTS -p groundwork-tests -- empty_root::
     stage "terraform against the lab" $TESTS -p groundwork-tests -- --test-threads 3 \
         --skip qemu --skip nodes:: --skip empty_root:: --skip registry:: --skip ssh:: --skip guest:: "${CLUSTERS[@]/#/--skip=}"
-    stage "agents on machines of others" $TESTS -p groundwork-tests -- --test-threads 3 ssh:: guest::
+    stage "agents on machines of others" $TESTS -p groundwork-tests -- --test-threads 3 --skip qemu ssh:: guest::
     stage "quickstart from a mirror" $TESTS -p groundwork-tests -- registry::
     stage "real Kubernetes" $TESTS -p groundwork-tests -- --test-threads 1 "${CLUSTERS[@]}"
     stage "real Kubernetes: nodes come and go" $TESTS -p groundwork-tests -- --test-threads 1 nodes::

@@ -6,7 +6,7 @@
 mod cut;
 mod hard;
 
-use crate::harness::{Terraform, ready, wait_until};
+use crate::harness::{Backend, Terraform, ready, wait_until};
 use crate::ssh::{MACHINE, Machine};
 use std::time::Instant;
 
@@ -20,7 +20,12 @@ struct Guest {
 impl Guest {
     #[track_caller]
     fn start(name: &str) -> Self {
-        let machine = Machine::start(name);
+        Self::start_on(name, Backend::Nspawn)
+    }
+
+    #[track_caller]
+    fn start_on(name: &str, backend: Backend) -> Self {
+        let machine = Machine::start_on(name, backend);
         machine.must("systemctl stop ssh.socket ssh.service; rm -r /root/.ssh; ! pgrep -x sshd");
         let vmid = machine.maker.resource("groundwork_vm.pi")["vmid"].as_u64().expect("a number");
         let terraform = Terraform::for_lab(&machine.lab);
@@ -124,4 +129,33 @@ fn how_long_it_takes(guest: &Guest) {
         took.as_secs_f64()
     );
     guest.forget();
+}
+
+/// The imitation of containers is held against the real one: QEMU's own guest agent, on its own port.
+#[test]
+fn a_qemu_machine_gets_its_agent_through_the_real_guest_agent() {
+    if !ready() {
+        return;
+    }
+    let guest = Guest::start_on("guest-qemu", Backend::Qemu);
+    let (machine, terraform) = (&guest.machine, &guest.terraform);
+    terraform.configure(&format!("{}{MACHINE}", guest.agent("", "")));
+    let began = Instant::now();
+    terraform.apply();
+    eprintln!("through QEMU's own guest agent in {:.1} s", began.elapsed().as_secs_f64());
+    assert_eq!(machine.must("cat /etc/motd; hostname"), "ours\nrenamed");
+    assert_eq!(machine.must("stat -c %a /etc/groundwork/ca.pem /var/lib/groundwork"), "644\n700");
+    terraform.has_no_changes();
+    guest.forget();
+
+    // Its own list of what it may not do, and its own way of not running. The machine's inside is reached by it, too: so it comes back by itself.
+    terraform.configure(&guest.agent("    timeout = \"5s\"", ""));
+    let blocked = "sed -i 's/^ExecStart=.*/& --block-rpcs=guest-file-open/' /etc/systemd/system/qemu-guest-agent.service";
+    let copied = "cp /usr/lib/systemd/system/qemu-guest-agent.service /lib/systemd/system/qemu-guest-agent.service /etc/systemd/system/ 2>/dev/null";
+    let older = "qemu-ga --help | grep -q block-rpcs || sed -i 's/--block-rpcs/--blacklist/' /etc/systemd/system/qemu-guest-agent.service";
+    machine.must(&format!("{copied}; {blocked}; {older}; systemctl daemon-reload; systemctl restart --no-block qemu-guest-agent"));
+    wait_until("it has begun anew", || machine.lab.exec("pi", "true").code == 0);
+    terraform.fails(&["is not allowed to do what is needed", "guest-file-open", "Nothing was changed on the machine"]);
+    machine.must("rm /etc/systemd/system/qemu-guest-agent.service; systemctl daemon-reload; systemctl restart --no-block qemu-guest-agent");
+    guest.machine.end();
 }

@@ -49,7 +49,12 @@ pub(crate) struct Machine {
 impl Machine {
     #[track_caller]
     pub(crate) fn start(name: &str) -> Self {
-        let lab = Lab::start(name, Backend::Nspawn, &[]);
+        Self::start_on(name, Backend::Nspawn)
+    }
+
+    #[track_caller]
+    pub(crate) fn start_on(name: &str, backend: Backend) -> Self {
+        let lab = Lab::start(name, backend, &[]);
         let address = lab.address(71);
         let maker = Terraform::for_lab(&lab);
         let vm = VM.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
