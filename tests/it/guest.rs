@@ -150,10 +150,13 @@ fn a_qemu_machine_gets_its_agent_through_the_real_guest_agent() {
 
     // Its own list of what it may not do, and its own way of not running. The machine's inside is reached by it, too: so it comes back by itself.
     terraform.configure(&guest.agent("    timeout = \"5s\"", ""));
-    let blocked = "sed -i 's/^ExecStart=.*/& --block-rpcs=guest-file-open/' /etc/systemd/system/qemu-guest-agent.service";
+    let blocked =
+        "sed -i 's/^ExecStart=.*/& --block-rpcs=guest-file-open/' /etc/systemd/system/qemu-guest-agent.service";
     let copied = "cp /usr/lib/systemd/system/qemu-guest-agent.service /lib/systemd/system/qemu-guest-agent.service /etc/systemd/system/ 2>/dev/null";
     let older = "qemu-ga --help | grep -q block-rpcs || sed -i 's/--block-rpcs/--blacklist/' /etc/systemd/system/qemu-guest-agent.service";
-    machine.must(&format!("{copied}; {blocked}; {older}; systemctl daemon-reload; systemctl restart --no-block qemu-guest-agent"));
+    machine.must(&format!(
+        "{copied}; {blocked}; {older}; systemctl daemon-reload; systemctl restart --no-block qemu-guest-agent"
+    ));
     wait_until("it has begun anew", || machine.lab.exec("pi", "true").code == 0);
     terraform.fails(&["is not allowed to do what is needed", "guest-file-open", "Nothing was changed on the machine"]);
     machine.must("rm /etc/systemd/system/qemu-guest-agent.service; systemctl daemon-reload; systemctl restart --no-block qemu-guest-agent");
