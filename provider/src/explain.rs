@@ -4,11 +4,13 @@
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
 
 mod agent;
+mod manifest;
 mod pve;
 mod rights;
 mod ssh;
 
 pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable, upgrading};
+pub(crate) use manifest::manifest;
 pub(crate) use pve::{
     CA_OF_MANY, Cure, Own, anybody, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_own, unknown_proxmox,
 };

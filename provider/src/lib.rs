@@ -9,6 +9,7 @@ mod departure;
 mod endpoint;
 mod ephemeral_resources;
 mod explain;
+mod fetch;
 mod kubeconfig;
 mod names;
 mod numbers;

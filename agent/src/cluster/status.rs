@@ -72,6 +72,9 @@ pub enum ClusterError {
     /// The cluster CA's certificate is damaged.
     #[error("{CA} holds no certificate: {0}")]
     Authority(String),
+    /// What was applied cannot be looked at.
+    #[error("the cluster's manifests cannot be looked at")]
+    Manifests(#[source] super::manifests::AskError),
     /// Another cluster is meant.
     #[error("this machine is a control plane of another cluster, whose CA is {here}")]
     OtherCluster {

@@ -1,7 +1,7 @@
 //! The service `Agent`: one short method per call.
 
 use super::glance::{self, Glance};
-use super::wire;
+use super::{manifests, wire};
 use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
@@ -101,6 +101,8 @@ impl Agent for AgentService {
     type ClusterUpgradeStream = Events;
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
+    type ManifestApplyStream = Events;
+    type ManifestRemoveStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
         // Whoever is here has got through handshake and gate: the agent does its work.
@@ -273,6 +275,26 @@ impl Agent for AgentService {
         let (name, drain) = wire::node_remove(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();
         self.start("node remove", |cx| cluster::remove(cx, state, name, drain))
+    }
+
+    async fn manifest_apply(&self, request: Request<proto::ManifestApplyRequest>) -> Answer<Events> {
+        let plan = manifests::plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("manifest apply", |cx| cluster::apply_manifest(cx, state, plan))
+    }
+
+    async fn manifest_remove(&self, request: Request<proto::ManifestRemoveRequest>) -> Answer<Events> {
+        let plan = manifests::removal(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("manifest remove", |cx| cluster::remove_manifest(cx, state, plan))
+    }
+
+    async fn manifest_status(
+        &self,
+        request: Request<proto::ManifestStatusRequest>,
+    ) -> Answer<proto::ManifestStatusReply> {
+        let found = cluster::manifests(self.host(), &request.into_inner().names).await.map_err(refused)?;
+        Ok(Response::new(manifests::status(found)))
     }
 
     async fn kubeconfig(&self, _: Request<proto::KubeconfigRequest>) -> Answer<proto::KubeconfigReply> {

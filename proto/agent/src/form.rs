@@ -24,6 +24,11 @@ pub fn node_name(text: &str) -> Verdict {
     demand(text.len() <= 63 && is_dns_name(text), &format!("a name: {DNS_NAME}, at most 63"))
 }
 
+/// Name of a manifest: it becomes a label's value, and part of an object's name.
+pub fn manifest_name(text: &str) -> Verdict {
+    demand(text.len() <= 63 && !text.contains('.') && is_dns_name(text), "a name of lower-case letters, digits and `-`, at most 63")
+}
+
 /// A name as DNS knows them. Source: RFC 1123.
 pub fn dns_name(text: &str) -> Verdict {
     demand(is_dns_name(text), &format!("a DNS name: {DNS_NAME}"))

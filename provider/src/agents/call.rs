@@ -124,6 +124,13 @@ impl std::fmt::Debug for JoinMaterial {
     }
 }
 
+impl Node {
+    /// Whether it waits for a network plugin, by the kubelet's own word for it, the same since 1.9.
+    pub(crate) fn without_network(&self) -> bool {
+        !self.ready && self.ready_message.contains("NetworkPluginNotReady")
+    }
+}
+
 impl ClusterStatus {
     /// Why the kubelet of a node is at no work; `None` if it is, or nobody says.
     pub(crate) fn kubelet_down(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! What an agent can be set to do, and how that is said to it.
 
 use super::call::JoinMaterial;
+use super::manifests::{Manifest, Removal};
 use agent_proto::v1 as wire;
 use agent_proto::v1::machine::NodeSpec;
 use std::collections::BTreeMap;
@@ -90,6 +91,10 @@ pub(crate) enum Job {
     NodeSet(NodeSettings),
     /// Drain and delete a node; on a control plane. Without a time its pods are not waited for: the machine is gone.
     NodeRemove { node_name: String, drain: Option<Duration> },
+    /// Apply a manifest; on a control plane.
+    ManifestApply(Box<Manifest>),
+    /// Forget a manifest; on a control plane.
+    ManifestRemove(Removal),
     /// Leave the cluster in order, because the machine is to go.
     Leave { drain: Duration },
 }
@@ -103,7 +108,9 @@ impl Job {
             | Self::Join(_)
             | Self::Upgrade(_)
             | Self::NodeSet(_)
-            | Self::NodeRemove { .. } => Role::Operator,
+            | Self::NodeRemove { .. }
+            | Self::ManifestApply(_)
+            | Self::ManifestRemove(_) => Role::Operator,
         }
     }
 }

@@ -187,6 +187,14 @@ impl Agent {
                 };
                 line.events("NodeRemove", |mut client| async move { client.node_remove(request).await }).await
             }
+            Job::ManifestApply(manifest) => {
+                let request = manifest.to_wire();
+                line.events("ManifestApply", |mut client| async move { client.manifest_apply(request).await }).await
+            }
+            Job::ManifestRemove(removal) => {
+                let request = removal.to_wire();
+                line.events("ManifestRemove", |mut client| async move { client.manifest_remove(request).await }).await
+            }
             Job::Leave { drain } => {
                 let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };
                 line.events("ClusterLeave", |mut client| async move { client.cluster_leave(request).await }).await

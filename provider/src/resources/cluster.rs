@@ -6,6 +6,7 @@
 mod address;
 mod fixed;
 mod look;
+mod manifests;
 mod membership;
 mod model;
 mod networks;
@@ -35,7 +36,7 @@ impl Resource for ClusterResource {
         plane and any number of workers. Workers join in parallel. Another `version` upgrades the cluster node by node. A worker that is taken out of the configuration is drained, deleted \
         and reset; destroying the cluster resets every machine to what it was before. A cluster that somebody else made on one of \
         the machines is never adopted, changed or reset.\n\nJoin tokens are minted per join, live for minutes \
-        and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.\n\n\
+        and are stored nowhere. What the cluster begins with, its network plugin first of all, is applied from `manifest` blocks.\n\n\
         If something fails at creation after the control plane is up, such as the join of a worker, Terraform marks the cluster as \
         tainted: the next apply would reset every machine and begin anew. `terraform untaint groundwork_cluster.NAME` keeps the cluster, \
         and the next apply then adds only what is missing.";
@@ -55,6 +56,7 @@ impl Resource for ClusterResource {
         for refusal in fixed::changes(prior, m) {
             notes.warn(refusal.warning());
         }
+        manifests::unheeded(prior, m).into_iter().for_each(|warning| notes.warn(warning));
         upgrade::plan(prior, m, notes);
         // Another machine as control plane is another cluster: its data were on the old one.
         if fingerprints(prior) != fingerprints(m) {
@@ -97,6 +99,10 @@ impl Resource for ClusterResource {
         if let Err(mut failures) = built.await {
             failures.push(tainted(&name));
             return Err(failures);
+        }
+        let site = manifests::Site { cx, first: &first, cluster_id: &crew.cluster_id, wait: &wait };
+        if let Err(failures) = manifests::apply(&site, &manifests::Manifests::new(), &manifests::of(m)).await {
+            manifests::as_warnings(failures).into_iter().for_each(|warning| cx.warn(warning));
         }
         remember(cx, m, (&first, &wait.until())).await
     }
@@ -145,6 +151,7 @@ impl Resource for ClusterResource {
         }
         let machines = look::machines(cx, m).await;
         look::compare(cx, m, &status, &machines);
+        manifests::look(cx, m, &first).await;
         if m.kubeconfig.get().is_none() {
             fill_access(cx, m, (&first, &looking(cx))).await?;
         }
@@ -200,6 +207,8 @@ impl Resource for ClusterResource {
         crew.join(&after).await?;
         crew.settle(&m.control_planes.or(none())).await?;
         crew.forget_settings(&before, &after).await?;
+        let site = manifests::Site { cx, first: &first, cluster_id: &crew.cluster_id, wait: &wait };
+        manifests::apply(&site, &manifests::of(prior), &manifests::of(m)).await?;
         remember(cx, m, (&first, &wait.until())).await
     }
 
@@ -382,6 +391,7 @@ async fn remember(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until))
         kubeconfig: computed(),
         ca_certificate: computed(),
         api_endpoint: computed(),
+        manifest: manifests::without_secrets(m),
         drift: Attr::Null,
         upgrade_steps: Attr::Null,
         ..m.clone()

@@ -24,6 +24,7 @@ fn rules() -> Vec<Rule> {
     rules! {
         hostname "cp-1"
         node_name "cp-1"
+        manifest_name "cp-1"
         dns_name "cp-1.example.org"
         address "192.0.2.1"
         swap "off"

@@ -360,6 +360,8 @@ pub struct RunFailed {
     /// "ownership": what stands on the machine was made by somebody else, and nothing was changed. "drain": pods do not leave a node.
     /// "quorum": without this control plane the cluster would be lost, and nothing was changed. "skew": the node may not have that
     /// version, and nothing was changed. "offer": the machine's package repositories do not have it, and nothing was changed.
+    /// "manifest": a manifest cannot be read, and nothing was changed. "conflict": fields of its objects are managed by others. "gate": what it
+    /// brought does not become ready. "prune": objects do not go.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -753,6 +755,75 @@ pub struct NodeRemoveRequest {
     /// The machine is gone or does not answer: do not wait for its pods to end.
     #[prost(bool, tag = "3")]
     pub unreachable: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ManifestApplyRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Of the manifest: a DNS name of 63 characters at most.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Secret: YAML or JSON, as kubectl reads it.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub content: ::prost::bytes::Bytes,
+    /// What tells this content from others, by the caller's choice; no secret.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// Take fields from whoever manages them.
+    #[prost(bool, tag = "5")]
+    pub force_conflicts: bool,
+    /// Do not wait until what it brings is ready.
+    #[prost(bool, tag = "6")]
+    pub no_wait: bool,
+    /// Delete objects that an earlier content of it had and this one has not.
+    #[prost(bool, tag = "7")]
+    pub prune: bool,
+    /// For all of it; 0 is ten minutes.
+    #[prost(uint32, tag = "8")]
+    pub timeout_s: u32,
+    /// Of objects that give none, if their kind has namespaces; empty: `default`.
+    #[prost(string, tag = "9")]
+    pub namespace: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestRemoveRequest {
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Delete its objects, too.
+    #[prost(bool, tag = "3")]
+    pub prune: bool,
+    /// How long they may take to go; 0 is ten minutes.
+    #[prost(uint32, tag = "4")]
+    pub timeout_s: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestStatusRequest {
+    /// Manifests whose objects are looked at; of the others is said what their inventories say.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ManifestStatusReply {
+    #[prost(message, repeated, tag = "1")]
+    pub manifests: ::prost::alloc::vec::Vec<AppliedManifest>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AppliedManifest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of the content that was applied last.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    /// It was applied whole, and what it brought was ready.
+    #[prost(bool, tag = "3")]
+    pub done: bool,
+    /// What of its objects is missing or was changed by others: "DaemonSet kube-flannel/kube-flannel-ds is missing".
+    #[prost(string, repeated, tag = "4")]
+    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubeconfigRequest {}
@@ -1707,6 +1778,82 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NodeRemove"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Has the API server take over the objects of a manifest (server-side apply), waits until what they bring is ready, and keeps an inventory
+        /// of them in the cluster. Repeating it changes nothing. On a control plane.
+        pub async fn manifest_apply(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestApplyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestApply",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestApply"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Forgets a manifest; its objects are deleted only if that is asked for. Fine if it is not known. On a control plane.
+        pub async fn manifest_remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestRemove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestRemove"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Which manifests were applied, and which of their objects are missing or were changed by others. On a control plane.
+        pub async fn manifest_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestStatusReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestStatus"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The administrator's kubeconfig. On a control plane.
         pub async fn kubeconfig(
             &mut self,
@@ -1965,6 +2112,43 @@ pub mod agent_server {
             &self,
             request: tonic::Request<super::NodeRemoveRequest>,
         ) -> std::result::Result<tonic::Response<Self::NodeRemoveStream>, tonic::Status>;
+        /// Server streaming response type for the ManifestApply method.
+        type ManifestApplyStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Has the API server take over the objects of a manifest (server-side apply), waits until what they bring is ready, and keeps an inventory
+        /// of them in the cluster. Repeating it changes nothing. On a control plane.
+        async fn manifest_apply(
+            &self,
+            request: tonic::Request<super::ManifestApplyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ManifestApplyStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ManifestRemove method.
+        type ManifestRemoveStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Forgets a manifest; its objects are deleted only if that is asked for. Fine if it is not known. On a control plane.
+        async fn manifest_remove(
+            &self,
+            request: tonic::Request<super::ManifestRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ManifestRemoveStream>,
+            tonic::Status,
+        >;
+        /// Which manifests were applied, and which of their objects are missing or were changed by others. On a control plane.
+        async fn manifest_status(
+            &self,
+            request: tonic::Request<super::ManifestStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestStatusReply>,
+            tonic::Status,
+        >;
         /// The administrator's kubeconfig. On a control plane.
         async fn kubeconfig(
             &self,
@@ -2994,6 +3178,143 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestApply" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestApplySvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ManifestApplyRequest>
+                    for ManifestApplySvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ManifestApplyStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestApplyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_apply(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestApplySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestRemove" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestRemoveSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ManifestRemoveRequest>
+                    for ManifestRemoveSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ManifestRemoveStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestRemoveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestRemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestStatusSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ManifestStatusRequest>
+                    for ManifestStatusSvc<T> {
+                        type Response = super::ManifestStatusReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -143,7 +143,7 @@ fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
         if no_network {
             return Diagnostic::warning("The cluster has no pod network yet")
                 .happened(format!("{subject} not ready: {said}"))
-                .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
+                .next("Give the cluster a network plugin, for example Flannel, Calico or Cilium: in a `manifest` block, or with its `kubeconfig`.");
         }
         Diagnostic::warning(format!("{subject} not ready"))
             .happened(said)

@@ -1,6 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::address;
+use super::manifests::Manifests;
 use super::networks;
 use super::{rules, upgrade};
 use crate::agents::{form, overlay};
@@ -28,6 +29,7 @@ pub(crate) struct Cluster {
     pub(super) drain_timeout: Attr<String>,
     pub(super) max_unavailable: Attr<String>,
     pub(super) upgrade_first: Attr<Vec<String>>,
+    pub(super) manifest: Attr<Manifests>,
     pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
     pub(super) upgrade_steps: Attr<Vec<String>>,
@@ -42,7 +44,7 @@ impl Model for Cluster {
         #[rustfmt::skip]
         let Self {
             id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
-            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
+            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, manifest, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
@@ -86,10 +88,10 @@ impl Model for Cluster {
             )
             .check(keys(form::node_name)),
         ]);
-        rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first));
+        rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first).into_iter().chain([manifests(manifest)]));
         rows.extend([
             block("timeouts", timeouts, "How long to wait."),
-            computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
+            computed("drift", drift, "What differs in nodes and manifests of the cluster, one line each; the next apply repairs it."),
             computed(
                 "upgrade_steps",
                 upgrade_steps,
@@ -100,6 +102,20 @@ impl Model for Cluster {
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
     }
+}
+
+fn manifests(manifest: &mut Attr<Manifests>) -> Row<'_> {
+    block(
+        "manifest",
+        manifest,
+        "Objects of Kubernetes that the cluster begins with, such as its network plugin; what runs in it later is better left to GitOps. A \
+         control plane's agent has the API server take them over (server-side apply, field manager `groundwork`), so that Terraform's \
+         computer needs no way to the API server. The label is the manifest's name. They are applied when the nodes have joined, or were \
+         upgraded, in the order that `after` says; of each one namespaces and kinds of objects come first. Objects that are missing, and \
+         fields of theirs that others have changed, are lines of `drift`: the next apply makes them again, and takes the fields back with \
+         `force_conflicts`. While the cluster is made, a manifest that fails is a warning, and the next apply goes on with it.",
+    )
+    .check(keys(form::manifest_name))
 }
 
 /// How nodes go and are upgraded.

@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::networks;
+use super::{manifests, networks};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -38,6 +38,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(machines_of_two(m));
     found.extend(strangers_first(m));
     found.extend(networks::problems(m));
+    found.extend(manifests::problems(m));
     found
 }
 
