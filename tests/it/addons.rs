@@ -2,7 +2,7 @@
 //! takes minutes: `GROUNDWORK_ADDONS=1` asks for it.
 
 use crate::harness::{Backend, Lab, Terraform, ready, repository, wait_until};
-use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, nodes};
+use crate::quickstart::{self, KUBECTL, nodes_are_ready, lab_is_empty, nodes};
 use serde_json::{Value, json};
 
 #[test]
@@ -20,7 +20,7 @@ fn kube_vip_and_metrics_server_work_from_the_labs_registry() {
     with_kube_vip(&lab, &terraform, &address);
     terraform.apply();
     assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     terraform.has_no_changes();
 
     let server = lab.must("worker-1", "grep server: /etc/kubernetes/kubelet.conf");

@@ -1,6 +1,6 @@
 //! `examples/quickstart` with the lab's values: what most tests apply.
 
-use crate::harness::{Lab, Terraform, repository, wait_until};
+use crate::harness::{Lab, Terraform};
 use serde_json::{Value, json};
 
 /// The client on a control plane.
@@ -85,13 +85,10 @@ pub(crate) fn machine_is_prepared_as(lab: &Lab, vm: &str, kubernetes: &str) {
     assert_eq!(lab.must(vm, "hostname"), vm);
 }
 
-/// Applies Flannel, as a user applies it: without a pod network no node becomes Ready.
+/// An apply ends with nodes that are Ready: the example has a pod network.
 #[track_caller]
-pub(crate) fn apply_pod_network(lab: &Lab) {
-    let manifest = repository().join("tests/lab/kubernetes/kube-flannel.yaml");
-    let manifest = std::fs::read_to_string(manifest).expect("Flannel's manifest");
-    lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
-    wait_until("all nodes are Ready", || names(lab, true) == names(lab, false));
+pub(crate) fn nodes_are_ready(lab: &Lab) {
+    assert_eq!(names(lab, true), names(lab, false));
 }
 
 /// Names of all nodes.
