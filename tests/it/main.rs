@@ -24,6 +24,7 @@ mod kubeconfig;
 mod kubernetes;
 mod life;
 mod links;
+mod manifests;
 mod misspelt;
 mod nodes;
 mod ownership;
