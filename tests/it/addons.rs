@@ -2,7 +2,7 @@
 //! takes minutes: `GROUNDWORK_ADDONS=1` asks for it.
 
 use crate::harness::{Backend, Lab, Terraform, ready, repository, wait_until};
-use crate::quickstart::{self, KUBECTL, nodes_are_ready, lab_is_empty, nodes};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
 use serde_json::{Value, json};
 
 #[test]

@@ -1,7 +1,7 @@
 //! Real Kubernetes: one control plane, two workers and Flannel, from nothing to what is left when the cluster is gone.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, KUBECTL, nodes_are_ready, lab_is_empty, machine_is_prepared, nodes, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::json;
 
 /// The image of Kubernetes' own tests: a web server, a client, and whatever else a network is tried with.

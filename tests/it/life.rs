@@ -1,7 +1,7 @@
 //! The life of a cluster on containers: from nothing, unchanged, drifted, changed, switched off, imported, destroyed.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, nodes_are_ready, lab_is_empty, machine_is_prepared, nodes, variables};
+use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 #[test]

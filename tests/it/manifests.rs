@@ -209,7 +209,7 @@ impl Stage<'_> {
         self.ask_for(&manifests);
         let said = [
             "Cannot apply manifest slow",
-            "not ready after 20 s",
+            "Not ready after 20 s",
             "Deployment paint/slow: 0 of 1 are available",
             "ImagePull",
         ];

@@ -4,7 +4,7 @@
 //! when it is asked for: `GROUNDWORK_MINOR_UPGRADE=1 cargo test -p groundwork-tests -- upgrade::`.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, KUBECTL, nodes_are_ready, lab_is_empty, machine_is_prepared_as, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared_as, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 const NODES: [&str; 3] = ["cp-1", "worker-1", "worker-2"];

@@ -26,7 +26,10 @@ pub fn node_name(text: &str) -> Verdict {
 
 /// Name of a manifest: it becomes a label's value, and part of an object's name.
 pub fn manifest_name(text: &str) -> Verdict {
-    demand(text.len() <= 63 && !text.contains('.') && is_dns_name(text), "a name of lower-case letters, digits and `-`, at most 63")
+    demand(
+        text.len() <= 63 && !text.contains('.') && is_dns_name(text),
+        "a name of lower-case letters, digits and `-`, at most 63",
+    )
 }
 
 /// A name as DNS knows them. Source: RFC 1123.
