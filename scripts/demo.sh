@@ -85,7 +85,7 @@ provider_installation {
 }
 RC
 
-cp examples/quickstart/*.tf "$WORK/"
+cp examples/quickstart/*.tf examples/quickstart/*.yaml "$WORK/"
 cp "$LAB/quickstart.tfvars.json" "$WORK/terraform.tfvars.json"
 cp "$LAB/quickstart_override.tf.json" "$WORK/lab_override.tf.json"
 rm -f "$WORK/.terraform.lock.hcl"
@@ -102,13 +102,10 @@ tf plan -input=false -detailed-exitcode >/dev/null && say "a second plan has no 
 # on_cp ARGS: kubectl on the control plane.
 on_cp() { scripts/lab.sh exec --dir "$LAB" cp-1 -- kubectl --kubeconfig /etc/kubernetes/admin.conf "$@"; }
 
-# A pod network, a pod behind a service, and what the cluster says of itself.
+# A pod behind a service, and what the cluster says of itself.
 show_cluster() {
     tf output -raw kubeconfig >"$DEMO/kubeconfig"
     chmod 0600 "$DEMO/kubeconfig"
-    say "a pod network: kubectl apply -f kube-flannel.yaml"
-    on_cp apply -f - <tests/lab/kubernetes/kube-flannel.yaml >/dev/null
-    on_cp wait --for=condition=Ready nodes --all --timeout=5m
     say "kubectl run web, and its page by way of a service"
     on_cp get pod web >/dev/null 2>&1 || {
         on_cp run web --image=registry.k8s.io/e2e-test-images/agnhost:2.53 --port=8080 -- netexec

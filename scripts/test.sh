@@ -73,7 +73,7 @@ UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
 TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
 # Tests that make a cluster of their own. Two at once: each waits for half of its time.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons::)
+CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
 # The longest of them.
 LONG=(upgrade:: nodes::)
 
@@ -101,8 +101,8 @@ tools() {
 end_to_end() {
     stage "terraform in an empty root" $TESTS -- empty_root::
     stage "terraform against the lab" $TESTS -- --test-threads 3 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: \
-        "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
-    stage "agents by SSH" $TESTS -- --test-threads 3 ssh::
+        --skip guest:: "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
+    stage "agents on machines of others" $TESTS -- --test-threads 3 --skip qemu ssh:: guest::
     stage "quickstart from a mirror" $TESTS -- registry::
     stage "real Kubernetes" $TESTS -- --test-threads 2 "${CLUSTERS[@]}"
     stage "real Kubernetes: upgrades, nodes come and go" $TESTS -- --test-threads 2 "${LONG[@]}"
@@ -120,6 +120,9 @@ kubernetes() { scripts/lab.sh prepare --kubernetes 1.36.3,1.36.4 && scripts/lab.
 stage "lab: Kubernetes" kubernetes
 GROUNDWORK_FAKEPVE=$(scripts/lab.sh python)
 export GROUNDWORK_FAKEPVE
+# The lab's etcd, for the agent's client of it.
+GROUNDWORK_ETCD=$(find "$GROUNDWORK_CACHE/kubernetes/programs" -path '*/etcd=*/server' | sort | tail -n 1)
+export GROUNDWORK_ETCD
 [ -n "$OTHER" ] || stage "dependencies" dependencies
 [ -n "$OTHER" ] || stage "format" cargo fmt --all --check
 stage "tools of the tests" tools

@@ -26,6 +26,8 @@ pub struct Todo {
     pub skipped: Vec<String>,
     /// What a person should know, and no change puts right.
     pub warnings: Vec<String>,
+    /// The same, where it is news of a change alone: no plan repeats it.
+    pub remarks: Vec<String>,
 }
 
 impl Todo {
@@ -46,6 +48,11 @@ impl Todo {
     /// Something that a person should know.
     pub fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push(warning.into());
+    }
+
+    /// Something that a person should know once.
+    pub fn remark(&mut self, remark: impl Into<String>) {
+        self.remarks.push(remark.into());
     }
 
     /// Something this machine cannot do.

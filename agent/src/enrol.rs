@@ -16,7 +16,7 @@ use agent_proto::v1::{
     EnrollAccept, EnrollDone, EnrollHello, EnrollProof, EnrollReply, EnrollRequest, enroll_reply, enroll_request,
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,7 +29,6 @@ pub struct Trust {
     machine: Machine,
     anchors: Anchors,
     identity: Mutex<Identity>,
-    public_key: Vec<u8>,
     /// What is shown to clients.
     pub presented: Arc<Presented>,
     /// By which their certificates are judged.
@@ -47,9 +46,8 @@ impl Trust {
         let clock = Arc::new(Floor::default());
         let identity = Identity::load(&state, &machine).map_err(TrustError::Identity)?;
         let presented = Arc::new(Presented::new(&identity).map_err(TrustError::Tls)?);
-        let public_key = identity.public_key();
         let (identity, wrong, started) = (Mutex::new(identity), Tally::default(), Instant::now());
-        Ok(Self { state, machine, anchors, identity, public_key, presented, clock, wrong, started })
+        Ok(Self { state, machine, anchors, identity, presented, clock, wrong, started })
     }
 
     /// Whether an operator has signed this agent.
@@ -61,7 +59,18 @@ impl Trust {
     /// The pin of the agent's key.
     #[must_use]
     pub fn pin(&self) -> Pin {
-        Pin::of(&self.public_key)
+        Pin::of(&self.public_key())
+    }
+
+    /// When the agent's key was first certified, in seconds since 1970; 0 if that is not known.
+    #[must_use]
+    pub fn key_since(&self) -> u64 {
+        identity::key_since(&self.state)
+    }
+
+    /// The agent's key, DER SubjectPublicKeyInfo.
+    fn public_key(&self) -> Vec<u8> {
+        self.identity().public_key()
     }
 
     /// The operator's CAs.
@@ -81,7 +90,11 @@ impl Trust {
     }
 
     fn standing(&self) -> Standing {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).standing.clone()
+        self.identity().standing.clone()
+    }
+
+    fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The secret to enrol with, if `hello` names it and there is still time.
@@ -114,31 +127,48 @@ impl Trust {
             return Err(Status::permission_denied("the proof does not hold"));
         }
         let chain = chain_of(&accept.certificate, &accept.issuers);
-        self.check(&chain)?;
-        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.certified(&chain)?;
+        let mut identity = self.identity();
         if matches!(identity.standing, Standing::Enrolled(_)) {
-            return Err(Status::already_exists(self.pin().to_string()));
+            return Err(Status::already_exists(identity.pin().to_string()));
+        }
+        if key != identity.public_key() {
+            return Err(for_another_key());
         }
         let kept = identity::enrolled(&self.state, &self.here(pending), pending, &chain);
         kept.map_err(|error| internal(&error))?;
-        self.presented.replace(chain.clone(), &identity.key).map_err(|error| internal(&error))?;
         identity.standing = Standing::Enrolled(chain);
-        Ok(())
+        self.presented.replace(&identity).map_err(|error| internal(&error))
     }
 
-    /// Takes another certificate for the agent's key.
+    /// The key that is to follow the agent's own, DER SubjectPublicKeyInfo.
     ///
     /// # Errors
-    /// When it is not of a CA that is believed, or cannot be kept; the old one then still stands.
+    /// When it cannot be made or kept.
+    pub fn next_key(&self) -> Result<Vec<u8>, Status> {
+        // Held, so that two who ask at one time are told the same.
+        let _identity = self.identity();
+        identity::next(&self.state).map_err(|error| internal(&error))
+    }
+
+    /// Takes another certificate for the agent's key, or with its certificate the key that follows.
+    ///
+    /// # Errors
+    /// When it is not of a CA that is believed, or for no key of the agent's, or cannot be kept; the old one then still stands.
     pub fn certify(&self, certificate: &[u8], issuers: &[Vec<u8>]) -> Result<(), Status> {
         let chain = chain_of(certificate, issuers);
-        self.check(&chain)?;
-        let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-        identity::certified(&self.state, &chain).map_err(|error| internal(&error))?;
-        self.presented.replace(chain.clone(), &identity.key).map_err(|error| internal(&error))?;
-        identity.standing = Standing::Enrolled(chain);
-        tracing::info!("the agent has another certificate");
-        Ok(())
+        let key = self.certified(&chain)?;
+        let mut identity = self.identity();
+        if key == identity.public_key() {
+            identity::certified(&self.state, &chain).map_err(|error| internal(&error))?;
+            identity.standing = Standing::Enrolled(chain);
+            tracing::info!("the agent has another certificate");
+        } else if identity.renew(&self.state, &key, &chain).map_err(|error| internal(&error))? {
+            tracing::info!(fingerprint = %identity.pin(), "the agent has another key");
+        } else {
+            return Err(for_another_key());
+        }
+        self.presented.replace(&identity).map_err(|error| internal(&error))
     }
 
     /// Believes other CAs from now on.
@@ -167,15 +197,15 @@ impl Trust {
         machine
     }
 
-    /// The certificate is of our CA and for our key.
-    fn check(&self, chain: &[CertificateDer<'static>]) -> Result<(), Status> {
+    /// The key for which our CA made this certificate.
+    fn certified(&self, chain: &[CertificateDer<'static>]) -> Result<Vec<u8>, Status> {
         let seen = trust::verify(chain, &self.anchors.now(), Usage::Server, at_any_time());
-        let seen = seen.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if seen.public_key == self.public_key {
-            return Ok(());
-        }
-        Err(Status::invalid_argument("the certificate is for another key"))
+        seen.map(|seen| seen.public_key).map_err(|error| Status::invalid_argument(error.to_string()))
     }
+}
+
+fn for_another_key() -> Status {
+    Status::invalid_argument("the certificate is for another key")
 }
 
 /// The agent's certificate, and those of its issuers below the CA.
@@ -241,20 +271,20 @@ async fn dialogue(
     requests: &mut Streaming<EnrollRequest>,
     replies: &Replies,
 ) -> Result<(), Status> {
-    let agent_nonce = trust::nonce();
+    let (agent_nonce, public_key) = (trust::nonce(), trust.public_key());
     let transcript = Transcript {
         exporter: &peer.exporter,
         enrolment_id: &pending.id,
         generation: pending.generation,
         provider_nonce: &hello.provider_nonce,
         agent_nonce: &agent_nonce,
-        public_key: &trust.public_key,
+        public_key: &public_key,
         machine_uuid: &pending.machine_uuid,
     };
     let proof = EnrollProof {
         agent_nonce: agent_nonce.to_vec(),
         generation: pending.generation,
-        public_key: trust.public_key.clone(),
+        public_key: public_key.clone(),
         machine_uuid: pending.machine_uuid.clone(),
         proof: transcript.agent_proof(&pending.secret).to_vec(),
     };

@@ -46,10 +46,7 @@ pub struct Facts {
 /// Reads all of them; what cannot be read stays empty.
 pub async fn read(host: &dyn Host) -> Facts {
     let os = file(host, "/etc/os-release");
-    let of = |key: &str| {
-        let value = os.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
-        value.trim_matches('"').to_owned()
-    };
+    let of = |key: &str| of_os(&os, key).to_owned();
     Facts {
         hostname: file(host, "/proc/sys/kernel/hostname"),
         os_id: of("ID"),
@@ -70,6 +67,12 @@ pub async fn read(host: &dyn Host) -> Facts {
         addresses: addresses(host).await.unwrap_or_default(),
         missing_capabilities: missing_capabilities(host).into_iter().map(str::to_owned).collect(),
     }
+}
+
+/// A value of `/etc/os-release`, without its quotes; empty if it is not there.
+fn of_os<'a>(text: &'a str, key: &str) -> &'a str {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
+    value.trim_matches('"')
 }
 
 /// The kind of container this machine is, such as "systemd-nspawn"; `None` if it has a kernel of its own.
@@ -189,6 +192,7 @@ mod tests {
     #[test]
     fn any_text_is_answered() {
         total::text("cpus", &["0-3,6"], cpus);
+        total::text("os-release", &["ID=debian\nVERSION_ID=\"12\"\n"], |text| of_os(text, "VERSION_ID").to_owned());
         total::text("meminfo", &["MemTotal: 4030000 kB\n"], |text| kibibytes(text, "MemTotal"));
         total::text("capabilities", &["CapBnd:\t000001ffffffffff\n"], |text| {
             let host = Fake::template();

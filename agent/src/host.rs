@@ -7,6 +7,7 @@
 
 pub mod disk;
 pub mod dpkg;
+pub mod etcd;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod fstab;
@@ -100,6 +101,11 @@ pub trait Host: Send + Sync {
 
     /// What a container runtime says about itself on its CRI socket.
     fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>>;
+
+    /// The etcd of the cluster that this machine is a control plane of.
+    fn etcd(&self) -> &dyn etcd::Etcd {
+        &etcd::Nowhere
+    }
 }
 
 impl dyn Host + '_ {
@@ -352,6 +358,14 @@ pub enum HostError {
     Runtime {
         /// Which.
         socket: String,
+        /// Why.
+        why: String,
+    },
+    /// A member of etcd that does not answer as one.
+    #[error("the member of etcd at {at} does not answer: {why}")]
+    Etcd {
+        /// `host:port`
+        at: String,
         /// Why.
         why: String,
     },

@@ -1,7 +1,11 @@
 //! Who this agent is: its key, the certificate it was enrolled with, and the one-time secret it still waits to use.
 //!
-//! The key is made on the first start and never leaves the machine. A machine that finds the identity of another one on its disk
+//! The key is made on the first start and never leaves the machine; another one follows it in `renewal`. A machine that finds the identity of another one on its disk
 //! is a clone: it throws that identity away and waits for an enrolment of its own. What else it inherited is `clone`'s business.
+
+mod renewal;
+
+pub use renewal::{key_since, next};
 
 use crate::state::{State, StateError};
 use rcgen::{KeyPair, PublicKeyData as _};
@@ -32,6 +36,8 @@ impl Machine {
 pub struct Identity {
     /// The agent's key pair.
     pub key: KeyPair,
+    /// What leads to it from its first key, for those who know one before it; nothing if it is the first one.
+    pub statements: Vec<CertificateDer<'static>>,
     /// How the agent stands with its operator.
     pub standing: Standing,
 }
@@ -90,6 +96,9 @@ pub enum IdentityError {
     /// The certificate on disk is damaged.
     #[error("{CERTIFICATE} cannot be used: {0}")]
     Certificate(String),
+    /// All keys of a machine are told at every handshake.
+    #[error("the machine has had {} keys, and more are not told: enrol it anew to begin again", trust::MOST_KEYS)]
+    TooManyKeys,
     /// A note on disk is damaged.
     #[error("{name} cannot be understood: {why}")]
     Note {
@@ -112,19 +121,33 @@ impl Identity {
             state.remove_folder(FOLDER).map_err(IdentityError::Keep)?;
             enrolled = None;
         }
+        renewal::finish(state)?;
         let key = key(state)?;
+        let statements = renewal::statements(state, &key.subject_public_key_info())?;
         let standing = match pending(state, machine, enrolled.as_ref())? {
             Some(pending) => Standing::Waiting(pending),
-            None if enrolled.is_some() => Standing::Enrolled(certificate(state)?),
+            None if enrolled.is_some() => {
+                // Agents of before noted nothing.
+                if key_since(state) == 0 {
+                    renewal::begins(state)?;
+                }
+                Standing::Enrolled(certificate(state)?)
+            }
             None => Standing::Unknown,
         };
-        Ok(Self { key, standing })
+        Ok(Self { key, statements, standing })
     }
 
     /// SubjectPublicKeyInfo of the key, DER.
     #[must_use]
     pub fn public_key(&self) -> Vec<u8> {
         self.key.subject_public_key_info()
+    }
+
+    /// What is presented to clients: this chain, and behind it what leads to the key.
+    #[must_use]
+    pub fn presented(&self, chain: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+        chain.iter().chain(&self.statements).cloned().collect()
     }
 
     /// The pin of the key.
@@ -153,6 +176,7 @@ pub fn enrolled(
     let text =
         serde_json::to_string(&note).map_err(|error| IdentityError::Note { name: ENROLLED, why: error.to_string() })?;
     certified(state, chain)?;
+    renewal::begins(state)?;
     state.write(ENROLLED, &text).map_err(IdentityError::Keep)?;
     state.burn(PENDING).map_err(IdentityError::Keep)
 }

@@ -1,6 +1,7 @@
 //! gRPC in and out: validate, start a run, stream its events. What a call does is decided elsewhere.
 
 mod glance;
+mod manifests;
 mod service;
 mod update;
 mod wire;

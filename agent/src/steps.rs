@@ -13,6 +13,7 @@ mod gates;
 mod hostname;
 mod hosts;
 mod kernel_modules;
+mod memory_cgroup;
 mod mounts;
 mod packages;
 mod proxy;
@@ -42,6 +43,7 @@ pub fn steps(spec: &Spec) -> Vec<Box<dyn AnyStep>> {
         Box::new(hostname::Hostname(spec.hostname)),
         Box::new(hosts::Hosts(spec.host)),
         Box::new(swap::Swap(spec.swap.is_some())),
+        Box::new(memory_cgroup::MemoryCgroup(spec.memory_cgroup == Some(true))),
         Box::new(kernel_modules::KernelModules(spec.kernel_modules.into_iter().collect())),
         Box::new(sysctls::Sysctls(spec.sysctls)),
         Box::new(proxy::Proxy { wanted: spec.proxy.clone(), repositories: spec.repository.clone() }),

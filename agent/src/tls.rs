@@ -39,21 +39,22 @@ impl Presented {
     /// When the key cannot be used.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let chain = match &identity.standing {
-            Standing::Enrolled(chain) => chain.clone(),
+            Standing::Enrolled(chain) => identity.presented(chain),
             Standing::Unknown | Standing::Waiting(_) => {
                 let params = rcgen::CertificateParams::default();
-                vec![params.self_signed(&identity.key).map_err(TlsError::SelfSigned)?.der().clone()]
+                identity.presented(&[params.self_signed(&identity.key).map_err(TlsError::SelfSigned)?.der().clone()])
             }
         };
         Ok(Self(RwLock::new(Arc::new(certified(chain, &identity.key)?))))
     }
 
-    /// Presents the operator's certificate from the next connection on.
+    /// Presents what the identity has now from the next connection on.
     ///
     /// # Errors
     /// When the key cannot be used.
-    pub fn replace(&self, chain: Vec<CertificateDer<'static>>, key: &rcgen::KeyPair) -> Result<(), TlsError> {
-        let certified = Arc::new(certified(chain, key)?);
+    pub fn replace(&self, identity: &Identity) -> Result<(), TlsError> {
+        let Self(certified) = Self::new(identity)?;
+        let certified = certified.into_inner().unwrap_or_else(PoisonError::into_inner);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified;
         Ok(())
     }

@@ -8,7 +8,7 @@
 # Credentials come from the environment: GROUNDWORK_PROXMOX_ENDPOINTS, GROUNDWORK_PROXMOX_API_TOKEN and, for a
 # self-signed host, GROUNDWORK_PROXMOX_CA_CERT_PEM. What the host needs: docs/guides/first-cluster.md.
 #
-# The nodes are NotReady until you apply a network plugin that uses the cluster's pod_subnet.
+# kube-flannel.yaml beside this file is the cluster's network plugin. Another one takes its place, if it uses the cluster's pod_subnet.
 
 terraform {
   required_version = ">= 1.11"
@@ -94,4 +94,6 @@ resource "groundwork_cluster" "main" {
   pod_subnet     = "10.244.0.0/16"
   control_planes = { for name, _ in local.control_planes : name => { endpoint = groundwork_machine.machine[name].endpoint } }
   workers        = { for name, _ in local.workers : name => { endpoint = groundwork_machine.machine[name].endpoint } }
+
+  manifest "flannel" { content = file("${path.module}/kube-flannel.yaml") }
 }

@@ -11,7 +11,9 @@ mod error;
 mod first_boot;
 mod install;
 mod job;
+mod keys;
 mod line;
+mod manifests;
 mod pki;
 mod program;
 mod rotate;
@@ -21,14 +23,15 @@ mod tests;
 mod until;
 mod update;
 
-pub(crate) use call::{ClusterStatus, JoinMaterial, Kubeconfig, Node, Standing};
+pub(crate) use call::{ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Standing};
 pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
-pub(crate) use job::{Init, Job, Join, Kubeadm, NodeSettings, Upgrade};
+pub(crate) use job::{ControlPlaneJoin, Init, Job, Join, KubeVip, Kubeadm, NodeSettings, Upgrade};
+pub(crate) use manifests::{Applied, Manifest, Removal};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
-pub(crate) use rotate::{Goal, endpoints, rotate};
+pub(crate) use rotate::{Goal, endpoints, renew, rotate};
 pub(crate) use run::Report;
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
@@ -60,7 +63,7 @@ pub(crate) enum Agents {
 pub(crate) struct Endpoint {
     /// `host:port`
     pub(crate) address: String,
-    /// `sha256:<hex>` of its public key.
+    /// `sha256:<hex>` of its first public key, or of one that followed.
     pub(crate) fingerprint: String,
 }
 
@@ -109,6 +112,18 @@ impl Agents {
     /// that was cut off. [`Error::NotEnrolled`] if it was not enrolled by this CA.
     pub(crate) async fn identify(&self, address: &str, machine_uuid: &str, until: &Until) -> Result<Endpoint, Error> {
         enrol::identify(self.authority()?, address, machine_uuid, until).await
+    }
+
+    /// The latest key that the machine known by this fingerprint was seen with, if it is another.
+    pub(crate) fn latest_key(&self, fingerprint: &str) -> Option<String> {
+        self.authority().ok()?.keys.latest(fingerprint)
+    }
+
+    /// Takes in that the machine known by this fingerprint was once seen with this key.
+    pub(crate) fn recall_key(&self, fingerprint: &str, key: &str) {
+        if let Ok(authority) = self.authority() {
+            authority.keys.recall(fingerprint, key);
+        }
     }
 
     /// The CA's certificate, DER, which tells one owner of agents from another; empty without a CA.

@@ -54,12 +54,13 @@ pub fn pki_show(file: &str) -> ExitCode {
     }
 }
 
-/// `pki rotate --from OLD --to NEW [--keep-old] STATE.json`: takes the machines of a configuration over to another CA. STATE.json is what
-/// `terraform show -json` or `terraform state pull` print; `-` reads it from standard input.
+/// `pki rotate --from OLD --to NEW [--keep-old] STATE.json`: takes the machines of a configuration over to another CA.
+/// `pki rotate --keys DIR STATE.json`: gives each another key. STATE.json is what `terraform show -json` or `terraform state pull` print;
+/// `-` reads it from standard input.
 #[must_use]
 pub fn pki_rotate(arguments: &[&str]) -> ExitCode {
-    let asked = || -> Result<usize, String> {
-        let (pair, goal, state) = rotation(arguments)?;
+    let asked = || -> Result<(), String> {
+        let (rotation, state) = rotation(arguments)?;
         let text =
             if state == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(state) };
         let text = text.map_err(|error| format!("cannot read {state}: {error}"))?;
@@ -70,28 +71,47 @@ pub fn pki_rotate(arguments: &[&str]) -> ExitCode {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let rotated = agents::rotate(pair, &machines, goal, &|line| println!("{line}"));
-        runtime.block_on(rotated).map_err(|error| chain(&error))
+        let say = |line: &str| println!("{line}");
+        let (rotated, left) = match rotation {
+            Rotation::Over(pair, goal) => {
+                (runtime.block_on(agents::rotate(*pair, &machines, goal, &say)), NOT_TAKEN_OVER)
+            }
+            Rotation::Keys(authority) => (runtime.block_on(agents::renew(*authority, &machines, &say)), NOT_RENEWED),
+        };
+        match rotated.map_err(|error| chain(&error))? {
+            0 => Ok(()),
+            failed => Err(format!("{failed} of the machines could not be {left}")),
+        }
     };
     match asked() {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(failed) => fail(&format!(
-            "{failed} of the machines could not be taken over: those keep what they believe, and no other lost the old CA. Do it again when \
-             they can be reached"
-        )),
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
+const NOT_TAKEN_OVER: &str =
+    "taken over: those keep what they believe, and no other lost the old CA. Do it again when they can be reached";
+const NOT_RENEWED: &str =
+    "given another key. What is there counts, the key of before or the next one. Do it again when they can be reached";
+
+/// What `pki rotate` is to do.
+enum Rotation {
+    /// From one CA to another.
+    Over(Box<(Authority, Authority)>, Goal),
+    /// Other keys, certified by this CA.
+    Keys(Box<Authority>),
+}
+
 /// What follows `pki rotate`.
-fn rotation<'a>(arguments: &[&'a str]) -> Result<((Authority, Authority), Goal, &'a str), String> {
-    let (mut from, mut to, mut goal, mut state) = (None, None, Goal::New, None);
+fn rotation<'a>(arguments: &[&'a str]) -> Result<(Rotation, &'a str), String> {
+    let (mut from, mut to, mut keys, mut goal, mut state) = (None, None, None, Goal::New, None);
     let mut left = arguments.iter().copied();
     while let Some(word) = left.next() {
         let mut value = || left.next().ok_or_else(|| format!("{word} wants a folder"));
         match word {
             "--from" => from = Some(value()?),
             "--to" => to = Some(value()?),
+            "--keys" => keys = Some(value()?),
             "--keep-old" => goal = Goal::Both,
             _ if word.starts_with("--") => return Err(format!("{word} is not known here")),
             _ if state.is_some() => return Err(format!("one state is enough, and {word:?} is another")),
@@ -103,7 +123,14 @@ fn rotation<'a>(arguments: &[&'a str]) -> Result<((Authority, Authority), Goal, 
         Authority::from_dir(Path::new(dir)).map_err(|error| format!("{flag} {dir}: {}", chain(&error)))
     };
     let state = state.ok_or("the state is missing: `terraform show -json > state.json` writes one")?;
-    Ok(((folder(from, "--from")?, folder(to, "--to")?), goal, state))
+    if keys.is_some() {
+        if from.is_some() || to.is_some() || goal == Goal::Both {
+            return Err("--keys stands alone: going over to another CA is a rotation of its own".to_owned());
+        }
+        return Ok((Rotation::Keys(Box::new(folder(keys, "--keys")?)), state));
+    }
+    let pair = (folder(from, "--from")?, folder(to, "--to")?);
+    Ok((Rotation::Over(Box::new(pair), goal), state))
 }
 
 fn told(made: Result<Issued, String>, what_for: &str) -> ExitCode {
@@ -178,16 +205,24 @@ fn duration(text: &str) -> Result<Duration, String> {
 const DAY: Duration = Duration::from_secs(86_400);
 const LONGEST_S: u64 = 3_650 * 86_400;
 
-/// `credential ADDRESS FINGERPRINT`: prints the administrator's credential for `kubectl`. The CA is taken from the environment.
+/// `credential ADDRESS FINGERPRINT …`: prints the administrator's credential for `kubectl`, by the first control plane that gives one. The
+/// CA is taken from the environment.
 #[must_use]
-pub fn credential(address: &str, fingerprint: &str) -> ExitCode {
-    let endpoint = Endpoint { address: address.to_owned(), fingerprint: fingerprint.to_owned() };
+pub fn credential(agents: &[&str]) -> ExitCode {
+    let (pairs, []) = agents.as_chunks::<2>() else { return usage() };
+    let endpoints: Vec<Endpoint> = pairs
+        .iter()
+        .map(|[address, fingerprint]| Endpoint {
+            address: (*address).to_owned(),
+            fingerprint: (*fingerprint).to_owned(),
+        })
+        .collect();
     let asked = || -> Result<String, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::BadAuthority(error.to_string()))?;
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let authority = Authority::from_environment(set)?.ok_or(Error::NoAuthority)?;
-        runtime.block_on(kubeconfig::credential(authority, &endpoint)).map(|credential| credential.to_string())
+        runtime.block_on(kubeconfig::credential(authority, &endpoints)).map(|credential| credential.to_string())
     };
     match asked() {
         Ok(credential) => {
@@ -231,8 +266,10 @@ pub fn usage() -> ExitCode {
          \u{20}                                                            an issuer that gives no more than this role\n       \
          terraform-provider-groundwork pki rotate --from OLD --to NEW [--keep-old] STATE.json\n       \
          \u{20}                                                            take the machines of a state over to another CA\n       \
+         terraform-provider-groundwork pki rotate --keys DIR STATE.json\n       \
+         \u{20}                                                            give the machines of a state other keys\n       \
          terraform-provider-groundwork pki show FILE                      explain a file of the PKI\n       \
-         terraform-provider-groundwork credential ADDRESS FINGERPRINT   credential for kubectl (GROUNDWORK_AGENT_*)\n       \
+         terraform-provider-groundwork credential ADDRESS FINGERPRINT ...   credential for kubectl (GROUNDWORK_AGENT_*)\n       \
          terraform-provider-groundwork -debug                           serve, and print how to attach Terraform\n       \
          terraform-provider-groundwork version\n\n\
          Terraform starts it without arguments."
@@ -274,6 +311,8 @@ mod tests {
             ("--from /nonexistent --to b state.json", "--from /nonexistent: cannot use"),
             ("a b", "\"b\" is another"),
             ("--form a", "--form is not known"),
+            ("--keys a --to b state.json", "--keys stands alone"),
+            ("--keys /nonexistent state.json", "--keys /nonexistent: cannot use"),
         ] {
             let error = rotation(&text.split(' ').collect::<Vec<_>>()).err().unwrap();
             assert!(error.contains(said), "{text}: {error}");

@@ -2,14 +2,17 @@
 //!
 //! Neither connects before it is needed: planning and validating do without both.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use pve::{Client, NodeName, Size, Vmid, VolumeId};
 use tf::Diagnostic;
 use tokio::time::Instant;
 
 use crate::agents::{Agents, Until};
 use crate::explain;
+use crate::lately::Lately;
 use crate::numbers::Numbers;
 use crate::turns::Turns;
 
@@ -18,10 +21,14 @@ use crate::turns::Turns;
 pub(crate) struct Data {
     pub(crate) agents: Agents,
     pub(crate) numbers: Numbers,
+    /// How large images are when they are unpacked, by node.
+    sizes: Lately<(NodeName, VolumeId), Size>,
+    /// Which VMs of a node run.
+    power: Lately<NodeName, Arc<BTreeMap<Vmid, bool>>>,
     /// One machine of a cluster goes at a time.
     pub(crate) turns: Turns,
     proxmox: Proxmox,
-    client: OnceLock<Result<pve::Client, pve::ConfigError>>,
+    client: OnceLock<Result<Client, pve::ConfigError>>,
 }
 
 /// What the provider block and the environment say about Proxmox VE.
@@ -40,7 +47,7 @@ pub(crate) enum Proxmox {
 
 impl Data {
     pub(crate) fn new(proxmox: Proxmox, agents: Agents) -> Self {
-        Self { agents, numbers: Numbers::default(), turns: Turns::default(), proxmox, client: OnceLock::new() }
+        Self { agents, proxmox, ..Self::default() }
     }
 
     /// Whether whoever answers is taken for Proxmox VE.
@@ -49,17 +56,36 @@ impl Data {
     }
 
     /// The client of the Proxmox VE cluster, the same for the whole process; a diagnostic if the provider block names none.
-    pub(crate) fn pve(&self) -> Result<&pve::Client, Diagnostic> {
+    pub(crate) fn pve(&self) -> Result<&Client, Diagnostic> {
         let config = match &self.proxmox {
             Proxmox::NoEndpoint => return Err(explain::no_endpoint()),
             Proxmox::NoCredentials => return Err(explain::no_credentials()),
             Proxmox::Unknown => return Err(explain::unknown_proxmox()),
             Proxmox::Config(config) => config,
         };
-        let client = self.client.get_or_init(|| pve::Client::new((**config).clone()));
+        let client = self.client.get_or_init(|| Client::new((**config).clone()));
         client.as_ref().map_err(explain::bad_proxmox_settings)
     }
 }
+
+impl Data {
+    /// The size of a disk that is made of this image on a node.
+    pub(crate) async fn size(&self, client: &Client, node: &NodeName, image: &VolumeId) -> Result<Size, pve::Error> {
+        let ask = client.storages(node);
+        self.sizes.told((node.clone(), image.clone()), IMAGE, ask.size(image)).await
+    }
+
+    /// Whether a VM runs, as its node says; `None` if it is not there.
+    pub(crate) async fn runs(&self, client: &Client, node: &NodeName, vmid: Vmid) -> Result<Option<bool>, pve::Error> {
+        let ask = async { client.qemu(node).running().await.map(Arc::new) };
+        Ok(self.power.told(node.clone(), POWER, ask).await?.get(&vmid).copied())
+    }
+}
+
+/// As long as an image of that name is surely the same.
+const IMAGE: Duration = Duration::from_secs(60);
+/// Short beside the ten seconds that the cluster's own list may be old.
+const POWER: Duration = Duration::from_secs(2);
 
 /// The surroundings of one call.
 pub(crate) type Cx = tf::Cx<Data>;

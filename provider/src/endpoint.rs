@@ -17,7 +17,7 @@ impl Model for EndpointModel {
         vec![
             required("address", address, "Address and port of the machine's agent, `192.0.2.11:7443`.")
                 .check(address_and_port),
-            required("fingerprint", fingerprint, "SHA-256 of the agent's public key, `sha256:` and 64 hex digits.")
+            required("fingerprint", fingerprint, "SHA-256 of the agent's public key, `sha256:` and 64 hex digits; the machine's first one stays good when its key is renewed.")
                 .check(fingerprint_form),
         ]
     }
@@ -56,7 +56,12 @@ impl Model for AgentEndpoint {
         let Self { address, fingerprint } = self;
         vec![
             computed("address", address, "Address and port.").keep(),
-            computed("fingerprint", fingerprint, "SHA-256 of the agent's public key.").keep(),
+            computed(
+                "fingerprint",
+                fingerprint,
+                "SHA-256 of the agent's first public key; it stays when the key is renewed.",
+            )
+            .keep(),
         ]
     }
 }

@@ -1,14 +1,21 @@
-//! Turns errors of the Proxmox client, of agents and of SSH into diagnostics, with the advice that is the same for all resources. Where an
+//! Turns errors of the Proxmox client, of agents, of SSH and of guest agents into diagnostics, with the advice that is the same for all resources. Where an
 //! attribute of a resource is the cure, and what a resource finds wrong itself, it says itself.
 //!
 //! A caller gives what was being done, as `verb kind identity` ("create VM 120 on node pve1"), and the error.
 
 mod agent;
+mod guest;
+mod manifest;
 mod pve;
 mod rights;
 mod ssh;
 
-pub(crate) use agent::{agent, ending, enrolment, leaving, newer, not_looked_at, noted, unreachable, upgrading};
+pub(crate) use agent::{
+    agent, ending, enrolment, leaving, newer, not_looked_at, noted, somebody_else, unreachable, unreachable_then,
+    upgrading,
+};
+pub(crate) use guest::{guest, guest_attribute};
+pub(crate) use manifest::manifest;
 pub(crate) use pve::{
     CA_OF_MANY, Cure, Own, anybody, bad_proxmox_settings, no_credentials, no_endpoint, pve, pve_own, unknown_proxmox,
 };

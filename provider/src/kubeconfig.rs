@@ -1,7 +1,7 @@
 //! Kubeconfigs: the administrator's without a secret in it, with the credential plugin that it names, and those of one run with their key.
 //!
-//! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT`, which asks the control plane's agent for the
-//! administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
+//! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT …`, which asks the agents of the control planes, one after
+//! the other, for the administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
 
 use crate::agents::{Agents, Authority, Credential, Endpoint, Error, Kubeconfig, Until};
 use base64::Engine as _;
@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use trust::Role;
 
 /// The kubeconfig of cluster `name`. JSON is YAML, and Kubernetes' tools read it as well.
-pub(crate) fn write(name: &str, access: &Kubeconfig, agent: &Endpoint) -> String {
+pub(crate) fn write(name: &str, access: &Kubeconfig, agents: &[Endpoint]) -> String {
+    let agents = agents.iter().flat_map(|agent| [agent.address.as_str(), &agent.fingerprint]);
+    let arguments: Vec<&str> = ["credential"].into_iter().chain(agents).collect();
     let plugin = json!({ "exec": {
         "apiVersion": "client.authentication.k8s.io/v1",
         "command": "terraform-provider-groundwork",
-        "args": ["credential", agent.address, agent.fingerprint],
+        "args": arguments,
         "interactiveMode": "Never",
         "installHint": "Put the provider's binary on PATH and set GROUNDWORK_AGENT_PKI_DIR to the agents' CA.",
     }});
@@ -56,13 +58,25 @@ pub(crate) fn server(endpoint: &str) -> String {
     format!("https://{}", endpoint.trim_start_matches("https://"))
 }
 
-/// The `ExecCredential` for the control plane's agent at `endpoint`.
+/// The `ExecCredential` by the first of these control planes' agents that gives one.
 ///
 /// # Errors
-/// If the agent cannot be asked, or its kubeconfig holds no certificate.
-pub(crate) async fn credential(authority: Authority, endpoint: &Endpoint) -> Result<Value, Error> {
-    let until = Until::new(Instant::now() + PATIENCE, &CancellationToken::new());
-    let mut agent = Agents::new(Some(authority)).connect(endpoint, Role::Admin, &until).await?;
+/// What the last of them said, if none can be asked, or their kubeconfigs hold no certificate.
+pub(crate) async fn credential(authority: Authority, endpoints: &[Endpoint]) -> Result<Value, Error> {
+    let (until, agents) =
+        (Until::new(Instant::now() + PATIENCE, &CancellationToken::new()), Agents::new(Some(authority)));
+    let mut last = Error::BadEndpoint(String::new());
+    for endpoint in endpoints {
+        match ask(&agents, endpoint, &until).await {
+            Ok(credential) => return Ok(credential),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn ask(agents: &Agents, endpoint: &Endpoint, until: &Until) -> Result<Value, Error> {
+    let mut agent = agents.connect(endpoint, Role::Admin, until).await?;
     let access = agent.kubeconfig().await?;
     let pem = |key: &str| {
         let missing = || Error::Refused {
@@ -113,11 +127,12 @@ mod tests {
     #[test]
     fn the_kubeconfig_holds_no_key() {
         let agent = Endpoint { address: "192.0.2.11:7443".to_owned(), fingerprint: "sha256:00".to_owned() };
-        let text = write("main", &access(), &agent);
+        let text = write("main", &access(), &[agent.clone(), agent]);
         assert!(!text.contains(&STANDARD.encode("the key")), "{text}");
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["clusters"][0]["cluster"]["server"], "https://192.0.2.11:6443");
-        assert_eq!(document["users"][0]["user"]["exec"]["args"][1], "192.0.2.11:7443");
+        let args = &document["users"][0]["user"]["exec"]["args"];
+        assert_eq!((&args[1], &args[3]), (&json!("192.0.2.11:7443"), &json!("192.0.2.11:7443")));
     }
 
     #[test]

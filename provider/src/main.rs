@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         ["pki", "intermediate", rest @ ..] => command::pki_intermediate(rest),
         ["pki", "rotate", rest @ ..] => command::pki_rotate(rest),
         ["pki", "show", file] => command::pki_show(file),
-        ["credential", address, fingerprint] => command::credential(address, fingerprint),
+        ["credential", agents @ ..] if !agents.is_empty() => command::credential(agents),
         // Here and not in the library: another commit builds no more than this file anew.
         ["version" | "-version" | "--version"] => command::version(option_env!("GROUNDWORK_COMMIT")),
         _ => command::usage(),

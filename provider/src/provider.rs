@@ -29,8 +29,8 @@ impl Provider for Groundwork {
     const NAME: &'static str = "groundwork";
     const ADDRESS: &'static str = "registry.terraform.io/groundwork-tf/groundwork";
     const DOC: &'static str = "Takes bare Proxmox VE hosts to a Kubernetes cluster in one apply: images, virtual machines, the operating \
-        systems inside them, and the cluster over them, of one control plane and any number of workers. The network plugin is yours to \
-        apply. Nothing needs SSH, Ansible or a snippet store.\n\n\
+        systems inside them, and the cluster over them, of one control plane and any number of workers, with your network plugin. \
+        Nothing needs SSH, Ansible or a snippet store.\n\n\
         What the provider block leaves out comes from the environment; each attribute names its variable. Do not give `api_token` or \
         `ca_key_pem` by an ordinary input variable: Terraform writes its value into saved plans. Use the environment, or a variable with \
         `ephemeral = true`.\n\n\

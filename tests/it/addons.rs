@@ -2,7 +2,7 @@
 //! takes minutes: `GROUNDWORK_ADDONS=1` asks for it.
 
 use crate::harness::{Backend, Lab, Terraform, ready, repository, wait_until};
-use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, nodes};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
 use serde_json::{Value, json};
 
 #[test]
@@ -20,7 +20,7 @@ fn kube_vip_and_metrics_server_work_from_the_labs_registry() {
     with_kube_vip(&lab, &terraform, &address);
     terraform.apply();
     assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     terraform.has_no_changes();
 
     let server = lab.must("worker-1", "grep server: /etc/kubernetes/kubelet.conf");
@@ -42,22 +42,10 @@ fn kube_vip_and_metrics_server_work_from_the_labs_registry() {
     lab_is_empty(&lab);
 }
 
-/// The manifest lies on the control plane before there is a cluster, whose endpoint is the address.
+/// The endpoint is the address, which kube-vip gives before there is an API server.
 fn with_kube_vip(lab: &Lab, terraform: &Terraform, address: &str) {
-    terraform.write("kube-vip.yaml", &manifest("kube-vip.yaml"));
     let mut over: Value = serde_json::from_str(&lab.file("quickstart_override.tf.json")).expect("JSON");
-    let machine = &mut over["resource"]["groundwork_machine"]["machine"];
-    let text = format!("${{templatefile(\"kube-vip.yaml\", {{ interface = \"host0\", address = \"{address}\" }})}}");
-    machine["dynamic"]["file"] = json!({
-        "for_each": "${{ for name, path in { cp-1 = \"/etc/kubernetes/manifests/kube-vip.yaml\" } : path => name if name == each.key }}",
-        "labels": ["${file.key}"],
-        "content": { "content": text },
-    });
-    let cluster = &mut over["resource"]["groundwork_cluster"]["main"];
-    cluster["endpoint"] = json!(format!("{address}:6443"));
-    let mut ignored = cluster["ignore_preflight_errors"].as_array().cloned().unwrap_or_default();
-    ignored.push(json!("DirAvailable--etc-kubernetes-manifests"));
-    cluster["ignore_preflight_errors"] = ignored.into();
+    over["resource"]["groundwork_cluster"]["main"]["kube_vip"] = json!({ "address": address, "interface": "host0" });
     terraform.write("lab_override.tf.json", &over.to_string());
 }
 

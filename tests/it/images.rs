@@ -1,6 +1,7 @@
 //! Images: from a file that changes or is missing, from a URL that does not hold what it should, and what a new one means for VMs.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
+use std::os::unix::fs::FileExt as _;
 
 /// The image, with everything but node and resource left to the case.
 fn image(rest: &str) -> String {
@@ -159,6 +160,45 @@ fn a_changed_file_is_uploaded_again_and_no_new_image_replaces_a_vm() {
     // An image that is made anew under its old name is no change of a VM at all.
     terraform.run(&["taint", "groundwork_image.one"]).exits(0);
     terraform.plan().exits(2).says(&["groundwork_image.one is tainted", "1 to add, 0 to change, 1 to destroy"]);
+}
+
+#[test]
+fn an_image_that_is_larger_than_its_disk_is_seen_before_a_machine_is_made() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("large-image", Backend::None, &[]);
+    let terraform = Terraform::for_lab(&lab);
+    std::fs::copy(lab.value("LAB_IMAGE"), terraform.path("one.qcow2")).expect("copy the image");
+    // The size of the disk in a qcow2 file stands at byte 24 of its head.
+    let file = std::fs::OpenOptions::new().write(true).open(terraform.path("one.qcow2")).expect("the copy");
+    file.write_all_at(&(2_u64 << 30).to_be_bytes(), 24).expect("a larger disk");
+    let vm = |gib: u32| format!("{}{}", image(FILE), VM.replace("size_gib = 2", &format!("size_gib = {gib}")));
+    terraform.configure(&vm(1));
+    terraform.fails(&[
+        "Cannot create VM one",
+        "size_gib = 1",
+        "Disk scsi0 has 2 GiB, as its image or template does",
+        "Nothing was created",
+        "Set `size_gib` to 2 or more",
+    ]);
+    assert_eq!((lab.inventory()["vms"].clone(), lab.tasks("qmcreate").len()), (serde_json::json!([]), 0));
+    terraform.configure(&vm(3));
+    terraform.apply();
+    terraform.has_no_changes();
+    let uuid = terraform.resource("groundwork_vm.one")["uuid"].clone();
+    // No machine goes for one that could not be made.
+    terraform.configure(&vm(1));
+    let said = terraform.run(&["apply", "-auto-approve", "-input=false", "-no-color", "-replace=groundwork_vm.one"]);
+    said.exits(1).says(&[
+        "Cannot replace VM",
+        "Disk scsi0 has 2 GiB, as its image does",
+        "the old one was not destroyed",
+    ]);
+    terraform.configure(&vm(3));
+    terraform.has_no_changes();
+    assert_eq!(terraform.resource("groundwork_vm.one")["uuid"], uuid);
+    terraform.destroy();
 }
 
 /// A VM on a node that has not the image names the node that has.

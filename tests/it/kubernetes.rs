@@ -1,7 +1,7 @@
 //! Real Kubernetes: one control plane, two workers and Flannel, from nothing to what is left when the cluster is gone.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, machine_is_prepared, nodes, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::json;
 
 /// The image of Kubernetes' own tests: a web server, a client, and whatever else a network is tried with.
@@ -31,7 +31,7 @@ fn a_real_cluster_works_changes_and_leaves_nothing() {
     }
     nodes_have_the_addresses_of_their_machines(&lab);
     assert_eq!(nodes(&lab), ["cp-1", "worker-1", "worker-2"]);
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     terraform.has_no_changes();
 
     kubectl(&lab, &run("web", "worker-1", "netexec"));

@@ -1,7 +1,7 @@
 //! The life of a cluster on containers: from nothing, unchanged, drifted, changed, switched off, imported, destroyed.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, apply_pod_network, lab_is_empty, machine_is_prepared, nodes, variables};
+use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 #[test]
@@ -17,7 +17,7 @@ fn a_cluster_lives_from_apply_to_destroy() {
         machine_is_prepared(&lab, vm);
     }
     assert_eq!(nodes(&lab), ["cp-1", "worker-1"]);
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     seeds_are_gone(&lab);
 
     terraform.has_no_changes();

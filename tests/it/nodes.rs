@@ -4,7 +4,7 @@ mod by_hand;
 mod first;
 
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
-use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, nodes, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 #[test]
@@ -19,7 +19,7 @@ fn nodes_leave_in_order_and_what_is_taken_from_them_comes_back() {
     stage.a_failed_init_ends_in_its_cause();
     stage.a_killed_kubeadm_is_told_as_such();
     terraform.apply();
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     terraform.has_no_changes();
     stage.serve();
 

@@ -39,6 +39,18 @@ fn a_paused_vm_does_not_run_and_a_template_is_not_started() {
     // Its line is not taken back by the next plan.
     terraform.has_no_changes();
 
+    // The cluster's list is some seconds old, and a plan that changes the configuration alone depends on what is true.
+    lab.control("fault", &["stale"]).exits(0);
+    lab.admin("POST", &format!("{STATUS}/stop"), &[]);
+    terraform.write("main.tf", &vm("768", ""));
+    let said = terraform.plan();
+    said.exits(2).says(&["started: false -> true: starts the machine", "memory_mib: 512 -> 768"]);
+    assert!(!said.flat().contains("reboot"), "{}", said.text);
+    terraform.apply();
+    lab.control("fault", &["clear"]).exits(0);
+    terraform.write("main.tf", &vm("512", ""));
+    terraform.apply();
+
     lab.admin("POST", &format!("{STATUS}/suspend"), &[]);
     terraform.write("main.tf", &vm("512", "started = false"));
     terraform.apply();

@@ -1,6 +1,6 @@
 //! `examples/quickstart` with the lab's values: what most tests apply.
 
-use crate::harness::{Lab, Terraform, repository, wait_until};
+use crate::harness::{Lab, Terraform};
 use serde_json::{Value, json};
 
 /// The client on a control plane.
@@ -85,25 +85,34 @@ pub(crate) fn machine_is_prepared_as(lab: &Lab, vm: &str, kubernetes: &str) {
     assert_eq!(lab.must(vm, "hostname"), vm);
 }
 
-/// Applies Flannel, as a user applies it: without a pod network no node becomes Ready.
+/// An apply ends with nodes that are Ready: the example has a pod network.
 #[track_caller]
-pub(crate) fn apply_pod_network(lab: &Lab) {
-    let manifest = repository().join("tests/lab/kubernetes/kube-flannel.yaml");
-    let manifest = std::fs::read_to_string(manifest).expect("Flannel's manifest");
-    lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{manifest}\nEND\n"));
-    wait_until("all nodes are Ready", || names(lab, true) == names(lab, false));
+pub(crate) fn nodes_are_ready(lab: &Lab) {
+    nodes_are_ready_by(lab, "cp-1");
+}
+
+/// The same, as another control plane has it.
+#[track_caller]
+pub(crate) fn nodes_are_ready_by(lab: &Lab, vm: &str) {
+    assert_eq!(names(lab, vm, true), names(lab, vm, false));
 }
 
 /// Names of all nodes.
 #[track_caller]
 pub(crate) fn nodes(lab: &Lab) -> Vec<String> {
-    names(lab, false)
+    nodes_by(lab, "cp-1")
 }
 
-/// Nodes that are Ready, or all of them, as the control plane sees them.
+/// The same as another control plane sees them.
 #[track_caller]
-fn names(lab: &Lab, only_ready: bool) -> Vec<String> {
-    let text = lab.must("cp-1", &format!("{KUBECTL} get nodes --no-headers 2>/dev/null"));
+pub(crate) fn nodes_by(lab: &Lab, vm: &str) -> Vec<String> {
+    names(lab, vm, false)
+}
+
+/// Nodes that are Ready, or all of them, as a control plane sees them.
+#[track_caller]
+fn names(lab: &Lab, vm: &str, only_ready: bool) -> Vec<String> {
+    let text = lab.must(vm, &format!("{KUBECTL} get nodes --no-headers 2>/dev/null"));
     let lines = text.lines().filter(|line| !only_ready || line.split_whitespace().nth(1) == Some("Ready"));
     let mut names: Vec<_> = lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
     names.sort();

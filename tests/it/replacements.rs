@@ -151,7 +151,14 @@ fn nothing_is_destroyed_for_a_machine_that_cannot_be_made() {
     terraform.run(&["taint", "groundwork_vm.one"]).exits(0);
     terraform.fails(&["Cannot replace VM pve1/100", "no node pve7", "Nothing was destroyed"]);
     lives(&lab, &uuid);
+    // A machine that stayed is known as before: what was written once goes when it is written no more.
+    terraform.run(&["untaint", "groundwork_vm.one"]).exits(0);
+    let scsi1 = "  disk \"scsi1\" {\n    storage  = \"local-lvm\"\n    size_gib = 3\n  }\n";
+    terraform.write("main.tf", &changed(scsi1, ""));
+    terraform.plan().exits(2).says(&["disk.scsi1: goes, with all its data"]);
     // Whoever wants it gone for good has no use for a node.
+    terraform.write("main.tf", &changed("\"pve1\"", "\"pve7\""));
+    terraform.run(&["taint", "groundwork_vm.one"]).exits(0);
     terraform.destroy();
     assert_eq!(lab.inventory()["vms"][0]["name"], "stranger");
 }

@@ -4,6 +4,7 @@
 
 mod cut;
 mod hard;
+mod later;
 mod logins;
 
 use crate::harness::run::{command, run};
@@ -28,6 +29,7 @@ resource "groundwork_vm" "pi" {
     size_gib = 4
   }
   network "net0" { bridge = "vmbr0" }
+  guest_agent = true
   cloud_init {
     network "net0" { address = "ADDRESS/24" }
   }
@@ -35,19 +37,24 @@ resource "groundwork_vm" "pi" {
 "#;
 
 /// A machine that knows SSH and nothing of us.
-struct Machine {
-    lab: Lab,
+pub(crate) struct Machine {
+    pub(crate) lab: Lab,
     /// Made the machine, and takes it away.
-    maker: Terraform,
-    address: String,
+    pub(crate) maker: Terraform,
+    pub(crate) address: String,
     /// Keys of whoever runs Terraform.
     keys: tempfile::TempDir,
 }
 
 impl Machine {
     #[track_caller]
-    fn start(name: &str) -> Self {
-        let lab = Lab::start(name, Backend::Nspawn, &[]);
+    pub(crate) fn start(name: &str) -> Self {
+        Self::start_on(name, Backend::Nspawn)
+    }
+
+    #[track_caller]
+    pub(crate) fn start_on(name: &str, backend: Backend) -> Self {
+        let lab = Lab::start(name, backend, &[]);
         let address = lab.address(71);
         let maker = Terraform::for_lab(&lab);
         let vm = VM.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
@@ -65,7 +72,7 @@ impl Machine {
 
     /// A shell line of root's, inside.
     #[track_caller]
-    fn must(&self, line: &str) -> String {
+    pub(crate) fn must(&self, line: &str) -> String {
         self.lab.must("pi", line)
     }
 
@@ -104,7 +111,7 @@ impl Machine {
     }
 
     /// Somebody's working folder, with a CA of its own and no way to any Proxmox VE.
-    fn folder(&self) -> Terraform {
+    pub(crate) fn folder(&self) -> Terraform {
         Terraform::with_environment(vec![("SSH_AUTH_SOCK".to_owned(), String::new())])
     }
 
@@ -117,13 +124,20 @@ impl Machine {
 
     /// The same for root with its key.
     #[track_caller]
-    fn as_root(&self, beside: &str) -> String {
+    pub(crate) fn as_root(&self, beside: &str) -> String {
         self.agent(&private_key(&self.key("id")), beside)
+    }
+
+    /// Gives the machine another address in the place of one that it has.
+    #[track_caller]
+    pub(crate) fn moves(&self, from: &str, to: &str) {
+        let card = format!("card=$(ip -oneline address show to {from} | cut -d ' ' -f 2)");
+        self.must(&format!("{card}; ip address add {to}/24 dev $card && ip address del {from}/24 dev $card"));
     }
 
     /// As if there had never been an agent.
     #[track_caller]
-    fn wipe(&self) {
+    pub(crate) fn wipe(&self) {
         self.must(
             "systemctl disable --now groundwork-agent 2>/dev/null; rm -rf /etc/systemd/system/groundwork-agent.service \
              /usr/local/bin/groundwork-agent /usr/local/libexec/groundwork /etc/groundwork /var/lib/groundwork; systemctl daemon-reload",
@@ -131,7 +145,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.maker.destroy();
     }
 }
@@ -145,7 +159,10 @@ fn private_key(path: &Path) -> String {
     format!("    private_key = \"{}\"\n", path.display())
 }
 
-const MACHINE: &str = r#"
+/// What there may not be after a refusal.
+pub(crate) const TRACES: &str = "ls -d /etc/groundwork /var/lib/groundwork/* /usr/local/bin/groundwork-agent /etc/systemd/system/groundwork-agent.service 2>/dev/null | wc -l";
+
+pub(crate) const MACHINE: &str = r#"
 resource "groundwork_machine" "pi" {
   endpoint = groundwork_agent.pi.endpoint
   hostname = "renamed"

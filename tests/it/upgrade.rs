@@ -4,7 +4,7 @@
 //! when it is asked for: `GROUNDWORK_MINOR_UPGRADE=1 cargo test -p groundwork-tests -- upgrade::`.
 
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, KUBECTL, apply_pod_network, lab_is_empty, machine_is_prepared_as, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared_as, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 const NODES: [&str; 3] = ["cp-1", "worker-1", "worker-2"];
@@ -19,7 +19,7 @@ fn a_cluster_is_upgraded_node_by_node_from_wherever_it_stands() {
     let terraform = quickstart::prepare(&lab, 2);
     let stage = Stage { lab: &lab, terraform: &terraform };
     terraform.apply();
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     stage.wait_for_budgets("10s");
     terraform.apply();
     terraform.has_no_changes();
@@ -59,7 +59,7 @@ fn a_cluster_goes_to_the_next_minor_version() {
     let terraform = quickstart::prepare(&lab, 2);
     let stage = Stage { lab: &lab, terraform: &terraform };
     terraform.apply();
-    apply_pod_network(&lab);
+    nodes_are_ready(&lab);
     stage.serve();
     stage.budget(1);
     stage.ask_for("1.36.3");

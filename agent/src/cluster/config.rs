@@ -3,6 +3,7 @@
 //! Two forms: `v1beta3` up to Kubernetes 1.30 and `v1beta4` from 1.31 on, where extra arguments are lists and time-outs have a
 //! place of their own. Source: kubeadm configuration reference, v1beta3 and v1beta4.
 
+use super::kube_vip::KubeVip;
 use super::overlay::{Overlay, lay};
 use super::version::Version;
 use agent_proto::overlay::{Fragment, Part};
@@ -36,9 +37,13 @@ pub struct InitPlan {
     pub ignored_checks: Vec<String>,
     /// What the user lays over the documents.
     pub overlay: Overlay,
+    /// Pin of the cluster that this node is a control plane of already: nothing is made anew then.
+    pub cluster_id: Option<String>,
+    /// The virtual address of the control planes, if kube-vip is to give them one.
+    pub kube_vip: Option<KubeVip>,
 }
 
-/// What a worker joins.
+/// What a node joins.
 #[derive(Clone)]
 pub struct JoinPlan {
     /// Kubernetes version of the cluster.
@@ -59,11 +64,30 @@ pub struct JoinPlan {
     pub ignored_checks: Vec<String>,
     /// What the user lays over the documents.
     pub overlay: Overlay,
+    /// What a control plane needs besides; `None` for a worker.
+    pub control_plane: Option<ControlPlane>,
+}
+
+/// What a joining control plane needs besides.
+#[derive(Clone)]
+pub struct ControlPlane {
+    /// Secret: opens the certificates that are laid up for it.
+    pub certificate_key: String,
+    /// Taints of the node; kubeadm's own without.
+    pub taints: Option<Vec<Taint>>,
+    /// The virtual address of the control planes, if kube-vip is to give them one.
+    pub kube_vip: Option<KubeVip>,
 }
 
 impl std::fmt::Debug for JoinPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JoinPlan").field("node_name", &self.node_name).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlPlane").finish_non_exhaustive()
     }
 }
 
@@ -109,13 +133,10 @@ pub(super) fn init(plan: &InitPlan, kubeadm_version: Version, token: &str) -> Re
     let mut own = kubeadm("InitConfiguration", new);
     own.insert("bootstrapTokens".into(), json!([{ "token": token, "ttl": "15m0s" }]));
     if let Some(address) = &plan.advertise_address {
-        own.insert("localAPIEndpoint".into(), json!({ "advertiseAddress": address, "bindPort": 6443 }));
+        own.insert("localAPIEndpoint".into(), api_server(address));
     }
-    let mut node = registration(&plan.node_name, plan.advertise_address.as_deref(), new);
-    if let Some(taints) = &plan.taints {
-        node.insert("taints".into(), taints.iter().map(Taint::document).collect());
-    }
-    own.insert("nodeRegistration".into(), node.into());
+    let node = registration(&plan.node_name, plan.advertise_address.as_deref(), new);
+    own.insert("nodeRegistration".into(), tainted(node, plan.taints.as_deref()).into());
     if new {
         own.insert("timeouts".into(), json!({ "controlPlaneComponentHealthCheck": PATIENCE }));
     }
@@ -179,7 +200,7 @@ fn kube_proxy() -> Map<String, Value> {
     object(json!({ "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration" }))
 }
 
-/// The file for `kubeadm join` of a worker.
+/// The file for `kubeadm join`.
 ///
 /// # Errors
 /// What the overlay has in another form than the document.
@@ -192,8 +213,45 @@ pub(super) fn join(plan: &JoinPlan, kubeadm_version: Version) -> Result<String, 
         "caCertHashes": [plan.ca_hash],
     }});
     own.insert("discovery".into(), discovery);
-    own.insert("nodeRegistration".into(), registration(&plan.node_name, plan.advertise_address.as_deref(), new).into());
+    let mut node = registration(&plan.node_name, plan.advertise_address.as_deref(), new);
+    if let Some(ControlPlane { certificate_key, taints, kube_vip: _ }) = &plan.control_plane {
+        node = tainted(node, taints.as_deref());
+        let mut control_plane = object(json!({ "certificateKey": certificate_key }));
+        if let Some(address) = &plan.advertise_address {
+            control_plane.insert("localAPIEndpoint".into(), api_server(address));
+        }
+        own.insert("controlPlane".into(), control_plane.into());
+        if new {
+            own.insert("timeouts".into(), json!({ "controlPlaneComponentHealthCheck": PATIENCE }));
+        }
+    }
+    own.insert("nodeRegistration".into(), node.into());
     Ok(documents(&[overlaid(own, Part::Join, &plan.overlay.join)?]))
+}
+
+/// The file for `kubeadm init phase upload-certs` on a control plane of this version that is known by this address.
+pub(super) fn upload(version: Version, address: &str, certificate_key: &str) -> String {
+    let new = version.has_v1beta4();
+    let mut own = kubeadm("InitConfiguration", new);
+    own.insert("certificateKey".into(), json!(certificate_key));
+    own.insert("localAPIEndpoint".into(), api_server(address));
+    own.insert("nodeRegistration".into(), json!({ "criSocket": CRI_SOCKET }));
+    let mut cluster = kubeadm("ClusterConfiguration", new);
+    // Without one kubeadm looks for the newest on the internet.
+    cluster.insert("kubernetesVersion".into(), json!(version.to_string()));
+    documents(&[own, cluster])
+}
+
+fn api_server(address: &str) -> Value {
+    json!({ "advertiseAddress": address, "bindPort": 6443 })
+}
+
+/// With taints as they are given, even none.
+fn tainted(mut node: Map<String, Value>, taints: Option<&[Taint]>) -> Map<String, Value> {
+    if let Some(taints) = taints {
+        node.insert("taints".into(), taints.iter().map(Taint::document).collect());
+    }
+    node
 }
 
 fn registration(name: &str, address: Option<&str>, new: bool) -> Map<String, Value> {
@@ -285,10 +343,33 @@ mod tests {
             near: Vec::new(),
             ignored_checks: Vec::new(),
             overlay: Overlay::default(),
+            control_plane: None,
         };
         let documents = parts(&join(&plan, plan.version).unwrap());
         assert_eq!(documents[0]["discovery"]["bootstrapToken"]["caCertHashes"], json!(["sha256:00"]));
+        assert_eq!(documents[0].get("controlPlane"), None);
         assert!(!format!("{plan:?}").contains("abcdef"), "{plan:?}");
+        let control_plane = ControlPlane { certificate_key: "ab".repeat(32), taints: Some(Vec::new()), kube_vip: None };
+        let plan =
+            JoinPlan { advertise_address: Some("10.99.0.12".into()), control_plane: Some(control_plane), ..plan };
+        for (version, timeouts) in [("1.30.1", Value::Null), ("1.36.3", json!("8m0s"))] {
+            let document = &parts(&join(&plan, version.parse().unwrap()).unwrap())[0];
+            assert_eq!(document["controlPlane"]["localAPIEndpoint"]["advertiseAddress"], "10.99.0.12");
+            assert_eq!(document["controlPlane"]["certificateKey"].as_str().unwrap().len(), 64);
+            assert_eq!(document["nodeRegistration"]["taints"], json!([]));
+            assert_eq!(document["timeouts"]["controlPlaneComponentHealthCheck"], timeouts, "{version}");
+        }
+        assert!(!format!("{plan:?}").contains("abab"), "{plan:?}");
+    }
+
+    #[test]
+    fn certificates_are_laid_up_without_a_look_at_the_internet() {
+        let documents = parts(&upload("1.36.3".parse().unwrap(), "10.99.0.11", "key"));
+        assert_eq!(documents[0]["localAPIEndpoint"]["advertiseAddress"], "10.99.0.11");
+        assert_eq!(
+            (&documents[0]["certificateKey"], &documents[1]["kubernetesVersion"]),
+            (&json!("key"), &json!("v1.36.3"))
+        );
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! kubeadm can end well although a container of the control plane ends again and again: it looks for a new pod, not for one that
 //! stays up. So the pods are looked at here. Source: recordings of `kubeadm upgrade`, 1.28 and 1.35.
 
-use super::causes;
 use super::kube::{Kube, failed, failure};
 use super::output::reasons;
 use super::version::Version;
+use super::{causes, etcd};
+use crate::chain::chain;
 use crate::run::Failure;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -103,10 +104,18 @@ async fn health(kube: &Kube<'_>, kubeconfig: &str) -> Result<Result<(), String>,
         }
     }
     let members = pods(kube, kubeconfig, "--selector=component=etcd").await?;
-    Ok(members.and_then(|members| match members.iter().find(|pod| !pod.is_ready()) {
+    let unready = |members: Vec<Pod>| match members.iter().find(|pod| !pod.is_ready()) {
         Some(pod) => Err(format!("{} is not ready", pod.metadata.name)),
         None => Ok(()),
-    }))
+    };
+    if let Err(why) = members.and_then(unready) {
+        return Ok(Err(why));
+    }
+    // A member may have lost its pod, and its vote counts still.
+    Ok(match etcd::look(kube.host()).await {
+        Ok(members) => members.iter().flatten().find_map(etcd::complaint).map_or(Ok(()), Err),
+        Err(error) => Err(chain(&error)),
+    })
 }
 
 /// Looks until all is well three times in a row.

@@ -6,7 +6,7 @@ use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, host_of, ignored, r
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
-use super::{before, causes, cleanup, kubelet, nodes, output, status, tokens};
+use super::{before, causes, cleanup, kube_vip, kubelet, nodes, output, status, tokens};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -19,17 +19,31 @@ use std::time::{Duration, Instant};
 pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     kube.near = near(&plan);
+    let here = authority(&kube)?;
+    if let Some(wanted) = plan.cluster_id.as_ref().filter(|wanted| **wanted != here) {
+        let message = format!(
+            "this machine is no control plane of the cluster with the CA {wanted} any more, and none is made anew"
+        );
+        return Err(failure("look", message));
+    }
     // An upgrade that was cut off may have brought a newer one, which puts right what is missing as well.
     let is_made = kube.attempt()?.is_some_and(|attempt| attempt.cluster_id.is_some());
     let own = if is_made { kube.kubeadm_version().await? } else { kube.tools(plan.version).await? };
     let plan = InitPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
     match already(&kube, &plan).await? {
+        Stands::Nothing if plan.cluster_id.is_some() => {
+            return Err(failure("look", "this machine is no whole control plane any more, and none is made anew"));
+        }
         Stands::Nothing => {
             before::note(&kube).await?;
             kube.direct("init").await?;
         }
-        Stands::Whole => return Ok(kube.done()),
+        Stands::Whole => {
+            kube_vip::settle(&kube, plan.kube_vip.as_ref())?;
+            return Ok(kube.done());
+        }
         Stands::Finished => {
+            kube_vip::settle(&kube, plan.kube_vip.as_ref())?;
             mend(&kube, &plan, own).await?;
             return Ok(kube.done());
         }
@@ -47,6 +61,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     if let Err(error) = tokens::forget(kube.host(), tokens::id(&token)).await {
         tracing::warn!(error = %crate::chain::chain(&error), "the token of init was left to expire");
     }
+    kube_vip::settle(&kube, plan.kube_vip.as_ref())?;
     kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())
 }
@@ -88,6 +103,8 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<Stands, Failure> {
             kube.note(&Attempt::new("init", &plan.node_name).finished(&here))?;
             Ok(Stands::Whole)
         }
+        // Its cluster lives elsewhere, and it is to join that.
+        Standing::ControlPlane | Standing::Partial if ours && plan.cluster_id.is_some() => Ok(Stands::Nothing),
         Standing::ControlPlane | Standing::Partial if ours => {
             cleanup::undo(kube, "init", "an earlier attempt did not come to its end").await?;
             Ok(Stands::Nothing)
@@ -154,6 +171,10 @@ async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     kube.cx.step_began("init", 1);
     let since = Instant::now();
     let attempt = begin(kube, &plan.node_name).await?;
+    kube_vip::before_init(kube, plan.kube_vip.as_ref(), plan.version)?;
+    let mut passed = plan.ignored_checks.clone();
+    passed.extend(plan.kube_vip.as_ref().map(|_| kube_vip::CHECK.to_owned()));
+    let ignored = self::ignored(&passed);
     // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
     let work = with(&["init", "--config", FILE, "--skip-token-print"], &ignored);
     let began = kube.host().now();

@@ -1,21 +1,22 @@
-//! `kubeadm join`: makes this machine a worker, or sees that it is one.
+//! `kubeadm join`: makes this machine a worker or a further control plane, or sees that it is one.
 //!
 //! A kubelet that was started by a killed join goes on by itself, gets its certificate and registers the node; such a machine is
-//! taken as joined. What is left by a join that got less far is cleared away, if the attempt was ours.
+//! taken as joined. What is left by a join that got less far is cleared away, if the attempt was ours. A control plane is whole when its node
+//! has the role and its member of etcd a vote.
 
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{
-    CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with,
+    ADMIN, CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with,
 };
 use super::nodes::Node;
-use super::{before, causes, cleanup, kubelet, nodes, output, status};
+use super::{before, causes, cleanup, etcd, kube_vip, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use std::time::{Duration, Instant};
 
-/// Makes this machine a worker of the cluster that `plan` names.
+/// Makes this machine a node of the cluster that `plan` names.
 ///
 /// # Errors
 /// Also when it belongs to another cluster, or another machine has its name.
@@ -37,12 +38,13 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
     let ran = run(&kube, &attempt, &plan).await;
     kube.host().remove(FILE).map_err(failed("join", "remove kubeadm's configuration"))?;
     ran?;
-    registered(&kube, &plan.node_name).await?;
+    registered(&kube, &plan).await?;
+    settle(&kube, &plan)?;
     kube.note(&attempt.finished(&plan.ca_hash))?;
     Ok(kube.done())
 }
 
-/// Whether this machine is a worker of that cluster already; clears away what a killed attempt of ours has left.
+/// Whether this machine is such a node of that cluster already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     let found = kube.traces()?;
     cleanup::no_stranger(&found)?;
@@ -52,7 +54,12 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
     match standing(&traces) {
         Standing::Clean => return Ok(false),
-        Standing::ControlPlane => return Err(foreign("this machine is a control plane")),
+        Standing::ControlPlane if plan.control_plane.is_none() => {
+            return Err(foreign("this machine is a control plane"));
+        }
+        Standing::Worker if plan.control_plane.is_some() => {
+            return Err(foreign("this machine is a worker of a cluster: take it out of that one first"));
+        }
         // Whole once, and reset by somebody else since, but for parts.
         Standing::Partial
             if ours || here.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.cluster_id.is_some()) =>
@@ -61,20 +68,22 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
             return Ok(false);
         }
         Standing::Partial => return Err(cleanup::not_ours(&found)),
-        Standing::Worker => {}
+        Standing::Worker | Standing::ControlPlane => {}
     }
     if here != plan.ca_hash {
-        return Err(foreign(format!("this machine is a worker of another cluster, whose CA is {here}")));
+        return Err(foreign(format!("this machine is a node of another cluster, whose CA is {here}")));
     }
-    if let Some(node) = known(kube, &plan.node_name).await? {
+    let node = known(kube, plan).await?;
+    if let Some(node) = whole(kube, plan, node).await? {
         kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
         kubelet::up(kube, "join").await?;
-        back(kube, &node).await?;
+        back(kube, plan, &node).await?;
+        settle(kube, plan)?;
         kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
         return Ok(true);
     }
     if attempt.is_some_and(|attempt| attempt.has_made(&here)) {
-        cleanup::undo(kube, "join", "the cluster does not know this node").await?;
+        cleanup::undo(kube, "join", "it is no whole node of its cluster").await?;
         return Ok(false);
     }
     Err(failure(
@@ -83,15 +92,33 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     ))
 }
 
+/// The credentials of a node of this kind; an administrator's on a control plane, whose kubelet asks its own API server alone.
+fn credentials(plan: &JoinPlan) -> &'static str {
+    if plan.control_plane.is_some() { ADMIN } else { KUBELET }
+}
+
+/// The node, if nothing is missing of it.
+async fn whole(kube: &Kube<'_>, plan: &JoinPlan, node: Option<Node>) -> Result<Option<Node>, Failure> {
+    let Some(node) = node else { return Ok(None) };
+    if plan.control_plane.is_none() {
+        return Ok(Some(node));
+    }
+    let members = etcd::look(kube.host()).await.map_err(failed("look", "ask etcd for its members"))?;
+    let votes = members.is_none_or(|members| members.iter().any(|member| member.name == node.name && !member.learner));
+    Ok(Some(node).filter(|node| node.control_plane && votes))
+}
+
 /// This machine's node, if the cluster has it.
-async fn known(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
+async fn known(kube: &Kube<'_>, plan: &JoinPlan) -> Result<Option<Node>, Failure> {
+    let node_name = plan.node_name.as_str();
     let ask = ["get", "node", node_name, "--ignore-not-found", "-o", "json"];
-    let said = kube.kubectl(KUBELET, &ask).await.map_err(failed("look", "ask the API server for this node"))?;
+    let said =
+        kube.kubectl(credentials(plan), &ask).await.map_err(failed("look", "ask the API server for this node"))?;
     if said.code != Some(0) {
         let why = output::reasons(&said.stderr).join("; ");
         return Err(failure(
             "look",
-            format!("this machine is a worker of that cluster, whose API server does not say so: {why}"),
+            format!("this machine is a node of that cluster, whose API server does not say so: {why}"),
         ));
     }
     let node = nodes::read_one(&said.stdout).map_err(failed("look", "read the API server's answer"))?;
@@ -102,6 +129,12 @@ async fn known(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure
     }
     let other = node.machine_uuid;
     Err(failure("look", format!("the cluster's node {node_name} is another machine ({other}), this is {own}")))
+}
+
+/// The virtual address of the control planes, which the others give meanwhile.
+fn settle(kube: &Kube<'_>, plan: &JoinPlan) -> Result<(), Failure> {
+    let Some(control_plane) = &plan.control_plane else { return Ok(()) };
+    kube_vip::settle(kube, control_plane.kube_vip.as_ref())
 }
 
 /// Checks, which change nothing, then the work, which is noted. The name of a node that was reset a moment ago is refused until the API server sees it gone.
@@ -126,7 +159,8 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
         let (since, began) = (Instant::now(), kube.host().now());
         let said = kube.kubeadm("join", &work, JOIN).await?;
         if said.code == Some(0) {
-            kube.made("join", "kubeadm join", "this machine becomes a worker", since);
+            let becomes = if plan.control_plane.is_some() { "a control plane" } else { "a worker" };
+            kube.made("join", "kubeadm join", &format!("this machine becomes {becomes}"), since);
             return Ok(());
         }
         let waits = output::name_still_ready(&format!("{}{}", said.stdout, said.stderr));
@@ -143,37 +177,41 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
 }
 
 /// A node that left in order and has come back, before anybody deleted it, takes pods again.
-async fn back(kube: &Kube<'_>, node: &Node) -> Result<(), Failure> {
+async fn back(kube: &Kube<'_>, plan: &JoinPlan, node: &Node) -> Result<(), Failure> {
     if !node.leaving {
         return Ok(());
     }
     let (unmark, name) = (format!("{}-", nodes::LEAVING), node.name.as_str());
-    let annotate = ["--kubeconfig", KUBELET, CACHE, "annotate", "node", name, &unmark];
+    let own = credentials(plan);
+    let annotate = ["--kubeconfig", own, CACHE, "annotate", "node", name, &unmark];
     kube.must("ready", &Command::new(KUBECTL, annotate)).await?;
-    kube.must("ready", &Command::new(KUBECTL, ["--kubeconfig", KUBELET, CACHE, "uncordon", name])).await.map(drop)
+    kube.must("ready", &Command::new(KUBECTL, ["--kubeconfig", own, CACHE, "uncordon", name])).await.map(drop)
 }
 
-/// Waits until the cluster has the node.
-async fn registered(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
+/// Waits until the cluster has the node, with all that makes it whole.
+async fn registered(kube: &Kube<'_>, plan: &JoinPlan) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
     let until = Instant::now() + REGISTERED;
     loop {
-        if let Some(node) = known(kube, node_name).await? {
-            return back(kube, &node).await;
+        let seen = async { whole(kube, plan, known(kube, plan).await?).await };
+        match seen.await {
+            Ok(Some(node)) => return back(kube, plan, &node).await,
+            Ok(None) if Instant::now() > until => {
+                let message =
+                    format!("the cluster has no whole node {} after {} s", plan.node_name, REGISTERED.as_secs());
+                return Err(failure("ready", message));
+            }
+            // An etcd that has just got a member may elect, and then no API server answers for a moment.
+            Err(failure) if failure.cancelled || Instant::now() > until => return Err(failure),
+            Ok(None) | Err(_) => kube.pause("ready", Duration::from_millis(500)).await?,
         }
-        if Instant::now() > until {
-            return Err(failure(
-                "ready",
-                format!("the cluster has no node {node_name} after {} s", REGISTERED.as_secs()),
-            ));
-        }
-        kube.pause("ready", Duration::from_millis(500)).await?;
     }
 }
 
 const FILE: &str = "/run/groundwork/kubeadm-join.yaml";
 const BOOTSTRAP: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
-const CHECKS: Duration = Duration::from_secs(600);
-const JOIN: Duration = Duration::from_secs(600);
+/// A control plane pulls its images among the checks.
+const CHECKS: Duration = Duration::from_secs(1_200);
+const JOIN: Duration = Duration::from_secs(1_200);
 const STILL_READY: Duration = Duration::from_secs(120);
 const REGISTERED: Duration = Duration::from_secs(120);

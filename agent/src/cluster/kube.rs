@@ -23,6 +23,8 @@ pub(super) const KUBELET: &str = "/etc/kubernetes/kubelet.conf";
 pub(super) const CA: &str = "/etc/kubernetes/pki/ca.crt";
 /// How long an API server may be away while a control plane is upgraded.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a load balancer, or a virtual address, may take to another API server.
+const TAKES_OVER: Duration = Duration::from_secs(60);
 
 /// An operation under way.
 pub(super) struct Kube<'a> {
@@ -93,6 +95,21 @@ impl<'a> Kube<'a> {
     pub(super) async fn must(&self, step: &str, command: &Command) -> Result<Output, Failure> {
         let output = self.run(step, command).await?;
         if output.code == Some(0) { Ok(output) } else { Err(refused(step, command, &output)) }
+    }
+
+    /// Runs a program until it ends well, for as long as an API server may be away: behind a common endpoint another one takes over.
+    pub(super) async fn insist(&self, step: &str, command: &Command) -> Result<Output, Failure> {
+        let until = tokio::time::Instant::now() + TAKES_OVER;
+        loop {
+            let output = self.run(step, command).await?;
+            if output.code == Some(0) {
+                return Ok(output);
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(refused(step, command, &output));
+            }
+            self.pause(step, Duration::from_secs(2)).await?;
+        }
     }
 
     /// kubeadm, as a unit that goes on when the agent is restarted.

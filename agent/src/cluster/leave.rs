@@ -1,14 +1,16 @@
-//! Leaving a cluster because the machine is to go: cordon, evict, reset, in this order and on the node itself.
+//! Leaving a cluster because the machine is to go: cordon, evict, a control plane's member out of etcd, reset, in this order and on the node
+//! itself.
 //!
 //! Terraform destroys a machine before it changes the cluster that the machine is in, and a control plane cannot be asked then: only
 //! the machine is known. The kubelet's own credentials may cordon their node and evict its pods, but not delete it: it stays behind
 //! with a mark, so that the change of the cluster has nobody to wait for. On a control plane they are the administrator's.
 
+use super::etcd::QUORUM;
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, KUBECTL, KUBELET, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{cleanup, drain, kubelet, status};
+use super::{cleanup, drain, etcd, kubelet, status};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -26,9 +28,9 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
     let attempt = kube.attempt()?;
-    let is_cut_off = |attempt: &Attempt| attempt.kind == "reset" && attempt.may_be_undone(&here, &traces);
-    if attempt.as_ref().is_some_and(is_cut_off) {
-        cleanup::undo(&kube, "reset", "an earlier reset did not come to its end").await?;
+    let is_cut_off = |attempt: &&Attempt| attempt.kind != "init" && attempt.may_be_undone(&here, &traces);
+    if let Some(attempt) = attempt.as_ref().filter(is_cut_off) {
+        undo(&kube, attempt).await?;
         return Ok(kube.done());
     }
     let ours = attempt.filter(|attempt| attempt.cluster_id.is_some() && attempt.has_made(&here));
@@ -47,9 +49,23 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
     }
     empty(&kube, kubeconfig, &node_name, timeout).await?;
     kube.may_go_on("reset")?;
+    if standing == Standing::ControlPlane {
+        etcd::take_out(&kube, &node_name).await?;
+    }
     kube.cx.step_began("reset", 1);
     cleanup::undo(&kube, "reset", "this machine leaves its cluster").await?;
     Ok(kube.done())
+}
+
+/// Takes away what a join or a reset has left that did not come to its end. A control plane's join may have brought a member into etcd.
+async fn undo(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
+    if attempt.kind == "join"
+        && let Err(failure) = etcd::take_out(kube, &attempt.node_name).await
+    {
+        let line = format!("whether etcd has a member of {} is not known: {}", attempt.node_name, failure.message);
+        kube.cx.warn("etcd", &line);
+    }
+    cleanup::undo(kube, "reset", &format!("an earlier {} did not come to its end", attempt.kind)).await
 }
 
 /// Has the pods move away and marks the node. Where nobody can be asked, or nothing runs that could end a pod, there is nothing to wait for.
@@ -92,56 +108,28 @@ async fn ask(kube: &Kube<'_>, kubeconfig: &str, node_name: &str) -> Result<Resul
     }
 }
 
-/// Whether the cluster lives on without this control plane: etcd needs more than half of its members.
+/// Whether the cluster lives on without this control plane.
 async fn may_go(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
+    let members = etcd::look(kube.host()).await.map_err(|error| {
+        let why = crate::chain::chain(&error);
+        let message = format!(
+            "this machine is a control plane, and no member of its etcd says whether the cluster lives on without it: {why}"
+        );
+        failure(QUORUM, message)
+    })?;
+    let members = members.unwrap_or_default();
+    if members.iter().any(|member| member.name != node_name && !member.learner) {
+        return etcd::may_go(kube, node_name).await;
+    }
     let said =
         kube.kubectl(ADMIN, &["get", "nodes", "-o", "json"]).await.map_err(failed(QUORUM, "ask for the nodes"))?;
-    if said.code != Some(0) {
-        let why = reasons(&said.stderr).join("; ");
-        let message = format!(
-            "this machine is a control plane whose API server does not answer, so nobody can say whether the cluster lives on without it: {why}"
-        );
-        return Err(failure(QUORUM, message));
-    }
-    let nodes = nodes::read(&said.stdout).map_err(failed(QUORUM, "read the API server's answer"))?;
-    match obstacle(&nodes, node_name) {
-        Some(message) => Err(failure(QUORUM, message)),
-        None => Ok(()),
-    }
+    let nodes = nodes::read(&said.stdout).unwrap_or_default();
+    let others = nodes.iter().filter(|node| node.name != node_name).count();
+    let message = format!(
+        "this machine is the only control plane of a cluster with {others} more nodes, and all of its data are here"
+    );
+    Err(failure(QUORUM, message))
 }
 
-/// Why the cluster would be lost without the control plane of this name.
-fn obstacle(nodes: &[Node], node_name: &str) -> Option<String> {
-    let others: Vec<&Node> = nodes.iter().filter(|node| node.control_plane && node.name != node_name).collect();
-    if others.is_empty() {
-        let workers = nodes.iter().filter(|node| node.name != node_name).count();
-        return Some(format!(
-            "this machine is the only control plane of a cluster with {workers} more nodes, and all of its data are here"
-        ));
-    }
-    let ready = others.iter().filter(|node| node.ready).count();
-    let needed = others.len() / 2 + 1;
-    (ready < needed)
-        .then(|| format!("of the other {} control planes {ready} are ready, and etcd needs {needed}", others.len()))
-}
-
-const QUORUM: &str = "quorum";
 /// How long an API server may give no answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[cfg(test)]
-mod quorum_tests {
-    use super::*;
-
-    #[test]
-    fn the_quorum_never_goes() {
-        let node =
-            |name: &str, control_plane, ready| Node { name: name.into(), control_plane, ready, ..Node::default() };
-        let alone = [node("cp-1", true, true), node("w-1", false, true)];
-        assert!(obstacle(&alone, "cp-1").unwrap().contains("only control plane"));
-        let three = |ready| [node("cp-1", true, true), node("cp-2", true, true), node("cp-3", true, ready)];
-        assert_eq!(obstacle(&three(true), "cp-1"), None);
-        assert!(obstacle(&three(false), "cp-1").unwrap().contains("1 are ready, and etcd needs 2"));
-        assert_eq!(obstacle(&three(false)[..2], "cp-1"), None, "of two, one stays");
-    }
-}

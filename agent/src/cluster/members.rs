@@ -1,10 +1,10 @@
-//! What a control plane does about other nodes: labels and taints, and sending one away.
+//! What a control plane does about other nodes: labels and taints, and sending one away, with its member of etcd if it has one.
 
 use super::config::Taint;
-use super::drain;
 use super::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
+use super::{drain, etcd};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -50,13 +50,19 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
     Ok(kube.done())
 }
 
-/// Cordons, drains and deletes a node; content if there is none.
+/// Cordons, drains and deletes a node; content if there is none. A control plane's member leaves etcd when its pods have gone and before
+/// its Node does: whatever is cut off, what is left can be asked for by the name of the node.
 ///
 /// # Errors
-/// When its pods do not leave in time: nothing is deleted then.
+/// When its pods do not leave in time, or etcd would lose its quorum: nothing is deleted then.
 pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<Duration>) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
-    let Some(node) = find(&kube, "drain", &node_name).await? else { return Ok(kube.done()) };
+    let node = find(&kube, "drain", &node_name).await?;
+    etcd::may_go(&kube, &node_name).await?;
+    let Some(node) = node else {
+        etcd::take_out(&kube, &node_name).await?;
+        return Ok(kube.done());
+    };
     // Nothing runs on a node whose kubelet is silent that could end a pod: to wait for it would be in vain.
     if !node.ready && timeout.is_some() {
         cx.warn("drain", &drain::not_waited_for(&node_name));
@@ -66,10 +72,11 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
         drain::drain(&kube, (ADMIN, &node_name), timeout, drain::STAYS).await?;
         kube.may_go_on("delete")?;
     }
+    etcd::take_out(&kube, &node_name).await?;
     kube.cx.step_began("delete", 1);
     let since = Instant::now();
     let delete = ["--kubeconfig", ADMIN, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
-    kube.must("delete", &Command::new(KUBECTL, delete)).await?;
+    kube.insist("delete", &Command::new(KUBECTL, delete)).await?;
     kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
     Ok(kube.done())
 }

@@ -1,10 +1,13 @@
 //! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to administer it.
 
+use super::etcd::{self, EtcdMember};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, kubectl, traces};
+use super::kube_vip::{self, KubeVip};
 use super::kubelet;
 use super::nodes::{self, Node};
 use super::output::reasons;
+use crate::chain::chain;
 use crate::host::{Host, HostError};
 use crate::state::State;
 use crate::steps;
@@ -38,6 +41,10 @@ pub struct Status {
     pub version: String,
     /// Version of Kubernetes that is declared for the machine; empty if none is.
     pub declared: String,
+    /// Members of etcd, or why none of them tells; on a control plane.
+    pub etcd: Result<Vec<EtcdMember>, String>,
+    /// The virtual address that kube-vip gives by our hand.
+    pub kube_vip: Option<KubeVip>,
 }
 
 /// The administrator's access. The text is a secret.
@@ -72,6 +79,9 @@ pub enum ClusterError {
     /// The cluster CA's certificate is damaged.
     #[error("{CA} holds no certificate: {0}")]
     Authority(String),
+    /// What was applied cannot be looked at.
+    #[error("the cluster's manifests cannot be looked at")]
+    Manifests(#[source] super::manifests::AskError),
     /// Another cluster is meant.
     #[error("this machine is a control plane of another cluster, whose CA is {here}")]
     OtherCluster {
@@ -90,6 +100,18 @@ pub enum ClusterError {
     /// kubeadm ended badly.
     #[error("kubeadm did not make a token: {0}")]
     Token(String),
+    /// kubeadm did not lay up the certificates of control planes.
+    #[error("kubeadm did not lay up the certificates of the control planes: {0}")]
+    Certificates(String),
+    /// The API server did not delete them.
+    #[error("the certificates that were laid up for a control plane are left to expire: {0}")]
+    CertificatesLeft(String),
+    /// etcd takes no further member just now.
+    #[error("etcd is not ready for another member: {0}")]
+    Etcd(String),
+    /// The API server says nothing.
+    #[error("the API server does not answer: {0}")]
+    Silent(String),
     /// Not a token's id.
     #[error("{0:?} is no id of a token: six letters and digits")]
     TokenId(String),
@@ -128,8 +150,11 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
             kubelet::state(host).await.map_err(ClusterError::Host)?
         },
     };
-    let nodes = if standing == Standing::ControlPlane { ask_nodes(host).await? } else { Ok(Vec::new()) };
-    Ok(Status { evidence, nodes, version: version(host)?, declared: declared(host)? })
+    let is_control_plane = standing == Standing::ControlPlane;
+    let nodes = if is_control_plane { ask_nodes(host).await? } else { Ok(Vec::new()) };
+    let etcd = if is_control_plane { ask_etcd(host).await? } else { Ok(Vec::new()) };
+    let kube_vip = kube_vip::look(host).map_err(ClusterError::Host)?;
+    Ok(Status { evidence, nodes, version: version(host)?, declared: declared(host)?, etcd, kube_vip })
 }
 
 /// What the machine's specification says of its kubelet, without the package's own revision.
@@ -178,7 +203,16 @@ pub(super) fn same_machine(one: &str, other: &str) -> bool {
     silent(&one) || silent(&other) || one == other
 }
 
-async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, ClusterError> {
+/// etcd's members, or why none of them tells.
+async fn ask_etcd(host: &dyn Host) -> Result<Result<Vec<EtcdMember>, String>, ClusterError> {
+    match etcd::look(host).await {
+        Ok(members) => Ok(Ok(members.unwrap_or_default())),
+        Err(error @ HostError::Etcd { .. }) => Ok(Err(chain(&error))),
+        Err(error) => Err(ClusterError::Host(error)),
+    }
+}
+
+pub(super) async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, ClusterError> {
     let said = kubectl(host, ADMIN, &["get", "nodes", "-o", "json"]).await.map_err(ClusterError::Host)?;
     if said.code != Some(0) {
         return Ok(Err(reasons(&said.stderr).join("; ")));
@@ -188,11 +222,18 @@ async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, Cluster
 
 /// The API server's version, by the tag of its image.
 pub(super) fn version(host: &dyn Host) -> Result<String, ClusterError> {
-    let manifest = host.text("/etc/kubernetes/manifests/kube-apiserver.yaml").map_err(ClusterError::Host)?;
+    let manifest = host.text(MANIFEST).map_err(ClusterError::Host)?;
     let manifest = manifest.unwrap_or_default();
     let image = manifest.lines().find_map(|line| line.trim().strip_prefix("image:"));
     let tag = image.and_then(|image| image.trim().rsplit_once(':')).map(|(_, tag)| tag.trim_matches('"'));
     Ok(tag.unwrap_or_default().to_owned())
+}
+
+/// The address by which this machine's API server is known, from its manifest.
+pub(super) fn advertised(host: &dyn Host) -> Result<Option<String>, ClusterError> {
+    let manifest = host.text(MANIFEST).map_err(ClusterError::Host)?.unwrap_or_default();
+    let flag = manifest.lines().find_map(|line| line.trim().strip_prefix("- --advertise-address="));
+    Ok(flag.map(|address| address.trim().trim_matches('"').to_owned()).filter(|address| !address.is_empty()))
 }
 
 /// `host:port` of the API server, from the administrator's kubeconfig.
@@ -202,6 +243,8 @@ pub(super) fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
     let server = server.map(|server| server.trim().trim_matches('"').trim_start_matches("https://").to_owned());
     server.ok_or(ClusterError::NotControlPlane)
 }
+
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 #[cfg(test)]
 mod uuid_tests {

@@ -1,18 +1,26 @@
 //! Cluster operations on an imitated machine: from clean to node and back, and from every cut in between.
 
+mod control_planes;
 mod departure;
 mod imitation;
 mod upgrade;
 
 use self::imitation::{MOMENTS, Machine};
 use super::status::cluster_id_of;
-use super::{InitPlan, JoinPlan, Overlay, Standing, forget_token, init, join, join_material, leave, reset, status};
+use super::tokens::forget;
+use super::{
+    ControlPlane, InitPlan, JoinPlan, Joiner, Overlay, Standing, init, join, join_ended, join_material, leave, reset,
+    status,
+};
 use crate::host::Host;
 use crate::run::{Failure, Outcome, RunCx, Runner, What};
 use crate::state::State;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_stream::StreamExt as _;
+
+/// Of no cluster.
+const CERTIFICATE_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// A machine, its agent's folder, and the story of the last run.
 struct Scene {
@@ -64,10 +72,26 @@ impl Scene {
     }
 
     async fn join_with(&mut self, ca_hash: &str) -> Result<Outcome, Failure> {
+        self.join_as("worker-1", ca_hash, None).await
+    }
+
+    /// Joins as a further control plane.
+    async fn join_control_plane(&mut self) -> Result<Outcome, Failure> {
+        let ca_hash = cluster_id_of(self.machine.authority.as_bytes()).unwrap();
+        let control_plane = ControlPlane { certificate_key: CERTIFICATE_KEY.to_owned(), taints: None, kube_vip: None };
+        self.join_as("cp-2", &ca_hash, Some(control_plane)).await
+    }
+
+    async fn join_as(
+        &mut self,
+        node_name: &str,
+        ca_hash: &str,
+        control_plane: Option<ControlPlane>,
+    ) -> Result<Outcome, Failure> {
         let state = self.state();
         let plan = JoinPlan {
             version: "1.35.1".parse().unwrap(),
-            node_name: "worker-1".into(),
+            node_name: node_name.into(),
             advertise_address: None,
             endpoint: "10.99.0.11:6443".into(),
             token: "abcdef.0123456789abcdef".into(),
@@ -75,6 +99,7 @@ impl Scene {
             near: vec!["10.244.0.0/16".into(), "10.96.0.0/12".into()],
             ignored_checks: Vec::new(),
             overlay: Overlay::default(),
+            control_plane,
         };
         self.run(|cx| join(cx, state, plan)).await
     }
@@ -338,14 +363,14 @@ async fn a_reset_leaves_a_clean_machine_and_the_rules_of_others() {
 async fn a_token_is_deleted_by_its_id_and_nothing_else_is() {
     let mut scene = Scene::new();
     scene.init().await.unwrap();
-    forget_token(&*scene.machine, "abcdef").await.unwrap();
+    forget(&*scene.machine, "abcdef").await.unwrap();
     let last = scene.machine.commands().pop().unwrap();
     assert!(
         last.ends_with("delete secret bootstrap-token-abcdef --namespace kube-system --ignore-not-found"),
         "{last}"
     );
     for bad in ["", "abcde", "abcdef.0123456789abcdef", "--all1", "ABCDEF"] {
-        assert!(forget_token(&*scene.machine, bad).await.is_err(), "{bad}");
+        assert!(forget(&*scene.machine, bad).await.is_err(), "{bad}");
     }
 }
 
@@ -354,14 +379,26 @@ async fn no_token_stands_in_an_argument_or_in_a_story() {
     let mut scene = Scene::new();
     scene.init().await.unwrap();
     let mut told = format!("{:?}", scene.story);
-    let material = join_material(&*scene.machine, Duration::from_secs(60)).await.unwrap();
+    let material = join_material(&*scene.machine, Duration::from_secs(60), Joiner::ControlPlane).await.unwrap();
     told.push_str(&format!("{material:?}"));
+    let upload = scene.machine.configuration();
+    assert!(upload.contains(&material.certificate_key), "{upload}");
     let mut worker = Scene::new();
     worker.join().await.unwrap();
     told.push_str(&format!("{:?}", worker.story));
-    for line in scene.machine.commands().into_iter().chain(worker.machine.commands()).chain([told]) {
-        assert!(!line.contains("0123456789abcdef"), "{line}");
+    let mut second = Scene::new();
+    second.join_control_plane().await.unwrap();
+    told.push_str(&format!("{:?}", second.story));
+    join_ended(&*scene.machine, "abcdef", Joiner::ControlPlane).await.unwrap();
+    let commands = [&scene, &worker, &second].into_iter().flat_map(|scene| scene.machine.commands());
+    for line in commands.chain([told]) {
+        for secret in ["0123456789abcdef", CERTIFICATE_KEY, &material.certificate_key] {
+            assert!(!line.contains(secret), "{line}");
+        }
     }
+    let ended = scene.machine.commands();
+    let gone = "delete secret --namespace kube-system --ignore-not-found kubeadm-certs bootstrap-token-0wner0";
+    assert!(ended.iter().any(|line| line.ends_with(gone)), "{ended:?}");
     assert!(worker.machine.configuration().contains(&material.token), "the file has it");
     assert!(worker.machine.left().iter().all(|path| !path.starts_with("/run/groundwork")), "and is gone");
 }

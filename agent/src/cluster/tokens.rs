@@ -2,7 +2,8 @@
 
 use super::kube::{ADMIN, KUBEADM, kubectl};
 use super::output::{is_token, reasons};
-use super::status::{ClusterError, cluster_id, endpoint};
+use super::status::{ClusterError, ask_nodes, cluster_id, endpoint};
+use super::{certificates, etcd};
 use crate::host::{Command, Host};
 use std::time::Duration;
 
@@ -15,6 +16,17 @@ pub struct JoinMaterial {
     pub token: String,
     /// Pin of the cluster CA's key, as kubeadm writes it.
     pub ca_hash: String,
+    /// Opens the certificates that are laid up for a control plane; empty for a worker. Secret.
+    pub certificate_key: String,
+}
+
+/// Who is to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joiner {
+    /// A worker.
+    Worker,
+    /// A control plane, and with it a member of etcd.
+    ControlPlane,
 }
 
 impl std::fmt::Debug for JoinMaterial {
@@ -26,23 +38,43 @@ impl std::fmt::Debug for JoinMaterial {
 /// A token that lives for `ttl`, and what goes with it.
 ///
 /// # Errors
-/// When this is no control plane or the API server does not answer.
-pub async fn join_material(host: &dyn Host, ttl: Duration) -> Result<JoinMaterial, ClusterError> {
+/// When this is no control plane, the API server does not answer, or etcd takes no further member just now.
+pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Result<JoinMaterial, ClusterError> {
     let endpoint = endpoint(host)?;
+    let certificate_key = match joiner {
+        Joiner::Worker => String::new(),
+        Joiner::ControlPlane => {
+            let nodes = ask_nodes(host).await?.map_err(ClusterError::Silent)?;
+            etcd::admit(host, &nodes).await.map_err(ClusterError::Etcd)?;
+            certificates::lay_up(host).await?
+        }
+    };
     let ttl = format!("{}s", ttl.as_secs());
     let create = ["token", "create", "--kubeconfig", ADMIN, "--ttl", &ttl, "--description", "one join, by Groundwork"];
     let said = host.run(&Command::new(KUBEADM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
     let said = said.map_err(ClusterError::Host)?;
     let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
     let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
-    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)? })
+    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)?, certificate_key })
+}
+
+/// Deletes what was made for a join that is over, however it ended. Fine if it is gone.
+///
+/// # Errors
+/// When the API server does not do it; it then dies by itself.
+pub async fn join_ended(host: &dyn Host, token_id: &str, joiner: Joiner) -> Result<(), ClusterError> {
+    let certificates = match joiner {
+        Joiner::Worker => Ok(()),
+        Joiner::ControlPlane => certificates::forget(host).await,
+    };
+    forget(host, token_id).await.and(certificates)
 }
 
 /// Deletes a token. Fine if it is gone.
 ///
 /// # Errors
 /// When the API server does not do it; the token then dies by itself in minutes.
-pub async fn forget(host: &dyn Host, id: &str) -> Result<(), ClusterError> {
+pub(super) async fn forget(host: &dyn Host, id: &str) -> Result<(), ClusterError> {
     if id.len() != 6 || !id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
         return Err(ClusterError::TokenId(id.to_owned()));
     }

@@ -17,6 +17,11 @@ impl Version {
         self.minor >= 31
     }
 
+    /// Whether kubeadm of this version gives the administrator no rights but by the API server, and `super-admin.conf` all.
+    pub(super) const fn has_super_admin(self) -> bool {
+        self.minor >= 29
+    }
+
     /// Whether kubeadm of this version knows `config validate`.
     pub(super) const fn has_config_validate(self) -> bool {
         self.minor >= 26

@@ -1,12 +1,14 @@
-//! The real machine. Files in `content` and `folder`; programs in `program`, the runtime's socket in `cri`;
+//! The real machine. Files in `content` and `folder`; programs in `program`, the runtime's socket in `cri`, etcd in `etcd`;
 //! `announce` tells the neighbours of the machine's addresses.
 
 pub mod announce;
 mod content;
 mod cri;
+mod etcd;
 mod folder;
 mod program;
 
+use super::etcd::Etcd;
 use super::{Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat};
 use folder::Missing;
 use nix::fcntl::{OFlag, renameat};
@@ -91,6 +93,10 @@ impl Host for Linux {
 
     fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
         Box::pin(cri::ask(socket))
+    }
+
+    fn etcd(&self) -> &dyn Etcd {
+        &etcd::KUBEADMS
     }
 }
 

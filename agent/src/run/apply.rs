@@ -17,6 +17,8 @@ pub struct Plan {
     pub changes: Vec<PlannedChange>,
     /// What is left out.
     pub skipped: Vec<Skipped>,
+    /// What a person should know, and no change puts right.
+    pub warnings: Vec<Skipped>,
 }
 
 /// A change and the step that wants it, or that refuses to make it. `Display` is the line of a drift list.
@@ -36,7 +38,7 @@ impl std::fmt::Display for PlannedChange {
     }
 }
 
-/// A step, or part of it, that this machine cannot do.
+/// A step, or part of it, that this machine cannot do, or something to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Which step.
@@ -89,7 +91,9 @@ pub async fn plan(host: &dyn Host, spec: &Spec) -> Result<Plan, PlanError> {
             let planned = move |finding| PlannedChange { step: name, finding, why: why.clone() };
             std::iter::once(finding).chain(also).map(planned)
         }));
-        plan.skipped.extend(todo.skipped.into_iter().map(|reason| Skipped { step: name, reason }));
+        let said = |reason| Skipped { step: name, reason };
+        plan.skipped.extend(todo.skipped.into_iter().map(said));
+        plan.warnings.extend(todo.warnings.into_iter().map(said));
     }
     Ok(plan)
 }
@@ -121,7 +125,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
     }
     let count = u32::try_from(todo.changes.len()).unwrap_or(u32::MAX);
     if count == 0 {
-        todo.warnings.iter().for_each(|warning| cx.warn(name, warning));
+        warn(cx, name, &todo);
         return Ok(0);
     }
     cx.step_began(name, count);
@@ -142,14 +146,19 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
             (Err(error), _) => return Err(failure(name, &change.to_string(), &error)),
         }
     }
-    let Todo { changes: mut left, warnings, .. } = look(cx, step).await?;
-    warnings.iter().for_each(|warning| cx.warn(name, warning));
+    let after = look(cx, step).await?;
+    warn(cx, name, &after);
+    let mut left = after.changes;
     left.retain(|change| !given_up.contains(&change));
     let made = count - u32::try_from(given_up.len()).unwrap_or(count);
     let Some(first) = left.first() else { return Ok(made) };
     let lines: Vec<_> = left.iter().map(ToString::to_string).collect();
     let message = format!("the step did not converge; after its changes it still finds: {}", lines.join("; "));
     Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
+}
+
+fn warn(cx: &RunCx, step: &str, todo: &Todo) {
+    todo.warnings.iter().chain(&todo.remarks).for_each(|warning| cx.warn(step, warning));
 }
 
 async fn look(cx: &RunCx, step: &dyn AnyStep) -> Result<Todo, Failure> {

@@ -49,8 +49,9 @@ impl Glance {
         Self { spec, not_looked_at, files, hidden }
     }
 
-    /// The plan without what was found where nobody was to look.
+    /// The plan without what was found where nobody was to look, and without what is said beside it: that may repeat a file's words.
     pub(super) fn of_plan(&self, mut plan: Plan) -> Plan {
+        plan.warnings.clear();
         plan.changes.retain(|change| {
             // A path may begin as another one does: the longest is meant.
             let is_about =
@@ -137,7 +138,7 @@ mod tests {
         let glance = Glance::of(spec(r#"{"file": {"/a": {"content": "y"}, "/a b": {"content": "x"}}}"#), Some(record));
         let change = |step, finding: &str| PlannedChange { step, finding: finding.to_owned(), why: String::new() };
         let all = vec![change("files", "/a differs"), change("files", "/a b differs"), change("swap", "/a is active")];
-        let told = glance.of_plan(Plan { changes: all.clone(), skipped: Vec::new() });
+        let told = glance.of_plan(Plan { changes: all.clone(), ..Plan::default() });
         assert_eq!(told.changes, all[1..]);
     }
 

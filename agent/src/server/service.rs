@@ -1,7 +1,7 @@
 //! The service `Agent`: one short method per call.
 
 use super::glance::{self, Glance};
-use super::wire;
+use super::{manifests, wire};
 use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
@@ -101,6 +101,8 @@ impl Agent for AgentService {
     type ClusterUpgradeStream = Events;
     type NodeSetStream = Events;
     type NodeRemoveStream = Events;
+    type ManifestApplyStream = Events;
+    type ManifestRemoveStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
         // Whoever is here has got through handshake and gate: the agent does its work.
@@ -113,6 +115,8 @@ impl Agent for AgentService {
         } else {
             BTreeMap::new()
         };
+        let trust = Arc::clone(&self.trust);
+        let key_since = aside(async move { trust.key_since() }).await;
         Ok(Response::new(proto::Description {
             version: self.about.version.clone(),
             fields: self.about.fields.iter().cloned().collect(),
@@ -121,6 +125,7 @@ impl Agent for AgentService {
             records,
             run_id: self.runner.current().unwrap_or_default(),
             fingerprint: self.trust.pin().to_string(),
+            key_since,
             first_boot,
             authorities: self.trust.anchors().now().iter().filter_map(pin).collect(),
         }))
@@ -198,6 +203,12 @@ impl Agent for AgentService {
         Ok(Response::new(proto::ReplaceAuthoritiesReply {}))
     }
 
+    async fn next_key(&self, _: Request<proto::NextKeyRequest>) -> Answer<proto::NextKeyReply> {
+        let trust = Arc::clone(&self.trust);
+        let public_key = aside(async move { trust.next_key() }).await?;
+        Ok(Response::new(proto::NextKeyReply { public_key }))
+    }
+
     async fn replace_certificate(
         &self,
         request: Request<proto::ReplaceCertificateRequest>,
@@ -220,14 +231,16 @@ impl Agent for AgentService {
     }
 
     async fn join_material(&self, request: Request<proto::JoinMaterialRequest>) -> Answer<proto::JoinMaterialReply> {
-        let ttl = wire::ttl(request.into_inner().ttl_s).map_err(Status::invalid_argument)?;
-        let cluster::JoinMaterial { endpoint, token, ca_hash } =
-            cluster::join_material(self.host(), ttl).await.map_err(refused)?;
-        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash }))
+        let proto::JoinMaterialRequest { ttl_s, control_plane } = request.into_inner();
+        let (ttl, joiner) = (wire::ttl(ttl_s).map_err(Status::invalid_argument)?, wire::joiner(control_plane));
+        let cluster::JoinMaterial { endpoint, token, ca_hash, certificate_key } =
+            cluster::join_material(self.host(), ttl, joiner).await.map_err(refused)?;
+        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash, certificate_key }))
     }
 
     async fn join_ended(&self, request: Request<proto::JoinEndedRequest>) -> Answer<proto::JoinEndedReply> {
-        cluster::forget_token(self.host(), &request.into_inner().token_id).await.map_err(refused)?;
+        let proto::JoinEndedRequest { token_id, control_plane } = request.into_inner();
+        cluster::join_ended(self.host(), &token_id, wire::joiner(control_plane)).await.map_err(refused)?;
         Ok(Response::new(proto::JoinEndedReply {}))
     }
 
@@ -273,6 +286,26 @@ impl Agent for AgentService {
         let (name, drain) = wire::node_remove(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();
         self.start("node remove", |cx| cluster::remove(cx, state, name, drain))
+    }
+
+    async fn manifest_apply(&self, request: Request<proto::ManifestApplyRequest>) -> Answer<Events> {
+        let plan = manifests::plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("manifest apply", |cx| cluster::apply_manifest(cx, state, plan))
+    }
+
+    async fn manifest_remove(&self, request: Request<proto::ManifestRemoveRequest>) -> Answer<Events> {
+        let plan = manifests::removal(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("manifest remove", |cx| cluster::remove_manifest(cx, state, plan))
+    }
+
+    async fn manifest_status(
+        &self,
+        request: Request<proto::ManifestStatusRequest>,
+    ) -> Answer<proto::ManifestStatusReply> {
+        let found = cluster::manifests(self.host(), &request.into_inner().names).await.map_err(refused)?;
+        Ok(Response::new(manifests::status(found)))
     }
 
     async fn kubeconfig(&self, _: Request<proto::KubeconfigRequest>) -> Answer<proto::KubeconfigReply> {

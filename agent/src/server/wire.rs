@@ -1,7 +1,8 @@
 //! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
 
 use crate::cluster::{
-    self, Access, AccessPlan, InitPlan, JoinPlan, NodeSettings, Overlay, Standing, Status, Taint, UpgradePlan, Version,
+    self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings, Overlay,
+    Standing, Status, Taint, UpgradePlan, Version,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -82,7 +83,8 @@ pub(super) fn plan(plan: run::Plan, not_looked_at: Vec<run::Skipped>) -> proto::
         changes.push(proto::PlannedChange { summary, why: String::new(), ..last });
     }
     let skips = |all: Vec<run::Skipped>| all.into_iter().take(plain::MOST).map(skip).collect();
-    proto::PlanReply { changes, skipped: skips(plan.skipped), not_looked_at: skips(not_looked_at) }
+    let (skipped, warnings) = (skips(plan.skipped), skips(plan.warnings));
+    proto::PlanReply { changes, skipped, not_looked_at: skips(not_looked_at), warnings }
 }
 
 pub(super) fn event(run_id: &str, event: run::Event) -> proto::Event {
@@ -119,6 +121,10 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         Ok(nodes) => (standing == Wire::ControlPlane, String::new(), nodes),
         Err(message) => (false, message, Vec::new()),
     };
+    let (etcd, etcd_message) = match status.etcd {
+        Ok(members) => (members.into_iter().map(member).collect(), String::new()),
+        Err(message) => (Vec::new(), message),
+    };
     proto::ClusterStatusReply {
         evidence: Some(proto::NodeEvidence { standing: standing.into(), cluster_id, found, node_name, kubelet }),
         api_ready,
@@ -127,6 +133,24 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         version: status.version,
         kubeadm_version: String::new(),
         declared_version: status.declared,
+        etcd,
+        etcd_message,
+        kube_vip: status.kube_vip.map(|KubeVip { address, interface, image }| proto::KubeVip {
+            address,
+            interface,
+            image,
+        }),
+    }
+}
+
+fn member(member: EtcdMember) -> proto::EtcdMember {
+    proto::EtcdMember {
+        healthy: member.ailing.is_none(),
+        message: member.ailing.unwrap_or_default(),
+        name: member.name,
+        address: member.address,
+        learner: member.learner,
+        alarms: member.alarms,
     }
 }
 
@@ -164,14 +188,13 @@ pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, 
         taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
         ignored_checks: checks(request.ignore_preflight_errors)?,
         overlay: overlay(&request.config.unwrap_or_default())?,
+        cluster_id: some(request.cluster_id),
+        kube_vip: request.kube_vip.map(kube_vip).transpose()?,
     })
 }
 
 pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, String> {
     distribution(&request.distribution)?;
-    if request.control_plane.is_some() {
-        return Err("control_plane: this agent joins workers only".to_owned());
-    }
     let material = request.material.ok_or("material is missing")?;
     Ok(JoinPlan {
         version: version(&request.version)?,
@@ -183,7 +206,34 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
         near: near(request.near)?,
         ignored_checks: checks(request.ignore_preflight_errors)?,
         overlay: overlay(&request.config.unwrap_or_default())?,
+        control_plane: request.control_plane.map(control_plane).transpose()?,
     })
+}
+
+fn control_plane(join: proto::ControlPlaneJoin) -> Result<ControlPlane, String> {
+    let proto::ControlPlaneJoin { certificate_key, taints: own, taints_given, kube_vip: vip } = join;
+    let is_key = certificate_key.len() == 64 && certificate_key.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_key {
+        return Err("control_plane.certificate_key is no key: 64 hex digits".to_owned());
+    }
+    let taints = if taints_given { Some(taints(&own)?) } else { None };
+    Ok(ControlPlane { certificate_key, taints, kube_vip: vip.map(kube_vip).transpose()? })
+}
+
+/// It becomes part of a static pod.
+fn kube_vip(message: proto::KubeVip) -> Result<KubeVip, String> {
+    let proto::KubeVip { address, interface, image } = message;
+    form::address(&address).map_err(|why| format!("kube_vip.address: {address:?} {why}"))?;
+    if !interface.is_empty() {
+        form::interface(&interface).map_err(|why| format!("kube_vip.interface: {interface:?} {why}"))?;
+    }
+    form::image(&image).map_err(|why| format!("kube_vip.image: {image:?} {why}"))?;
+    Ok(KubeVip { address, interface, image })
+}
+
+/// Who is to join.
+pub(super) fn joiner(control_plane: bool) -> Joiner {
+    if control_plane { Joiner::ControlPlane } else { Joiner::Worker }
 }
 
 pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<UpgradePlan, String> {
@@ -343,7 +393,7 @@ mod tests {
     fn a_plan_has_an_end() {
         let change =
             |n: u32| run::PlannedChange { step: "files", finding: format!("{n}\u{1b}"), why: "x".repeat(5_000) };
-        let many = run::Plan { changes: (0..300_000).map(change).collect(), skipped: Vec::new() };
+        let many = run::Plan { changes: (0..300_000).map(change).collect(), ..run::Plan::default() };
         let reply = plan(many, Vec::new());
         assert_eq!((reply.changes.len(), reply.changes[0].summary.as_str()), (plain::MOST + 1, r"0\u{1b}"));
         assert_eq!(reply.changes[plain::MOST].summary, "… and 299500 more differences, of this and later steps");
@@ -444,12 +494,33 @@ mod tests {
     }
 
     #[test]
-    fn a_control_plane_join_is_refused_clearly() {
-        let request = proto::ClusterJoinRequest {
-            distribution: KUBEADM.into(),
-            control_plane: Some(proto::ControlPlaneJoin::default()),
+    fn a_control_plane_joins_with_a_key_and_its_taints() {
+        let material = proto::JoinMaterialReply {
+            endpoint: "192.0.2.10:6443".into(),
+            token: "abcdef.0123456789abcdef".into(),
+            ca_hash: "sha256:00".into(),
             ..Default::default()
         };
-        assert!(join_plan(request).unwrap_err().contains("workers only"));
+        let ask = |key: &str, taints: &[&str]| {
+            let taints = taints.iter().map(|taint| (*taint).to_owned()).collect();
+            join_plan(proto::ClusterJoinRequest {
+                distribution: KUBEADM.into(),
+                version: "1.36.3".into(),
+                node_name: "cp-2".into(),
+                material: Some(material.clone()),
+                control_plane: Some(proto::ControlPlaneJoin {
+                    certificate_key: key.to_owned(),
+                    taints,
+                    taints_given: true,
+                    kube_vip: None,
+                }),
+                ..Default::default()
+            })
+        };
+        assert_eq!(ask(&"0a".repeat(32), &[]).unwrap().control_plane.unwrap().taints, Some(Vec::new()));
+        for key in ["", "0a", &"zz".repeat(32), &format!("{}\n", "0a".repeat(32))] {
+            assert!(ask(key, &[]).unwrap_err().starts_with("control_plane.certificate_key"), "{key}");
+        }
+        assert!(ask(&"0a".repeat(32), &["x"]).unwrap_err().starts_with("taints"));
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn complete(mut spec: NodeSpec) -> NodeSpec {
 
 fn kubeadm(spec: &mut NodeSpec, kubernetes: &KubernetesSpec) {
     spec.swap.get_or_insert_with(|| "off".to_owned());
+    spec.memory_cgroup.get_or_insert(true);
     spec.container_runtime.get_or_insert_with(ContainerRuntimeSpec::default);
     spec.kernel_modules.extend(MODULES.map(str::to_owned));
     for (key, value) in SYSCTLS {
@@ -66,6 +67,7 @@ mod tests {
     fn a_version_alone_is_a_kubeadm_node() {
         let spec = Spec::from_json(r#"{"kubernetes": {"version": "1.28.4"}}"#).unwrap().complete();
         assert_eq!(spec.swap(), "off");
+        assert_eq!(spec.memory_cgroup, Some(true));
         assert_eq!(spec.sysctls["net.ipv4.ip_forward"], "1");
         assert_eq!(spec.package["kubelet"].version.as_deref(), Some("1.28.4-*"));
         assert_eq!(spec.package["containerd"].hold, Some(true));

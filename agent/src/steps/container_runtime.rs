@@ -125,7 +125,7 @@ fn service(todo: &mut Todo, unit: &Unit, newer: Option<&str>) {
 async fn answers(todo: &mut Todo, host: &dyn Host, unit: &Unit) {
     let complaint = match host.runtime(SOCKET).await {
         Ok(Runtime { name, complaint, warnings, .. }) => {
-            warnings.iter().for_each(|warning| todo.warn(format!("{name} says {warning}")));
+            warnings.iter().for_each(|warning| todo.remark(format!("{name} says {warning}")));
             complaint.map(|complaint| format!("{name} says {complaint}"))
         }
         Err(error) => Some(error.to_string()),

@@ -81,8 +81,7 @@ impl KernelModules {
                 loaded = Some(host.text("/proc/modules")?.unwrap_or_default());
                 builtin = Some(list_of_builtin(host)?);
             }
-            let is_loaded =
-                loaded.iter().flat_map(|text| text.lines()).any(|line| line.split(' ').next() == Some(&plain));
+            let is_loaded = loaded.iter().flat_map(|text| text.lines()).any(|line| is_loaded(line, &plain));
             if !is_loaded && !builtin.iter().flat_map(|text| text.lines()).any(|line| is_builtin(line, &plain)) {
                 absent.push(name.as_str());
             }
@@ -94,6 +93,11 @@ impl KernelModules {
 fn list_of_builtin(host: &dyn Host) -> Result<String, HostError> {
     let kernel = host.text("/proc/sys/kernel/osrelease")?.unwrap_or_default();
     Ok(host.text(&format!("/lib/modules/{}/modules.builtin", kernel.trim()))?.unwrap_or_default())
+}
+
+/// "virtio_net 65536 0 - Live 0x0"
+fn is_loaded(line: &str, name: &str) -> bool {
+    line.split(' ').next() == Some(name)
 }
 
 /// "kernel/fs/overlayfs/overlay.ko"
@@ -110,3 +114,16 @@ fn plain(name: &str) -> String {
 const NAME: &str = "kernel_modules";
 const FILE: &str = "/etc/modules-load.d/groundwork.conf";
 const HEAD: &str = "# Written by Groundwork; changes made here are taken back.\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_line_is_answered() {
+        let loaded = "virtio_net 65536 0 - Live 0x0";
+        assert!(is_loaded(loaded, "virtio_net") && !is_loaded(loaded, "virtio"));
+        total::text("proc-modules", &[loaded], |line| is_loaded(line, "virtio_net"));
+        total::text("modules-builtin", &["kernel/fs/overlayfs/overlay.ko"], |line| is_builtin(line, "overlay"));
+    }
+}

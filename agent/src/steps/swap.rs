@@ -1,6 +1,6 @@
 //! No swap: none in use now, and none of the many ways in which it comes back.
 //!
-//! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5). Everything is read from files, so
+//! Source: swapon(8), systemd.swap(5), systemd-gpt-auto-generator(8), zram-generator.conf(5), swap.conf(5) of rpi-swap. Everything is read from files, so
 //! a plan starts no program. In a container swap belongs to the host.
 
 mod by_commands;
@@ -28,7 +28,9 @@ impl Step for Swap {
             todo.skip(format!("in a container ({kind}) swap belongs to the host"));
             return Ok(todo);
         }
-        // What brings swap back comes first: a cut in between must not leave it forgotten.
+        // What brings swap back comes first: a cut in between must not leave it forgotten. And before systemd reads its files again, what
+        // makes some of them.
+        rpi(host, &mut todo)?;
         in_fstab(host, &mut todo)?;
         zram(host, &mut todo)?;
         services(host, &mut todo)?;
@@ -50,20 +52,34 @@ fn in_fstab(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
         let file = File { access: host.access(FSTAB)?, ..File::ours(FSTAB, lines.collect::<String>()) };
         todo.push(format!("{FSTAB} lists {}", names.join(", ")), Verb::Write(file), "it comes back at the next boot");
     }
-    // systemd still has the unit that it made from the line.
+    // systemd still has the unit that it made from the line, or that rpi-swap made.
     let made = host.list("/run/systemd/generator")?;
     if !names.is_empty() || made.iter().any(|name| name.ends_with(".swap") && !is_zram(name)) {
-        todo.push("systemd has swap units made from /etc/fstab", Verb::Reload, "it starts them again");
+        todo.push("systemd has swap units that a generator made", Verb::Reload, "it starts them again");
     }
     Ok(())
 }
 
-fn zram(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
-    let mut present = false;
-    for path in GENERATORS {
-        present |= host.exists(path)?;
+/// Raspberry Pi OS 13 makes swap by a generator of its own, in memory, in a file or both, at every boot.
+fn rpi(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    if has_generator(host, "rpi-swap-generator")? && host.text(RPI)?.as_deref() != Some(NO_MECHANISM) {
+        let file = Verb::Write(File::theirs(NAME, RPI, NO_MECHANISM));
+        todo.push("rpi-swap makes swap at every boot", file, "it comes back at the next boot");
     }
-    if !present {
+    Ok(())
+}
+
+fn has_generator(host: &dyn Host, name: &str) -> Result<bool, HostError> {
+    for folder in GENERATORS {
+        if host.exists(&format!("{folder}/{name}"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn zram(host: &dyn Host, todo: &mut Todo) -> Result<(), HostError> {
+    if !has_generator(host, "zram-generator")? {
         return Ok(());
     }
     let mut silence = |path: &str| -> Result<(), HostError> {
@@ -175,8 +191,10 @@ pub(super) const MARK: &str = "# groundwork: swap is off: ";
 const UNITS: &str = "/etc/systemd/system";
 const UNIT_FOLDERS: [&str; 3] = [UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"];
 const SERVICES: [&str; 3] = ["zramswap.service", "zram-config.service", "dphys-swapfile.service"];
-const GENERATORS: [&str; 2] =
-    ["/usr/lib/systemd/system-generators/zram-generator", "/lib/systemd/system-generators/zram-generator"];
+const GENERATORS: [&str; 2] = ["/usr/lib/systemd/system-generators", "/lib/systemd/system-generators"];
+/// Of the drop-ins the last one counts.
+const RPI: &str = "/etc/rpi/swap.conf.d/zz-groundwork.conf";
+const NO_MECHANISM: &str = "# Groundwork keeps swap off.\n[Main]\nMechanism=none\n";
 const ZRAM_DROPINS: [&str; 4] = [
     "/etc/systemd/zram-generator.conf.d",
     "/run/systemd/zram-generator.conf.d",
@@ -190,6 +208,22 @@ const NEVER: &str = "# Groundwork keeps swap off.\n[Unit]\nConditionPathExists=!
 mod tests {
     use super::*;
     use crate::host::fake::Fake;
+
+    #[tokio::test]
+    async fn a_raspberry_pis_own_swap_is_off_for_good() {
+        let host = Fake::template();
+        host.put("/usr/lib/systemd/system-generators/rpi-swap-generator", "");
+        host.put("/etc/rpi/swap.conf", "[Main]\n#Mechanism=auto\n");
+        host.put("/usr/lib/systemd/system/dphys-swapfile.service", "");
+        let found: Vec<_> = Swap(true).missing(&host).await.unwrap().changes;
+        let at = |part: &str| found.iter().position(|change| change.to_string().contains(part)).expect(part);
+        assert!(at("rpi-swap makes swap") < at("a generator made"), "its units are made anew without it");
+        assert!(at("dphys-swapfile.service makes swap") < at("dphys-swapfile.service is not masked"));
+        host.put(RPI, NO_MECHANISM);
+        let found = Swap(true).missing(&host).await.unwrap().changes;
+        assert!(!found.iter().any(|change| change.to_string().contains("rpi-swap")));
+        assert_eq!(host.text("/etc/rpi/swap.conf").unwrap(), "[Main]\n#Mechanism=auto\n");
+    }
 
     #[test]
     fn any_text_is_answered() {

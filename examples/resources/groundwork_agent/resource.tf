@@ -11,3 +11,8 @@ resource "groundwork_machine" "pi" {
   endpoint = groundwork_agent.pi.endpoint
   hostname = "pi"
 }
+
+# A VM of somebody else's on the same Proxmox VE: without SSH.
+resource "groundwork_agent" "legacy" {
+  guest_agent { vmid = 120 }
+}

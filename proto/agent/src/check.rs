@@ -44,6 +44,7 @@ pub fn check(spec: &NodeSpec) -> Vec<Problem> {
         command,
         host,
         time_sync: _,
+        memory_cgroup: _,
         proxy,
     } = spec;
     let (mut found, root) = (Found(Vec::new()), Path::default());

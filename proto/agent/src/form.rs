@@ -24,6 +24,14 @@ pub fn node_name(text: &str) -> Verdict {
     demand(text.len() <= 63 && is_dns_name(text), &format!("a name: {DNS_NAME}, at most 63"))
 }
 
+/// Name of a manifest: it becomes a label's value, and part of an object's name.
+pub fn manifest_name(text: &str) -> Verdict {
+    demand(
+        text.len() <= 63 && !text.contains('.') && is_dns_name(text),
+        "a name of lower-case letters, digits and `-`, at most 63",
+    )
+}
+
 /// A name as DNS knows them. Source: RFC 1123.
 pub fn dns_name(text: &str) -> Verdict {
     demand(is_dns_name(text), &format!("a DNS name: {DNS_NAME}"))
@@ -32,6 +40,12 @@ pub fn dns_name(text: &str) -> Verdict {
 /// An address of IPv4 or IPv6.
 pub fn address(text: &str) -> Verdict {
     demand(text.parse::<IpAddr>().is_ok(), "an IP address")
+}
+
+/// A network card's name. Source: Linux, `dev_valid_name`.
+pub fn interface(text: &str) -> Verdict {
+    let good = (1..=15).contains(&text.len()) && is_word(text, "_-.@") && ![".", ".."].contains(&text);
+    demand(good, "the name of a network card, such as `eth0`")
 }
 
 /// What can be wanted of swap. HCL's `false` and "on" end here too.

@@ -52,6 +52,7 @@ secret!(
     JoinMaterialReply,
     ControlPlaneJoin,
     KubeconfigReply,
+    ManifestApplyRequest,
     machine::NodeSpec,
     machine::FileSpec,
     machine::CommandSpec

@@ -6,10 +6,11 @@ use prost_types::{DescriptorProto, FieldDescriptorProto};
 use std::path::Path;
 
 /// Messages whose `Debug` is written by hand in `src/v1.rs`, because they carry a secret.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 7] = [
     "JoinMaterialReply",
     "ControlPlaneJoin",
     "KubeconfigReply",
+    "ManifestApplyRequest",
     "machine.NodeSpec",
     "machine.FileSpec",
     "machine.CommandSpec",
@@ -30,7 +31,8 @@ fn the_committed_code_is_made_from_the_contract() {
     config.skip_debug(SECRET.map(|name| format!(".groundwork.agent.v1.{name}")));
     config.btree_map(["."]);
     // Files are large: received once, and never copied.
-    config.bytes([format!("{MACHINE}.FileSpec.content")]);
+    config
+        .bytes([format!("{MACHINE}.FileSpec.content"), ".groundwork.agent.v1.ManifestApplyRequest.content".to_owned()]);
     config.message_attribute(MACHINE, "#[derive(serde::Deserialize)] #[serde(deny_unknown_fields, default)]");
     config.field_attribute(format!("{MACHINE}.FileSpec.content"), "#[serde(deserialize_with = \"crate::v1::text\")]");
     tonic_prost_build::configure().out_dir(out.path()).compile_fds_with_config(files, config).unwrap();

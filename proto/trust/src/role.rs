@@ -123,12 +123,13 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 24] = [
+const CALLS: [(&str, Role, Request); 28] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
     ("Agent/Attach", Role::Observer, Request::Message),
     ("Agent/ClusterStatus", Role::Observer, Request::Message),
+    ("Agent/ManifestStatus", Role::Observer, Request::Message),
     ("Agent/Apply", Role::Operator, Request::Message),
     ("Agent/Cancel", Role::Operator, Request::Message),
     ("Agent/Reboot", Role::Operator, Request::Message),
@@ -140,9 +141,12 @@ const CALLS: [(&str, Role, Request); 24] = [
     ("Agent/ClusterUpgrade", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
+    ("Agent/ManifestApply", Role::Operator, Request::Message),
+    ("Agent/ManifestRemove", Role::Operator, Request::Message),
     ("Agent/ClusterCredential", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
+    ("Agent/NextKey", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
     ("Agent/Uninstall", Role::Admin, Request::Message),
     ("Agent/ClusterReset", Role::Admin, Request::Message),

@@ -1,5 +1,6 @@
 //! What Proxmox VE says is answered, whatever it is.
 
+use crate::api::qemu::agent::{Info, Process};
 use crate::guests::Guests;
 use crate::wording::class_of;
 use crate::{
@@ -66,4 +67,8 @@ fn any_rows_are_answered() {
     total::text("guest-agent-cards", &[cards], |text| {
         typed::<Vec<AgentInterface>>(text).map(|all| all.iter().map(|card| card.addresses().count()).sum::<usize>())
     });
+    let info = r#"{"version":"9.2.2","supported_commands":[{"name":"guest-exec","enabled":true,"success-response":true},{"name":"guest-get-devices","enabled":0}]}"#;
+    total::text("guest-agent-info", &[info], |text| typed::<Info>(text).is_some());
+    let process = r#"{"exited":1,"exitcode":3,"out-data":"out\u00c3\u00a4\n","err-data":"err\n","out-truncated":0}"#;
+    total::text("guest-agent-process", &[process], |text| typed::<Process>(text).map(Process::end));
 }

@@ -49,8 +49,18 @@ pub enum Class {
     Credentials,
     /// The cluster has no quorum: wait.
     NoQuorum,
+    /// The VM is off.
+    NotRunning,
+    /// The VM has no connection to a QEMU guest agent: its option `agent` is off.
+    AgentOff,
     /// The QEMU guest agent does not answer.
     NoAgent,
+    /// The QEMU guest agent is told by its administrator not to do that, or does not know it.
+    AgentForbids,
+    /// The QEMU guest agent knows no such process, or has told its end before.
+    NoProcess,
+    /// The QEMU guest agent could not do it, inside the guest.
+    InGuest,
     /// Anything else.
     Other,
 }
@@ -67,6 +77,11 @@ pub(crate) fn class_of(text: &str) -> Class {
 const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["Configuration file 'nodes/", "does not exist"], Class::NoGuest, "9.1.8"),
     (&["unable to find configuration file for VM"], Class::NoGuest, "9.1.8"),
+    // What a guest agent says is about the guest's own files and disks, whatever the words.
+    (&["Agent error: ", "Invalid parameter 'pid'"], Class::NoProcess, "9.1.8"),
+    (&["Agent error: ", "has been disabled"], Class::AgentForbids, "QEMU 10.0, qapi/qmp-dispatch.c"),
+    (&["Agent error: ", "has not been found"], Class::AgentForbids, "QEMU 10.0, qapi/qmp-dispatch.c"),
+    (&["Agent error: "], Class::InGuest, "9.1.8"),
     (&["no such task"], Class::NoTask, "9.1.8"),
     (&["VM is locked"], Class::Busy, "9.1.8"),
     (&["can't lock file"], Class::Busy, "9.1.8"),
@@ -91,7 +106,8 @@ const TEXTS: &[(&[&str], Class, &str)] = &[
     (&["no space left"], Class::Full, "libpve-storage-perl 9.1"),
     (&["insufficient free space"], Class::Full, "libpve-storage-perl 9.1"),
     (&["insufficient space"], Class::Full, "libpve-storage-perl 9.1"),
-    (&["No QEMU guest agent configured"], Class::NoAgent, "9.1.8"),
+    (&["VM ", " is not running"], Class::NotRunning, "9.1.8"),
+    (&["No QEMU guest agent configured"], Class::AgentOff, "9.1.8"),
     (&["QEMU guest agent is not running"], Class::NoAgent, "9.1.8"),
     (&["guest-", "got timeout"], Class::NoAgent, "9.1.8"),
     (&["no quorum"], Class::NoQuorum, "9.1.8"),
@@ -167,6 +183,19 @@ mod tests {
         check(500, "create pool failed: parent 'q18' of pool 'q18/sub' does not exist", Class::NoPool);
         check(500, "create pool failed: pool 'p18' already exists", Class::Exists);
         check(500, "delete pool failed: pool 'p18' is not empty (contains pool 'p18/sub')", Class::NotEmpty);
+        check(500, "VM 200 is not running", Class::NotRunning);
+        check(500, "No QEMU guest agent configured", Class::AgentOff);
+        check(500, "QEMU guest agent is not running", Class::NoAgent);
+        check(500, "VM 200 qmp command 'guest-exec' failed - got timeout", Class::NoAgent);
+        check(
+            500,
+            "Agent error: Command guest-exec has been disabled: the command is not allowed",
+            Class::AgentForbids,
+        );
+        check(500, "Agent error: Invalid parameter 'pid'", Class::NoProcess);
+        let missing = "failed to open file '/nosuch/x' (mode: 'wb'): No such file or directory";
+        check(500, &format!("Agent error: {missing}"), Class::InGuest);
+        check(500, "Agent error: failed to write to file: No space left on device", Class::InGuest);
         check(500, "something else", Class::Other);
     }
 }

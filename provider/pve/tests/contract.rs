@@ -102,6 +102,43 @@ async fn options_are_read_with_what_waits() {
 }
 
 #[tokio::test]
+async fn a_script_runs_in_the_guest_and_its_end_is_told_once() {
+    let answers = ["agent-info", "agent-os", "agent-exec", "agent-exec-runs", "agent-exec-ended", "agent-exec-told"];
+    let (server, client) = answering(answers.map(Recorded)).await;
+    let node = node();
+    let machine = client.vm(&node, vmid(200));
+    let commands = machine.agent_commands().await.unwrap();
+    let enabled = |name: &str| commands.iter().find(|command| command.name == name).unwrap().enabled;
+    assert!(enabled("guest-exec") && enabled("guest-file-write") && !enabled("guest-get-devices"));
+    assert_eq!(machine.agent_os().await.unwrap().id, "debian");
+    assert_eq!(machine.agent_exec("/bin/sh", "exit 3; # a b=c\n").await.unwrap(), 444);
+    assert_eq!(machine.agent_exec_status(444).await.unwrap(), None);
+    let exit = machine.agent_exec_status(444).await.unwrap().unwrap();
+    assert_eq!((exit.code, exit.stdout.as_str(), exit.stderr.as_str()), (Some(3), "out\n", "err\n"));
+    let told = machine.agent_exec_status(444).await.unwrap_err();
+    assert!(told.is(Class::NoProcess), "{told}");
+    let body = &server.seen()[2].body;
+    assert_eq!(body, "command=%2Fbin%2Fsh&input-data=exit%203%3B%20%23%20a%20b%3Dc%0A");
+}
+
+#[tokio::test]
+async fn what_a_guest_says_is_read_and_told_apart() {
+    let answers = ["agent-exec-signal", "agent-exec-latin", "agent-file-write", "agent-file-write-nowhere"];
+    let (server, client) = answering(answers.into_iter().chain(["agent-vm-stopped"]).map(Recorded)).await;
+    let node = node();
+    let machine = client.vm(&node, vmid(200));
+    assert_eq!(machine.agent_exec_status(1).await.unwrap().unwrap().code, None, "a signal");
+    let exit = machine.agent_exec_status(1).await.unwrap().unwrap();
+    assert!(exit.stdout.ends_with("ä\n"), "{exit:?}");
+    machine.agent_file_write("/root/x", b"hello\xff").await.unwrap();
+    assert_eq!(server.seen()[2].body, "file=%2Froot%2Fx&content=aGVsbG%2F%2F&encode=0");
+    let nowhere = machine.agent_file_write("/nosuch/x", b"").await.unwrap_err();
+    assert!(nowhere.is(Class::InGuest), "{nowhere}");
+    let stopped = machine.agent_commands().await.unwrap_err();
+    assert!(stopped.is(Class::NotRunning), "{stopped}");
+}
+
+#[tokio::test]
 async fn a_vm_runs_or_not() {
     let (_server, client) =
         answering([Recorded("status-stopped"), Recorded("status-running"), Recorded("status-forbidden")]).await;

@@ -2,6 +2,7 @@
 //!
 //! Work that takes its time is in `run`. Answers leave here as plain structs; protocol messages stay behind.
 
+use super::job::KubeVip;
 use super::line::Line;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
@@ -30,8 +31,12 @@ pub(crate) struct Description {
     pub(crate) records: BTreeMap<String, String>,
     /// cloud-init's part in the boot it is in; empty for observers and from agents that do not know.
     pub(crate) first_boot: wire::FirstBoot,
+    /// Since when it has its key, in seconds since 1970; 0 if it does not say.
+    pub(crate) key_since: u64,
     /// The last update of itself, if it took it back.
     pub(crate) failed_update: Option<wire::FailedUpdate>,
+    /// The run in progress; empty if there is none.
+    pub(crate) run_id: String,
 }
 
 /// What a machine still lacks.
@@ -43,6 +48,8 @@ pub(crate) struct Missing {
     pub(crate) skipped: Vec<String>,
     /// What an observer may not look at.
     pub(crate) not_looked_at: Vec<String>,
+    /// What a person should know, and no apply puts right.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a machine has of a cluster.
@@ -75,6 +82,27 @@ pub(crate) struct ClusterStatus {
     pub(crate) kubelet: String,
     /// Version of Kubernetes that the machine's specification declares; empty if it declares none.
     pub(crate) declared: String,
+    /// Members of etcd; on a control plane.
+    pub(crate) etcd: Vec<EtcdMember>,
+    /// Why they are not told.
+    pub(crate) etcd_message: String,
+    /// The virtual address that kube-vip gives by the agent's hand.
+    pub(crate) kube_vip: Option<KubeVip>,
+}
+
+/// A member of etcd.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct EtcdMember {
+    /// Of its node; empty until it has started for the first time.
+    pub(crate) name: String,
+    /// Host of its address for the other members.
+    pub(crate) address: String,
+    /// It has no vote yet.
+    pub(crate) learner: bool,
+    /// Why it is not well; `None` if it is.
+    pub(crate) ailing: Option<String>,
+    /// `NOSPACE`, `CORRUPT`
+    pub(crate) alarms: Vec<String>,
 }
 
 /// A node as the API server has it.
@@ -122,6 +150,21 @@ impl std::fmt::Debug for JoinMaterial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("JoinMaterial")
     }
+}
+
+impl Node {
+    /// Whether it waits for a network plugin, by the kubelet's own word for it, the same since 1.9.
+    pub(crate) fn without_network(&self) -> bool {
+        !self.ready && self.ready_message.contains("NetworkPluginNotReady")
+    }
+}
+
+/// As what a machine is to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joiner {
+    Worker,
+    /// Certificates are laid up for it.
+    ControlPlane,
 }
 
 impl ClusterStatus {
@@ -175,7 +218,9 @@ impl Agent {
             fields: said.fields.into_iter().collect(),
             records: said.records,
             first_boot: said.first_boot.unwrap_or_default(),
+            key_since: said.key_since,
             failed_update: said.failed_update,
+            run_id: said.run_id,
         })
     }
 
@@ -187,6 +232,7 @@ impl Agent {
             drift: lines(said.changes, |change| format!("{}: {}", change.step, change.summary)),
             skipped: lines(said.skipped, |left| format!("{}: {}", left.step, left.reason)),
             not_looked_at: lines(said.not_looked_at, |left| format!("{}: {}", left.step, left.reason)),
+            warnings: lines(said.warnings, |warning| warning.reason),
         })
     }
 
@@ -223,20 +269,32 @@ impl Agent {
             version: said.version,
             declared: said.declared_version,
             nodes: said.nodes.into_iter().map(node).collect(),
+            etcd: said.etcd.into_iter().map(member).collect(),
+            etcd_message: said.etcd_message,
+            kube_vip: said.kube_vip.map(|wire::KubeVip { address, interface, image }| KubeVip {
+                address,
+                interface,
+                image,
+            }),
         })
     }
 
-    /// Mints a join token that lives for half an hour at most; see [`Self::join_ended`].
-    pub(crate) async fn join_material(&mut self) -> Result<JoinMaterial, Error> {
-        let request = wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S };
-        let said = self.0.ask("JoinMaterial", |mut client| async move { client.join_material(request).await }).await?;
+    /// Mints a join token that lives for half an hour at most, and for a control plane a key for its certificates; see
+    /// [`Self::join_ended`].
+    pub(crate) async fn join_material(&mut self, joiner: Joiner) -> Result<JoinMaterial, Error> {
+        let control_plane = joiner == Joiner::ControlPlane;
+        let request = wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S, control_plane };
+        let said = self.0.ask(MATERIAL, |mut client| async move { client.join_material(request).await }).await?;
+        if control_plane && said.certificate_key.is_empty() {
+            return Err(self.0.odd(MATERIAL, "it is older than this provider and lets no control plane join"));
+        }
         Ok(JoinMaterial(said))
     }
 
-    /// Has the token of a join deleted, however the join ended.
+    /// Has what was made for a join deleted, however the join ended.
     pub(crate) async fn join_ended(&mut self, material: &JoinMaterial) -> Result<(), Error> {
         let token_id = material.0.token.split('.').next().unwrap_or_default().to_owned();
-        let request = wire::JoinEndedRequest { token_id };
+        let request = wire::JoinEndedRequest { token_id, control_plane: !material.0.certificate_key.is_empty() };
         self.0.ask("JoinEnded", |mut client| async move { client.join_ended(request).await }).await.map(drop)
     }
 
@@ -298,6 +356,16 @@ fn node(wire: wire::ClusterNode) -> Node {
     }
 }
 
+fn member(wire: wire::EtcdMember) -> EtcdMember {
+    EtcdMember {
+        name: wire.name,
+        address: wire.address,
+        learner: wire.learner,
+        ailing: (!wire.healthy).then_some(wire.message),
+        alarms: wire.alarms,
+    }
+}
+
 /// Facts that hold still between two looks: memory in use or the time of day would be a difference in every plan.
 fn facts(wire: wire::Facts) -> BTreeMap<String, String> {
     let pairs = [
@@ -315,3 +383,4 @@ fn facts(wire: wire::Facts) -> BTreeMap<String, String> {
 
 const PAUSE: Duration = Duration::from_secs(1);
 const JOIN_TOKEN_S: u32 = 1_800;
+const MATERIAL: &str = "JoinMaterial";

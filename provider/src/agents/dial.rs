@@ -1,7 +1,7 @@
 //! One TLS 1.3 connection to an agent, judged before a byte of a request is sent.
 //!
-//! An agent is recognised by its public key alone: names and dates of its certificate do not count, for nothing of ours runs
-//! between two applies that could renew it. The connector waits for the agent's first bytes, because in TLS 1.3 a server
+//! An agent is recognised by its public key, or by what leads there from the key that is known: names and dates of its certificate do
+//! not count, for nothing of ours runs between two applies that could renew it. The connector waits for the agent's first bytes, because in TLS 1.3 a server
 //! refuses a client's certificate only after the client has finished its own part of the handshake.
 
 use super::Error;
@@ -33,16 +33,18 @@ pub(super) struct Dialled {
     pub(super) channel: Channel,
     /// The session's exporter, for enrolment proofs.
     pub(super) exporter: [u8; 32],
-    /// What the agent presented, its own certificate first; not verified beyond the possession of its key.
+    /// The agent's certificate and those of its issuers; not verified beyond the possession of its key.
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// Its public key, DER SubjectPublicKeyInfo.
     pub(super) public_key: Vec<u8>,
+    /// The machine's keys, the one that served this handshake last.
+    pub(super) lineage: Vec<Pin>,
 }
 
 impl Dialled {
-    /// The pin of the agent's key.
+    /// The pin by which the machine is known: that of its first key.
     pub(super) fn pin(&self) -> Pin {
-        Pin::of(&self.public_key)
+        self.lineage.first().copied().unwrap_or_else(|| Pin::of(&self.public_key))
     }
 }
 
@@ -94,18 +96,15 @@ async fn sockets(address: &str) -> Result<Vec<SocketAddr>, Error> {
     Ok(found.into_iter().map(|address| (address, port).into()).collect())
 }
 
-/// As [`dial`], and the agent has the key with this pin.
+/// As [`dial`], and the agent has the key with this pin, or one that followed it and was not seen to be followed by another.
 pub(super) async fn dial_pinned(
     authority: &Authority,
     role: Role,
-    (address, expected): (&str, Pin),
+    (address, pin): (&str, Pin),
     until: &Until,
 ) -> Result<Dialled, Error> {
     let dialled = dial(authority, role, address, until).await?;
-    let found = dialled.pin();
-    if found != expected {
-        return Err(Error::OtherKey { address: address.to_owned(), expected, found });
-    }
+    authority.keys.judge(address, pin, &dialled.lineage)?;
     Ok(dialled)
 }
 
@@ -116,11 +115,12 @@ async fn dialled(address: &str, tls: TlsStream<TcpStream>, first: Vec<u8>) -> Re
         .export_keying_material([0; 32], trust::CHANNEL_BINDING, None)
         .map_err(|_| odd("the session has no exporter"))?;
     let presented = session.peer_certificates().unwrap_or_default();
-    let chain_: Vec<CertificateDer<'static>> = presented.iter().map(|der| der.clone().into_owned()).collect();
-    let certificate = chain_.first().ok_or_else(|| odd("it presented no certificate"))?;
-    let public_key = trust::key_of(certificate).map_err(|error| odd(&error.to_string()))?;
+    let own = presented.first().ok_or_else(|| odd("it presented no certificate"))?;
+    let public_key = trust::key_of(own).map_err(|error| odd(&error.to_string()))?;
+    let (certificates, statements) = trust::apart(presented);
+    let lineage = trust::lineage(&public_key, &statements);
     let channel = channel(Primed { first, at: 0, tls }).await.map_err(|error| odd(&chain(&error)))?;
-    Ok(Dialled { channel, exporter, chain: chain_, public_key })
+    Ok(Dialled { channel, exporter, chain: certificates, public_key, lineage })
 }
 
 /// HTTP/2 over the one stream; a channel never dials by itself.

@@ -83,6 +83,16 @@ pub(crate) enum Error {
         /// The key it has.
         found: Pin,
     },
+    /// The machine shows a key that another one has followed: it was set back, or somebody kept the key.
+    #[error("the machine at {address} has the key {found} again, which {latest} has followed since")]
+    OldKey {
+        /// Where.
+        address: String,
+        /// The latest key it was seen with.
+        latest: String,
+        /// The key it has.
+        found: Pin,
+    },
     /// The agent does not accept our client certificate: it was installed with another CA.
     #[error("the agent at {address} refused the provider's certificate ({alert})")]
     OtherAuthority {
@@ -248,6 +258,18 @@ impl Error {
     /// Whether waiting may help: the machine may still be booting.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::NotEnrolled { .. } | Self::Clock { .. })
+    }
+
+    /// Whether somebody answers who is not the machine, or not one of ours any more.
+    pub(crate) fn is_somebody_else(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherKey { .. }
+                | Self::OldKey { .. }
+                | Self::OtherAuthority { .. }
+                | Self::NotEnrolled { .. }
+                | Self::OtherMachine { .. }
+        )
     }
 
     /// Whether the machine gave no answer at all.

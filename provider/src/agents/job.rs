@@ -1,13 +1,14 @@
 //! What an agent can be set to do, and how that is said to it.
 
 use super::call::JoinMaterial;
+use super::manifests::{Manifest, Removal};
 use agent_proto::v1 as wire;
 use agent_proto::v1::machine::NodeSpec;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trust::Role;
 
-/// The first control plane to be.
+/// The first control plane to be, or one that is to be put right.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Init {
     pub(crate) name: String,
@@ -22,6 +23,18 @@ pub(crate) struct Init {
     /// `None` leaves kubeadm's own taint.
     pub(crate) taints: Option<Vec<String>>,
     pub(crate) kubeadm: Kubeadm,
+    /// The cluster it is a control plane of already, and nothing is made anew; empty while there is none.
+    pub(crate) cluster_id: String,
+    pub(crate) kube_vip: Option<KubeVip>,
+}
+
+/// The virtual address of a cluster's control planes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KubeVip {
+    pub(crate) address: String,
+    /// Empty: the card of the default route.
+    pub(crate) interface: String,
+    pub(crate) image: String,
 }
 
 /// How kubeadm's work is changed by the user.
@@ -37,7 +50,7 @@ pub(crate) struct Kubeadm {
     pub(crate) kube_proxy: String,
 }
 
-/// A worker to be.
+/// A further node to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
     pub(crate) version: String,
@@ -48,6 +61,16 @@ pub(crate) struct Join {
     pub(crate) near: Vec<String>,
     pub(crate) material: JoinMaterial,
     pub(crate) kubeadm: Kubeadm,
+    /// `None`: a worker.
+    pub(crate) control_plane: Option<ControlPlaneJoin>,
+}
+
+/// What a further control plane is to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ControlPlaneJoin {
+    /// `None` leaves kubeadm's own taint.
+    pub(crate) taints: Option<Vec<String>>,
+    pub(crate) kube_vip: Option<KubeVip>,
 }
 
 /// Labels and taints of a node.
@@ -81,7 +104,7 @@ pub(crate) enum Job {
     /// `kubeadm init`
     Init(Box<Init>),
     /// `kubeadm join`
-    Join(Join),
+    Join(Box<Join>),
     /// Leave the cluster with this id (empty: any) and clean up.
     Reset { cluster_id: String },
     /// Bring the machine's node to another version.
@@ -90,6 +113,10 @@ pub(crate) enum Job {
     NodeSet(NodeSettings),
     /// Drain and delete a node; on a control plane. Without a time its pods are not waited for: the machine is gone.
     NodeRemove { node_name: String, drain: Option<Duration> },
+    /// Apply a manifest; on a control plane.
+    ManifestApply(Box<Manifest>),
+    /// Forget a manifest; on a control plane.
+    ManifestRemove(Removal),
     /// Leave the cluster in order, because the machine is to go.
     Leave { drain: Duration },
 }
@@ -103,7 +130,9 @@ impl Job {
             | Self::Join(_)
             | Self::Upgrade(_)
             | Self::NodeSet(_)
-            | Self::NodeRemove { .. } => Role::Operator,
+            | Self::NodeRemove { .. }
+            | Self::ManifestApply(_)
+            | Self::ManifestRemove(_) => Role::Operator,
         }
     }
 }
@@ -125,7 +154,16 @@ impl Init {
             taints_given: self.taints.is_some(),
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
             config: Some(wire::ConfigOverlay { join: String::new(), ..self.kubeadm.to_wire() }),
+            cluster_id: self.cluster_id.clone(),
+            kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
         }
+    }
+}
+
+impl KubeVip {
+    fn to_wire(&self) -> wire::KubeVip {
+        let Self { address, interface, image } = self.clone();
+        wire::KubeVip { address, interface, image }
     }
 }
 
@@ -145,7 +183,12 @@ impl Join {
             advertise_address: self.node_ip.clone(),
             near: self.near.clone(),
             material: Some(self.material.0.clone()),
-            control_plane: None,
+            control_plane: self.control_plane.as_ref().map(|join| wire::ControlPlaneJoin {
+                certificate_key: self.material.0.certificate_key.clone(),
+                taints: join.taints.clone().unwrap_or_default(),
+                taints_given: join.taints.is_some(),
+                kube_vip: join.kube_vip.as_ref().map(KubeVip::to_wire),
+            }),
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
             config: Some(wire::ConfigOverlay { join: self.kubeadm.join.clone(), ..Default::default() }),
         }

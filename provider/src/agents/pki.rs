@@ -11,6 +11,7 @@ mod show;
 pub(crate) use issue::{Issued, init, intermediate, issue};
 pub(crate) use show::show;
 
+use super::keys::Keys;
 use super::{Error, Updates};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -41,6 +42,8 @@ pub(crate) struct Authority {
     holds: Holds,
     /// What is done about agents of other versions.
     pub(super) updates: Updates,
+    /// Which keys machines were seen with.
+    pub(super) keys: Keys,
 }
 
 enum Holds {
@@ -177,7 +180,7 @@ impl Authority {
 
     fn of(anchors: Vec<CertificateDer<'static>>, holds: Holds) -> Self {
         let pem = anchors.iter().map(trust::pem).collect();
-        Self { anchors, pem, holds, updates: Updates::default() }
+        Self { anchors, pem, holds, updates: Updates::default(), keys: Keys::default() }
     }
 
     /// The same, and this about agents of other versions.

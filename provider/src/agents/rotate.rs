@@ -1,9 +1,11 @@
-//! Certificates of machines that are due, and going over from one CA to another.
+//! Keys and certificates of machines that are due, and going over from one CA to another.
 //!
 //! An agent believes the old CA, then both, then the new one: each step is one file that it replaces as a whole, and it refuses a step by
 //! which its caller would lock himself out. So whatever is cut off, the machine can be reached with one of the two, and doing it
-//! again goes on.
+//! again goes on. A machine's key is followed by another in the same way: the one before counts until the next has its certificate, and
+//! whoever knows one before is led to the one in force.
 
+use super::call::Agent;
 use super::{Agents, Authority, Endpoint, Error, Until};
 use agent_proto::v1 as wire;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -61,6 +63,35 @@ pub(crate) async fn rotate(
     Ok(failed)
 }
 
+/// Gives each of the machines another key now, and says so. Those that could not be given one are counted.
+pub(crate) async fn renew(
+    authority: Authority,
+    machines: &[Endpoint],
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<usize, Error> {
+    authority.can_enrol()?;
+    let agents = Agents::new(Some(authority));
+    let mut failed = 0;
+    for machine in machines {
+        let renewed = async {
+            let mut agent = agents.connect(machine, Role::Admin, &soon()).await?;
+            agents.give(&mut agent, Due::Key).await?;
+            agents.connect(machine, Role::Observer, &soon()).await
+        };
+        match renewed.await {
+            Ok(_) => {
+                let key = agents.latest_key(&machine.fingerprint).unwrap_or_default();
+                say(&format!("{}: has the key {key} now", machine.address));
+            }
+            Err(error) => {
+                failed += 1;
+                say(&format!("{}: {}", machine.address, tf::chain(&error)));
+            }
+        }
+    }
+    Ok(failed)
+}
+
 /// One machine, until it believes the new CA and has a certificate of it.
 async fn over(
     old: &Agents,
@@ -95,15 +126,23 @@ impl Agents {
         agent.0.ask("ReplaceAuthorities", asked).await.map(drop)
     }
 
-    /// Gives the agent another certificate if its own is due: of a CA that is no longer ours, or near its end. What cannot be done
-    /// without the CA's key is left for somebody who has it.
+    /// Gives the agent the key or the certificate that is due.
     pub(super) async fn certify(&self, endpoint: &Endpoint, until: &Until) -> Result<(), Error> {
-        let authority = self.authority()?;
         let mut agent = self.connect(endpoint, Role::Admin, until).await?;
-        if !is_due(&agent.0.chain, authority) {
-            return Ok(());
+        let said = agent.describe().await?;
+        match due(&agent.0.chain, said.key_since, self.authority()?) {
+            Due::Nothing => Ok(()),
+            due => self.give(&mut agent, due).await,
         }
-        let Some((key, machine_uuid)) = agent.0.chain.first().and_then(identity) else { return Ok(()) };
+    }
+
+    /// Gives the agent a certificate, for the key that it has or for the one that follows.
+    async fn give(&self, agent: &mut Agent, due: Due) -> Result<(), Error> {
+        let authority = self.authority()?;
+        let Some((own, machine_uuid)) = agent.0.chain.first().and_then(identity) else {
+            return Err(agent.0.odd("ReplaceCertificate", "the machine's certificate does not name it"));
+        };
+        let key = if due == Due::Key { agent.next_key().await? } else { own };
         let mut chain = authority.machine(&key, &machine_uuid)?.into_iter().map(|der| der.to_vec());
         let certificate = chain.next().unwrap_or_default();
         let request = wire::ReplaceCertificateRequest { certificate, issuers: chain.collect() };
@@ -112,8 +151,38 @@ impl Agents {
     }
 }
 
-/// Whether an agent that presents this should have another.
-pub(super) fn is_due(chain: &[CertificateDer<'_>], authority: &Authority) -> bool {
+impl Agent {
+    /// The key that is to follow the agent's own.
+    async fn next_key(&mut self) -> Result<Vec<u8>, Error> {
+        let asked = |mut client: super::line::Client| async move { client.next_key(wire::NextKeyRequest {}).await };
+        Ok(self.0.ask("NextKey", asked).await?.public_key)
+    }
+}
+
+/// What a machine should have anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// A certificate for the key that it has: its own is of a CA that is no longer ours, or near its end.
+    Certificate,
+    /// Another key, with a certificate.
+    Key,
+}
+
+/// What an agent should have anew that presents this and has its key since then, in seconds since 1970.
+pub(super) fn due(chain: &[CertificateDer<'_>], key_since: u64, authority: &Authority) -> Due {
+    // Agents of before do not say.
+    let is_old = key_since > 0 && key_since + KEY_LIFE_S < UnixTime::now().as_secs();
+    match is_old {
+        true => Due::Key,
+        false if is_over(chain, authority) => Due::Certificate,
+        false => Due::Nothing,
+    }
+}
+
+/// Whether a certificate is of a CA that is no longer ours, or near its end.
+fn is_over(chain: &[CertificateDer<'_>], authority: &Authority) -> bool {
     let clock = Clock { now: UnixTime::now(), tolerance: Some(Duration::ZERO), may_be_slow: false };
     let now = clock.now.as_secs();
     let ends = |certificate: &Certificate| certificate.not_after < now + YEAR_S;
@@ -159,6 +228,8 @@ fn soon() -> Until {
 /// With one machine, for one step.
 const PATIENCE: Duration = Duration::from_secs(60);
 const YEAR_S: u64 = 365 * 86_400;
+/// How long a key serves.
+const KEY_LIFE_S: u64 = 5 * YEAR_S;
 
 #[cfg(test)]
 mod tests {
@@ -178,5 +249,12 @@ mod tests {
         addresses.sort();
         assert_eq!(addresses, ["192.0.2.1:7443", "192.0.2.2:7443"]);
         assert!(endpoints(&json!(null)).is_empty());
+    }
+
+    #[test]
+    fn any_state_is_answered() {
+        let one = trust::Pin::of(b"1").to_string();
+        let good = json!({"values": {"a": [{"address": "192.0.2.1:7443", "fingerprint": one}]}}).to_string();
+        total::text("state-json", &[&good], |text| serde_json::from_str(text).map(|json| endpoints(&json)).ok());
     }
 }

@@ -63,6 +63,12 @@ impl Agents {
         self.follow(endpoint, (job.role(), Whose::Ours), events, wait).await
     }
 
+    /// Lets whatever an agent is at come to its end. How it ends is not our business.
+    pub(crate) async fn settled(&self, endpoint: &Endpoint, wait: &Wait<'_>) -> Result<(), Error> {
+        let run_id = self.connect(endpoint, Role::Operator, &wait.until()).await?.describe().await?.run_id;
+        if run_id.is_empty() { Ok(()) } else { self.wait_for_other(endpoint, &run_id, wait).await }
+    }
+
     /// Lets a run of somebody else come to its end, such as one whose provider was killed. How it ends is not our business.
     async fn wait_for_other(&self, endpoint: &Endpoint, run_id: &str, wait: &Wait<'_>) -> Result<(), Error> {
         (wait.progress)(&format!("{}: waiting for run {run_id}, which is in progress", endpoint.address));
@@ -186,6 +192,14 @@ impl Agent {
                     unreachable: drain.is_none(),
                 };
                 line.events("NodeRemove", |mut client| async move { client.node_remove(request).await }).await
+            }
+            Job::ManifestApply(manifest) => {
+                let request = manifest.to_wire();
+                line.events("ManifestApply", |mut client| async move { client.manifest_apply(request).await }).await
+            }
+            Job::ManifestRemove(removal) => {
+                let request = removal.to_wire();
+                line.events("ManifestRemove", |mut client| async move { client.manifest_remove(request).await }).await
             }
             Job::Leave { drain } => {
                 let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };

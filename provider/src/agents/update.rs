@@ -7,7 +7,7 @@
 use super::call::{Agent, Description, Missing, for_observer, role_to_plan};
 use super::job::Job;
 use super::program::{PROGRAMS, Program};
-use super::rotate::is_due;
+use super::rotate::{Due, due};
 use super::{Agents, Endpoint, Error, Until, Wait};
 use agent_proto::fields;
 use agent_proto::v1::machine::NodeSpec;
@@ -156,7 +156,8 @@ impl Agents {
             Age::Older { .. } => self.update(endpoint, &said, spec, wait).await?,
         }
         // A provider without the CA's key leaves it to one that has it.
-        if is_due(&agent.0.chain, self.authority()?) && self.authority()?.can_enrol().is_ok() {
+        let due = due(&agent.0.chain, said.key_since, self.authority()?);
+        if due != Due::Nothing && self.authority()?.can_enrol().is_ok() {
             self.certify(endpoint, &wait.until()).await?;
         }
         updates.remember(&endpoint.fingerprint);

@@ -87,10 +87,24 @@ pub(crate) fn enrolment(act: &str, error: &Error, holds: &str, (limit, hint): (&
 
 /// The warning for a machine that gives no answer while refreshing: the state stays as it is.
 pub(crate) fn unreachable(kind: &str, identity: &str, error: &Error) -> Diagnostic {
+    let next = "Start the machine, or see why nothing answers at that address, and plan again.";
+    unreachable_then(kind, identity, error, next)
+}
+
+/// The same where the resource knows more of what to do.
+pub(crate) fn unreachable_then(kind: &str, identity: &str, error: &Error, next: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at {kind} {identity}"))
         .happened(sentence(&chain(error)))
         .holds("What the state says about it was kept, and no difference inside the machine can be shown.")
-        .next("Start the machine, or see why nothing answers at that address, and plan again.")
+        .next(next)
+}
+
+/// The warning for somebody else at a machine's address while refreshing: nothing of him is believed, and the state stays as it is.
+pub(crate) fn somebody_else(kind: &str, identity: &str, error: &Error) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot look at {kind} {identity}: it is not the one of the state"))
+        .happened(sentence(&chain(error)))
+        .holds("What the state says about it was kept, nothing was asked of whoever answers, and an apply refuses to change anything there.")
+        .next(next(error))
 }
 
 /// The warning for what a client certificate of the role observer may not look at.
@@ -175,7 +189,7 @@ fn holds(error: &Error) -> &'static str {
         | Error::NoProgram { .. }
         | Error::Refused { .. }
         | Error::Busy { .. } => "Nothing was changed on the machine.",
-        Error::OtherKey { .. } | Error::OtherAuthority { .. } | Error::OtherMachine { .. } => {
+        Error::OtherKey { .. } | Error::OldKey { .. } | Error::OtherAuthority { .. } | Error::OtherMachine { .. } => {
             "Nothing was asked of the machine at that address."
         }
         Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } | Error::NotProven { .. } => {
@@ -227,8 +241,13 @@ fn next(error: &Error) -> String {
         }
         Error::Booting { .. } => "Wait for the machine's first boot to end, and apply again.",
         Error::OtherKey { .. } => {
-            "If the machine was rebuilt, replace its VM: `terraform apply -replace=…`. If it was not, another machine \
-             answers at its address."
+            "If the machine was rebuilt, replace its VM, `terraform apply -replace=…`, or apply its `groundwork_agent`, which installs the \
+             agent anew. If it was not, another machine answers at its address."
+        }
+        Error::OldKey { .. } => {
+            "If the machine was set back to a snapshot or backup from before its key was renewed, take the object out of the state, \
+             `terraform state rm`, and import it again by its address and fingerprint. If it was not, somebody answers with a key that \
+             was laid down: replace the machine."
         }
         Error::OtherAuthority { .. } => "Give the provider the CA that the machine was installed with.",
         Error::Clock { .. } => "Correct the machine's clock or this computer's, restart the machine, and apply again.",

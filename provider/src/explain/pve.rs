@@ -131,7 +131,8 @@ fn holds(error: &Error) -> &'static str {
     }
 }
 
-fn next(error: &Error) -> String {
+/// What to do next, whatever the resource.
+pub(super) fn next(error: &Error) -> String {
     match error {
         Error::Connect { .. } if error.node().is_some() => "Bring the node back, and plan again.".to_owned(),
         Error::Connect { .. } if error.fingerprint().is_some() => {
@@ -173,7 +174,12 @@ fn by_class(class: Class, message: &str) -> String {
         Class::NoGuest => "Plan again: the guest is looked for on the other nodes then.".to_owned(),
         Class::Busy | Class::Conflict => "Wait for the other operation, and apply again.".to_owned(),
         Class::NoQuorum => "Bring the cluster back to quorum, and apply again.".to_owned(),
+        Class::NotRunning => "Start the VM, and apply again.".to_owned(),
+        Class::AgentOff => "Switch the VM's option \"QEMU Guest Agent\" on (`qm set NUMBER --agent 1`), and power the VM off and on again: a reboot from inside does not connect it.".to_owned(),
         Class::NoAgent => "See that qemu-guest-agent runs in the guest.".to_owned(),
+        Class::AgentForbids => "Let the guest agent do it, in the guest: take the command off its list of forbidden ones (`/etc/sysconfig/qemu-ga` or `/etc/qemu/qemu-ga.conf`), and restart it.".to_owned(),
+        Class::NoProcess => "Apply again.".to_owned(),
+        Class::InGuest => "Remove the cause in the guest, and apply again.".to_owned(),
         Class::NoLinkedClone => "Make a full copy, or make a template of the source, and apply again.".to_owned(),
         Class::NoNode => "Correct the name of the node: the cluster knows none like it.".to_owned(),
         Class::NoPool => "Correct the name of the pool, or make that pool first.".to_owned(),
@@ -272,15 +278,17 @@ mod tests {
     #[test]
     fn advice_for_all_resources_names_no_attribute_but_the_provider_blocks() {
         const KNOWN: [&str; 5] = ["proxmox", "api_token", "username", "password", "otp"];
+        // Files and commands are not attributes either.
+        let is_name = |word: &&str| !word.contains(['@', '/', ' ']);
         for class in CLASSES {
             let advice = by_class(class, "");
-            for word in advice.split('`').skip(1).step_by(2).filter(|word| !word.contains('@')) {
+            for word in advice.split('`').skip(1).step_by(2).filter(is_name) {
                 assert!(KNOWN.contains(&word), "{class:?}: `{word}`");
             }
         }
     }
 
-    const CLASSES: [Class; 24] = [
+    const CLASSES: [Class; 29] = [
         Class::NotShared,
         Class::InUse,
         Class::NoGuest,
@@ -303,7 +311,12 @@ mod tests {
         Class::Rights,
         Class::Credentials,
         Class::NoQuorum,
+        Class::NotRunning,
+        Class::AgentOff,
         Class::NoAgent,
+        Class::AgentForbids,
+        Class::NoProcess,
+        Class::InGuest,
         Class::Other,
     ];
 

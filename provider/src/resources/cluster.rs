@@ -1,23 +1,30 @@
 //! `groundwork_cluster`: a Kubernetes cluster over machines whose agents are enrolled.
 //!
-//! Everything is done by the agents: the first control plane initialises, mints a join token per worker, and removes nodes.
-//! Each operation may be repeated and does only what is missing, so a creation that was cut off goes on with the next apply.
+//! Everything is done by the agents, through a control plane that is well: it mints what each join needs, and removes nodes. Only the
+//! creation initialises. Each operation may be repeated and does only what is missing, so a creation that was cut off goes on with the next
+//! apply.
 
 mod address;
+mod control_planes;
+mod etcd;
+mod exchange;
 mod fixed;
 mod look;
+mod manifests;
 mod membership;
 mod model;
 mod networks;
 mod rules;
 mod upgrade;
 
-use self::membership::Crew;
-use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Standing, Until, Wait};
+use self::control_planes::{Asked, Look, Plane, Through};
+use self::manifests::Manifests;
+use self::membership::{Crew, Members};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, KubeVip, Kubeadm, Until, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
-use crate::{explain, record};
+use crate::{explain, keys, record};
 use model::{Cluster, Member};
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Presence, Resource};
@@ -32,10 +39,12 @@ impl Resource for ClusterResource {
 
     const NAME: &'static str = "cluster";
     const DOC: &'static str = "A Kubernetes cluster made with kubeadm over machines that `groundwork_machine` prepared: one control \
-        plane and any number of workers. Workers join in parallel. Another `version` upgrades the cluster node by node. A worker that is taken out of the configuration is drained, deleted \
+        plane or several, each with a member of etcd, and any number of workers. Control planes join one after the other, workers in parallel. \
+        None of the control planes is special: any of them can be down, removed or replaced, as long as etcd keeps its quorum. Another \
+        `version` upgrades the cluster node by node. A node that is taken out of the configuration is drained, deleted \
         and reset; destroying the cluster resets every machine to what it was before. A cluster that somebody else made on one of \
         the machines is never adopted, changed or reset.\n\nJoin tokens are minted per join, live for minutes \
-        and are stored nowhere. The network plugin is yours to apply, with the `kubeconfig` this resource gives.\n\n\
+        and are stored nowhere. What the cluster begins with, its network plugin first of all, is applied from `manifest` blocks.\n\n\
         If something fails at creation after the control plane is up, such as the join of a worker, Terraform marks the cluster as \
         tainted: the next apply would reset every machine and begin anew. `terraform untaint groundwork_cluster.NAME` keeps the cluster, \
         and the next apply then adds only what is missing.";
@@ -55,98 +64,88 @@ impl Resource for ClusterResource {
         for refusal in fixed::changes(prior, m) {
             notes.warn(refusal.warning());
         }
+        manifests::unheeded(prior, m).into_iter().for_each(|warning| notes.warn(warning));
         upgrade::plan(prior, m, notes);
-        // Another machine as control plane is another cluster: its data were on the old one.
-        if fingerprints(prior) != fingerprints(m) {
+        // Where no control plane stays it is another cluster: its data were on the old ones.
+        if !any_stays(prior, m) {
             notes.replace("control_planes");
+        }
+        // It names the agents of all of them.
+        if control_planes::known(&[prior]).ok() != control_planes::known(&[m]).ok() {
+            m.kubeconfig = Attr::Unknown;
         }
     }
 
     async fn create(&self, cx: &Cx, m: &mut Cluster) -> Result<(), Diagnostics> {
         let name = m.name.need()?.clone();
-        let (node, first) = control_plane(m)?;
-        m.id.set(name.clone());
         let act = format!("create cluster {name}");
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("create", m.timeouts.get().map(|timeouts| &timeouts.create), TIME), &progress);
+        let mut crew = Crew::of(cx, &[m], &wait)?;
+        m.id.set(name.clone());
+        let Plane { name: node, endpoint: first } = control_planes::beginning(cx, &crew.planes, &wait, &act).await?;
         let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
         let init = Job::Init(Box::new(to_init(m, &node, address)?));
         let report = cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
-        let cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
-        m.ca_fingerprint.set(cluster_id.clone());
-        let (kubeadm, drain) = (to_kubeadm(m), drain(m));
-        let api = address::of_api(m);
-        let crew = Crew {
-            cx,
-            first: &first,
-            version: m.version.need()?,
-            kubeadm,
-            drain,
-            cluster_id,
-            api,
-            near: near(m),
-            wait: &wait,
-        };
-        let members = m.control_planes.or(std::collections::BTreeMap::new());
+        crew.cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
+        m.ca_fingerprint.set(crew.cluster_id.clone());
+        let control_planes = m.control_planes.or(Members::new());
         let built = async {
-            crew.settle(&members).await?;
-            crew.join(&m.workers.or(std::collections::BTreeMap::new())).await
+            crew.exchange(Members::new(), &control_planes).await?;
+            crew.settle(&control_planes).await?;
+            crew.join(&m.workers.or(Members::new())).await
         };
         if let Err(mut failures) = built.await {
             failures.push(tainted(&name));
             return Err(failures);
         }
-        remember(cx, m, (&first, &wait.until())).await
+        if let Err(failures) = apply_manifests(&crew, &Manifests::new(), &manifests::of(m)).await {
+            manifests::as_warnings(failures).into_iter().for_each(|warning| cx.warn(warning));
+        }
+        remember(m, &crew).await
     }
 
     async fn read(&self, cx: &Cx, m: &mut Cluster) -> Result<Presence, Diagnostics> {
-        let (node, first) = control_plane(m)?;
         let name = m.name.or("");
         // What a plan said of an upgrade is over; the next plan says what is left.
         m.upgrade_steps.set(Vec::new());
-        let mut agent = match cx.agents.connect(&first, Role::Observer, &looking(cx)).await {
-            Ok(agent) => agent,
-            Err(error) if error.is_unreachable() => {
-                cx.warn(explain::unreachable("cluster", &name, &error));
+        keys::recall(cx);
+        let asked = control_planes::ask(cx, &control_planes::known(&[m])?, &looking(cx)).await;
+        let ours = m.ca_fingerprint.cloned();
+        let through = match control_planes::look(&asked, ours.as_deref()) {
+            Look::Well(through) => *through,
+            Look::Gone => return Ok(Presence::Gone),
+            Look::Unreachable => return unreachable(cx, &name, &asked),
+            Look::Unfinished => {
+                cx.warn(unfinished(&name));
                 return Ok(Presence::Here);
             }
-            Err(error) => return Err(explain::agent(&format!("read cluster {name}"), &error).into()),
+            Look::Another(cluster_id) => {
+                cx.warn(another(&name, cluster_id));
+                return Ok(Presence::Here);
+            }
+            Look::Silent(status) => {
+                let down = asked
+                    .iter()
+                    .filter_map(|one| look::control_plane(&one.plane.name, one.said.as_ref().ok()?, status));
+                m.drift.set(down.collect::<Vec<_>>());
+                cx.warn(silent(&name, &control_planes::silence(&asked, &ours.unwrap_or_default())));
+                return Ok(Presence::Here);
+            }
         };
-        let act = format!("read cluster {name}");
-        let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
-        if status.standing == Standing::Clean {
-            return Ok(Presence::Gone);
-        }
-        // Without a CA in the state the creation never came so far: whatever stands there is not taken for this cluster.
-        let Some(ours) = m.ca_fingerprint.cloned().filter(|_| status.standing != Standing::Partial) else {
-            cx.warn(unfinished(&name));
-            return Ok(Presence::Here);
-        };
-        if status.cluster_id != ours {
-            cx.warn(another(&name, &status.cluster_id));
-            return Ok(Presence::Here);
-        }
-        if !status.api_ready {
-            m.drift.set(look::control_plane(&node, &status).into_iter().collect::<Vec<_>>());
-            cx.warn(
-                Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
-                    .happened(format!("Its API server does not answer: {}", status.api_message))
-                    .holds("What the state says about its nodes was kept.")
-                    .next("Look at the control plane's kubelet: `journalctl -u kubelet`."),
-            );
-            return Ok(Presence::Here);
-        }
         // What is live counts, and not what was recorded at the creation. While the API server is away its manifest alone is known, and that
         // may be the beginning of an upgrade.
-        if !status.version.is_empty() {
-            m.version.set(bare(&status.version));
+        if let Some(version) = control_planes::version(&asked, &through.status.cluster_id) {
+            m.version.set(version);
         }
-        let machines = look::machines(cx, m).await;
-        look::compare(cx, m, &status, &machines);
+        let machines = look::machines(cx, m, asked).await;
+        keys::note(cx, members(m));
+        look::compare(cx, m, &through.status, &machines);
+        manifests::look(cx, m, &through.endpoint).await;
         if m.kubeconfig.get().is_none() {
-            fill_access(cx, m, (&first, &looking(cx))).await?;
+            fill_access(cx, m, &through, &looking(cx)).await?;
         }
         Ok(Presence::Here)
     }
@@ -156,62 +155,49 @@ impl Resource for ClusterResource {
         if !refused.is_empty() {
             return Err(refused.into_iter().collect());
         }
-        let (node, first) = control_plane(m)?;
+        keys::recall(cx);
         let progress = |line: &str| cx.progress(line);
         let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME + upgrade::time(m));
         let wait = wait(cx, limit, &progress);
-        let cluster_id = prior.ca_fingerprint.or("");
-        let name = m.name.or("");
-        let now = status_at(cx, (&first, &wait.until()), "look at the cluster").await?;
-        if now.cluster_id != cluster_id {
-            return Err(not_this_one(&name, &now.cluster_id).into());
+        let crew = Crew { cluster_id: prior.ca_fingerprint.or(""), ..Crew::of(cx, &[m, prior], &wait)? };
+        let asked = control_planes::ask(cx, &crew.planes, &wait.until()).await;
+        if let Look::Another(cluster_id) = control_planes::look(&asked, Some(&crew.cluster_id)) {
+            return Err(not_this_one(&format!("change cluster {}", crew.name), cluster_id).into());
         }
-        let live = if now.version.is_empty() { prior.version.or("") } else { bare(&now.version) };
-        if let Some(refusal) = upgrade::refusal(&live, m, &upgrade::stands(m, &now)) {
+        let live = control_planes::version(&asked, &crew.cluster_id).unwrap_or_else(|| prior.version.or(""));
+        let well = control_planes::well(&asked, &crew.cluster_id, None);
+        let stands = well.as_ref().map(|through| upgrade::stands(m, &through.status)).unwrap_or_default();
+        if let Some(refusal) = upgrade::refusal(&live, m, &stands) {
             return Err(refusal.error().into());
         }
-        let (kubeadm, drain) = (to_kubeadm(m), drain(m));
-        let turn = cluster_id.clone();
-        let api = address::of_api(m);
-        let crew = Crew {
-            cx,
-            first: &first,
-            version: m.version.need()?,
-            kubeadm,
-            drain,
-            cluster_id,
-            api,
-            near: near(m),
-            wait: &wait,
-        };
-        if look::control_plane(&node, &now).is_some() {
-            let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
-            crew.mend(Init { version: live, ..to_init(m, &node, address)? }).await?;
-        }
+        crew.mend(m, well.as_ref(), &live).await?;
         let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
-        crew.answering(&name, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
-        let none = std::collections::BTreeMap::new;
-        let (before, after) = (prior.workers.or(none()), m.workers.or(none()));
+        crew.through(None, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
+        let (before, after) = (prior.workers.or(Members::new()), m.workers.or(Members::new()));
+        let (old, new) = (prior.control_planes.or(Members::new()), m.control_planes.or(Members::new()));
         // Machines that are destroyed in the same run leave one after the other, too.
-        let turn = cx.turns.take(&turn).await;
+        let turn = cx.turns.take(&crew.cluster_id).await;
+        let leaving = crew.bury(&old, &new).await?;
         crew.remove(&before, &after).await?;
         crew.upgrade(m).await?;
+        crew.exchange(leaving, &new).await?;
         drop(turn);
         crew.join(&after).await?;
-        crew.settle(&m.control_planes.or(none())).await?;
+        crew.settle(&new).await?;
         crew.forget_settings(&before, &after).await?;
-        remember(cx, m, (&first, &wait.until())).await
+        crew.forget_settings(&old, &new).await?;
+        apply_manifests(&crew, &manifests::of(prior), &manifests::of(m)).await?;
+        remember(m, &crew).await
     }
 
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
-        let (_, first) = control_plane(m)?;
+        if m.deletion_protection.or(false) {
+            return Err(protected(&m.name.or("")).into());
+        }
+        keys::recall(cx);
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
-        let version = m.version.or("");
-        let (kubeadm, cluster_id) = (Kubeadm::default(), m.ca_fingerprint.or(""));
-        let (drain, api, near) = (drain(m), None, Vec::new());
-        let crew = Crew { cx, first: &first, version: &version, kubeadm, drain, cluster_id, api, near, wait: &wait };
-        crew.reset_all(m).await
+        Crew::of(cx, &[m], &wait)?.reset_all(m).await
     }
 
     async fn import(&self, cx: &Cx, id: &str) -> Result<Cluster, Diagnostics> {
@@ -258,8 +244,30 @@ fn another(name: &str, cluster_id: &str) -> Diagnostic {
 }
 
 /// No change is made to a cluster that is not the one of the state.
-fn not_this_one(name: &str, cluster_id: &str) -> Diagnostic {
-    about_another(Diagnostic::error(format!("Cannot change cluster {name}")), cluster_id).holds("Nothing was changed.")
+fn not_this_one(act: &str, cluster_id: &str) -> Diagnostic {
+    about_another(Diagnostic::error(format!("Cannot {act}")), cluster_id).holds("Nothing was changed.")
+}
+
+/// The warning for a cluster that stands and of which nobody tells anything.
+fn silent(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
+        .happened(why)
+        .holds("What the state says about its nodes was kept.")
+        .next("Look at a control plane's kubelet: `journalctl -u kubelet`.")
+}
+
+/// No agent of a control plane answers: what the state says is kept. An error that waiting does not mend is one.
+fn unreachable(cx: &Cx, name: &str, asked: &[Asked]) -> Result<Presence, Diagnostics> {
+    for error in asked.iter().filter_map(|one| one.said.as_ref().err()) {
+        cx.warn(if error.is_somebody_else() {
+            explain::somebody_else("a control plane of cluster", name, error)
+        } else if error.is_unreachable() {
+            explain::unreachable("cluster", name, error)
+        } else {
+            return Err(explain::agent(&format!("read cluster {name}"), error).into());
+        });
+    }
+    Ok(Presence::Here)
 }
 
 fn about_another(diagnostic: Diagnostic, cluster_id: &str) -> Diagnostic {
@@ -281,17 +289,19 @@ fn tainted(name: &str) -> Diagnostic {
         .next("To keep the cluster and add only what is missing, run `terraform untaint` for this resource before the next apply.")
 }
 
+/// A cluster that is not to be destroyed.
+fn protected(name: &str) -> Diagnostic {
+    Diagnostic::error(format!("Cannot destroy cluster {name}"))
+        .happened("Its `deletion_protection` is on.")
+        .holds("Nothing was changed: no machine was reset.")
+        .next("If it is to go, set `deletion_protection = false`, apply, and destroy it then. If a plan replaces it, take back what makes it another one.")
+        .at("deletion_protection")
+}
+
 /// How the cluster of this control plane stands.
 async fn status_at(cx: &Cx, (first, until): (&Endpoint, &Until), act: &str) -> Result<ClusterStatus, Diagnostic> {
     let ask = async { cx.agents.connect(first, Role::Observer, until).await?.cluster_status().await };
     ask.await.map_err(|error| explain::agent(act, &error))
-}
-
-/// The one control plane, by node name.
-fn control_plane(m: &Cluster) -> Result<(String, Endpoint), Diagnostics> {
-    let first = m.control_planes.need()?.iter().next();
-    let (node, member) = first.ok_or_else(|| Diagnostic::bug("a cluster without control plane passed validation"))?;
-    Ok((node.clone(), endpoint(member)?))
 }
 
 fn endpoint(member: &Member) -> Result<Endpoint, Diagnostic> {
@@ -299,10 +309,20 @@ fn endpoint(member: &Member) -> Result<Endpoint, Diagnostic> {
     endpoint.ok_or_else(|| Diagnostic::bug("a member's endpoint is not known at apply"))
 }
 
-/// What tells the control planes' machines apart; `None` while it is unknown, which is another machine.
-fn fingerprints(m: &Cluster) -> Option<Vec<String>> {
-    let members = m.control_planes.get()?;
-    members.values().map(|member| member.endpoint.get()?.fingerprint.cloned()).collect()
+/// By what all its machines are known.
+fn members(m: &Cluster) -> Vec<String> {
+    let all = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
+    all.filter_map(|(_, member)| member.endpoint.get()?.fingerprint.cloned()).collect()
+}
+
+/// Whether a control plane is the same machine under the same name. What is unknown is another machine.
+fn any_stays(prior: &Cluster, m: &Cluster) -> bool {
+    let fingerprint = |member: &Member| member.endpoint.get()?.fingerprint.cloned();
+    let Some(after) = m.control_planes.get() else { return false };
+    let before = prior.control_planes.get().into_iter().flatten();
+    before
+        .filter_map(|(name, old)| Some((fingerprint(old)?, after.get(name)?)))
+        .any(|(key, new)| fingerprint(new) == Some(key))
 }
 
 fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, Diagnostic> {
@@ -312,13 +332,29 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         version: m.version.need()?.clone(),
         node_name: node.to_owned(),
         advertise_address,
-        endpoint: m.endpoint.or(""),
+        endpoint: api(m).unwrap_or_default(),
         pod_subnet: m.pod_subnet.or(""),
         service_subnet: m.service_subnet.or(""),
         certificate_names: m.certificate_names.or(Vec::new()),
         taints: member.and_then(|member| member.taints.cloned()),
         kubeadm: to_kubeadm(m),
+        cluster_id: String::new(),
+        kube_vip: to_kube_vip(m),
     })
+}
+
+fn to_kube_vip(m: &Cluster) -> Option<KubeVip> {
+    let vip = m.kube_vip.get()?;
+    Some(KubeVip { address: vip.address.or(""), interface: vip.interface.or(""), image: vip.image.or("") })
+}
+
+/// What nodes and users reach: as it is given, or else kube-vip's address, with a port that IPv6 needs to be told from.
+fn api(m: &Cluster) -> Option<String> {
+    let virtual_address = || {
+        let address = m.kube_vip.get()?.address.text()?.to_owned();
+        Some(if address.contains(':') { format!("[{address}]:6443") } else { format!("{address}:6443") })
+    };
+    m.endpoint.cloned().or_else(virtual_address)
 }
 
 /// The address by which the control plane's node is known.
@@ -338,7 +374,7 @@ async fn own_address(
 /// The networks of pods and services, and where the API server is by its name.
 fn near(m: &Cluster) -> Vec<String> {
     let services = m.service_subnet.cloned().unwrap_or_else(|| networks::SERVICES.to_owned());
-    let endpoint = m.endpoint.text().map(|endpoint| host(endpoint).to_owned());
+    let endpoint = api(m).map(|endpoint| host(&endpoint).to_owned());
     [m.pod_subnet.cloned(), Some(services), endpoint].into_iter().flatten().collect()
 }
 
@@ -373,31 +409,58 @@ fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)
     Wait { deadline: cx.deadline(limit.time), stop: &cx.stop, progress }
 }
 
-/// Asks for the cluster's access data, and has the control plane's agent keep what an import will need.
-async fn remember(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until)) -> Result<(), Diagnostics> {
-    fill_access(cx, m, (first, until)).await?;
+/// Has a control plane that is well apply what is missing of manifests.
+async fn apply_manifests(crew: &Crew<'_>, before: &Manifests, after: &Manifests) -> Result<(), Diagnostics> {
+    if before.is_empty() && after.is_empty() {
+        return Ok(());
+    }
+    let through = crew.through(None, membership::ANSWERING).await?;
+    let Crew { cx, cluster_id, wait, .. } = crew;
+    let site = manifests::Site { cx, first: &through.endpoint, cluster_id, wait };
+    manifests::apply(&site, before, after).await
+}
+
+/// Asks for the cluster's access data, and has the control planes' agents keep what an import will need.
+async fn remember(m: &mut Cluster, crew: &Crew<'_>) -> Result<(), Diagnostics> {
+    let until = crew.wait.until();
+    let through = crew.through(None, membership::ANSWERING).await?;
+    fill_access(crew.cx, m, &through, &until).await?;
     m.drift.set(Vec::new());
     let computed = Attr::<String>::default;
     let document = Cluster {
         kubeconfig: computed(),
         ca_certificate: computed(),
         api_endpoint: computed(),
+        manifest: manifests::without_secrets(m),
         drift: Attr::Null,
         upgrade_steps: Attr::Null,
         ..m.clone()
     };
-    let act = format!("record cluster {}", m.name.or(""));
-    let mut agent =
-        cx.agents.connect(first, Role::Operator, until).await.map_err(|error| explain::agent(&act, &error))?;
-    agent.record(RECORD, &record::write(&document)).await.map_err(|error| explain::agent(&act, &error))?;
+    let document = record::write(&document);
+    for Plane { name, endpoint } in control_planes::known(&[m])? {
+        let asked =
+            async { crew.cx.agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await };
+        match asked.await {
+            // One that is down has the record of before, and every other one this.
+            Err(error) if error.is_unreachable() && name != through.name => {
+                tracing::warn!(
+                    node = name,
+                    error = &error as &dyn std::error::Error,
+                    "the cluster was not recorded there"
+                );
+            }
+            done => done.map_err(|error| explain::agent(&format!("record cluster {}", crew.name), &error))?,
+        }
+    }
     Ok(())
 }
 
 /// The kubeconfig holds no key: `kubectl` asks this binary for a credential, and that asks the agent.
-async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Until)) -> Result<(), Diagnostics> {
+async fn fill_access(cx: &Cx, m: &mut Cluster, through: &Through, until: &Until) -> Result<(), Diagnostics> {
     let name = m.name.or("");
     let act = format!("read the kubeconfig of cluster {name}");
-    let mut agent = cx.agents.connect(first, Role::Admin, until).await.map_err(|error| explain::agent(&act, &error))?;
+    let agent = cx.agents.connect(&through.endpoint, Role::Admin, until).await;
+    let mut agent = agent.map_err(|error| explain::agent(&act, &error))?;
     let access = agent.kubeconfig().await.map_err(|error| explain::agent(&act, &error))?;
     let status = agent.cluster_status().await.map_err(|error| explain::agent(&act, &error))?;
     // Whoever uses the kubeconfig believes its CA: it must be the one that tells this cluster from others.
@@ -409,7 +472,8 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Unti
             .next("See who changed `/etc/kubernetes/admin.conf` on the control plane, make it anew with `kubeadm kubeconfig user` or `kubeadm init phase kubeconfig admin`, and apply again.")
             .into());
     }
-    m.kubeconfig.set(crate::kubeconfig::write(&name, &access, first));
+    let agents: Vec<Endpoint> = control_planes::known(&[m])?.into_iter().map(|plane| plane.endpoint).collect();
+    m.kubeconfig.set(crate::kubeconfig::write(&name, &access, &agents));
     m.ca_certificate.set(access.ca_certificate);
     m.api_endpoint.set(access.endpoint);
     upgrade::note(cx.private(), m, &status);
@@ -421,3 +485,48 @@ async fn fill_access(cx: &Cx, m: &mut Cluster, (first, until): (&Endpoint, &Unti
 const RECORD: &str = "cluster";
 const TIME: Duration = Duration::from_secs(1800);
 const DRAIN: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Control planes by name and the fingerprint of their machine.
+    fn cluster(planes: &[(&str, &str)]) -> Cluster {
+        let member = |fingerprint: &str| {
+            let fingerprint = if fingerprint.is_empty() { Attr::Unknown } else { fingerprint.into() };
+            Member {
+                endpoint: EndpointModel { address: "192.0.2.11:7443".into(), fingerprint }.into(),
+                ..Member::default()
+            }
+        };
+        let planes = planes.iter().map(|(name, fingerprint)| ((*name).to_owned(), member(fingerprint)));
+        Cluster { control_planes: planes.collect::<Members>().into(), ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_cluster_is_the_same_as_long_as_one_control_plane_stays() {
+        let three = cluster(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        for (after, same) in [
+            (cluster(&[("a", "1"), ("b", "2"), ("c", "3")]), true),
+            (cluster(&[("a", ""), ("b", ""), ("c", "3")]), true),
+            (cluster(&[("d", "4"), ("b", "2")]), true),
+            (cluster(&[("a", ""), ("b", ""), ("c", "")]), false),
+            (cluster(&[("b", "1"), ("c", "2"), ("a", "3")]), false),
+            (Cluster { control_planes: Attr::Unknown, ..Cluster::default() }, false),
+        ] {
+            assert_eq!(any_stays(&three, &after), same, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn the_api_is_reached_at_the_endpoint_or_the_virtual_address() {
+        let with = |address: &str, endpoint: Attr<String>| {
+            let kube_vip = model::KubeVip { address: address.into(), ..model::KubeVip::default() };
+            api(&Cluster { kube_vip: kube_vip.into(), endpoint, ..Cluster::default() })
+        };
+        assert_eq!(with("192.0.2.10", Attr::Null).as_deref(), Some("192.0.2.10:6443"));
+        assert_eq!(with("fd00::10", Attr::Null).as_deref(), Some("[fd00::10]:6443"));
+        assert_eq!(with("192.0.2.10", "api.example.org".into()).as_deref(), Some("api.example.org"));
+        assert_eq!(api(&Cluster::default()), None);
+    }
+}

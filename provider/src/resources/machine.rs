@@ -12,7 +12,7 @@ use crate::agents::{Endpoint, Error, Job, Wait};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
-use crate::{departure, explain, record};
+use crate::{departure, explain, keys, record};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use message::To as _;
@@ -65,23 +65,26 @@ impl Resource for MachineResource {
     async fn read(&self, cx: &Cx, m: &mut Machine) -> Result<Presence, Diagnostics> {
         let endpoint = endpoint(m)?;
         let name = name(m);
+        keys::recall(cx);
         match look(cx, m, &endpoint).await {
-            Ok(()) => Ok(Presence::Here),
-            Err(error) if error.is_unreachable() => {
-                cx.warn(explain::unreachable("machine", &name, &error));
-                Ok(Presence::Here)
-            }
-            // The machine in the state is gone for good: another one with another key stands in its place.
-            Err(error) => Err(explain::agent(&format!("read machine {name}"), &error).into()),
+            Ok(()) => {}
+            Err(error) if error.is_unreachable() => cx.warn(explain::unreachable("machine", &name, &error)),
+            // A machine that was made anew, or another one at its address, is no reason to stop a plan that may put it right.
+            Err(error) if error.is_somebody_else() => cx.warn(explain::somebody_else("machine", &name, &error)),
+            Err(error) => return Err(explain::agent(&format!("read machine {name}"), &error).into()),
         }
+        keys::note(cx, [endpoint.fingerprint]);
+        Ok(Presence::Here)
     }
 
     async fn update(&self, cx: &Cx, _prior: &Machine, m: &mut Machine) -> Result<(), Diagnostics> {
+        keys::recall(cx);
         let time = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), APPLY).time;
         apply(cx, m, "change", time).await
     }
 
     async fn delete(&self, cx: &Cx, m: &Machine) -> Result<(), Diagnostics> {
+        keys::recall(cx);
         let Some(endpoint) = m.endpoint.get().and_then(EndpointModel::to_endpoint) else { return Ok(()) };
         let limit = Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), DEPARTURE);
         departure::depart(cx, &format!("destroy machine {}", name(m)), &endpoint, limit).await
@@ -159,6 +162,7 @@ async fn look(cx: &Cx, m: &mut Machine, endpoint: &Endpoint) -> Result<(), Error
     if !look.missing.not_looked_at.is_empty() {
         cx.warn(explain::not_looked_at("machine", &name(m), &look.missing.not_looked_at));
     }
+    look.missing.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("machine {}", name(m)), line)));
     m.id.set(endpoint.fingerprint.clone());
     m.facts.set(look.facts);
     m.drift.set(look.missing.drift);

@@ -113,8 +113,11 @@ impl Resource for VmResource {
     }
 
     async fn delete(&self, cx: &Cx, m: &Vm) -> Result<(), Diagnostics> {
-        act::replace::check(cx, m).await?;
-        act::remove::remove(cx, m).await
+        let removed = async {
+            act::replace::check(cx, m).await?;
+            act::remove::remove(cx, m).await
+        };
+        removed.await.inspect_err(|_| slots::stays(cx.private(), m))
     }
 
     fn validate(&self, m: &Vm) -> Diagnostics {
@@ -163,18 +166,23 @@ fn template(m: &Vm) -> Diagnostic {
         .at("started")
 }
 
-/// Whether the VM runs. The shared list is some seconds old: what differs from the state is asked for exactly, and so is a VM of which
-/// something else is to be planned. One that is paused is neither on nor off, and so a difference to both.
+/// Whether the VM runs. The cluster's list is some seconds old, so the node is asked too, once for all its VMs: what differs from the state
+/// is asked for exactly, and so is a VM of which something else is to be planned. One that is paused is neither on nor off, and so a
+/// difference to both.
 async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found, matters: bool) -> Result<(), Diagnostics> {
     let listed = match found.status.as_str() {
         "running" => Some(true),
         "stopped" => Some(false),
         _ => None,
     };
-    if !matters && listed.is_some() && listed == m.started.get().copied() {
-        return Ok(());
+    let (client, known) = (cx.pve()?, m.started.get().copied());
+    if !matters && listed.is_some() && listed == known {
+        let runs = cx.runs(client, &found.node, found.vmid).await;
+        if runs.is_ok_and(|runs| runs == known) {
+            return Ok(());
+        }
     }
-    let status = cx.pve()?.vm(&found.node, found.vmid).status().await;
+    let status = client.vm(&found.node, found.vmid).status().await;
     let status = status.map_err(|error| explain::pve(&format!("read VM {}", found.vmid), &error))?;
     m.started = if status.is_paused() { Attr::Null } else { status.is_running().into() };
     Ok(())
@@ -184,9 +192,10 @@ async fn power(cx: &Cx, m: &mut Vm, found: &locate::Found, matters: bool) -> Res
 async fn addresses(cx: &Cx, m: &mut Vm, found: &locate::Found) -> Result<(), Diagnostics> {
     let none = m.addresses.get().is_some_and(Vec::is_empty);
     if none && m.options.guest_agent.is_true() && m.started.is_true() {
-        let asked = addresses::asked(&cx.pve()?.vm(&found.node, found.vmid), &found.settings).await;
+        let asked = cx.pve()?.vm(&found.node, found.vmid).agent_addresses(&found.settings).await;
         // Its silence was told at the creation, and is no reason to fail every plan.
-        m.addresses.set(asked.unwrap_or_default());
+        let told = asked.unwrap_or_default().iter().map(ToString::to_string).collect::<Vec<_>>();
+        m.addresses.set(told);
     }
     Ok(())
 }

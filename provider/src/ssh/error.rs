@@ -2,6 +2,8 @@
 //!
 //! No advice stands here: that is `crate::explain`'s work. Secrets stand in none of these.
 
+use crate::output::after;
+
 /// A failed act over SSH.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -159,8 +161,4 @@ fn told(tried: &[String], offered: &[String]) -> String {
     } else {
         format!("{}{took}", tried.join("; "))
     }
-}
-
-fn after(output: &[String]) -> String {
-    if output.is_empty() { String::new() } else { format!(": {}", output.join(" / ")) }
 }

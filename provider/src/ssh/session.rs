@@ -4,6 +4,7 @@
 //! a list of processes. A password for sudo is the first line of that input, and never reaches the script even if sudo does not ask.
 
 use super::{Error, Hop, Judge, Limits, Way, in_words};
+use crate::output;
 use russh::ChannelMsg;
 use russh::client::Handle;
 use std::time::Duration;
@@ -108,15 +109,8 @@ impl Session {
         if done.status == 0 {
             return Ok(done.stdout);
         }
-        let text = if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr };
-        let mut output: Vec<String> = text.lines().map(|line| plain::line(line).into_owned()).collect();
-        let from = output.len().saturating_sub(LAST_LINES);
-        Err(Error::Failed {
-            host: self.place(),
-            what: what.to_owned(),
-            status: done.status,
-            output: output.split_off(from),
-        })
+        let output = output::last_lines(&done.stdout, &done.stderr);
+        Err(Error::Failed { host: self.place(), what: what.to_owned(), status: done.status, output })
     }
 
     async fn as_root(&self, line: &str, input: &[u8], patience: Duration) -> Result<Output, Error> {
@@ -217,7 +211,6 @@ fn words(tried: &Output) -> String {
 
 /// Of what a command says.
 const MOST: usize = 256 << 10;
-const LAST_LINES: usize = 6;
 const SIGNAL: u32 = 128;
 const MARK: &str = "groundwork-input";
 const SHORT: Duration = Duration::from_secs(30);

@@ -58,9 +58,12 @@ impl<D> Cx<D> {
         self.started + after
     }
 
-    /// Shows a warning with the answer, whether the call succeeds or fails.
+    /// Shows a warning with the answer, whether the call succeeds or fails. What a change and the look after it find alike is said once.
     pub fn warn(&self, warning: Diagnostic) {
-        lock(&self.warnings).push(warning);
+        let mut warnings = lock(&self.warnings);
+        if !warnings.iter().any(|said| *said == warning) {
+            warnings.push(warning);
+        }
     }
 
     /// Logs how far a long operation is.

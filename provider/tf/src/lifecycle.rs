@@ -101,7 +101,7 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
     }
 
     fn plan(&self, request: Request<'_>) -> Result<Planned, Diagnostics> {
-        let Request { prior, config, .. } = request;
+        let Request { prior, config, private, .. } = request;
         let configured: R::Model = load(config)?;
         let before = prior.map(load::<R::Model>).transpose()?;
         let placeholders = if prior.is_none() { check::placeholders(request.block, config) } else { Vec::new() };
@@ -115,8 +115,8 @@ impl<R: Resource> ResourceObject<R::Data> for Wrapped<R> {
             Ok(plan::adopt(&planned, &untouched, dump(&model)))
         })?;
         if !placeholders.is_empty() {
-            // What the resource notes for a creation is of no use to one that must fail.
-            planned.private = Private::default();
+            // What the resource notes for a creation is of no use to one that must fail; what is known of the object before stays with it.
+            planned.private = private.copy();
             planned.private.set(PLACEHOLDERS, &true);
         }
         Ok(planned)

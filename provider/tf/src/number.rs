@@ -121,6 +121,12 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_answered() {
+        // As long as its exponent says: that many digits are held at most.
+        total::text("number", &["-12.5e3"], |text| Number::parse(text).map(|number| number.text().len()));
+    }
+
+    #[test]
     fn every_spelling_of_a_number_has_one_text() {
         check("0", "0");
         check("-0", "0");

@@ -248,7 +248,7 @@ fn process(child: &Child) -> Pid {
 fn copy_configuration(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).expect("examples") {
         let path = entry.expect("examples").path();
-        if path.extension().is_some_and(|end| end == "tf") {
+        if path.extension().is_some_and(|end| end == "tf" || end == "yaml") {
             std::fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("copy");
         }
     }

@@ -16,6 +16,9 @@ impl Stage<'_> {
         let machines = self.terraform.run(&MACHINES);
         machines.exits(0).says(&["A note about machine cp-1", "and this is 1."]);
         assert_eq!(machines.flat().matches("wants at least containerd").count(), 1, "of three\n{}", machines.text);
+        // No apply puts it right, so every plan says it, too.
+        let plan = ["plan", "-input=false", "-no-color", "-target=groundwork_machine.machine"];
+        self.terraform.run(&plan).exits(0).says(&["A note about machine cp-1", "wants at least containerd"]);
         self.containerd("2.*");
         let cured = self.terraform.run(&MACHINES);
         assert!(!cured.exits(0).flat().contains("wants at least containerd"), "{}", cured.text);

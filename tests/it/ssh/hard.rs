@@ -1,10 +1,7 @@
 //! Machines on which an installation cannot be, or has to find its way: each is told before anything is changed, and nothing is left.
 
-use super::{MACHINE, Machine, private_key};
+use super::{MACHINE, Machine, TRACES, private_key};
 use crate::harness::{Terraform, ready, wait_until};
-
-/// What there may not be after a refusal.
-const TRACES: &str = "ls -d /etc/groundwork /var/lib/groundwork/* /usr/local/bin/groundwork-agent /etc/systemd/system/groundwork-agent.service 2>/dev/null | wc -l";
 
 /// A server of its own, in a world whose first process is not systemd.
 const NO_SYSTEMD: &str = "setsid unshare --mount --pid --fork --mount-proc sh -c \

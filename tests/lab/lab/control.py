@@ -179,6 +179,11 @@ class Control:
         self.pve.network["latency"] = float(seconds)
         self.pve.faults.on_clear(lambda: self.pve.network.__setitem__("latency", before))
 
+    async def _fault_stale(self) -> None:
+        """From now on the cluster's list shows the power states of now, as it does for some seconds."""
+        self.pve.seen_before = {vm.vmid: vm.qmpstatus if vm.status == "running" else vm.status for vm in self.pve.vms}
+        self.pve.faults.on_clear(self.pve.seen_before.clear)
+
     async def _fault_hide(self, vm: str) -> None:
         self.pve.hidden.add(self._vm(vm).vmid)
         self.pve.faults.on_clear(self.pve.hidden.clear)

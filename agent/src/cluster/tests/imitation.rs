@@ -3,6 +3,8 @@
 //! kubeadm writes its files one after the other and can be killed after any of them; a second init or join is refused by what stands
 //! there, as the recordings show.
 
+mod etcd;
+mod kubeadm;
 mod node;
 mod versions;
 
@@ -12,6 +14,8 @@ use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
+use kubeadm::INIT;
+pub(super) use kubeadm::{CONTROL_PLANE_MOMENTS, MOMENTS};
 use node::Node;
 
 /// The machine.
@@ -43,42 +47,8 @@ struct Inner {
     configuration: String,
     rules: String,
     versions: versions::Versions,
+    members: etcd::Members,
 }
-
-/// Written by init and the kubelet that it starts, in the order that `init.txt` tells. Of the certificates only the first two stand here.
-const INIT: [&str; 16] = [
-    "/etc/kubernetes/pki/ca.crt",
-    "/etc/kubernetes/pki/ca.key",
-    "/etc/kubernetes/admin.conf",
-    "/etc/kubernetes/super-admin.conf",
-    "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/controller-manager.conf",
-    "/etc/kubernetes/scheduler.conf",
-    ETCD,
-    "/etc/kubernetes/manifests/kube-apiserver.yaml",
-    "/etc/kubernetes/manifests/kube-controller-manager.yaml",
-    "/etc/kubernetes/manifests/kube-scheduler.yaml",
-    "/var/lib/kubelet/kubeadm-flags.env",
-    "/var/lib/kubelet/instance-config.yaml",
-    "/var/lib/kubelet/config.yaml",
-    "/var/lib/etcd/member/snap/db",
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
-];
-const ETCD: &str = "/etc/kubernetes/manifests/etcd.yaml";
-
-/// Written by a join and the kubelet that it starts, as `join.txt` tells.
-const JOIN: [&str; 7] = [
-    "/etc/kubernetes/bootstrap-kubelet.conf",
-    "/etc/kubernetes/pki/ca.crt",
-    "/var/lib/kubelet/instance-config.yaml",
-    "/var/lib/kubelet/config.yaml",
-    "/var/lib/kubelet/kubeadm-flags.env",
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
-    "/etc/kubernetes/kubelet.conf",
-];
-
-/// How many moments there are at which init, and join, can be killed.
-pub(super) const MOMENTS: (usize, usize) = (INIT.len(), JOIN.len());
 
 impl Machine {
     pub(super) fn new() -> Self {
@@ -116,6 +86,7 @@ impl Machine {
         INIT.iter().for_each(|path| self.put(path, ADMIN));
         self.put("/etc/kubernetes/pki/ca.crt", &authority);
         self.inner().nodes = BTreeMap::from([("cp-1".to_owned(), Node { marked: true, ..Node::default() })]);
+        self.inner().members.add("cp-1");
     }
 
     /// `kubeadm reset` by hand.
@@ -134,7 +105,11 @@ impl Machine {
 
     /// Another node of the cluster.
     pub(super) fn add_node(&self, name: &str, marked: bool) {
-        self.inner().nodes.insert(name.to_owned(), Node { marked, ..Node::default() });
+        let mut inner = self.inner();
+        inner.nodes.insert(name.to_owned(), Node { marked, ..Node::default() });
+        if marked {
+            inner.members.add(name);
+        }
     }
 
     /// A pod on this machine, whose budget forbids its eviction so many times.
@@ -211,15 +186,9 @@ impl Machine {
             ("kubeadm", ["init", "--config", _, "--skip-token-print", ..]) => {
                 self.write(&INIT, "cp-1", include_str!("../recorded/init.txt"))
             }
-            ("kubeadm", ["join", "--config", _, ..]) => {
-                self.write(&JOIN, "worker-1", include_str!("../recorded/join.txt"))
-            }
-            ("kubeadm", ["reset", .., last]) => {
-                let goes = |path: &str| path.starts_with("/etc/kubernetes/") && !path.contains("/tmp/");
-                let etcd = |path: &str| path.starts_with("/var/lib/etcd/") && !last.contains("remove-etcd-member");
-                self.inner().files.retain(|path, _| !goes(path) && !etcd(path));
-                said("")
-            }
+            ("kubeadm", ["join", "--config", file, ..]) => self.join(file),
+            ("kubeadm", ["init", "phase", "upload-certs", .., file]) => self.upload(file),
+            ("kubeadm", ["reset", .., last]) => self.reset(last),
             ("kubeadm", ["token", "create", ..]) => said("abcdef.0123456789abcdef\n"),
             ("kubectl", ["--kubeconfig", _, rest @ ..]) => {
                 let options = rest.iter().take_while(|word| word.starts_with("--")).count();
@@ -252,58 +221,6 @@ impl Machine {
         }
     }
 
-    fn preflight(&self, file: &str) -> Output {
-        let mut inner = self.inner();
-        inner.configuration = inner.files[file].clone();
-        let stands = [
-            "/etc/kubernetes/manifests/kube-apiserver.yaml",
-            "/etc/kubernetes/kubelet.conf",
-            "/etc/kubernetes/pki/ca.crt",
-        ];
-        if inner.runtime_down {
-            return failed(include_str!("../recorded/preflight-containerd-down.txt"));
-        }
-        if stands.iter().any(|path| inner.files.contains_key(*path)) {
-            return failed(include_str!("../recorded/init-again.txt"));
-        }
-        said("[preflight] Running pre-flight checks\n")
-    }
-
-    /// The CA and nothing else.
-    fn certify(&self) -> Output {
-        let mut inner = self.inner();
-        for (at, path) in INIT.iter().take(2).enumerate() {
-            if inner.dies_after == Some(at) {
-                return Output { code: None, ..Output::default() };
-            }
-            inner.files.insert((*path).to_owned(), self.authority.clone());
-        }
-        said("")
-    }
-
-    fn write(&self, files: &[&str], node: &str, printed: &str) -> Output {
-        let mut inner = self.inner();
-        if !inner.journal.is_empty() {
-            let stdout = include_str!("../recorded/init-apiserver-not-healthy.out.txt").to_owned();
-            return Output { stdout, ..failed(include_str!("../recorded/init-apiserver-not-healthy.txt")) };
-        }
-        for (at, path) in files.iter().enumerate() {
-            if inner.dies_after == Some(at) {
-                return Output { code: None, ..Output::default() };
-            }
-            let text = match path.rsplit('/').next().unwrap() {
-                "ca.crt" => self.authority.clone(),
-                "kube-apiserver.yaml" => versions::manifest(versions::FIRST),
-                _ => ADMIN.to_owned(),
-            };
-            inner.files.insert((*path).to_owned(), text);
-        }
-        inner.files.remove("/etc/kubernetes/bootstrap-kubelet.conf");
-        let known = inner.nodes.entry(node.to_owned()).or_default();
-        (known.marked, known.silent) = (node == "cp-1", false);
-        said(printed)
-    }
-
     fn kubectl(&self, args: &[&str], command: &Command) -> Output {
         let mut inner = self.inner();
         if inner.api_down {
@@ -334,6 +251,7 @@ impl Machine {
                 Some(node) => said(&node.json(name)),
                 None => said(""),
             },
+            ["get", "secret", "kubeadm-certs", ..] => said("bootstrap-token-0wner0"),
             ["delete", "secret", ..] => said(""),
             ["create", "--raw", path, "-f", "-"] => inner.evict(path, command),
             _ => inner.change_node(args),
@@ -469,6 +387,10 @@ impl Host for Machine {
     fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
         let why = "not imitated".to_owned();
         Box::pin(ready(Err(HostError::Runtime { socket: socket.to_owned(), why })))
+    }
+
+    fn etcd(&self) -> &dyn crate::host::etcd::Etcd {
+        self
     }
 }
 

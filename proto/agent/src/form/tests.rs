@@ -24,8 +24,10 @@ fn rules() -> Vec<Rule> {
     rules! {
         hostname "cp-1"
         node_name "cp-1"
+        manifest_name "cp-1"
         dns_name "cp-1.example.org"
         address "192.0.2.1"
+        interface "eth0.5"
         swap "off"
         kernel_module "br_netfilter"
         sysctl "net.ipv4.ip_forward"

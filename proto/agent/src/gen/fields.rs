@@ -16,6 +16,7 @@ const NODE_SPEC: &[Field] = &[
     Field { number: 14, name: "host", map: true, fields: HOST_NAMES },
     Field { number: 15, name: "time_sync", map: false, fields: &[] },
     Field { number: 16, name: "proxy", map: false, fields: PROXY_SPEC },
+    Field { number: 17, name: "memory_cgroup", map: false, fields: &[] },
 ];
 const PROXY_SPEC: &[Field] = &[
     Field { number: 1, name: "http", map: false, fields: &[] },

@@ -75,6 +75,9 @@ pub struct NodeSpec {
     pub time_sync: ::core::option::Option<bool>,
     #[prost(message, optional, tag = "16")]
     pub proxy: ::core::option::Option<ProxySpec>,
+    /// Whether the kernel has to account memory by control groups. Absent: not managed (kubernetes implies true).
+    #[prost(bool, optional, tag = "17")]
+    pub memory_cgroup: ::core::option::Option<bool>,
 }
 /// The proxy by which the machine reaches the outside: apt, containerd, the kubelet and kubeadm are told.
 #[derive(serde::Deserialize)]

@@ -106,6 +106,9 @@ pub struct Description {
     /// "sha256:<hex>" of the public key of each CA that the agent believes.
     #[prost(string, repeated, tag = "11")]
     pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the agent's key was first certified, in seconds since 1970 by the clock of who did it; 0 if that is not known.
+    #[prost(uint64, tag = "12")]
+    pub key_since: u64,
 }
 /// cloud-init's part in the boot that the machine is in.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -237,6 +240,9 @@ pub struct PlanReply {
     /// What an observer may not look at. Whether the machine is so is not known.
     #[prost(message, repeated, tag = "3")]
     pub not_looked_at: ::prost::alloc::vec::Vec<SkippedStep>,
+    /// What a person should know, and no change puts right. For operators only.
+    #[prost(message, repeated, tag = "4")]
+    pub warnings: ::prost::alloc::vec::Vec<SkippedStep>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlannedChange {
@@ -360,6 +366,8 @@ pub struct RunFailed {
     /// "ownership": what stands on the machine was made by somebody else, and nothing was changed. "drain": pods do not leave a node.
     /// "quorum": without this control plane the cluster would be lost, and nothing was changed. "skew": the node may not have that
     /// version, and nothing was changed. "offer": the machine's package repositories do not have it, and nothing was changed.
+    /// "manifest": a manifest cannot be read, and nothing was changed. "conflict": fields of its objects are managed by others. "gate": what it
+    /// brought does not become ready. "prune": objects do not go.
     #[prost(string, tag = "1")]
     pub step: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
@@ -436,6 +444,14 @@ pub struct ReplaceAuthoritiesRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplaceAuthoritiesReply {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextKeyRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextKeyReply {
+    /// SubjectPublicKeyInfo, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReplaceCertificateRequest {
     /// The machine's certificate, DER.
@@ -469,6 +485,49 @@ pub struct ClusterStatusReply {
     /// Version of Kubernetes that the machine's specification declares, "1.28.4"; empty if it declares none.
     #[prost(string, tag = "7")]
     pub declared_version: ::prost::alloc::string::String,
+    /// On a control plane with an etcd of its own: its members.
+    #[prost(message, repeated, tag = "10")]
+    pub etcd: ::prost::alloc::vec::Vec<EtcdMember>,
+    /// Why they are not told.
+    #[prost(string, tag = "11")]
+    pub etcd_message: ::prost::alloc::string::String,
+    /// The virtual address that this agent has kube-vip give the control planes; absent without one.
+    #[prost(message, optional, tag = "12")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
+}
+/// A virtual address in the machines' own network, which one of the control planes has: kube-vip's, announced by ARP or neighbour discovery.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KubeVip {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// Empty: the one of the default route.
+    #[prost(string, tag = "2")]
+    pub interface: ::prost::alloc::string::String,
+    /// "ghcr.io/kube-vip/kube-vip:v0.9.1"
+    #[prost(string, tag = "3")]
+    pub image: ::prost::alloc::string::String,
+}
+/// A member of etcd, as the others have it and as it answers itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdMember {
+    /// Empty until it has started for the first time.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Host of its address for the other members.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// It has no vote yet.
+    #[prost(bool, tag = "3")]
+    pub learner: bool,
+    /// It answers, and knows a leader.
+    #[prost(bool, tag = "4")]
+    pub healthy: bool,
+    /// Why it does not.
+    #[prost(string, tag = "5")]
+    pub message: ::prost::alloc::string::String,
+    /// "NOSPACE", "CORRUPT"
+    #[prost(string, repeated, tag = "6")]
+    pub alarms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What stands on this machine's disk.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -614,6 +673,12 @@ pub struct ClusterInitRequest {
     >,
     #[prost(message, optional, tag = "14")]
     pub config: ::core::option::Option<ConfigOverlay>,
+    /// The cluster that this machine is a control plane of already: nothing is made anew then, whatever stands here. Empty: there is none yet.
+    #[prost(string, tag = "15")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Runs beside this control plane; absent: none of this agent's does.
+    #[prost(message, optional, tag = "16")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
 }
 /// What is laid over the documents that an agent writes for kubeadm: JSON objects in the form that kubeadm of the cluster's version
 /// reads. Empty: nothing. Settings that have a field of their own are refused.
@@ -635,6 +700,9 @@ pub struct JoinMaterialRequest {
     /// Life of the token; 0 is 30 minutes, more than two hours is refused.
     #[prost(uint32, tag = "1")]
     pub ttl_s: u32,
+    /// For a control plane.
+    #[prost(bool, tag = "2")]
+    pub control_plane: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -648,12 +716,18 @@ pub struct JoinMaterialReply {
     /// "sha256:<hex>", which is also the cluster's id.
     #[prost(string, tag = "3")]
     pub ca_hash: ::prost::alloc::string::String,
+    /// Secret: opens the certificates that are laid up for a control plane.
+    #[prost(string, tag = "4")]
+    pub certificate_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedRequest {
     /// The token's public part, before the dot.
     #[prost(string, tag = "1")]
     pub token_id: ::prost::alloc::string::String,
+    /// Certificates were laid up for it.
+    #[prost(bool, tag = "2")]
+    pub control_plane: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedReply {}
@@ -669,7 +743,7 @@ pub struct ClusterJoinRequest {
     pub advertise_address: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "5")]
     pub material: ::core::option::Option<JoinMaterialReply>,
-    /// Set to join as a control plane. Not offered by this version.
+    /// Set to join as a control plane.
     #[prost(message, optional, tag = "6")]
     pub control_plane: ::core::option::Option<ControlPlaneJoin>,
     /// Names of kubeadm's checks whose failure is no obstacle.
@@ -687,9 +761,17 @@ pub struct ClusterJoinRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneJoin {
-    /// Secret.
+    /// Secret: of the material.
     #[prost(string, tag = "1")]
     pub certificate_key: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub taints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Take the taints as they are, even none; otherwise kubeadm's default stays.
+    #[prost(bool, tag = "3")]
+    pub taints_given: bool,
+    /// Runs beside it.
+    #[prost(message, optional, tag = "4")]
+    pub kube_vip: ::core::option::Option<KubeVip>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterResetRequest {
@@ -753,6 +835,75 @@ pub struct NodeRemoveRequest {
     /// The machine is gone or does not answer: do not wait for its pods to end.
     #[prost(bool, tag = "3")]
     pub unreachable: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ManifestApplyRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Of the manifest: a DNS name of 63 characters at most.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Secret: YAML or JSON, as kubectl reads it.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub content: ::prost::bytes::Bytes,
+    /// What tells this content from others, by the caller's choice; no secret.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// Take fields from whoever manages them.
+    #[prost(bool, tag = "5")]
+    pub force_conflicts: bool,
+    /// Do not wait until what it brings is ready.
+    #[prost(bool, tag = "6")]
+    pub no_wait: bool,
+    /// Delete objects that an earlier content of it had and this one has not.
+    #[prost(bool, tag = "7")]
+    pub prune: bool,
+    /// For all of it; 0 is ten minutes.
+    #[prost(uint32, tag = "8")]
+    pub timeout_s: u32,
+    /// Of objects that give none, if their kind has namespaces; empty: `default`.
+    #[prost(string, tag = "9")]
+    pub namespace: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestRemoveRequest {
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Delete its objects, too.
+    #[prost(bool, tag = "3")]
+    pub prune: bool,
+    /// How long they may take to go; 0 is ten minutes.
+    #[prost(uint32, tag = "4")]
+    pub timeout_s: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ManifestStatusRequest {
+    /// Manifests whose objects are looked at; of the others is said what their inventories say.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ManifestStatusReply {
+    #[prost(message, repeated, tag = "1")]
+    pub manifests: ::prost::alloc::vec::Vec<AppliedManifest>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AppliedManifest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of the content that was applied last.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    /// It was applied whole, and what it brought was ready.
+    #[prost(bool, tag = "3")]
+    pub done: bool,
+    /// What of its objects is missing or was changed by others: "DaemonSet kube-flannel/kube-flannel-ds is missing".
+    #[prost(string, repeated, tag = "4")]
+    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubeconfigRequest {}
@@ -1409,7 +1560,30 @@ pub mod agent_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Another certificate for the agent's key, of a CA that it believes.
+        /// The key that is to follow the agent's own: made when it is asked for first, and in use when it has a certificate.
+        pub async fn next_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::NextKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::NextKeyReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/NextKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NextKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Another certificate for the agent's key, of a CA that it believes. One for the next key puts that in force: the key before signs
+        /// that this one follows, which the agent tells at every handshake from then on, and is gone.
         pub async fn replace_certificate(
             &mut self,
             request: impl tonic::IntoRequest<super::ReplaceCertificateRequest>,
@@ -1483,7 +1657,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
-        /// Makes this machine the first control plane. Repeating it on a finished cluster changes nothing.
+        /// Makes this machine the first control plane. Repeating it on a control plane puts right what was taken from it, and makes nothing anew.
         pub async fn cluster_init(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterInitRequest>,
@@ -1508,7 +1682,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterInit"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// A token that lives for minutes, the endpoint and the CA's pin. On a control plane.
+        /// A token that lives for minutes, the endpoint and the CA's pin; for a control plane the cluster's certificates are laid up, too, under a
+        /// key of this join alone. On a control plane.
         pub async fn join_material(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinMaterialRequest>,
@@ -1533,7 +1708,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinMaterial"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        /// Deletes the token of a join that is over, and the certificates that were laid up for it; fine if they are gone. On a control plane.
         pub async fn join_ended(
             &mut self,
             request: impl tonic::IntoRequest<super::JoinEndedRequest>,
@@ -1555,7 +1730,7 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "JoinEnded"));
             self.inner.unary(req, path, codec).await
         }
-        /// Joins this machine as a worker. Repeating it on a joined machine changes nothing.
+        /// Joins this machine as a worker or as a further control plane. Repeating it on a joined machine changes nothing.
         pub async fn cluster_join(
             &mut self,
             request: impl tonic::IntoRequest<super::ClusterJoinRequest>,
@@ -1682,7 +1857,8 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NodeSet"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Cordons, drains and deletes a node. On a control plane.
+        /// Cordons, drains and deletes a node. The member of a control plane leaves etcd before, and nothing is done if that would cost etcd its
+        /// quorum. On another control plane.
         pub async fn node_remove(
             &mut self,
             request: impl tonic::IntoRequest<super::NodeRemoveRequest>,
@@ -1706,6 +1882,82 @@ pub mod agent_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "NodeRemove"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Has the API server take over the objects of a manifest (server-side apply), waits until what they bring is ready, and keeps an inventory
+        /// of them in the cluster. Repeating it changes nothing. On a control plane.
+        pub async fn manifest_apply(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestApplyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestApply",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestApply"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Forgets a manifest; its objects are deleted only if that is asked for. Fine if it is not known. On a control plane.
+        pub async fn manifest_remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestRemove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestRemove"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Which manifests were applied, and which of their objects are missing or were changed by others. On a control plane.
+        pub async fn manifest_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ManifestStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestStatusReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ManifestStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ManifestStatus"));
+            self.inner.unary(req, path, codec).await
         }
         /// The administrator's kubeconfig. On a control plane.
         pub async fn kubeconfig(
@@ -1837,7 +2089,13 @@ pub mod agent_server {
             tonic::Response<super::ReplaceAuthoritiesReply>,
             tonic::Status,
         >;
-        /// Another certificate for the agent's key, of a CA that it believes.
+        /// The key that is to follow the agent's own: made when it is asked for first, and in use when it has a certificate.
+        async fn next_key(
+            &self,
+            request: tonic::Request<super::NextKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::NextKeyReply>, tonic::Status>;
+        /// Another certificate for the agent's key, of a CA that it believes. One for the next key puts that in force: the key before signs
+        /// that this one follows, which the agent tells at every handshake from then on, and is gone.
         async fn replace_certificate(
             &self,
             request: tonic::Request<super::ReplaceCertificateRequest>,
@@ -1864,7 +2122,7 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Makes this machine the first control plane. Repeating it on a finished cluster changes nothing.
+        /// Makes this machine the first control plane. Repeating it on a control plane puts right what was taken from it, and makes nothing anew.
         async fn cluster_init(
             &self,
             request: tonic::Request<super::ClusterInitRequest>,
@@ -1872,7 +2130,8 @@ pub mod agent_server {
             tonic::Response<Self::ClusterInitStream>,
             tonic::Status,
         >;
-        /// A token that lives for minutes, the endpoint and the CA's pin. On a control plane.
+        /// A token that lives for minutes, the endpoint and the CA's pin; for a control plane the cluster's certificates are laid up, too, under a
+        /// key of this join alone. On a control plane.
         async fn join_material(
             &self,
             request: tonic::Request<super::JoinMaterialRequest>,
@@ -1880,7 +2139,7 @@ pub mod agent_server {
             tonic::Response<super::JoinMaterialReply>,
             tonic::Status,
         >;
-        /// Deletes the token of a join that is over; fine if it is gone. On a control plane.
+        /// Deletes the token of a join that is over, and the certificates that were laid up for it; fine if they are gone. On a control plane.
         async fn join_ended(
             &self,
             request: tonic::Request<super::JoinEndedRequest>,
@@ -1891,7 +2150,7 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Joins this machine as a worker. Repeating it on a joined machine changes nothing.
+        /// Joins this machine as a worker or as a further control plane. Repeating it on a joined machine changes nothing.
         async fn cluster_join(
             &self,
             request: tonic::Request<super::ClusterJoinRequest>,
@@ -1960,11 +2219,49 @@ pub mod agent_server {
             >
             + std::marker::Send
             + 'static;
-        /// Cordons, drains and deletes a node. On a control plane.
+        /// Cordons, drains and deletes a node. The member of a control plane leaves etcd before, and nothing is done if that would cost etcd its
+        /// quorum. On another control plane.
         async fn node_remove(
             &self,
             request: tonic::Request<super::NodeRemoveRequest>,
         ) -> std::result::Result<tonic::Response<Self::NodeRemoveStream>, tonic::Status>;
+        /// Server streaming response type for the ManifestApply method.
+        type ManifestApplyStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Has the API server take over the objects of a manifest (server-side apply), waits until what they bring is ready, and keeps an inventory
+        /// of them in the cluster. Repeating it changes nothing. On a control plane.
+        async fn manifest_apply(
+            &self,
+            request: tonic::Request<super::ManifestApplyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ManifestApplyStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ManifestRemove method.
+        type ManifestRemoveStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Forgets a manifest; its objects are deleted only if that is asked for. Fine if it is not known. On a control plane.
+        async fn manifest_remove(
+            &self,
+            request: tonic::Request<super::ManifestRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ManifestRemoveStream>,
+            tonic::Status,
+        >;
+        /// Which manifests were applied, and which of their objects are missing or were changed by others. On a control plane.
+        async fn manifest_status(
+            &self,
+            request: tonic::Request<super::ManifestStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ManifestStatusReply>,
+            tonic::Status,
+        >;
         /// The administrator's kubeconfig. On a control plane.
         async fn kubeconfig(
             &self,
@@ -2440,6 +2737,49 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReplaceAuthoritiesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/NextKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct NextKeySvc<T: Agent>(pub Arc<T>);
+                    impl<T: Agent> tonic::server::UnaryService<super::NextKeyRequest>
+                    for NextKeySvc<T> {
+                        type Response = super::NextKeyReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::NextKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::next_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = NextKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2994,6 +3334,143 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestApply" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestApplySvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ManifestApplyRequest>
+                    for ManifestApplySvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ManifestApplyStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestApplyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_apply(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestApplySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestRemove" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestRemoveSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::ManifestRemoveRequest>
+                    for ManifestRemoveSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ManifestRemoveStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestRemoveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestRemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ManifestStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct ManifestStatusSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ManifestStatusRequest>
+                    for ManifestStatusSvc<T> {
+                        type Response = super::ManifestStatusReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ManifestStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::manifest_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ManifestStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -5,6 +5,8 @@
 pub(crate) mod agent;
 pub(crate) mod settings;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -120,7 +122,22 @@ impl Client {
     }
 }
 
+#[derive(Debug, Deserialize)]
+struct Listed {
+    vmid: Vmid,
+    status: String,
+}
+
 impl<'a> Qemu<'a> {
+    /// The VMs of the node that we may see, and whether each has a process now: the cluster's list is some seconds old, this is not.
+    ///
+    /// # Errors
+    /// As every read.
+    pub async fn running(&self) -> Result<BTreeMap<Vmid, bool>, Error> {
+        let all: Vec<Listed> = self.client.call(Call::get(&["nodes", self.node.as_str(), "qemu"])).await?;
+        Ok(all.into_iter().map(|one| (one.vmid, one.status == "running")).collect())
+    }
+
     /// Creates a VM. Once the call is answered, the number is ours.
     pub fn create(&self, vm: &CreateVm) -> Job<'a> {
         let mut params = Params::new().with("vmid", vm.vmid).with_some("pool", vm.pool.as_ref());

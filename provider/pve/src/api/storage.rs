@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::http::Call;
 use crate::ids::{NodeName, Upid, Vmid, VolumeId};
 use crate::params::Params;
+use crate::units::Size;
 use crate::upload::Upload;
 use crate::wording::Class;
 
@@ -70,6 +71,13 @@ pub struct Content {
     pub vmid: Option<Vmid>,
 }
 
+/// What is told of one volume alone.
+#[derive(Debug, Deserialize)]
+struct Info {
+    #[serde(deserialize_with = "crate::quirks::bytes")]
+    size: u64,
+}
+
 /// What the node is to download.
 #[derive(Debug, Clone)]
 pub struct Download {
@@ -130,6 +138,17 @@ impl Storages<'_> {
     pub async fn find(&self, volume: &VolumeId, kind: &str) -> Result<Option<Content>, Error> {
         let rows = self.content(volume.storage(), kind).await?;
         Ok(rows.into_iter().find(|row| row.volid == *volume))
+    }
+
+    /// The size that a disk made of this volume has: of a packed image, unpacked.
+    ///
+    /// # Errors
+    /// As every read; also if there is no such volume.
+    pub async fn size(&self, volume: &VolumeId) -> Result<Size, Error> {
+        let name = volume.to_string();
+        let path = self.path(&[volume.storage(), "content", &name]);
+        let info: Info = self.client.call(Call::get(&path)).await?;
+        Ok(Size(info.size))
     }
 
     /// Has the node download a file.

@@ -262,3 +262,11 @@ fn the_key_is_not_printed() {
     let given = Given { ca_key_pem: Some(Secret::new("hunter2".to_owned())), ..Given::default() };
     assert!(!format!("{given:?}").contains("hunter2"));
 }
+
+#[test]
+fn any_file_of_the_pki_is_answered() {
+    let dir = root();
+    let (ca, key) = (read_in(dir.path(), "ca.pem"), read_in(dir.path(), "ca-key.pem"));
+    total::text("ca-bundle", &[&ca, &(ca.clone() + &ca)], |text| bundle(text).ok());
+    total::text("ca-key", &[&key], |text| private_key("CA key", text).is_ok());
+}

@@ -1,33 +1,37 @@
-//! The agent is brought onto a machine over SSH: look, refuse what cannot be, stage the files of a seed, run the seed's own script, enrol.
+//! The agent is brought onto a machine: look, refuse what cannot be, stage the files of a seed, run the seed's own script, enrol. By which
+//! way is `way`'s.
 //!
 //! Each step looks before it acts, and nothing is recorded before the enrolment: whatever is cut off wherever, the next apply finds on the
 //! machine what there is, and goes on. The files lie in a folder of root's below `/var/lib/groundwork` and not in `/tmp`, where others
 //! write and programs may not run; an installation that comes to its end takes it away.
 
 use super::look::{Look, Problem, SCRIPT};
-use super::model::{Agent, Ssh};
+use super::model::{Agent, GuestAgent, Ssh};
+use super::way::{Progress, WayIn};
 use crate::agents::{Endpoint, Error, PendingEnrolment, SeedFor, Until, Wait};
 use crate::context::Cx;
 use crate::endpoint::AgentEndpoint;
 use crate::explain;
 use crate::seed::File;
-use crate::ssh::{self, Limits, Session};
 use crate::timeouts::Limit;
+use crate::{guest, ssh};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::time::Duration;
-use tf::{Diagnostic, Diagnostics, Path};
+use tf::{Diagnostic, Diagnostics};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use trust::Role;
 
 /// Brings the agent onto the machine of `m`, or finds it there, and fills in where it is. `verb` reads `install`.
 pub(super) async fn install(cx: &Cx, m: &mut Agent, verb: &str, limit: Limit) -> Result<(), Diagnostics> {
     let act = format!("{verb} the agent of {}", m.name());
     cx.agents.can_install().map_err(|error| explain::agent(&act, &error))?;
-    let ssh = m.ssh.need()?;
-    let address = m.place().ok_or_else(|| Diagnostic::bug("the agent's address is not known at apply"))?;
-    let limits = Limits { deadline: cx.deadline(limit.time), stop: cx.stop.clone() };
-    let work = Work { cx, m, act: &act, address: &address, limit, limits };
-    let endpoint = work.done(ssh).await?;
+    let work = Work { cx, m, act: &act, limit, deadline: cx.deadline(limit.time), stop: &cx.stop };
+    let endpoint = match (m.ssh.get(), m.guest_agent.get()) {
+        (Some(ssh), _) => work.by_ssh(ssh).await?,
+        (None, Some(guest)) => work.by_guest_agent(guest).await?,
+        (None, None) => return Err(Diagnostic::bug("no way into the machine is known at apply").into()),
+    };
     let agent = cx.agents.connect(&endpoint, cx.agents.at_most(Role::Operator), &work.until()).await;
     let said = match agent {
         Ok(mut agent) => agent.describe().await,
@@ -45,37 +49,69 @@ struct Work<'a> {
     cx: &'a Cx,
     m: &'a Agent,
     act: &'a str,
-    /// Where the agent is to answer.
-    address: &'a str,
     limit: Limit,
-    limits: Limits,
+    deadline: Instant,
+    stop: &'a CancellationToken,
 }
 
 impl Work<'_> {
     fn until(&self) -> Until {
-        Until::new(self.limits.deadline, &self.limits.stop)
+        Until::new(self.deadline, self.stop)
     }
 
-    async fn done(&self, ssh: &Ssh) -> Result<Endpoint, Diagnostics> {
+    async fn by_ssh(&self, ssh: &Ssh) -> Result<Endpoint, Diagnostics> {
         let progress = |line: &str| self.cx.progress(line);
+        let place = self.m.place().ok_or_else(|| Diagnostic::bug("the agent's address is not known at apply"))?;
         let way = ssh.way();
         progress(&format!("{}: connecting by SSH", way.machine.place()));
-        let failed = |error: ssh::Error| self.failed(&error, "Nothing was changed on the machine.");
-        let mut session = ssh::connect(&way, &self.limits, &progress).await.map_err(failed)?;
+        let limits = ssh::Limits { deadline: self.deadline, stop: self.stop.clone() };
+        let failed = |error: ssh::Error| ssh::Session::told(self.act, &error, UNCHANGED);
+        let mut session = ssh::connect(&way, &limits, &progress).await.map_err(failed)?;
         session.become_root().await.map_err(failed)?;
-        let told = session.script("looking at the machine", SCRIPT, LOOK).await.map_err(failed)?;
+        self.through(&session, &[place]).await
+    }
+
+    async fn by_guest_agent(&self, guest: &GuestAgent) -> Result<Endpoint, Diagnostics> {
+        let progress = |line: &str| self.cx.progress(line);
+        let way = guest.way().ok_or_else(|| Diagnostic::bug("the VM is not known at apply"))?;
+        progress(&format!("VM {}: asking its guest agent", way.vmid));
+        let limits = guest::Limits { deadline: self.deadline, stop: self.stop.clone() };
+        let failed = |error: guest::Error| guest::Session::told(self.act, &error, UNCHANGED);
+        let session = guest::connect(self.cx.pve()?, &way, &limits, &progress).await.map_err(failed)?;
+        let places = match self.m.place() {
+            Some(place) => vec![place],
+            None => self.m.places(session.addresses().await.map_err(failed)?),
+        };
+        if places.is_empty() {
+            return Err(Diagnostic::error(format!("Cannot {}", self.act))
+                .happened(
+                    "The guest agent knows of no address of the VM's own cards, and the configuration gives none.",
+                )
+                .holds(UNCHANGED)
+                .next("Give the machine an address, or set `address` to where its agent will be reached from here.")
+                .at("address")
+                .into());
+        }
+        self.through(&session, &places).await
+    }
+
+    /// Does all of it. `places` is where the agent may be reached.
+    async fn through<W: WayIn>(&self, way: &W, places: &[String]) -> Result<Endpoint, Diagnostics> {
+        let progress = |line: &str| self.cx.progress(line);
+        let failed = |error: W::Error| W::told(self.act, &error, UNCHANGED);
+        let told = way.script("looking at the machine", SCRIPT, LOOK).await.map_err(failed)?;
         let look = Look::parse(&told);
         let (files, pending) = self.wanted(&look)?;
         self.refuse_what_cannot_be(&look, &files)?;
-        if let Some(endpoint) = self.found(&look, &files).await? {
-            progress(&format!("{}: an agent of this CA is there already", session.place()));
+        if let Some(endpoint) = self.found(&look, &files, places).await? {
+            progress(&format!("{}: an agent of this CA is there already", way.place()));
             return Ok(endpoint);
         }
-        let failed = |error: ssh::Error| self.failed(&error, BEGUN);
-        stage(&session, &look, &files, &progress).await.map_err(failed)?;
-        progress(&format!("{}: installing the agent", session.place()));
-        session.script("installing the agent", INSTALL, LOOK).await.map_err(failed)?;
-        self.enrolled(&session, &pending).await
+        let failed = |error: W::Error| W::told(self.act, &error, BEGUN);
+        stage(way, &look, &files, &progress).await.map_err(failed)?;
+        progress(&format!("{}: installing the agent", way.place()));
+        way.script("installing the agent", &within(INSTALL), LOOK).await.map_err(failed)?;
+        self.enrolled(way, &pending, places).await
     }
 
     /// The files of a seed for this machine, with a secret that is newer than any it had.
@@ -111,52 +147,57 @@ impl Work<'_> {
         );
         Err(Diagnostic::error(format!("Cannot {}", self.act))
             .happened(found)
-            .holds("Nothing was changed on the machine.")
+            .holds(UNCHANGED)
             .next("Give the provider that CA, or another machine. If the machine is yours to take, remove its agent there: `systemctl disable --now groundwork-agent && rm -rf /usr/local/bin/groundwork-agent /etc/groundwork /var/lib/groundwork`.")
             .into())
     }
 
     fn refused(&self, problem: Problem) -> Diagnostic {
         let Problem { said, cure } = problem;
-        Diagnostic::error(format!("Cannot {}", self.act))
-            .happened(said)
-            .holds("Nothing was changed on the machine.")
-            .next(cure)
+        Diagnostic::error(format!("Cannot {}", self.act)).happened(said).holds(UNCHANGED).next(cure)
     }
 
     /// The agent that is there, if it is ours, as it should be, and answers.
-    async fn found(&self, look: &Look, files: &[File]) -> Result<Option<Endpoint>, Diagnostics> {
+    async fn found(&self, look: &Look, files: &[File], places: &[String]) -> Result<Option<Endpoint>, Diagnostics> {
         let Some(uuid) = look.enrolled.as_ref().filter(|_| look.active == "active") else { return Ok(None) };
         let config = files.iter().find(|file| name(file) == "agent.toml").map(|file| sum(&file.bytes));
         if config.as_ref() != Some(&look.config_sum) {
             return Ok(None);
         }
-        match self.cx.agents.identify(self.address, uuid, &self.until()).await {
-            Ok(endpoint) => Ok(Some(endpoint)),
-            Err(Error::OtherMachine { .. }) => Err(self.elsewhere().into()),
-            Err(error @ (Error::Stopped | Error::Deadline { .. })) => Err(explain::agent(self.act, &error).into()),
-            Err(_) => Ok(None),
+        let mut elsewhere = None;
+        for place in places {
+            match self.cx.agents.identify(place, uuid, &self.until()).await {
+                Ok(endpoint) => return Ok(Some(endpoint)),
+                Err(Error::OtherMachine { .. }) => elsewhere = Some(place),
+                Err(error @ (Error::Stopped | Error::Deadline { .. })) => {
+                    return Err(explain::agent(self.act, &error).into());
+                }
+                Err(_) => {}
+            }
         }
+        elsewhere.map_or(Ok(None), |place| Err(self.elsewhere(place).into()))
     }
 
-    fn elsewhere(&self) -> Diagnostic {
+    fn elsewhere(&self, place: &str) -> Diagnostic {
         Diagnostic::error(format!("Cannot {}", self.act))
-            .happened(format!(
-                "The agent at {} is that of another machine than the one that SSH leads to.",
-                self.address
-            ))
+            .happened(format!("The agent at {place} is that of another machine than the one that we came into."))
             .holds("Nothing was changed on either.")
             .next("Set `address` to where this machine's agent is reached from here.")
             .at("address")
     }
 
-    async fn enrolled(&self, session: &Session, pending: &PendingEnrolment) -> Result<Endpoint, Diagnostics> {
+    async fn enrolled<W: WayIn>(
+        &self,
+        way: &W,
+        pending: &PendingEnrolment,
+        places: &[String],
+    ) -> Result<Endpoint, Diagnostics> {
         let progress = |line: &str| self.cx.progress(line);
-        let deadline = self.limits.deadline.min(Instant::now() + START);
-        let wait = Wait { deadline, stop: &self.limits.stop, progress: &progress };
-        let error = match self.cx.agents.enrol(&[self.address.to_owned()], pending, &wait).await {
+        let deadline = self.deadline.min(Instant::now() + START);
+        let wait = Wait { deadline, stop: self.stop, progress: &progress };
+        let error = match self.cx.agents.enrol(places, pending, &wait).await {
             Ok(endpoint) => return Ok(endpoint),
-            Err(Error::OtherMachine { .. }) => return Err(self.elsewhere().into()),
+            Err(Error::OtherMachine { address, .. }) => return Err(self.elsewhere(&address).into()),
             Err(error) => error,
         };
         let told = explain::enrolment(self.act, &error, BEGUN, (&self.limit.name(), ""));
@@ -164,13 +205,13 @@ impl Work<'_> {
             return Err(told.into());
         }
         // The machine itself knows whether the agent is at fault or the way to it.
-        let why = session.script("asking the machine about its agent", WHY, LOOK).await.unwrap_or_default();
+        let why = way.script("asking the machine about its agent", &within(WHY), LOOK).await.unwrap_or_default();
         let runs = why.lines().next() == Some("active");
         let said = tf::chain(&error);
         let diagnostic = Diagnostic::error(format!("Cannot {}", self.act));
         Err(if runs {
             diagnostic
-                .happened(format!("The agent was installed and runs, and does not answer at {}: {said}.", self.address))
+                .happened(format!("The agent was installed and runs, and does not answer at {}: {said}.", places.join(", ")))
                 .holds(BEGUN)
                 .next("Open this TCP port between here and the machine, or set `address` to where it is reached from here, and apply again.")
         } else {
@@ -182,43 +223,42 @@ impl Work<'_> {
         }
         .into())
     }
-
-    fn failed(&self, error: &ssh::Error, holds: &str) -> Diagnostic {
-        let told = explain::ssh(self.act, error, holds);
-        match explain::ssh_attribute(error) {
-            Some(attribute) => told.at(Path::from("ssh").name(&attribute)),
-            None => told,
-        }
-    }
 }
 
 /// Puts the files into the staging folder; what a cut installation has left there, or the machine has already, is not sent again.
-async fn stage(
-    session: &Session,
-    look: &Look,
-    files: &[File],
-    progress: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(), ssh::Error> {
-    session.must("making a folder", &format!("umask 077 && mkdir -p {STAGE}"), &[], SHORT).await?;
-    for file in files {
-        let (name, sum) = (name(file), sum(&file.bytes));
-        if look.staged.get(name) == Some(&sum) {
-            continue;
+async fn stage<W: WayIn>(way: &W, look: &Look, files: &[File], progress: Progress<'_>) -> Result<(), W::Error> {
+    way.script("making a folder", &within(FOLDER), SHORT).await?;
+    let missing = files.iter().filter(|file| look.staged.get(name(file)) != Some(&sum(&file.bytes)));
+    let (large, small): (Vec<_>, Vec<_>) = missing.partition(|file| file.bytes.len() > SMALL);
+    for some in [small, large] {
+        for file in some.iter().filter(|file| sum(&file.bytes) != look.program_sum) {
+            way.write(&format!("{STAGE}/{}.new", name(file)), &file.bytes, look, progress).await?;
         }
-        let to = format!("{STAGE}/{name}");
-        let check = format!("echo \"{sum}  {to}.new\" | sha256sum -c - >/dev/null && mv -f {to}.new {to}");
-        if look.program_sum == sum {
-            let line = format!("umask 077 && cp /usr/local/bin/groundwork-agent {to}.new && {check}");
-            session.must("copying the agent", &line, &[], SEND).await?;
-            continue;
+        if !some.is_empty() {
+            way.script("checking what was sent", &checked(&some, look), LOOK).await?;
         }
-        if file.bytes.len() > LARGE {
-            progress(&format!("{}: sending the agent, {} MiB", session.place(), file.bytes.len() >> 20));
-        }
-        let line = format!("umask 077 && cat >{to}.new && {check}");
-        session.must(&format!("sending {name}"), &line, &file.bytes, SEND).await?;
     }
     Ok(())
+}
+
+/// The script that gives what was sent its name, if it is what was sent. A program that the machine has is copied.
+fn checked(files: &[&File], look: &Look) -> String {
+    let mut script = format!("umask 077\ncd {STAGE}\n");
+    for file in files {
+        let (name, sum) = (name(file), sum(&file.bytes));
+        if sum == look.program_sum {
+            script.push_str(&format!("cp {PROGRAM} {name}.new\n"));
+        }
+        script.push_str(&format!("echo \"{sum}  {name}.new\" | sha256sum -c - >/dev/null\nmv -f {name}.new {name}\n"));
+    }
+    within(&script)
+}
+
+/// A script in the surroundings that every way has, which ends at the first failure.
+fn within(script: &str) -> String {
+    format!(
+        "set -eu\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH LC_ALL=C\n{script}"
+    )
 }
 
 fn name(file: &File) -> &str {
@@ -231,16 +271,17 @@ fn sum(bytes: &[u8]) -> String {
 
 /// A folder of root's.
 const STAGE: &str = "/var/lib/groundwork/install";
-const INSTALL: &str = "set -eu\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH LC_ALL=C\n\
-    sh /var/lib/groundwork/install/install.sh\nrm -rf /var/lib/groundwork/install\n";
-const WHY: &str = "export LC_ALL=C\nsystemctl is-active groundwork-agent.service\n\
-    journalctl -u groundwork-agent.service -n 8 -o cat --no-pager 2>/dev/null\ntrue\n";
+const PROGRAM: &str = "/usr/local/bin/groundwork-agent";
+const FOLDER: &str = "umask 077\nmkdir -p /var/lib/groundwork/install\nchmod 0700 /var/lib/groundwork/install\n";
+const INSTALL: &str = "sh /var/lib/groundwork/install/install.sh\nrm -rf /var/lib/groundwork/install\n";
+const WHY: &str = "systemctl is-active groundwork-agent.service || true\n\
+    journalctl -u groundwork-agent.service -n 8 -o cat --no-pager 2>/dev/null || true\n";
+const UNCHANGED: &str = "Nothing was changed on the machine.";
 const BEGUN: &str = "What was installed until then stays on the machine. Nothing is recorded in the state: the next apply goes on with it.";
-const LARGE: usize = 1 << 20;
+/// What is sent in no time.
+const SMALL: usize = 32 << 10;
 const SHORT: Duration = Duration::from_secs(30);
 /// What looks and installs takes a second, and on a slow machine some.
 const LOOK: Duration = Duration::from_secs(120);
-/// For one file.
-const SEND: Duration = Duration::from_secs(600);
 /// An agent answers within a second of its start.
 const START: Duration = Duration::from_secs(60);

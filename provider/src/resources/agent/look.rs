@@ -1,4 +1,4 @@
-//! What a machine is, as `look.sh` tells it over SSH, and what stands in the way of an agent there.
+//! What a machine is, as `look.sh` tells it, and what stands in the way of an agent there.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -33,6 +33,8 @@ pub(super) struct Look {
     pub(super) generation: u64,
     /// For which machine the agent is enrolled.
     pub(super) enrolled: Option<String>,
+    /// Whether it can unpack `gzip`.
+    pub(super) gzip: bool,
     /// What an installation that was cut off has left, by name.
     pub(super) staged: BTreeMap<String, String>,
 }
@@ -67,6 +69,7 @@ impl Look {
                 "machine" => look.machine = word(),
                 "init" => look.init = word(),
                 "systemd" => look.systemd = value == "yes",
+                "gzip" => look.gzip = value == "yes",
                 "lacks" => look.lacks.push(word()),
                 "uuid" => look.uuid = word().to_ascii_lowercase(),
                 "machine_id" => look.machine_id = word(),
@@ -109,7 +112,7 @@ impl Look {
         if !self.looked {
             return problem(
                 "What answers is not the shell of a Linux machine.".to_owned(),
-                "Give `ssh` an account whose commands are run by a shell.",
+                "Come in where commands are run by a shell: with `ssh`, by another account.",
             );
         }
         if self.system != "Linux" {

@@ -13,6 +13,7 @@ first init /proc/1/comm
 for program in base64 cut df head install mv sed grep sha256sum systemctl tail tr; do
   command -v "$program" >/dev/null 2>&1 || say lacks "$program"
 done
+command -v gzip >/dev/null 2>&1 && say gzip yes
 first uuid /sys/class/dmi/id/product_uuid
 first machine_id /etc/machine-id
 

@@ -1,9 +1,10 @@
-//! The attributes of `groundwork_agent`. Those of `ssh` have the names of Terraform's own `connection` blocks where these have one.
+//! The attributes of `groundwork_agent`, and what they are to the ways in. Those of `ssh` have the names of Terraform's own `connection` blocks where these have one.
 
 use crate::endpoint::AgentEndpoint;
 use crate::ssh::{Hop, Way};
-use crate::{cidr, ssh, timeouts};
+use crate::{cidr, guest, names, ssh, timeouts};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tf::check::{Verdict, between, not_blank};
 use tf::{Attr, Model, Row, Secret, block, computed, optional, required};
@@ -13,6 +14,7 @@ use tf::{Attr, Model, Row, Secret, block, computed, optional, required};
 pub(crate) struct Agent {
     pub(super) id: Attr<String>,
     pub(super) ssh: Attr<Ssh>,
+    pub(super) guest_agent: Attr<GuestAgent>,
     pub(super) address: Attr<String>,
     pub(super) port: Attr<i64>,
     pub(super) allow_from: Attr<Vec<String>>,
@@ -25,20 +27,33 @@ pub(crate) struct Agent {
 
 impl Model for Agent {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { id, ssh, address, port, allow_from, uninstall_on_destroy, timeouts, endpoint, drift, facts } = self;
+        let Self {
+            id,
+            ssh,
+            guest_agent,
+            address,
+            port,
+            allow_from,
+            uninstall_on_destroy,
+            timeouts,
+            endpoint,
+            drift,
+            facts,
+        } = self;
         vec![
             computed("id", id, "Fingerprint of the agent.").keep(),
-            block("ssh", ssh, "The way into the machine. Used when the agent is installed and when it is repaired, and never otherwise."),
-            optional("address", address, "Address or name under which the agent is reached from here. Default: `ssh.host`. Another one is looked at with the agent's fingerprint, and without SSH.")
+            block("ssh", ssh, "The way into the machine by SSH. Used when the agent is installed and when it is repaired, and never otherwise. `ssh` or `guest_agent` is required."),
+            block("guest_agent", guest_agent, "The way into a VM of this Proxmox VE through QEMU's guest agent: no account, no password and no SSH. Used as `ssh` is."),
+            optional("address", address, "Address or name under which the agent is reached from here. Default: `ssh.host`, or with `guest_agent` what the guest agent tells of the VM's cards. Another one is looked at with the agent's fingerprint; nothing is written on the machine for it.")
                 .check(host),
-            optional("port", port, "TCP port the agent listens on. Default: 7443. A change is written by SSH.").check(between(1, 65_535)),
-            optional("allow_from", allow_from, "Networks and addresses from which the agent takes connections, such as `192.0.2.0/24`: all others are cut off before they are read. Default: from everywhere. A change is written by SSH.")
+            optional("port", port, "TCP port the agent listens on. Default: 7443. A change is written by the way in.").check(between(1, 65_535)),
+            optional("allow_from", allow_from, "Networks and addresses from which the agent takes connections, such as `192.0.2.0/24`: all others are cut off before they are read. Default: from everywhere. A change is written by the way in.")
                 .check(cidr::source),
             optional("uninstall_on_destroy", uninstall_on_destroy, "Whether destroying takes the agent away: its unit, its program and its folders. What was made with it stays as it is. Default: `false`.")
                 .default(false),
             block("timeouts", timeouts, "How long to wait."),
             computed("endpoint", endpoint, "The machine's agent, for `groundwork_machine`.").keep(),
-            computed("drift", drift, "What is found in the agent's place where it is not the agent of the state, one line each; the next apply repairs it by SSH."),
+            computed("drift", drift, "What is found in the agent's place where it is not the agent of the state, one line each; the next apply repairs it by the way in."),
             computed("facts", facts, "Facts about the machine: `os`, `kernel`, `architecture`, `virtualization`, `cpus`, `memory_mib` …").keep(),
         ]
     }
@@ -116,6 +131,36 @@ impl Model for Ssh {
     }
 }
 
+/// The way into a VM through QEMU's guest agent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct GuestAgent {
+    vmid: Attr<i64>,
+    node: Attr<String>,
+    timeout: Attr<String>,
+}
+
+impl Model for GuestAgent {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { vmid, node, timeout } = self;
+        vec![
+            required("vmid", vmid, "Number of the VM. Its option `agent` has to be on, and qemu-guest-agent to run in it.").check(between(100, 999_999_999)),
+            optional("node", node, "Node where the VM is looked for first. Default: where the cluster lists it. A VM that has moved is found.").check(names::node),
+            optional("timeout", timeout, "How long to ask a guest agent that does not answer: the VM may be starting. Default: `1m`.").check(timeouts::check),
+        ]
+    }
+}
+
+impl GuestAgent {
+    /// As that side wants it; `None` while the VM is unknown.
+    pub(super) fn way(&self) -> Option<guest::Way> {
+        Some(guest::Way {
+            vmid: pve::Vmid::new(*self.vmid.get()?)?,
+            node: self.node.text().and_then(|node| node.parse().ok()),
+            timeout: self.timeout.text().and_then(timeouts::parse).unwrap_or(TIMEOUT),
+        })
+    }
+}
+
 /// A secret is read from the configuration when it is needed, and stands in no plan and no state.
 fn secret<'a>(name: &'static str, field: &'a mut Attr<Secret<String>>, doc: &'static str) -> Row<'a> {
     optional(name, field, doc).sensitive().write_only()
@@ -162,7 +207,7 @@ impl Ssh {
 }
 
 impl Agent {
-    /// `host:port` of the agent; `None` while a part of it is unknown.
+    /// `host:port` of the agent; `None` while a part of it is unknown, and where nobody has said it.
     pub(super) fn place(&self) -> Option<String> {
         let host = match &self.address {
             Attr::Null => &self.ssh.get()?.host,
@@ -172,8 +217,24 @@ impl Agent {
         if self.port.is_unknown() {
             return None;
         }
-        let port = port(&self.port, trust::PORT);
+        let port = self.listens_on();
         Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+
+    /// The same for addresses that somebody else has told.
+    pub(super) fn places(&self, addresses: Vec<IpAddr>) -> Vec<String> {
+        let port = self.listens_on();
+        addresses.into_iter().map(|address| SocketAddr::new(address, port).to_string()).collect()
+    }
+
+    /// The number of the VM whose guest agent says where the agent is, if nobody else does.
+    pub(super) fn vm(&self) -> Attr<i64> {
+        self.guest_agent.get().filter(|_| self.address.is_null()).map_or(Attr::Null, |guest| guest.vmid)
+    }
+
+    /// The same as the way to it.
+    pub(super) fn asks(&self) -> Option<guest::Way> {
+        if self.address.is_null() { self.guest_agent.get()?.way() } else { None }
     }
 
     /// The port that the agent is to listen on.
@@ -184,7 +245,8 @@ impl Agent {
     /// How a person calls the machine.
     pub(super) fn name(&self) -> String {
         let host = self.ssh.get().and_then(|ssh| ssh.host.cloned());
-        let given = host.or_else(|| self.address.cloned());
+        let vm = || self.guest_agent.get().and_then(|guest| Some(format!("VM {}", guest.vmid.get()?)));
+        let given = host.or_else(vm).or_else(|| self.address.cloned());
         given.or_else(|| self.endpoint.get()?.address.cloned()).unwrap_or_default()
     }
 }
@@ -194,7 +256,7 @@ fn port(attr: &Attr<i64>, default: u16) -> u16 {
 }
 
 fn host(text: &str) -> Verdict {
-    let good = text.parse::<std::net::IpAddr>().is_ok()
+    let good = text.parse::<IpAddr>().is_ok()
         || !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if good { Ok(()) } else { Err("must be an address or the name of a host, without a port".to_owned()) }
 }

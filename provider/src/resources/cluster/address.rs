@@ -9,7 +9,7 @@ use tf::{Diagnostic, Path};
 
 /// Where the API server is, as far as the configuration says it by an address: nodes are best in its network.
 pub(super) fn of_api(m: &Cluster) -> Option<IpAddr> {
-    let given = m.endpoint.text().and_then(host);
+    let given = m.endpoint.text().or_else(|| m.kube_vip.get()?.address.text()).and_then(host);
     let planes = m.control_planes.get().into_iter().flatten();
     given.or_else(|| planes.filter_map(|(_, member)| given_or_reached(member)).next())
 }

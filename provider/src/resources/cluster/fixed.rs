@@ -24,7 +24,20 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
         next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: Path::from("config").name(part),
     });
-    rewritten.chain(addresses(prior, m)).collect()
+    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).collect()
+}
+
+/// Where the API server is stands in the certificates and in each node's files.
+fn reached(prior: &Cluster, m: &Cluster) -> Option<Change> {
+    if m.endpoint.is_unknown() || m.kube_vip.is_unknown() {
+        return None;
+    }
+    (super::api(prior) != super::api(m)).then(|| Change {
+        what: format!("reach cluster {} by another endpoint", prior.name.or("")),
+        why: "The endpoint of a cluster is fixed when it is made: it stands in its certificates and in the files of each node.".to_owned(),
+        next: "Take the change of `kube_vip` back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
+        at: "kube_vip".into(),
+    })
 }
 
 /// Nodes that stay and are given another address: the kubelet has registered the one before.

@@ -3,8 +3,9 @@
 //! The API server knows nodes; the agents know their machines. Neither is enough: a node counts as ready for a while after its
 //! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
 
+use super::control_planes::Asked;
 use super::model::{Cluster, Member};
-use super::{address, endpoint, upgrade};
+use super::{address, endpoint, etcd, upgrade};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -14,10 +15,12 @@ use tf::{Diagnostic, Path};
 use trust::Role;
 
 /// What machines say of themselves, by the name of their node.
-type Machines = BTreeMap<String, ClusterStatus>;
+pub(super) type Machines = BTreeMap<String, ClusterStatus>;
 
-/// Asks the workers' agents, all at once. One that does not answer is its machine's concern, and left out.
-pub(super) async fn machines(cx: &Cx, m: &Cluster) -> Machines {
+/// Asks the workers' agents, all at once, beside the control planes that were asked. One that does not answer is its machine's concern, and
+/// left out.
+pub(super) async fn machines(cx: &Cx, m: &Cluster, asked: Vec<Asked>) -> Machines {
+    let planes = asked;
     let workers = m.workers.or(BTreeMap::new());
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
@@ -25,7 +28,9 @@ pub(super) async fn machines(cx: &Cx, m: &Cluster) -> Machines {
             async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
         Some((name.clone(), status.ok()?))
     });
-    join_all(asked).await.into_iter().flatten().collect()
+    let control_planes = planes.into_iter().filter_map(|one| Some((one.plane.name, one.said.ok()?)));
+    let workers: Vec<_> = join_all(asked).await;
+    control_planes.chain(workers.into_iter().flatten()).collect()
 }
 
 /// Brings the state to what there is: who is no node is dropped, so that the plan adds it again.
@@ -41,24 +46,42 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machine
     if let Some(workers) = m.workers.get_mut() {
         workers.retain(|name, _| is_node(name));
     }
+    if let Some(planes) = m.control_planes.get_mut() {
+        planes.retain(|name, _| counts(cx, name, cluster, machines));
+    }
     let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
     for (name, member) in members {
         let Some(node) = by_name.get(name.as_str()) else { continue };
         compare_settings(member, node);
     }
     m.drift.set(plain::list(drift(m, cluster, machines)));
-    warnings(m, &cluster.nodes).into_iter().for_each(|warning| cx.warn(warning));
+    let found = warnings(m, &cluster.nodes).into_iter().chain(etcd::warnings(m, cluster));
+    found.for_each(|warning| cx.warn(warning));
     upgrade::note(cx.private(), m, cluster);
     upgrade::ahead(cx, &m.version.or(""), &cluster.nodes);
-    upgrade::told_apart(&m.version.or(""), &declared(m, cluster, machines))
-        .into_iter()
-        .for_each(|warning| cx.warn(warning));
+    upgrade::told_apart(&m.version.or(""), &declared(m, machines)).into_iter().for_each(|warning| cx.warn(warning));
 }
 
 /// Versions that the specifications of machines declare, by node.
-fn declared(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> BTreeMap<String, String> {
-    let first = m.control_planes.get().into_iter().flatten().map(|(name, _)| (name.clone(), cluster.declared.clone()));
-    first.chain(machines.iter().map(|(name, machine)| (name.clone(), machine.declared.clone()))).collect()
+fn declared(m: &Cluster, machines: &Machines) -> BTreeMap<String, String> {
+    let maps = [&m.control_planes, &m.workers];
+    let is_member =
+        |name: &String| maps.iter().filter_map(|members| members.get()).any(|members| members.contains_key(name));
+    let own = machines.iter().filter(|(name, _)| is_member(name));
+    own.map(|(name, machine)| (name.clone(), machine.declared.clone())).collect()
+}
+
+/// Whether a control plane is one still. One whose machine says otherwise is shown as missing, and so is one of which nothing is known any
+/// more; what is only taken from it is put right in place.
+fn counts(cx: &Cx, name: &str, cluster: &ClusterStatus, machines: &Machines) -> bool {
+    let is_known =
+        cluster.nodes.iter().any(|node| node.name == name) || cluster.etcd.iter().any(|member| member.name == name);
+    let Some(machine) = machines.get(name) else { return is_known };
+    let counts = is_of(machine, cluster);
+    if !counts {
+        cx.warn(if machine.standing == Standing::Partial { half_joined(name) } else { reset(name) });
+    }
+    counts
 }
 
 fn is_of(machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
@@ -67,9 +90,12 @@ fn is_of(machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
 
 /// What the next apply puts right in nodes that stay, one line each.
 fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<String> {
-    let mut lines = Vec::new();
+    let (mut lines, silent) = (Vec::new(), ClusterStatus::default());
     for name in m.control_planes.get().into_iter().flatten().map(|(name, _)| name) {
-        lines.extend(control_plane(name, cluster));
+        let own = machines.get(name).unwrap_or(&silent);
+        lines.extend(control_plane(name, own, cluster).or_else(|| etcd::lacks(cluster, name)));
+        let differs = machines.contains_key(name) && own.kube_vip != super::to_kube_vip(m);
+        lines.extend(differs.then(|| format!("{name}: its kube-vip is not as declared")));
     }
     for name in m.workers.get().into_iter().flatten().map(|(name, _)| name) {
         let down = machines.get(name).and_then(ClusterStatus::kubelet_down);
@@ -83,9 +109,9 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
     lines
 }
 
-/// What a control plane lacks, by its own agent.
-pub(super) fn control_plane(name: &str, cluster: &ClusterStatus) -> Option<String> {
-    if let Some(state) = cluster.kubelet_down() {
+/// What a control plane lacks, by its own agent and by the API server of the cluster.
+pub(super) fn control_plane(name: &str, own: &ClusterStatus, cluster: &ClusterStatus) -> Option<String> {
+    if let Some(state) = own.kubelet_down() {
         return Some(format!("{name}: its kubelet is {state}"));
     }
     if !cluster.api_ready {
@@ -143,7 +169,7 @@ fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
         if no_network {
             return Diagnostic::warning("The cluster has no pod network yet")
                 .happened(format!("{subject} not ready: {said}"))
-                .next("Apply a network plugin, for example Flannel, Calico or Cilium, with the `kubeconfig` of this resource.");
+                .next("Give the cluster a network plugin, for example Flannel, Calico or Cilium: in a `manifest` block, or with its `kubeconfig`.");
         }
         Diagnostic::warning(format!("{subject} not ready"))
             .happened(said)
@@ -234,6 +260,14 @@ fn strangers(m: &Cluster, nodes: &[Node]) -> Option<Diagnostic> {
             .holds("It is not managed here: destroying this cluster does not reset it.")
             .next("If it does not belong there, take it out: `kubectl drain`, `kubeadm reset` on it, `kubectl delete node`.")
     })
+}
+
+/// The next apply goes on with a join that was cut off.
+fn half_joined(name: &str) -> Diagnostic {
+    Diagnostic::warning(format!("Control plane {name} has not joined to its end"))
+        .happened("Its agent says so: what made it a control plane was cut off.")
+        .holds("It is shown as missing. The cluster lives on with the others.")
+        .next("Apply to join it.")
 }
 
 /// The next apply joins a machine that somebody has reset.
@@ -332,6 +366,7 @@ mod tests {
             ..ClusterStatus::default()
         };
         let machines = Machines::from([
+            ("cp-1".to_owned(), worker(Standing::ControlPlane, "active")),
             ("worker-1".to_owned(), worker(Standing::Worker, "failed")),
             ("worker-2".to_owned(), worker(Standing::Clean, "")),
         ]);
@@ -339,6 +374,22 @@ mod tests {
         told(&cx, &mut m, nodes, &machines);
         assert_eq!(m.workers.get().unwrap().keys().collect::<Vec<_>>(), ["worker-1"]);
         assert_eq!(m.drift.get().unwrap(), &["cp-1: the cluster has no such node", "worker-1: its kubelet is failed"]);
+    }
+
+    #[test]
+    fn a_control_plane_that_is_none_any_more_is_dropped_and_one_that_is_down_is_kept() {
+        let (cx, mut m) = (cx(), cluster());
+        let names = ["cp-1", "cp-2", "cp-3", "cp-4"].map(|name| (name.to_owned(), Member::default()));
+        m.control_planes = BTreeMap::from(names).into();
+        let machine =
+            |standing| ClusterStatus { standing, cluster_id: "sha256:00".to_owned(), ..ClusterStatus::default() };
+        let machines = Machines::from([
+            ("cp-1".to_owned(), machine(Standing::ControlPlane)),
+            ("cp-2".to_owned(), machine(Standing::Clean)),
+        ]);
+        // cp-3 gives no answer and has its node; of cp-4 nothing is known any more.
+        told(&cx, &mut m, ["cp-1", "cp-2", "cp-3"].map(node).to_vec(), &machines);
+        assert_eq!(m.control_planes.get().unwrap().keys().collect::<Vec<_>>(), ["cp-1", "cp-3"]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Who is in a cluster: joining, settings of nodes, removing and resetting. What is different is found in `look`.
 
+use super::control_planes::{self, Plane, Through};
 use super::model::{Cluster, Member};
-use super::{address, control_plane, endpoint};
+use super::{address, endpoint};
 use crate::agents::{
-    ClusterStatus, Endpoint, Error, Init, Job, Join, JoinMaterial, Kubeadm, Node, NodeSettings, Report, Standing,
-    Until, Wait,
+    ClusterStatus, ControlPlaneJoin, Endpoint, Error, Job, Join, JoinMaterial, Joiner, KubeVip, Kubeadm, Node,
+    NodeSettings, Report, Standing, Until, Wait,
 };
 use crate::context::Cx;
 use crate::explain;
@@ -17,14 +18,16 @@ use tokio::time::Instant;
 use trust::Role;
 
 /// Nodes by name.
-type Members = BTreeMap<String, Member>;
+pub(super) type Members = BTreeMap<String, Member>;
 
 /// What every change of members needs.
 pub(super) struct Crew<'a> {
     pub(super) cx: &'a Cx,
-    /// A control plane.
-    pub(super) first: &'a Endpoint,
-    pub(super) version: &'a str,
+    /// Name of the cluster.
+    pub(super) name: String,
+    /// Control planes of the state and the configuration; some may not be there any more, or not yet.
+    pub(super) planes: Vec<Plane>,
+    pub(super) version: String,
     pub(super) kubeadm: Kubeadm,
     /// How long the pods of a node may take to leave.
     pub(super) drain: Duration,
@@ -34,66 +37,80 @@ pub(super) struct Crew<'a> {
     pub(super) api: Option<IpAddr>,
     /// What its nodes reach without a proxy.
     pub(super) near: Vec<String>,
+    /// The virtual address of the control planes.
+    pub(super) kube_vip: Option<KubeVip>,
     pub(super) wait: &'a Wait<'a>,
+}
+
+impl<'a> Crew<'a> {
+    /// As the first of these says, with the control planes that all of them know.
+    pub(super) fn of(cx: &'a Cx, models: &[&Cluster], wait: &'a Wait<'a>) -> Result<Self, Diagnostic> {
+        let m = models.first().ok_or_else(|| Diagnostic::bug("a cluster is changed that nobody describes"))?;
+        Ok(Self {
+            cx,
+            name: m.name.or(""),
+            planes: control_planes::known(models)?,
+            version: m.version.or(""),
+            kubeadm: super::to_kubeadm(m),
+            drain: super::drain(m),
+            cluster_id: m.ca_fingerprint.or(""),
+            api: address::of_api(m),
+            near: super::near(m),
+            kube_vip: super::to_kube_vip(m),
+            wait,
+        })
+    }
 }
 
 impl Crew<'_> {
     /// Joins all workers at once; those that are in already lose a moment. Reports every failure.
     pub(super) async fn join(&self, workers: &Members) -> Result<(), Diagnostics> {
-        // Whoever does not answer now is asked again, and named, when joining.
-        let cluster = self.status(self.first).await.unwrap_or_default();
+        let through = self.through(None, ANSWERING).await?;
         let joins = workers.iter().map(async |(name, member)| {
-            let joined = self.join_one(name, member, &cluster).await?;
+            let joined = self.join_one(name, member, &through).await?;
             Ok(joined.then_some(name.as_str()))
         });
         let joined: Vec<&str> = all(join_all(joins).await)?.into_iter().flatten().collect();
         self.settle(workers).await?;
-        self.ready(&joined, &cluster).await;
+        self.ready(&joined, &through.status).await;
         Ok(())
     }
 
+    /// A control plane that is well, and not of this name; they are asked again for so long.
+    pub(super) async fn through(&self, without: Option<&str>, patience: Duration) -> Result<Through, Diagnostic> {
+        let act = format!("change cluster {}", self.name);
+        let until = self.wait.deadline.min(Instant::now() + patience);
+        loop {
+            let asked = control_planes::ask(self.cx, &self.planes, &self.wait.until()).await;
+            if let Some(through) = control_planes::well(&asked, &self.cluster_id, without) {
+                return Ok(through);
+            }
+            if self.wait.stop.is_cancelled() {
+                return Err(explain::agent(&act, &Error::Stopped));
+            }
+            if Instant::now() > until {
+                let others: Vec<_> = asked.into_iter().filter(|one| without != Some(one.plane.name.as_str())).collect();
+                return Err(control_planes::nobody(&act, &others, &self.cluster_id));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     /// Gives new nodes a moment to become ready, if there is a pod network that lets them: the cluster had ready nodes `before`.
-    async fn ready(&self, joined: &[&str], before: &ClusterStatus) {
-        if !before.nodes.iter().any(|node| node.ready) {
+    pub(super) async fn ready(&self, joined: &[&str], before: &ClusterStatus) {
+        if joined.is_empty() || !before.nodes.iter().any(|node| node.ready) {
             return;
         }
         let until = self.wait.deadline.min(Instant::now() + MOMENT);
         loop {
             // Who is still not ready then is told when the cluster is read back.
-            let Ok(now) = self.status(self.first).await else { return };
+            let Ok(now) = self.through(None, Duration::ZERO).await else { return };
             let waits = |node: &&Node| !node.ready && joined.contains(&node.name.as_str());
-            let Some(node) = now.nodes.iter().find(waits) else { return };
+            let Some(node) = now.status.nodes.iter().find(waits) else { return };
             if Instant::now() > until || self.wait.stop.is_cancelled() {
                 return;
             }
             (self.wait.progress)(&format!("waiting for node {} to become ready", node.name));
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// Has the control plane do what is missing of it.
-    pub(super) async fn mend(&self, init: Init) -> Result<(), Diagnostics> {
-        let act = format!("repair control plane {}", init.node_name);
-        let done = self.cx.agents.run(self.first, &Job::Init(Box::new(init)), self.wait).await;
-        done.map(drop).map_err(|error| explain::agent(&act, &error).into())
-    }
-
-    /// Waits for the API server, for so long: without it every change of a node would fail, and name the node.
-    pub(super) async fn answering(&self, name: &str, patience: Duration) -> Result<(), Diagnostics> {
-        let act = format!("change cluster {name}");
-        let until = self.wait.deadline.min(Instant::now() + patience);
-        loop {
-            let status = self.status(self.first).await.map_err(|error| explain::agent(&act, &error))?;
-            if status.api_ready {
-                return Ok(());
-            }
-            if Instant::now() > until || self.wait.stop.is_cancelled() {
-                return Err(Diagnostic::error(format!("Cannot {act}"))
-                    .happened(format!("Its API server does not answer: {}", status.api_message))
-                    .holds("Nothing was changed.")
-                    .next("Look at the control plane's kubelet, `journalctl -u kubelet`, and apply again when it answers.")
-                    .into());
-            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
@@ -103,39 +120,58 @@ impl Crew<'_> {
     }
 
     /// Whether it had to be joined.
-    async fn join_one(&self, name: &str, member: &Member, cluster: &ClusterStatus) -> Result<bool, Diagnostic> {
-        let endpoint = endpoint(member)?;
+    async fn join_one(&self, name: &str, member: &Member, through: &Through) -> Result<bool, Diagnostic> {
+        let machine = endpoint(member)?;
         // No token is minted for a node that needs none.
-        if self.status(&endpoint).await.is_ok_and(|machine| is_in(name, &machine, cluster)) {
+        if self.status(&machine).await.is_ok_and(|machine| is_in(name, &machine, &through.status)) {
             return Ok(false);
         }
-        let act = format!("join node {name}");
+        self.enter((name, member), through, None).await?;
+        Ok(true)
+    }
+
+    /// Joins a machine, with what the control plane in `through` mints for it.
+    pub(super) async fn enter(
+        &self,
+        (name, member): (&str, &Member),
+        through: &Through,
+        control_plane: Option<ControlPlaneJoin>,
+    ) -> Result<(), Diagnostic> {
+        let machine = endpoint(member)?;
+        let (act, joiner, attribute) = match control_plane {
+            None => (format!("join node {name}"), Joiner::Worker, "workers"),
+            Some(_) => (format!("join control plane {name}"), Joiner::ControlPlane, "control_planes"),
+        };
         let explained = |error: Error| explain::agent(&act, &error);
         let look =
-            async { self.cx.agents.connect(&endpoint, Role::Observer, &self.wait.until()).await?.describe().await };
+            async { self.cx.agents.connect(&machine, Role::Observer, &self.wait.until()).await?.describe().await };
         let own = look.await.map_err(explained)?.addresses;
-        let node_ip = address::of_node(member, &endpoint, (self.api, &own), &Path::from("workers").key(name))?;
+        let node_ip = address::of_node(member, &machine, (self.api, &own), &Path::from(attribute).key(name))?;
         let mut agent =
-            self.cx.agents.connect(self.first, Role::Operator, &self.wait.until()).await.map_err(explained)?;
-        let material = agent.join_material().await.map_err(explained)?;
-        let (version, node_name, kubeadm) = (self.version.to_owned(), name.to_owned(), self.kubeadm.clone());
+            self.cx.agents.connect(&through.endpoint, Role::Operator, &self.wait.until()).await.map_err(explained)?;
+        let material = agent.join_material(joiner).await.map_err(explained)?;
+        let (version, node_name, kubeadm) = (self.version.clone(), name.to_owned(), self.kubeadm.clone());
         let near = self.near.clone();
-        let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm };
-        let joined = self.cx.agents.run(&endpoint, &Job::Join(join), self.wait).await;
-        if let Err(error) = self.forget(&material).await {
-            tracing::warn!(node = name, error = &error as &dyn std::error::Error, "the join token is left to expire");
+        let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm, control_plane };
+        let joined = self.cx.agents.run(&machine, &Job::Join(Box::new(join)), self.wait).await;
+        if let Err(error) = self.forget(through, &material).await {
+            tracing::warn!(
+                node = name,
+                error = &error as &dyn std::error::Error,
+                "what was made for the join is left to expire"
+            );
         }
         self.noted(&format!("node {name}"), &joined.map_err(explained)?);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn noted(&self, subject: &str, report: &Report) {
         report.warnings.iter().for_each(|line| self.cx.warn(explain::noted(subject, line)));
     }
 
-    /// The machine has no use for its token any more, nor has whoever broke into it.
-    async fn forget(&self, material: &JoinMaterial) -> Result<(), Error> {
-        self.cx.agents.connect(self.first, Role::Operator, &Until::grace()).await?.join_ended(material).await
+    /// The machine has no use any more for what was made for it, nor has whoever broke into it.
+    async fn forget(&self, through: &Through, material: &JoinMaterial) -> Result<(), Error> {
+        self.cx.agents.connect(&through.endpoint, Role::Operator, &Until::grace()).await?.join_ended(material).await
     }
 
     /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.
@@ -169,48 +205,74 @@ impl Crew<'_> {
 
     async fn set(&self, settings: NodeSettings) -> Result<(), Diagnostics> {
         let act = format!("set labels and taints of node {}", settings.node_name);
-        let done = self.cx.agents.run(self.first, &Job::NodeSet(settings), self.wait).await;
+        let through = self.through(None, ANSWERING).await?;
+        let done = self.cx.agents.run(&through.endpoint, &Job::NodeSet(settings), self.wait).await;
         done.map(drop).map_err(|error| explain::agent(&act, &error).into())
     }
 
     /// Drains, deletes and resets the workers that are in `before` and not, or on another machine, in `after`.
     pub(super) async fn remove(&self, before: &Members, after: &Members) -> Result<(), Diagnostics> {
         for (name, member) in before {
-            let stays = after.get(name).is_some_and(|new| same_machine(new, member));
-            if !stays {
-                self.remove_one(name, member).await?;
+            if !stays(name, member, after) {
+                let through = self.through(None, ANSWERING).await?;
+                let parting = self.parting(name, member, &through.status).await?;
+                self.part((name, member), parting, &through).await?;
             }
         }
         Ok(())
     }
 
-    async fn remove_one(&self, name: &str, member: &Member) -> Result<(), Diagnostics> {
-        let machine = endpoint(member)?;
-        let act = format!("remove node {name}");
-        let remove = |drain| Job::NodeRemove { node_name: name.to_owned(), drain };
-        let explained = |error: Error| explain::leaving(&act, &error, "drain_timeout");
-        let cluster = self.status(self.first).await.map_err(explained)?;
+    /// How a node that is to leave stands to it.
+    pub(super) async fn parting(
+        &self,
+        name: &str,
+        member: &Member,
+        cluster: &ClusterStatus,
+    ) -> Result<Parting, Diagnostic> {
         if cluster.nodes.iter().any(|node| node.name == name && node.leaving) {
-            // It left in order when its machine was destroyed: pods evicted, machine reset.
-            self.cx.agents.run(self.first, &remove(None), self.wait).await.map_err(explained)?;
-            return Ok(());
+            return Ok(Parting::Left);
         }
-        let reached = self.cx.agents.reach(&machine, Role::Observer, self.wait, PATIENCE).await;
-        let gone = gone(reached).map_err(explained)?;
-        let drain = gone.is_none().then_some(self.drain);
-        let report = self.cx.agents.run(self.first, &remove(drain), self.wait).await.map_err(explained)?;
-        self.noted(&format!("node {name}"), &report);
-        match gone {
-            None => self.reset(name, &machine).await.map_err(Into::into),
-            Some(error) => {
+        let reached = self.cx.agents.reach(&endpoint(member)?, Role::Observer, self.wait, PATIENCE).await;
+        let gone = gone(reached).map_err(|error| explain::leaving(&removing(name), &error, "drain_timeout"))?;
+        Ok(gone.map_or(Parting::Alive, Parting::Gone))
+    }
+
+    /// Takes a node out of the cluster: drained if it lives, its member out of etcd if it has one, deleted, and its machine reset.
+    pub(super) async fn part(
+        &self,
+        (name, member): (&str, &Member),
+        parting: Parting,
+        through: &Through,
+    ) -> Result<(), Diagnostic> {
+        let drain = matches!(parting, Parting::Alive).then_some(self.drain);
+        self.delete(name, drain, through).await?;
+        match parting {
+            // Its pods were evicted and its machine reset when that was destroyed.
+            Parting::Left => Ok(()),
+            Parting::Alive => self.reset(name, &endpoint(member)?).await,
+            Parting::Gone(error) => {
                 self.cx.warn(not_reset(name, &error));
                 Ok(())
             }
         }
     }
 
+    /// Has a control plane take a node out; without a time its pods are not waited for.
+    pub(super) async fn delete(
+        &self,
+        name: &str,
+        drain: Option<Duration>,
+        through: &Through,
+    ) -> Result<(), Diagnostic> {
+        let job = Job::NodeRemove { node_name: name.to_owned(), drain };
+        let report = self.cx.agents.run(&through.endpoint, &job, self.wait).await;
+        let report = report.map_err(|error| explain::leaving(&removing(name), &error, "drain_timeout"))?;
+        self.noted(&format!("node {name}"), &report);
+        Ok(())
+    }
+
     /// Resets a machine, unless its agent says that what stands there is not of this cluster.
-    async fn reset(&self, name: &str, machine: &Endpoint) -> Result<(), Diagnostic> {
+    pub(super) async fn reset(&self, name: &str, machine: &Endpoint) -> Result<(), Diagnostic> {
         let job = Job::Reset { cluster_id: self.cluster_id.clone() };
         match self.cx.agents.run(machine, &job, self.wait).await {
             Ok(report) => {
@@ -225,12 +287,18 @@ impl Crew<'_> {
         }
     }
 
-    /// Resets every machine: workers at once, then the control plane.
+    /// Resets every machine: workers at once, then the control planes one after the other, so that each can leave etcd.
     pub(super) async fn reset_all(&self, m: &Cluster) -> Result<(), Diagnostics> {
         let workers = m.workers.or(BTreeMap::new());
         all(join_all(workers.iter().map(|(name, member)| self.reset_reachable(name, member))).await)?;
-        let (name, machine) = control_plane(m)?;
-        self.reset(&name, &machine).await.map_err(Into::into)
+        let control_planes = m.control_planes.or(BTreeMap::new());
+        if let [Plane { name, endpoint }] = self.planes.as_slice() {
+            return self.reset(name, endpoint).await.map_err(Into::into);
+        }
+        for (name, member) in &control_planes {
+            self.reset_reachable(name, member).await?;
+        }
+        Ok(())
     }
 
     async fn reset_reachable(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
@@ -244,6 +312,25 @@ impl Crew<'_> {
             Ok(_) | Err(_) => self.reset(name, &machine).await,
         }
     }
+}
+
+/// How a node that is to leave stands to it.
+pub(super) enum Parting {
+    /// It left in order when its machine was destroyed.
+    Left,
+    /// Its machine answers.
+    Alive,
+    /// Its machine cannot be asked any more.
+    Gone(Error),
+}
+
+fn removing(name: &str) -> String {
+    format!("remove node {name}")
+}
+
+/// Whether a member is the same machine in `after`, under the same name.
+pub(super) fn stays(name: &str, member: &Member, after: &Members) -> bool {
+    after.get(name).is_some_and(|new| same_machine(new, member))
 }
 
 /// Why a machine cannot take part in its removal any more. Any other failure may leave a kubelet at work, whose node is not to be
@@ -264,7 +351,7 @@ fn is_in(name: &str, machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
     *standing == Standing::Worker && same && machine.kubelet_down().is_none() && was_in(cluster, name)
 }
 
-fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
+pub(super) fn was_in(cluster: &ClusterStatus, name: &str) -> bool {
     cluster.nodes.iter().any(|node| node.name == name)
 }
 

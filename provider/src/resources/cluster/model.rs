@@ -1,6 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::address;
+use super::manifests::Manifests;
 use super::networks;
 use super::{rules, upgrade};
 use crate::agents::{form, overlay};
@@ -18,6 +19,7 @@ pub(crate) struct Cluster {
     pub(super) distribution: Attr<String>,
     pub(super) version: Attr<String>,
     pub(super) endpoint: Attr<String>,
+    pub(super) kube_vip: Attr<KubeVip>,
     pub(super) certificate_names: Attr<Vec<String>>,
     pub(super) pod_subnet: Attr<String>,
     pub(super) service_subnet: Attr<String>,
@@ -28,6 +30,8 @@ pub(crate) struct Cluster {
     pub(super) drain_timeout: Attr<String>,
     pub(super) max_unavailable: Attr<String>,
     pub(super) upgrade_first: Attr<Vec<String>>,
+    pub(super) deletion_protection: Attr<bool>,
+    pub(super) manifest: Attr<Manifests>,
     pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
     pub(super) upgrade_steps: Attr<Vec<String>>,
@@ -41,8 +45,8 @@ impl Model for Cluster {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, name, distribution, version, endpoint, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
-            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
+            id, name, distribution, version, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
+            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
@@ -62,34 +66,21 @@ impl Model for Cluster {
                  of the machines the same value: it adds the package repository of that version.",
             )
             .check(form::kubernetes_version),
-            optional(
-                "endpoint",
-                endpoint,
-                "`host` or `host:port` by which nodes and users reach the API server, such as a virtual address or a DNS name. It cannot be \
-                 changed later. Default port 6443; default host: the first control plane's own address.",
-            )
-            .replaces()
-            .check(rules::api_endpoint),
-            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
-                .replaces()
-                .check(rules::certificate_name),
         ];
+        rows.extend(api(endpoint, kube_vip, certificate_names));
         rows.extend(subnets(pod_subnet, service_subnet));
         rows.extend(kubeadm(config, ignore_preflight_errors));
+        rows.extend(members(control_planes, workers));
+        rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first).into_iter().chain([manifests(manifest)]));
         rows.extend([
-            required("control_planes", control_planes, "Control planes by node name: one in this version.")
-                .check(keys(form::node_name)),
             optional(
-                "workers",
-                workers,
-                "Workers by node name. They join in parallel; one that is taken out is drained and reset.",
-            )
-            .check(keys(form::node_name)),
-        ]);
-        rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first));
-        rows.extend([
+                "deletion_protection",
+                deletion_protection,
+                "`true`: no apply destroys or replaces the cluster. It counts as it was last applied: set it to `false` and apply, and the next \
+                 apply may destroy. Default `false`.",
+            ),
             block("timeouts", timeouts, "How long to wait."),
-            computed("drift", drift, "What differs in nodes of the cluster, one line each; the next apply repairs it."),
+            computed("drift", drift, "What differs in nodes and manifests of the cluster, one line each; the next apply repairs it."),
             computed(
                 "upgrade_steps",
                 upgrade_steps,
@@ -100,6 +91,72 @@ impl Model for Cluster {
         rows.extend(access(kubeconfig, ca_certificate, api_endpoint, ca_fingerprint));
         rows
     }
+}
+
+/// How nodes and users reach the API server.
+fn api<'a>(
+    endpoint: &'a mut Attr<String>,
+    kube_vip: &'a mut Attr<KubeVip>,
+    certificate_names: &'a mut Attr<Vec<String>>,
+) -> [Row<'a>; 3] {
+    [
+            optional(
+                "endpoint",
+                endpoint,
+                "`host` or `host:port` by which nodes and users reach the API server, such as a virtual address or a DNS name. It cannot be \
+                 changed later. Default port 6443; default host: the control plane's own address, which is for a cluster that will never have \
+                 more than one: several must be reached by a name or an address that leads to whichever is well, such as a load balancer's.",
+            )
+            .replaces()
+            .check(rules::api_endpoint),
+            block(
+                "kube_vip",
+                kube_vip,
+                "A virtual address for the API server without a load balancer: kube-vip as a static pod on each control plane, of which one has the \
+                 address and announces it by ARP or neighbour discovery. The control planes must be in one network, and the address in no \
+                 range of DHCP. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
+            ),
+            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
+                .replaces()
+                .check(rules::certificate_name),
+    ]
+}
+
+/// Which machines are its nodes.
+fn members<'a>(
+    control_planes: &'a mut Attr<BTreeMap<String, Member>>,
+    workers: &'a mut Attr<BTreeMap<String, Member>>,
+) -> [Row<'a>; 2] {
+    [
+            required(
+                "control_planes",
+                control_planes,
+                "Control planes by node name: 1, 3 or 5, for etcd agrees by a majority. They join one after the other, and none of them is \
+                 special: one that is added joins, one that is taken out leaves etcd and is reset, one whose machine is another now is \
+                 replaced, also while it is down. Only if none of them stays it is another cluster, which replaces this one.",
+            )
+            .check(keys(form::node_name)),
+            optional(
+                "workers",
+                workers,
+                "Workers by node name. They join in parallel; one that is taken out is drained and reset.",
+            )
+            .check(keys(form::node_name)),
+    ]
+}
+
+fn manifests(manifest: &mut Attr<Manifests>) -> Row<'_> {
+    block(
+        "manifest",
+        manifest,
+        "Objects of Kubernetes that the cluster begins with, such as its network plugin; what runs in it later is better left to GitOps. A \
+         control plane's agent has the API server take them over (server-side apply, field manager `groundwork`), so that Terraform's \
+         computer needs no way to the API server. The label is the manifest's name. They are applied when the nodes have joined, or were \
+         upgraded, in the order that `after` says; of each one namespaces and kinds of objects come first. Objects that are missing, and \
+         fields of theirs that others have changed, are lines of `drift`: the next apply makes them again, and takes the fields back with \
+         `force_conflicts`. While the cluster is made, a manifest that fails is a warning, and the next apply goes on with it.",
+    )
+    .check(keys(form::manifest_name))
 }
 
 /// How nodes go and are upgraded.
@@ -185,7 +242,7 @@ fn access<'a>(
             "kubeconfig",
             kubeconfig,
             "Kubeconfig of the administrator. It holds no secret: its credential plugin is this provider's binary, which asks the \
-             control plane's agent for a certificate and needs the agents' CA (`GROUNDWORK_AGENT_PKI_DIR`).",
+             control planes' agents for a certificate, one after the other, and needs the agents' CA (`GROUNDWORK_AGENT_PKI_DIR`).",
             )
             .keep(),
         computed("ca_certificate", ca_certificate, "Certificate of the cluster's CA, PEM.").keep(),
@@ -193,6 +250,33 @@ fn access<'a>(
         computed("ca_fingerprint", ca_fingerprint, "SHA-256 of the cluster CA's public key: tells clusters apart.").keep(),
     ]
 }
+
+/// A virtual address by kube-vip.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct KubeVip {
+    pub(super) address: Attr<String>,
+    pub(super) interface: Attr<String>,
+    pub(super) image: Attr<String>,
+}
+
+impl Model for KubeVip {
+    fn rows(&mut self) -> Vec<Row<'_>> {
+        let Self { address, interface, image } = self;
+        vec![
+            required("address", address, "A free address in the network of the control planes. It is the cluster's `endpoint`, if you give none.")
+                .replaces()
+                .check(address::form),
+            optional("interface", interface, "Card that carries it, such as `eth0`. Default: the one of the default route.")
+                .check(form::interface),
+            optional("image", image, "kube-vip's image. A change is made on one control plane after the other.")
+                .default(KUBE_VIP)
+                .check(form::image),
+        ]
+    }
+}
+
+/// The version that this one was tried with.
+const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip:v0.9.1";
 
 /// What is laid over the configuration that kubeadm is given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -210,8 +294,12 @@ impl Model for Config {
         vec![
             optional("cluster", cluster, "Fields of kubeadm's `ClusterConfiguration`, such as `apiServer.extraArgs`.")
                 .check(overlay::cluster),
-            optional("init", init, "Fields of kubeadm's `InitConfiguration`: of the first control plane alone.")
-                .check(overlay::init),
+            optional(
+                "init",
+                init,
+                "Fields of kubeadm's `InitConfiguration`: of the control plane that the cluster is made on.",
+            )
+            .check(overlay::init),
             optional(
                 "join",
                 join,
@@ -269,7 +357,7 @@ impl Model for Member {
                 address,
                 "Address of the node: what its kubelet registers as internal, and where the other nodes reach it. It must be one of the \
                  machine's, and holds for as long as the node does. Default: the machine's address in the network of the API server, as \
-                 `endpoint` of the cluster or the control plane's address says it, or else that of its agent.",
+                 `endpoint` of the cluster or a control plane's address says it, or else that of its agent.",
             )
             .check(address::form),
             optional("labels", labels, "Labels of the node. Only these are managed.")

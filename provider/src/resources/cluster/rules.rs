@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::networks;
+use super::{manifests, networks};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -33,21 +33,57 @@ fn is_host(text: &str) -> bool {
 
 pub(super) fn problems(m: &Cluster) -> Diagnostics {
     let mut found = Diagnostics::new();
-    found.extend(one_control_plane(m));
+    found.extend(number_of_control_planes(m));
+    found.extend(no_common_endpoint(m));
     found.extend(names_of_two(m));
     found.extend(machines_of_two(m));
     found.extend(strangers_first(m));
     found.extend(networks::problems(m));
+    found.extend(manifests::problems(m));
     found
 }
 
-fn one_control_plane(m: &Cluster) -> Option<Diagnostic> {
-    let wrong = m.control_planes.get().is_some_and(|members| members.len() != 1);
-    wrong.then(|| {
-        Diagnostic::error("Cannot use these control planes")
-            .happened("This version makes clusters with one control plane.")
-            .next("Leave one entry in `control_planes`.")
-            .at("control_planes")
+/// etcd agrees by a majority: an even number bears no more failures than the odd one below it.
+fn number_of_control_planes(m: &Cluster) -> Option<Diagnostic> {
+    let number = m.control_planes.get()?.len();
+    let told = match number {
+        1 | 3 | 5 => return None,
+        0 => {
+            return Some(
+                Diagnostic::error("Cannot make a cluster without a control plane")
+                    .happened("`control_planes` is empty.")
+                    .next("Give it one machine, or three.")
+                    .at("control_planes"),
+            );
+        }
+        2 => "Of two, etcd needs both: one that fails stops the cluster, and there are two that can.".to_owned(),
+        _ if number.is_multiple_of(2) => format!(
+            "Of {number}, etcd needs {}: {} may fail, as many as of {}, and there is one more that can.",
+            number / 2 + 1,
+            (number - 1) / 2,
+            number - 1
+        ),
+        _ => format!(
+            "Of {number}, etcd waits for {} with every change: it becomes slower, and no safer than five.",
+            number / 2 + 1
+        ),
+    };
+    Some(
+        Diagnostic::warning(format!("{number} control planes"))
+            .happened(told)
+            .next("Give the cluster 1, 3 or 5 of them. While one is being replaced another number is as it should be.")
+            .at("control_planes"),
+    )
+}
+
+/// Nodes and users must reach whichever is well.
+fn no_common_endpoint(m: &Cluster) -> Option<Diagnostic> {
+    let several = m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
+    several.then(|| {
+        Diagnostic::error("Cannot use several control planes without an endpoint of their own")
+            .happened("Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.")
+            .next("Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.")
+            .at("endpoint")
     })
 }
 
@@ -176,6 +212,30 @@ mod tests {
         check("w", member("192.0.2.12:7443", "a".into()), &[r#"workers["w"].endpoint"#]);
         check("w", member("192.0.2.11:7443", Attr::Unknown), &[r#"workers["w"].endpoint"#]);
         check("cp-1", member("192.0.2.12:7443", "b".into()), &[r#"workers["cp-1"]"#]);
+    }
+
+    #[test]
+    fn several_control_planes_are_an_odd_number_and_have_an_endpoint() {
+        let with = |number: usize, endpoint: Attr<String>| {
+            let names = (1..=number).map(|at| (format!("cp-{at}"), Member::default()));
+            Cluster { control_planes: names.collect::<BTreeMap<_, _>>().into(), endpoint, ..Cluster::default() }
+        };
+        let api = || Attr::from("api.example.org");
+        for number in [1, 3, 5] {
+            check_paths(&with(number, api()), &[]);
+        }
+        for number in [0, 2, 4, 6, 7] {
+            check_paths(&with(number, api()), &["control_planes"]);
+        }
+        check_paths(&with(1, Attr::Null), &[]);
+        check_paths(&with(3, Attr::Null), &["endpoint"]);
+        check_paths(&with(3, Attr::Unknown), &[]);
+        let vip = super::super::model::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
+        check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
+        let said = problems(&with(4, api()));
+        assert!(said.iter().all(|one| one.severity() == tf::Severity::Warning), "it may be while one is replaced");
+        let said = said.iter().map(ToString::to_string).collect::<String>();
+        assert!(said.contains("Of 4, etcd needs 3: 1 may fail, as many as of 3"), "{said}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod order;
 mod road;
 
+use super::control_planes;
 use super::endpoint;
 use super::fixed::Change;
 use super::membership::{Crew, all};
@@ -104,7 +105,7 @@ pub(super) fn time(m: &Cluster) -> Duration {
 impl Crew<'_> {
     /// Brings every node that is older to the version of the cluster; stops at the first that does not become well.
     pub(super) async fn upgrade(&self, m: &Cluster) -> Result<(), Diagnostics> {
-        let (Ok(target), Some(rules)) = (Version::parse(self.version), Rules::of(m)) else { return Ok(()) };
+        let (Ok(target), Some(rules)) = (Version::parse(&self.version), Rules::of(m)) else { return Ok(()) };
         let members: Members = [&m.control_planes, &m.workers]
             .into_iter()
             .filter_map(Attr::get)
@@ -135,12 +136,14 @@ impl Crew<'_> {
         let act = format!("upgrade cluster {}", m.name.or(""));
         let since = Instant::now();
         loop {
-            let status = self.status(self.first).await.map_err(|error| explain::agent(&act, &error))?;
-            let stands = stands(m, &status);
+            let asked = control_planes::ask(self.cx, &self.planes, &self.wait.until()).await;
+            // Whichever of them is not at work just now: the others tell.
+            let well = control_planes::well(&asked, &self.cluster_id, None);
+            let stands = well.as_ref().map(|through| stands(m, &through.status)).unwrap_or_default();
             let batches = batches(&stands, target, rules);
             let next = batches.first().cloned().unwrap_or_default();
-            let (why, patience) = if !status.api_ready {
-                (format!("Its API server does not answer: {}", status.api_message), AWAY)
+            let (why, patience) = if well.is_none() {
+                (control_planes::silence(&asked, &self.cluster_id), AWAY)
             } else if let Some(again) = next.iter().find(|name| done.contains(*name)) {
                 (format!("Node {again} was upgraded, and the API server does not say so."), UNWELL)
             } else if let (Some(node), false) = (sick(&stands, &next), next.is_empty()) {
@@ -166,7 +169,7 @@ impl Crew<'_> {
     async fn upgrade_one(&self, members: &Members, name: &str, only_check: bool) -> Result<(), Diagnostic> {
         let member = members.get(name).ok_or_else(|| Diagnostic::bug("a node that is no member is upgraded"))?;
         let job = Job::Upgrade(Upgrade {
-            version: self.version.to_owned(),
+            version: self.version.clone(),
             node_name: name.to_owned(),
             cluster_id: self.cluster_id.clone(),
             drain: self.drain,

@@ -102,6 +102,7 @@ object! {
         block host: BTreeMap<String, HostNames> = "Lines of `/etc/hosts`: the label is the address.";
         optional time_sync: bool = "Whether to wait for a synchronised clock before anything else. Unless asked for, nothing waits: a machine without a time server would never be ready.";
         optional swap: String = "`off` turns every source of swap off, now and after every boot. Left out, swap stays as it is, unless `kubernetes` is given.";
+        optional memory_cgroup: bool = "Whether the kernel has to account memory by control groups, which Kubernetes needs. A Raspberry Pi starts without: the kernel's command line on its firmware partition (`/boot/firmware/cmdline.txt`, before Debian 12 `/boot/cmdline.txt`) is completed, and is in force after the next boot, which the apply asks for and does not make. Nothing of that line is taken back. Default: not looked at, unless `kubernetes` is given.";
         optional kernel_modules: Vec<String> = "Kernel modules to load, now and after every boot.";
         optional sysctls: BTreeMap<String, String> = "Kernel settings, now and after every boot.";
         block proxy: Proxy = "The proxy by which the machine reaches the outside. apt, containerd, the kubelet and kubeadm with its static pods are told, before anything is fetched; services that run are restarted.";
@@ -112,7 +113,7 @@ object! {
         block filesystem: BTreeMap<String, Filesystem> = "Filesystems: the label is the device. It must have a stable name, such as one in `/dev/disk/by-id/`; `/dev/sdb` may be another disk after the next boot and is refused. A device that holds anything is never formatted.";
         block mount: BTreeMap<String, Mount> = "Mounts, now and after every boot: the label is the absolute path.";
         block container_runtime: ContainerRuntime = "containerd with the systemd cgroup driver. `kubernetes` implies it, but not a version of it that fits: see above.";
-        block kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. On a machine that is a node these three are the cluster's to change. What the other attributes set themselves wins over this preset.";
+        block kubernetes: Kubernetes = "Everything a kubeadm node needs: swap off, memory accounted by control groups, kernel modules and settings, containerd, and kubelet, kubeadm and kubectl of this version, pinned and held. On a machine that is a node these three are the cluster's to change. What the other attributes set themselves wins over this preset.";
         block command: BTreeMap<String, Command> = "Guarded commands, for what nothing else covers: the label is a name. They run last.";
     }
 }

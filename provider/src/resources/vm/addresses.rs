@@ -1,12 +1,12 @@
-//! The addresses of a VM: the static ones of its configuration, their record in its own options, and what its guest agent says.
+//! The static addresses of a VM: those of its configuration, and their record in its own options.
 
 use std::net::IpAddr;
 
-use pve::{Error, Params, Settings, Vm as Calls};
+use pve::{Params, Settings};
 use tf::Path;
 
+use super::disks;
 use super::model::CloudInit;
-use super::{cards, disks};
 
 /// Static addresses and where they are written.
 pub(super) fn statics(cloud_init: &CloudInit) -> Vec<(Path, IpAddr)> {
@@ -44,26 +44,6 @@ pub(super) fn recorded(now: &Settings) -> Vec<String> {
     let values = slots.into_iter().filter_map(|slot| now.written(slot)).map(pve::PropertyString::parse);
     let addresses = values.flat_map(|value| [value.get("ip").map(str::to_owned), value.get("ip6").map(str::to_owned)]);
     addresses.flatten().filter_map(|text| Some(crate::cidr::parse(&text)?.0.to_string())).collect()
-}
-
-/// What the guest agent says at this moment, IPv4 first: that is what most networks route.
-pub(super) async fn asked(calls: &Calls<'_>, now: &Settings) -> Result<Vec<String>, Error> {
-    let macs: Vec<String> = cards::slots(now)
-        .iter()
-        .filter_map(|slot| pve::Net::parse(now.current(slot)?).mac().map(str::to_lowercase))
-        .collect();
-    let said = calls.agent_interfaces().await?;
-    let own = said.iter().filter(|card| card.mac.as_deref().is_some_and(|mac| macs.contains(&mac.to_lowercase())));
-    let mut all: Vec<IpAddr> = own.flat_map(pve::AgentInterface::addresses).filter(usable).collect();
-    all.sort_by_key(IpAddr::is_ipv6);
-    Ok(all.iter().map(IpAddr::to_string).collect())
-}
-
-fn usable(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

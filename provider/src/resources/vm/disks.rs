@@ -175,8 +175,13 @@ pub(super) fn fill(disk: &mut Disk, present: &str) {
 
 /// The size a disk must be grown to, in bytes; `Err` with the present size if it is larger.
 pub(super) fn growth(disk: &Disk, present: &str) -> Result<Option<u64>, u64> {
+    Drive::parse(present).size().map_or(Ok(None), |present| growth_from(disk, present))
+}
+
+/// As [`growth`], of what has this size.
+pub(super) fn growth_from(disk: &Disk, present: Size) -> Result<Option<u64>, u64> {
     let wanted = disk.size_gib.get().and_then(|gib| u64::try_from(*gib).ok()).map(|gib| Size::gib(gib).0);
-    let (Some(wanted), Some(present)) = (wanted, Drive::parse(present).size()) else { return Ok(None) };
+    let Some(wanted) = wanted else { return Ok(None) };
     // Storages round up to their own units: what fills the same number of GiB is not too large.
     if Size(wanted).gib_up() < present.gib_up() {
         return Err(present.gib_up());

@@ -104,8 +104,8 @@ class Machine:
         """Runs a program inside, as root: (exit code, output, errors)."""
         raise NotImplementedError("there is no machine behind this VM")
 
-    async def agent(self, command: str) -> object | None:
-        """The guest agent's answer to a command without arguments; None while no agent answers."""
+    async def agent(self, command: str, **arguments) -> object | None:
+        """The guest agent's answer to a command; None while no agent answers. Raises GuestError when it says no."""
         return None
 
     @property

@@ -17,6 +17,7 @@ from .. import cgroups, iso
 from ..network import Network
 from ..run import Failed, run, run_any
 from . import CannotStart, Drive, Machine, Nic
+from .guest import Guest
 
 HERE = pathlib.Path(__file__).parent
 SEED = "/var/lib/cloud/seed/nocloud"
@@ -32,6 +33,7 @@ class Container(Machine):
         self.network = network
         self.tag = network.container_namespace(plan.vmid)
         self.process: asyncio.subprocess.Process | None = None
+        self.guest: Guest | None = None
 
     async def start(self) -> None:
         boot = self.plan.boot_disk()
@@ -157,17 +159,22 @@ class Container(Machine):
         inside = ("nsenter", "--target", leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
         return await run_any(*inside, "--", "/usr/bin/env", "-i", path, "HOME=/root", "TERM=dumb", *argv, stdin=stdin)
 
-    async def agent(self, command: str) -> object | None:
+    async def agent(self, command: str, **arguments) -> object | None:
         leader = self._running_leader()
-        if leader is None or not os.path.exists(f"/proc/{leader}/root/run/dbus/system_bus_socket"):
+        if leader is None:
+            return None
+        root = f"/proc/{leader}/root"
+        if self.guest is None or self.guest.root != root:
+            self.guest = Guest(root, self.execute)
+        if not self.guest.runs:
             return None
         if command == "network-get-interfaces":
             return _interfaces(await run("nsenter", "--target", leader, "--net", "--", "ip", "-json", "address"))
         if command == "get-host-name":
             return {"host-name": (await run("nsenter", "--target", leader, "--uts", "--", "hostname")).strip()}
         if command == "get-osinfo":
-            return _osinfo(pathlib.Path(f"/proc/{leader}/root/etc/os-release").read_text())
-        return {}
+            return _osinfo(self.guest.read("/etc/os-release"))
+        return await self.guest.call(command, **arguments)
 
     def _running_leader(self) -> int | None:
         return _leader(self.process.pid) if self.process and self.process.returncode is None else None

@@ -18,7 +18,8 @@ from .. import accelerator, cgroups
 from ..network import Network
 from ..run import Failed
 from . import CannotStart, Drive, Machine, Nic
-from .qmp import GuestAgent, NoAnswer, Qmp
+from .guest import GuestError
+from .qmp import GuestAgent, NoAnswer, Qmp, SaidNo
 
 FIRMWARE = ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_CODE.fd")
 KERNEL_LINE = "root=LABEL=root ro console=tty0 console={console} quiet loglevel=4 mitigations=off random.trust_cpu=on"
@@ -196,9 +197,11 @@ class VirtualMachine(Machine):
             await asyncio.sleep(0.5)
         raise NoAnswer("no guest agent answers: the machine has not booted, or its image has none")
 
-    async def agent(self, command: str) -> object | None:
+    async def agent(self, command: str, **arguments) -> object | None:
         try:
-            return await self.guest.call(f"guest-{command}")
+            return await self.guest.call(f"guest-{command}", timeout=10 if arguments else 3, **arguments)
+        except SaidNo as problem:
+            raise GuestError(str(problem)) from problem
         except NoAnswer:
             return None
 

@@ -10,6 +10,10 @@ class NoAnswer(Exception):
     """The other side is not there, does not answer in time, or answers with an error."""
 
 
+class SaidNo(NoAnswer):
+    """It answered with an error; the message is its description."""
+
+
 class Qmp:
     """A connection to QEMU. Calls are answered in order; events are handed to `on_event`."""
 
@@ -78,7 +82,7 @@ class GuestAgent:
         finally:
             writer.close()
         if "error" in answer:
-            raise NoAnswer(answer["error"].get("desc", str(answer["error"])))
+            raise SaidNo(answer["error"].get("desc", str(answer["error"])))
         return answer["return"]
 
     async def _synchronise(self, reader, writer) -> None:

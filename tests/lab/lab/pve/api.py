@@ -13,10 +13,12 @@ from ..disks import Disks
 from ..faults import Faults
 from ..machines import Machine, Plan
 from ..settings import NODES, Settings
+from .agent import Agent
 from .config import Config
 from .hotplug import Hotplug
 from .local import Local
 from .power import Power
+from .rights import Rights
 from .tasks import Tasks
 from .traffic import ROOT_TOKEN, Runner, Traffic
 from .transfer import Transfer
@@ -38,7 +40,7 @@ PRIVILEGES = (
 ).split()
 
 
-class LabPve(Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Power, FakePve):
+class LabPve(Rights, Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, Agent, Power, FakePve):
     """A Proxmox VE cluster of two nodes on one address."""
 
     def __init__(

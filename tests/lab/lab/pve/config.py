@@ -58,6 +58,7 @@ class Config:
         values = normalised(p)
         deletes = split_list(values.get("delete"))
         self._check_update(vm, values, deletes)
+        self.check_devices(vm, user, values)
         self.spare(vm, [*values, *deletes])
         if int(values.pop("force", 0)):
             self.doom(vm, deletes)

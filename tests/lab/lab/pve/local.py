@@ -49,8 +49,12 @@ class Local:
         return [row for row in await super()._content_list(v, user) if self.is_on(v["node"], row["volid"])]
 
     async def _content_info(self, v, user):
-        self.need_on(v["node"], self._volume_target(v)[2])
-        return await super()._content_info(v, user)
+        """Of a packed image, `size` is that of the disk in it, and `used` what it takes itself."""
+        sid, name, volid, *_ = self._volume_target(v)
+        self.need_on(v["node"], volid)
+        info = await super()._content_info(v, user)
+        unpacked = self.storages[sid].get("volumes", {}).get(name, {}).get("virtual-size")
+        return {**info, "size": unpacked, "used": info["size"]} if unpacked else info
 
     async def _content_delete(self, v, user):
         """Removes one node's copy; as PVE, it is content when there is none."""

@@ -5,7 +5,7 @@ import os
 import re
 import time
 
-from fakepve import PveError, TaskError
+from fakepve import TaskError
 from fakepve.lxc import split_props
 from fakepve.qemu import NET_MODELS, drives_of, is_cdrom
 
@@ -143,7 +143,7 @@ class Power:
     async def _network_list(self, values, user):
         """The node's card and bridges; with `type`, those of the type."""
         card = {"iface": "eno1", "type": "eth", "exists": 1, "active": 1}
-        bridges = [{"iface": name, "type": "bridge", "active": 1, "autostart": 1} for name in sorted(self.bridges)]
+        bridges = [{"iface": name, "type": "bridge", "active": 1, "autostart": 1} for name in sorted(self.bridges) if self.may_use(user, name)]
         kind = values.get("type")
         shown = [card, *bridges] if kind is None else bridges if kind in ("bridge", "any_bridge", "any_local_bridge") else []
         return [row | {"method": "manual", "method6": "manual", "priority": 3} for row in shown]
@@ -169,21 +169,6 @@ class Power:
         origin = self.disks.origin.get(volume)
         image = None if cdrom or origin is None else by_digest(self.cache, origin)
         return Drive(key, file, cdrom, image, props)
-
-    # ------------------------------------------------------- guest agent
-
-    async def _agent_call(self, match, values):
-        vm = self.find(values["node"], values["vmid"])
-        command = match.template.rsplit("/", 1)[1]
-        if str(vm.config.get("agent", "0")).split(",")[0].split("=")[-1] != "1":
-            raise PveError(500, "No QEMU guest agent configured")
-        machine = self.machines.get(vm.vmid)
-        if machine is None:
-            raise PveError(500, f"VM {vm.vmid} is not running")
-        answer = await machine.agent(command)
-        if answer is None:
-            raise PveError(500, "QEMU guest agent is not running")
-        return {"result": answer}
 
 
 def nic_of(key: str, value: str) -> Nic:

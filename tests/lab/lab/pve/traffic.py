@@ -63,6 +63,8 @@ class Traffic:
         self._on_connection: collections.Counter = collections.Counter()
         # VMs that /cluster/resources does not show: it is a view some seconds old.
         self.hidden: set[int] = set()
+        # Power states that it shows instead of those of now.
+        self.seen_before: dict[int, str] = {}
         # Privilege and path that nobody but root has.
         self.denied: set[tuple[str, str]] = set()
 
@@ -145,6 +147,8 @@ class Traffic:
             # Here, and here alone, the status is QEMU's own.
             if row.get("type") == "qemu" and row["status"] == "running":
                 row["status"] = states.get(row["vmid"], "running")
+            if row.get("type") == "qemu":
+                row["status"] = self.seen_before.get(row["vmid"], row["status"])
         return web.json_response({"data": [row for row in rows if row.get("vmid") not in self.hidden]})
 
     async def _pending(self, request):

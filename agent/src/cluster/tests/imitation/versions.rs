@@ -93,7 +93,7 @@ impl Machine {
 
 impl Inner {
     pub(super) fn own_node(&self) -> &'static str {
-        if self.files.contains_key(super::ETCD) { "cp-1" } else { "worker-1" }
+        if self.files.contains_key(super::kubeadm::ETCD) { "cp-1" } else { "worker-1" }
     }
 
     /// `v1.35.1`
@@ -156,7 +156,7 @@ impl Inner {
         };
         assert!(version.is_empty() || version == self.installed("kubeadm"), "kubeadm is to be as new as what it makes");
         let version = if version.is_empty() { self.cluster() } else { version.to_owned() };
-        if self.files.contains_key(super::ETCD) {
+        if self.files.contains_key(super::kubeadm::ETCD) {
             let text = manifest(&version);
             if self.change(|inner| drop(inner.files.insert(API_SERVER.to_owned(), text))) == DEAD {
                 return DEAD;
@@ -202,7 +202,7 @@ impl Inner {
 
 /// Of the API server, as far as it is read.
 pub(super) fn manifest(version: &str) -> String {
-    format!("    image: registry.k8s.io/kube-apiserver:{version}\n")
+    format!("    - --advertise-address=10.99.0.11\n    image: registry.k8s.io/kube-apiserver:{version}\n")
 }
 
 const API_SERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";

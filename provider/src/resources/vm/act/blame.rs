@@ -32,7 +32,9 @@ pub(super) fn cure(m: &Vm, error: &Error) -> Option<Cure> {
         Class::TooManyCpus => {
             ("Lower `cores` or `sockets` to what the node has, and apply again.", Some("cores".into()))
         }
-        Class::NoAgent => ("See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.", None),
+        Class::AgentOff | Class::NoAgent => {
+            ("See that qemu-guest-agent runs in the guest, or set `guest_agent = false`.", None)
+        }
         // The general advice names the privilege and where it is missing.
         Class::Rights => return storage(m, &said).map(Cure::at),
         Class::NoGuest
@@ -46,6 +48,10 @@ pub(super) fn cure(m: &Vm, error: &Error) -> Option<Cure> {
         | Class::NoDownload
         | Class::Credentials
         | Class::NoQuorum
+        | Class::NotRunning
+        | Class::AgentForbids
+        | Class::NoProcess
+        | Class::InGuest
         | Class::Other => return None,
     };
     Some(Cure { next: Some(next), at })

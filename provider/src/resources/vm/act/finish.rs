@@ -166,15 +166,15 @@ async fn told(target: &Target<'_>, m: &Vm, now: &Settings) -> Result<Vec<String>
     let patience = Instant::now() + if m.agent.is_known() { AGENT_PATIENCE * 5 } else { AGENT_PATIENCE };
     let mut settled = None;
     loop {
-        let all = match addresses::asked(&target.calls(), now).await {
+        let all = match target.calls().agent_addresses(now).await {
             Err(error) if error.is(Class::Rights) => return Err(error.into()),
             asked => asked.unwrap_or_default(),
         };
-        let has_v4 = all.iter().any(|address| !address.contains(':'));
+        let has_v4 = all.iter().any(IpAddr::is_ipv4);
         // IPv6 configures itself before a DHCP server has answered.
         let waits = !all.is_empty() && Instant::now() < *settled.get_or_insert(Instant::now() + DHCP_PATIENCE);
         if has_v4 || (!all.is_empty() && !waits) || Instant::now() > patience {
-            return Ok(all);
+            return Ok(all.iter().map(IpAddr::to_string).collect());
         }
         target.op.pause(Duration::from_secs(2), "the guest agent's first answer").await?;
     }
@@ -276,8 +276,8 @@ fn learns(m: &Vm) -> bool {
 /// Adds what the guest agent says at this moment, if it says anything.
 async fn learn(target: &Target<'_>, m: &Vm, now: &Settings, places: &mut Vec<String>) {
     if learns(m) {
-        let told = addresses::asked(&target.calls(), now).await.unwrap_or_default();
-        told.iter().filter_map(|text| text.parse().ok()).for_each(|address| add(places, m, address));
+        let told = target.calls().agent_addresses(now).await.unwrap_or_default();
+        told.into_iter().for_each(|address| add(places, m, address));
     }
 }
 

@@ -1,10 +1,12 @@
-//! Where an image is that the node of a new VM does not have.
+//! The image of a new VM: whether it fits, and where it is if the node does not have it.
 
 use futures_util::future::join_all;
 use pve::{Class, NodeName, VolumeId};
 
+use super::clone;
 use super::creation::Creation;
 use super::error::{Error, Problem};
+use crate::resources::vm::disks;
 use crate::resources::vm::model::Vm;
 
 /// The failure of a creation; one for want of the image says which nodes have it. They are asked only then: a creation that is good
@@ -21,6 +23,19 @@ pub(super) async fn explained(creation: &Creation<'_>, m: &Vm, error: pve::Error
         owners if owners.is_empty() => error.into(),
         owners => elsewhere(image, &creation.node, &owners, &said).into(),
     }
+}
+
+/// Refuses a disk that is to be smaller than the image it is made of. An image that cannot be looked at is the creation's own to refuse.
+pub(super) async fn fits(creation: &Creation<'_>, m: &Vm) -> Result<(), Error> {
+    let all = disks::of(m);
+    let first = disks::first(&all).and_then(|slot| Some((slot, all.get(slot)?)));
+    let image = m.image.text().and_then(|image| image.parse::<VolumeId>().ok());
+    let (Some((slot, disk)), Some(image)) = (first.filter(|(_, disk)| disk.size_gib.is_known()), image) else {
+        return Ok(());
+    };
+    let op = creation.op;
+    let Ok(size) = op.cx.size(&op.client, &creation.node, &image).await else { return Ok(()) };
+    disks::growth_from(disk, size).map(|_| ()).map_err(|present| clone::too_large(slot, disk, present).into())
 }
 
 /// Other nodes that have the volume, of those that answer.

@@ -14,6 +14,7 @@ use crate::resources::vm::{addresses, config};
 
 /// Asks for the VM until one of its numbers is taken.
 pub(super) async fn made(creation: &mut Creation<'_>, m: &mut Vm) -> Result<Made, Error> {
+    image::fits(creation, m).await?;
     let (op, uuid) = (creation.op, random_uuid());
     let mut params = config::creation(m, &uuid);
     params.set("description", creation.marked(m));

@@ -7,6 +7,7 @@ use super::error::{Error, Problem};
 use super::holds::Holds;
 use super::operation::{DELETE, Operation};
 use crate::context::Cx;
+use crate::resources::vm::disks::{self, Disk};
 use crate::resources::vm::locate;
 use crate::resources::vm::model::Vm;
 use crate::resources::vm::notes::needs::{self, Needs};
@@ -47,10 +48,12 @@ async fn missing(op: &Operation<'_>, needs: &Needs, old: &Vm) -> Result<Vec<(Str
         }));
     }
     // Another image may be brought by this very apply, after the old machine is gone; the one that it was made from may not.
-    if let Some(image) = needs.image.as_deref().filter(|image| old.image.text() == Some(image))
-        && is_gone(op, &node, image).await?
-    {
-        found.push((format!("The image {image} is not on node {node} any more."), "image".into()));
+    if let Some(image) = needs.image.as_deref().filter(|image| old.image.text() == Some(image)) {
+        if is_gone(op, &node, image).await? {
+            found.push((format!("The image {image} is not on node {node} any more."), "image".into()));
+        } else {
+            found.extend(outgrown(op, needs, (&node, image)).await);
+        }
     }
     if needs.silent_agent {
         found.push((needs::SILENT.to_owned(), "started".into()));
@@ -112,6 +115,16 @@ fn storages(needs: &Needs, all: &[Storage]) -> Vec<(String, Path)> {
         _ => {}
     }
     found
+}
+
+/// The disk that is to be smaller than the image it is made of.
+async fn outgrown(op: &Operation<'_>, needs: &Needs, (node, image): (&NodeName, &str)) -> Option<(String, Path)> {
+    let (slot, gib) = needs.from_image.as_ref()?;
+    let disk = Disk { size_gib: (*gib).into(), ..Disk::default() };
+    let size = op.cx.size(&op.client, node, &image.parse().ok()?).await.ok()?;
+    let present = disks::growth_from(&disk, size).err()?;
+    let at = Path::from("disk").key(slot).name("size_gib");
+    Some((format!("Disk {slot} has {present} GiB, as its image does, and cannot shrink to {gib} GiB."), at))
 }
 
 async fn is_gone(op: &Operation<'_>, node: &NodeName, image: &str) -> Result<bool, pve::Error> {

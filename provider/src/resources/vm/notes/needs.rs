@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tf::Private;
 
+use crate::resources::vm::disks;
 use crate::resources::vm::model::Vm;
 
 /// What a planned machine needs, as far as the plan knew it.
@@ -22,6 +23,8 @@ pub(crate) struct Needs {
     pub(crate) disks: BTreeMap<String, String>,
     pub(crate) efi: Option<String>,
     pub(crate) image: Option<String>,
+    /// Slot and size in GiB of the disk that is made of it.
+    pub(crate) from_image: Option<(String, i64)>,
     /// Bridge by slot.
     pub(crate) cards: BTreeMap<String, String>,
     pub(crate) seed: bool,
@@ -36,6 +39,8 @@ pub(crate) fn plan(private: &Private, m: &Vm) {
         m.disk.get().into_iter().flatten().filter_map(|(slot, disk)| Some((slot.clone(), disk.storage.cloned()?)));
     let bridges =
         m.network.get().into_iter().flatten().filter_map(|(slot, card)| Some((slot.clone(), card.bridge.cloned()?)));
+    let all = disks::of(m);
+    let from_image = disks::first(&all).and_then(|slot| Some((slot.to_owned(), all.get(slot)?.size_gib.cloned()?)));
     let needs = Needs {
         node: m.node.cloned(),
         name: m.name.cloned(),
@@ -43,6 +48,7 @@ pub(crate) fn plan(private: &Private, m: &Vm) {
         disks: storages.collect(),
         efi: m.efi_storage.cloned(),
         image: m.image.cloned(),
+        from_image,
         cards: bridges.collect(),
         seed: m.is_seeded(),
         seed_storage: m.cloud_init.get().and_then(|cloud_init| cloud_init.storage.cloned()),

@@ -29,6 +29,18 @@ pub(crate) fn done(private: &Private, left: BTreeSet<String>) {
     noted::only_cards(private, &planned(private));
 }
 
+/// The machine stays, which was to go. Where it is tainted and another one was to take its place, the destroying call is not handed its notes,
+/// only those of the new one's plan: what that has, and the machine too, was written before.
+pub(crate) fn stays(private: &Private, old: &Vm) {
+    if private.get::<BTreeSet<String>>(OURS).is_some() {
+        return;
+    }
+    let disks = old.disk.get().into_iter().flat_map(BTreeMap::keys);
+    let there: BTreeSet<String> =
+        disks.chain(old.network.get().into_iter().flat_map(BTreeMap::keys)).cloned().collect();
+    private.set(OURS, &planned(private).intersection(&there).collect::<BTreeSet<_>>());
+}
+
 /// A slot that is empty is nobody's: whoever fills it next is its owner. A change that did not come to its end may fill one yet.
 pub(crate) fn seen(private: &Private, now: &Settings) {
     if private.get::<bool>(UNFINISHED).unwrap_or_default() {
@@ -104,6 +116,18 @@ mod tests {
         assert_eq!(names(&owned(&there, &private)), ["scsi1", "net0"], "its removal waits");
         done(&private, BTreeSet::new());
         assert_eq!(names(&owned(&there, &private)), ["net0"]);
+    }
+
+    #[test]
+    fn what_a_machine_keeps_that_stays_after_all() {
+        let private = Private::default();
+        plan(&private, &vm(&["scsi0", "scsi2"], &["net0"]));
+        let there = vm(&["scsi0", "scsi1"], &["net0"]);
+        stays(&private, &there);
+        assert_eq!(names(&owned(&there, &private)), ["scsi0", "net0"], "the new one's plan is all that is known");
+        done(&private, BTreeSet::from(["scsi1".to_owned()]));
+        stays(&private, &there);
+        assert_eq!(names(&owned(&there, &private)), ["scsi0", "scsi1", "net0"], "the notes are there");
     }
 
     #[test]

@@ -1,0 +1,351 @@
+//! Talking to a member of etcd: mutual TLS with the certificate that kubeadm made for looking after it, and the few calls that are made.
+//!
+//! Source: etcd 3.6, `api/etcdserverpb/rpc.proto`; only the fields that are read are written down here.
+
+use crate::chain::chain;
+use crate::host::etcd::{Etcd, Member, Standing};
+use crate::host::{BoxFuture, HostError};
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::borrow::Cow;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+/// An etcd whose certificates lie in this folder, named as kubeadm names them.
+pub(super) struct At {
+    folder: Cow<'static, str>,
+}
+
+/// The one that kubeadm makes.
+pub(super) static KUBEADMS: At = At { folder: Cow::Borrowed("/etc/kubernetes/pki/etcd") };
+
+impl Etcd for At {
+    fn members<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Member>, HostError>> {
+        Box::pin(async move {
+            let agreed = bounded(at, LOOK, self.list(at, true)).await;
+            // Without a quorum nothing is agreed on, and its own list is what there is.
+            if agreed.is_ok() { agreed } else { bounded(at, LOOK, self.list(at, false)).await }
+        })
+    }
+
+    fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
+        Box::pin(bounded(at, LOOK, async {
+            let said: StatusReply = self.call(at, "Maintenance/Status", Empty {}).await?;
+            Ok(Standing { version: said.version, has_leader: said.leader != 0 })
+        }))
+    }
+
+    fn alarms<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<(u64, String)>, HostError>> {
+        Box::pin(bounded(at, LOOK, async {
+            // An empty request asks for all that are in force.
+            let said: AlarmReply = self.call(at, "Maintenance/Alarm", Empty {}).await?;
+            Ok(said.alarms.into_iter().map(|alarm| (alarm.member, alarm.word())).collect())
+        }))
+    }
+
+    fn remove<'a>(&'a self, at: &'a str, id: u64) -> BoxFuture<'a, Result<(), HostError>> {
+        Box::pin(bounded(at, CHANGE, async move {
+            let _: MembersReply = self.call(at, "Cluster/MemberRemove", ById { id }).await?;
+            Ok(())
+        }))
+    }
+}
+
+impl At {
+    async fn list(&self, at: &str, linearizable: bool) -> Result<Vec<Member>, String> {
+        let said: MembersReply = self.call(at, "Cluster/MemberList", MembersRequest { linearizable }).await?;
+        let member = |wire: WireMember| Member {
+            id: wire.id,
+            name: wire.name,
+            peer_urls: wire.peer_urls,
+            client_urls: wire.client_urls,
+            learner: wire.learner,
+        };
+        Ok(said.members.into_iter().map(member).collect())
+    }
+
+    async fn call<Q, A>(&self, at: &str, method: &str, request: Q) -> Result<A, String>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let path = PathAndQuery::try_from(format!("/etcdserverpb.{method}")).map_err(|error| error.to_string())?;
+        let mut client = Grpc::new(self.dial(at).await?);
+        client.ready().await.map_err(|error| chain(&error))?;
+        let codec = ProstCodec::<Q, A>::default();
+        let reply = client.unary(tonic::Request::new(request), path, codec).await;
+        reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+    }
+
+    /// One connection, for one call.
+    async fn dial(&self, at: &str) -> Result<Channel, String> {
+        let host = at.rsplit_once(':').map_or(at, |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        let connector = TlsConnector::from(Arc::new(self.config()?));
+        let tcp = TcpStream::connect(at).await.map_err(|error| error.to_string())?;
+        let tls = connector.connect(name, tcp).await.map_err(|error| error.to_string())?;
+        let once = Mutex::new(Some(TokioIo::new(tls)));
+        let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+            let stream = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+            std::future::ready(stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected)))
+        });
+        let channel = Endpoint::from_static("http://etcd").connect_with_connector(connector).await;
+        channel.map_err(|error| chain(&error))
+    }
+
+    /// Read anew each time: certificates are renewed with every upgrade.
+    fn config(&self) -> Result<ClientConfig, String> {
+        let read = |file: &str| {
+            let path = format!("{}/{file}", self.folder);
+            std::fs::read(&path).map_err(|error| format!("{path}: {error}"))
+        };
+        let odd =
+            |error: &dyn std::fmt::Display| format!("the certificates in {} cannot be used: {error}", self.folder);
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_slice(&read("ca.crt")?).map_err(|error| odd(&error))?;
+        roots.add(authority).map_err(|error| odd(&error))?;
+        let own = CertificateDer::from_pem_slice(&read("healthcheck-client.crt")?).map_err(|error| odd(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(&read("healthcheck-client.key")?).map_err(|error| odd(&error))?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| odd(&error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![own], key)
+            .map_err(|error| odd(&error))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+async fn bounded<T>(
+    at: &str,
+    patience: Duration,
+    work: impl Future<Output = Result<T, String>> + Send,
+) -> Result<T, HostError> {
+    let said = timeout(patience, work).await.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+    said.map_err(|why| HostError::Etcd { at: at.to_owned(), why })
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Empty {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MembersRequest {
+    #[prost(bool, tag = "1")]
+    linearizable: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ById {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MembersReply {
+    #[prost(message, repeated, tag = "2")]
+    members: Vec<WireMember>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireMember {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, repeated, tag = "3")]
+    peer_urls: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    client_urls: Vec<String>,
+    #[prost(bool, tag = "5")]
+    learner: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StatusReply {
+    #[prost(string, tag = "2")]
+    version: String,
+    #[prost(uint64, tag = "4")]
+    leader: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AlarmReply {
+    #[prost(message, repeated, tag = "2")]
+    alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Alarm {
+    #[prost(uint64, tag = "1")]
+    member: u64,
+    #[prost(int32, tag = "2")]
+    kind: i32,
+}
+
+impl Alarm {
+    fn word(&self) -> String {
+        match self.kind {
+            1 => "NOSPACE".to_owned(),
+            2 => "CORRUPT".to_owned(),
+            other => format!("alarm {other}"),
+        }
+    }
+}
+
+const LOOK: Duration = Duration::from_secs(4);
+/// A change is agreed on by all members, on slow disks too.
+const CHANGE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_is_passed_over() {
+        let wire = WireMember {
+            id: 0x8e9e_05c5_2164_694d,
+            name: "cp-1".to_owned(),
+            peer_urls: vec!["https://192.0.2.11:2380".to_owned()],
+            client_urls: vec!["https://192.0.2.11:2379".to_owned()],
+            learner: false,
+        };
+        let reply = MembersReply { members: vec![wire.clone(), WireMember { learner: true, ..WireMember::default() }] };
+        let bytes = prost::Message::encode_to_vec(&reply);
+        assert_eq!(<MembersReply as prost::Message>::decode(&*bytes).unwrap().members[0], wire);
+        // Field 1 is the reply's head, which nobody reads.
+        let mut headed = vec![0x0a, 0x02, 0x08, 0x07];
+        headed.extend_from_slice(&bytes);
+        assert_eq!(<MembersReply as prost::Message>::decode(&*headed).unwrap(), reply);
+    }
+
+    #[test]
+    fn alarms_have_their_names() {
+        let word = |kind| Alarm { member: 1, kind }.word();
+        assert_eq!((word(1), word(2), word(9)), ("NOSPACE".into(), "CORRUPT".into(), "alarm 9".into()));
+    }
+
+    /// A real etcd of three: `GROUNDWORK_ETCD` names the program.
+    #[tokio::test]
+    async fn a_real_etcd_tells_its_members_and_lets_one_go() {
+        let Some(program) = std::env::var_os("GROUNDWORK_ETCD") else {
+            eprintln!("skipped: GROUNDWORK_ETCD names no etcd");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let ports = free_ports();
+        let mut three = three(&program, folder.path(), &ports);
+        let etcd = At { folder: folder.path().to_str().unwrap().to_owned().into() };
+        let at = |member: usize| format!("127.0.0.1:{}", ports[member]);
+        let (first, third) = (at(0), at(2));
+        knows_a_leader(&etcd, &first, true).await;
+        let members = etcd.members(&first).await.unwrap();
+        let mut names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["m0", "m1", "m2"]);
+        assert!(members.iter().all(|member| !member.learner && member.client_urls.len() == 1), "{members:?}");
+        assert_eq!(etcd.alarms(&first).await.unwrap(), []);
+
+        three.0.truncate(2);
+        assert!(etcd.standing(&third).await.unwrap_err().to_string().contains("refused"));
+        let dead = members.iter().find(|member| member.name == "m2").unwrap();
+        etcd.remove(&first, dead.id).await.unwrap();
+        assert_eq!(etcd.members(&first).await.unwrap().len(), 2);
+        assert!(etcd.remove(&first, dead.id).await.unwrap_err().to_string().contains("member not found"));
+
+        // Without a quorum a member still tells what it knows, and that it has no leader.
+        three.0.truncate(1);
+        knows_a_leader(&etcd, &first, false).await;
+        assert_eq!(etcd.members(&first).await.unwrap().len(), 2);
+    }
+
+    async fn knows_a_leader(etcd: &At, at: &str, wanted: bool) {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !etcd.standing(at).await.is_ok_and(|standing| standing.has_leader == wanted) {
+            assert!(tokio::time::Instant::now() < until, "waited in vain for {at}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Members that end with the test.
+    struct Running(Vec<Ended>);
+
+    struct Ended(std::process::Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+
+    /// Three for clients, then three for members.
+    fn free_ports() -> Vec<u16> {
+        let listeners: Vec<_> = (0..6).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a program of the test's own, which no machine has")]
+    fn three(program: &std::ffi::OsStr, folder: &std::path::Path, ports: &[u16]) -> Running {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        for (name, text) in [
+            ("ca.crt", ca.pem()),
+            ("healthcheck-client.crt", own.pem()),
+            ("healthcheck-client.key", key.serialize_pem()),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let peer = |at: usize| format!("https://127.0.0.1:{}", ports[at + 3]);
+        let all = (0..3).map(|at| format!("m{at}={}", peer(at))).collect::<Vec<_>>().join(",");
+        let start = |at: usize| {
+            let (name, client) = (format!("m{at}"), format!("https://127.0.0.1:{}", ports[at]));
+            let (ca, certificate, key) =
+                (path("ca.crt"), path("healthcheck-client.crt"), path("healthcheck-client.key"));
+            let (data, peer) = (path(&name), peer(at));
+            let pairs = [
+                ("name", &name),
+                ("data-dir", &data),
+                ("listen-client-urls", &client),
+                ("advertise-client-urls", &client),
+                ("listen-peer-urls", &peer),
+                ("initial-advertise-peer-urls", &peer),
+                ("initial-cluster", &all),
+                ("trusted-ca-file", &ca),
+                ("cert-file", &certificate),
+                ("key-file", &key),
+                ("peer-trusted-ca-file", &ca),
+                ("peer-cert-file", &certificate),
+                ("peer-key-file", &key),
+            ];
+            let words = pairs.iter().map(|(flag, value)| format!("--{flag}={value}"));
+            let words =
+                words.chain(["--client-cert-auth", "--peer-client-cert-auth", "--log-level=error"].map(str::to_owned));
+            Ended(std::process::Command::new(program).args(words).spawn().unwrap())
+        };
+        Running((0..3).map(start).collect())
+    }
+
+    #[test]
+    fn any_bytes_are_answered() {
+        total::bytes("etcd-members", &[&[0x12, 0x02, 0x08, 0x01]], |bytes| {
+            <MembersReply as prost::Message>::decode(bytes).map(|reply| reply.members.len()).ok()
+        });
+    }
+}

@@ -1,0 +1,213 @@
+//! Three control planes behind a load balancer: none of them is special, and etcd is asked who its members are.
+//!
+//! One cluster of real Kubernetes lives through all of it: each of its steps is a join or a departure of a control plane, which take a minute and
+//! more on a small machine, so it is asked for by `GROUNDWORK_HA=1`.
+
+mod balancer;
+
+use crate::harness::run::{command, run};
+use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes_are_ready, nodes_by};
+use balancer::Balancer;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+#[test]
+fn no_control_plane_is_special() {
+    if std::env::var_os("GROUNDWORK_HA").is_none() {
+        eprintln!("skipped: GROUNDWORK_HA=1 makes a cluster of three control planes, and takes and gives each of them");
+        return;
+    }
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("ha", Backend::Nspawn, &[]);
+    let planes = [1, 2, 3, 4].map(|number| lab.address(10 + number)).to_vec();
+    let _balancer = Balancer::start(&lab.address(254), planes);
+    let terraform = quickstart::prepare(&lab, 1);
+    let stage = Stage { lab: &lab, terraform: &terraform };
+    stage.behind_the_balancer();
+    stage.wants(&[1, 2, 3]);
+    terraform.apply();
+    stage.has(&[1, 2, 3]);
+    nodes_are_ready(&lab);
+    terraform.has_no_changes();
+    stage.is_written_down(&[1, 2, 3]);
+    stage.no_secret_is_left();
+
+    stage.the_first_is_destroyed_outside_and_joins_again();
+    stage.one_leaves_and_another_comes();
+    stage.a_join_whose_provider_is_killed_is_gone_on_with();
+    stage.the_quorum_is_never_destroyed();
+
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
+
+struct Stage<'a> {
+    lab: &'a Lab,
+    terraform: &'a Terraform,
+}
+
+impl Stage<'_> {
+    /// Control planes by number, and an endpoint that leads to whichever is ready.
+    fn behind_the_balancer(&self) {
+        let example = std::fs::read_to_string(self.terraform.path("main.tf")).expect("the example");
+        let one = "control_planes = { cp-1 = var.addresses.control_plane }";
+        let several = example.replace(one, "control_planes = var.control_planes");
+        assert_ne!(several, example);
+        self.terraform.write("main.tf", &several);
+        self.terraform.write("control_planes.tf", "variable \"control_planes\" { type = map(string) }\n");
+        let mut over: Value = serde_json::from_str(&self.lab.file("quickstart_override.tf.json")).expect("JSON");
+        over["resource"]["groundwork_cluster"]["main"]["endpoint"] = json!(format!("{}:6443", self.lab.address(254)));
+        self.terraform.write("lab_override.tf.json", &over.to_string());
+    }
+
+    fn wants(&self, planes: &[u8]) {
+        let planes: BTreeMap<String, String> =
+            planes.iter().map(|number| (format!("cp-{number}"), self.lab.address(10 + number))).collect();
+        let mut values = quickstart::variables(self.lab, 1);
+        values["control_planes"] = json!(planes);
+        self.terraform.variables(&values);
+    }
+
+    /// Exactly these are nodes of the cluster, and members of its etcd with a vote.
+    #[track_caller]
+    fn has(&self, planes: &[u8]) {
+        let names: Vec<String> = planes.iter().map(|number| format!("cp-{number}")).collect();
+        let by = names.last().expect("a control plane");
+        let nodes: Vec<String> = names.iter().cloned().chain(["worker-1".to_owned()]).collect();
+        assert_eq!(nodes_by(self.lab, by), nodes);
+        assert_eq!(self.members(by), names);
+        let roles = self.kubectl(by, "get nodes --selector=node-role.kubernetes.io/control-plane -o name");
+        assert_eq!(roles.lines().count(), names.len(), "{roles}");
+    }
+
+    /// Names of etcd's members as the one on `vm` has them, which all have a vote.
+    #[track_caller]
+    fn members(&self, vm: &str) -> Vec<String> {
+        for file in ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"] {
+            let text = self.lab.must(vm, &format!("cat /etc/kubernetes/pki/etcd/{file}"));
+            self.terraform.write(file, &text);
+        }
+        let number: u8 = vm.trim_start_matches("cp-").parse().expect("cp-N");
+        let url = format!("https://{}:2379/v3/cluster/member/list", self.lab.address(10 + number));
+        let mut curl = command("curl");
+        curl.current_dir(self.terraform.path(".")).args([
+            "--silent",
+            "--fail",
+            "--max-time",
+            "10",
+            "--cacert",
+            "ca.crt",
+        ]);
+        curl.args(["--cert", "healthcheck-client.crt", "--key", "healthcheck-client.key", "--data", "{}", &url]);
+        let said = run(&mut curl);
+        let told: Value = serde_json::from_str(&said.exits(0).text).expect("etcd speaks JSON");
+        let members = told["members"].as_array().expect("members");
+        let name = |member: &Value| {
+            assert!(member["isLearner"].is_null(), "it has a vote: {member}");
+            member["name"].as_str().unwrap_or("(never started)").to_owned()
+        };
+        let mut names: Vec<String> = members.iter().map(name).collect();
+        names.sort();
+        names
+    }
+
+    #[track_caller]
+    fn kubectl(&self, vm: &str, line: &str) -> String {
+        self.lab.must(vm, &format!("{KUBECTL} {line}"))
+    }
+
+    /// The kubeconfig names every agent.
+    #[track_caller]
+    fn is_written_down(&self, planes: &[u8]) {
+        let cluster = self.terraform.resource("groundwork_cluster.main");
+        let kubeconfig = cluster["kubeconfig"].as_str().expect("a kubeconfig");
+        for number in planes {
+            assert!(
+                kubeconfig.contains(&format!("{}:7443", self.lab.address(10 + number))),
+                "cp-{number}: {kubeconfig}"
+            );
+        }
+    }
+
+    /// Of a join nothing stays: neither the certificates that were laid up, nor the token that owned them, nor a key in a file.
+    #[track_caller]
+    fn no_secret_is_left(&self) {
+        let secrets = self.kubectl("cp-3", "-n kube-system get secrets -o name");
+        assert!(!secrets.contains("kubeadm-certs") && !secrets.contains("bootstrap-token"), "{secrets}");
+        for vm in ["cp-1", "cp-2", "cp-3"] {
+            let found = self
+                .lab
+                .must(vm, "ls -A /run/groundwork; grep -rls certificateKey /run/groundwork /etc/kubernetes || true");
+            assert!(!found.contains(".yaml"), "{vm}: {found}");
+        }
+        let state = self.terraform.run(&["state", "pull"]);
+        assert!(!state.exits(0).text.contains("certificate_key"), "the state holds a certificate key");
+    }
+
+    /// As an administrator does it behind Terraform's back, or a host that burns.
+    fn burn(&self, vm: &str) {
+        let id = self.terraform.resource(&format!("groundwork_vm.machine[\"{vm}\"]"))["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        let path = format!("/nodes/{}", id.replace('/', "/qemu/"));
+        self.lab.admin("POST", &format!("{path}/status/stop"), &[]);
+        self.lab.admin("DELETE", &path, &[]);
+    }
+
+    fn the_first_is_destroyed_outside_and_joins_again(&self) {
+        let ours = self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();
+        self.burn("cp-1");
+        let plan = self.terraform.plan();
+        plan.exits(2).says(&[
+            "groundwork_vm.machine[\"cp-1\"] will be created",
+            "groundwork_cluster.main will be updated in-place",
+        ]);
+        plan.says(&["Members of etcd are not well", "with the next one the cluster stops"]);
+        self.terraform.apply();
+        self.has(&[1, 2, 3]);
+        let after = self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();
+        assert_eq!(after, ours, "no second cluster was made");
+        self.kubectl("cp-2", "wait --for=condition=Ready node/cp-1 --timeout=2m");
+        self.terraform.has_no_changes();
+    }
+
+    fn one_leaves_and_another_comes(&self) {
+        self.wants(&[2, 3]);
+        self.terraform.plan().exits(2).says(&["Warning: 2 control planes", "0 to add"]);
+        self.terraform.apply();
+        self.has(&[2, 3]);
+        self.terraform.has_no_changes();
+        self.wants(&[2, 3, 4]);
+        self.terraform.apply();
+        self.has(&[2, 3, 4]);
+        self.terraform.has_no_changes();
+    }
+
+    fn a_join_whose_provider_is_killed_is_gone_on_with(&self) {
+        self.wants(&[1, 2, 3, 4]);
+        let joining = "test -e /etc/kubernetes/manifests/kube-apiserver.yaml";
+        self.terraform.killed(|| self.lab.exec("cp-1", joining).code == 0);
+        self.terraform.apply();
+        self.has(&[1, 2, 3, 4]);
+        self.terraform.has_no_changes();
+        self.wants(&[1, 2, 3]);
+        self.terraform.apply();
+        self.has(&[1, 2, 3]);
+    }
+
+    /// One is down, and another one is to go.
+    fn the_quorum_is_never_destroyed(&self) {
+        self.lab.control("power", &["cp-3", "off"]).exits(0);
+        wait_until("etcd has noticed", || self.terraform.plan().flat().contains("Members of etcd are not well"));
+        self.wants(&[1, 3]);
+        self.terraform.fails(&["of the other 2 members of etcd 1 are well, and it needs 2"]);
+        self.lab.control("power", &["cp-3", "on"]).exits(0);
+        self.wants(&[1, 2, 3]);
+        wait_until("all are well again", || self.terraform.plan().code == 0);
+        self.has(&[1, 2, 3]);
+    }
+}
