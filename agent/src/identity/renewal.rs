@@ -207,7 +207,9 @@ mod tests {
             state.write(NEXT, &waits).unwrap();
             state.write(CERTIFICATE, certificate).unwrap();
             state.burn(KEY).unwrap();
-            key.map(|key| state.write(KEY, key).unwrap());
+            if let Some(key) = key {
+                state.write(KEY, key).unwrap();
+            }
         };
         let after = state.read(CERTIFICATE).unwrap().unwrap();
         files(&before, Some(&key));

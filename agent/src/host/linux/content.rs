@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::host::linux::Linux;
     use crate::host::{Host as _, HostError};
-    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
     use std::fs::OpenOptions;
 
     fn mine() -> Access {
@@ -237,8 +237,8 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    let (from, to, exchange) = (path("file"), path("other"), RenameFlags::RENAME_EXCHANGE);
-                    renameat2(AT_FDCWD, from.as_str(), AT_FDCWD, to.as_str(), exchange).unwrap();
+                    let (from, to, exchange) = (path("file"), path("other"), RenameFlags::EXCHANGE);
+                    renameat_with(CWD, from.as_str(), CWD, to.as_str(), exchange).unwrap();
                 }
             });
             for _ in 0..5_000 {
