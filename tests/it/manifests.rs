@@ -283,10 +283,11 @@ fn large() -> String {
 }
 
 fn deployment(image: &str, finalizers: &[&str]) -> String {
+    // Ready late enough for a kill to come before it, on a busy computer too.
     let labels = json!({ "app": "slow" });
     let container = json!({
         "name": "slow", "image": image, "args": ["netexec"],
-        "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "initialDelaySeconds": 5 },
+        "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "initialDelaySeconds": 20 },
     });
     let pod = json!({ "metadata": { "labels": labels }, "spec": { "containers": [container], "terminationGracePeriodSeconds": 1 } });
     json!({
