@@ -140,7 +140,7 @@ fn no_more_is_found_than_anybody_reads() {
 
 /// A specification with a value in every field of the contract.
 const EVERYTHING: &str = r#"{
-    "hostname": "cp-1", "swap": "off", "kernel_modules": ["overlay"], "sysctls": {"vm.swappiness": "1"}, "time_sync": true,
+    "hostname": "cp-1", "swap": "off", "kernel_modules": ["overlay"], "sysctls": {"vm.swappiness": "1"}, "time_sync": true, "memory_cgroup": true,
     "package": {"vim": {"version": "1-*", "hold": true, "absent": false}},
     "repository": {"x": {"url": "http://x/", "suites": ["a"], "components": ["b"], "key_pem": "-----BEGIN PGP PUBLIC KEY BLOCK-----",
         "key_url": "http://x/k", "trusted": true, "absent": false}},
