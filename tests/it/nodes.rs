@@ -163,8 +163,8 @@ impl Stage<'_> {
 
     fn a_worker_may_leave_the_cluster_alone(&self) {
         let example = std::fs::read_to_string(self.terraform.path("main.tf")).expect("the example");
-        let all = "machine[name].endpoint } }\n}";
-        let without = example.replace(all, "machine[name].endpoint } if name != \"worker-2\" }\n}");
+        let all = "in local.workers : name => { endpoint = groundwork_machine.machine[name].endpoint } }";
+        let without = example.replace(all, &all.replace("endpoint } }", "endpoint } if name != \"worker-2\" }"));
         assert_ne!(without, example);
         let pods = self.pods("worker-2");
         self.terraform.write("main.tf", &without);
