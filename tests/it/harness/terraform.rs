@@ -131,9 +131,10 @@ impl Terraform {
 
     /// Starts an apply and kills its provider, without a word, when it is `time`.
     #[track_caller]
-    pub(crate) fn killed(&self, time: impl FnMut() -> bool) {
+    pub(crate) fn killed(&self, mut time: impl FnMut() -> bool) {
         let mut apply = self.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "killed.log");
-        wait_until("it is time to kill", time);
+        let runs = |apply: &Child| !children_named(apply.id(), "terraform-provi").is_empty();
+        wait_until("it is time to kill", || time() && runs(&apply));
         assert_ne!(kill_provider(&apply), 0, "a provider runs");
         apply.wait().expect("terraform ends");
     }
