@@ -161,15 +161,24 @@ again() {
     rm -rf "$second"
 }
 
-# packages MACHINE ARCH: .deb and .rpm.
+# packages MACHINE ARCH [VERSION DIR]: .deb and .rpm.
 packages() {
     local kind
     headers linux_any "$(agent "$FIRST" "$1")"
     go_program github.com/goreleaser/nfpm/v2 "v$NFPM" ./cmd/nfpm
     for kind in deb rpm; do
-        VERSION=$VERSION ARCH=$2 AGENT=$(agent "$FIRST" "$1") \
-            "$PROGRAM" package --config packaging/nfpm.yaml --packager "$kind" --target "$DEST/" >/dev/null
+        VERSION=${3:-$VERSION} ARCH=$2 AGENT=$(agent "$FIRST" "$1") \
+            "$PROGRAM" package --config packaging/nfpm.yaml --packager "$kind" --target "${4:-$DEST}/" >/dev/null
     done
+}
+
+# Those for this computer, in clean roots, with a later version of the same program to upgrade to.
+packages_tried() {
+    local machine=$1 arch=$2 later=$VERSION.1 dir
+    dir=$(mktemp -d)
+    packages "$machine" "$arch" "$later" "$dir"
+    packaging/try.sh "$VERSION" "$arch" "$DEST" "$later" "$dir"
+    rm -r "$dir"
 }
 # The last whose modules all come from the Go module proxy.
 NFPM=2.43.4
@@ -200,6 +209,12 @@ for platform in "${PLATFORMS[@]}"; do
 done
 timed ".deb and .rpm for amd64" packages x86_64 amd64
 timed ".deb and .rpm for arm64" packages aarch64 arm64
+if [ "$(id -u)" = 0 ]; then
+    need_packages mmdebstrap=mmdebstrap
+    timed ".deb and .rpm in clean roots" packages_tried x86_64 amd64
+else
+    say "the packages are not tried: clean roots are made by root"
+fi
 case $CHECK in
     all) timed "everything a second time, elsewhere" again "${PLATFORMS[@]}" ;;
     one) timed "agents and ${PLATFORMS[0]} a second time, elsewhere" again "${PLATFORMS[0]}" ;;

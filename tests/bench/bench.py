@@ -300,6 +300,14 @@ def sizes(provider, agent):
     }
 
 
+def release(folder):
+    """What `scripts/release.sh` made: archives with both agents inside, and the agent's packages."""
+    rows = {}
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".zip", ".deb", ".rpm")):
+        rows[f"release: `{file.name}`, MB"] = (round(file.stat().st_size / 1e6, 1), "≤ 16" if file.suffix == ".zip" else "")
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--provider", type=pathlib.Path, required=True)
@@ -308,10 +316,13 @@ def main():
     parser.add_argument("--idle-provider", type=pathlib.Path, required=True, help="terraform-provider-memory")
     parser.add_argument("--vms", type=int, default=1000)
     parser.add_argument("--write", action="store_true", help="rewrite docs/benchmarks.md")
-    parser.add_argument("--only", choices=["sizes", "start", "machines", "create", "refresh"], help="one part, and no file written")
+    parser.add_argument("--release", type=pathlib.Path, help="a folder that scripts/release.sh has made")
+    parts = ["sizes", "release", "start", "machines", "create", "refresh"]
+    parser.add_argument("--only", choices=parts, help="one part, and no file written")
     args = parser.parse_args()
     parts = {
         "sizes": lambda: sizes(args.provider, args.agent),
+        "release": lambda: release(args.release) if args.release else {},
         "start": lambda: start(args.provider, args.measure_start),
         "machines": lambda: machines(args.provider),
         "create": lambda: create(args.provider, 100, {0.02: 2.0, 0.1: 7.0}),
