@@ -21,19 +21,24 @@ esac
 STARTED=$(date +%s)
 STAGES=()
 
-# stage NAME COMMAND...: runs a stage and keeps its time for the table at the end.
+# stage NAME COMMAND...: runs a stage and keeps its time for the table at the end, and how busy the processors were.
 stage() {
-    local name=$1 from
+    local name=$1 from ticks done=0
     shift
     say "$name"
     from=$(date +%s)
-    if ! "$@"; then
-        STAGES+=("$(printf '%-46s FAILED after %4d s' "$name" $(($(date +%s) - from)))")
+    ticks=$(ticks)
+    "$@" || done=$?
+    STAGES+=("$(printf '%-46s %4d s %s%s' "$name" $(($(date +%s) - from)) "$(busy "$ticks")" "$([ "$done" = 0 ] || echo '  FAILED')")")
+    [ "$done" = 0 ] || {
         summary
         exit 1
-    fi
-    STAGES+=("$(printf '%-46s %4d s' "$name" $(($(date +%s) - from)))")
+    }
 }
+
+# Since the start, of all processors: what they did, and what they could have done.
+ticks() { awk '/^cpu /{ print $2 + $3 + $4 + $7 + $8, $2 + $3 + $4 + $5 + $6 + $7 + $8 + $9 }' /proc/stat; }
+busy() { echo "$1 $(ticks)" | awk '$4 > $2 { printf "%3d %% busy", 100 * ($3 - $1) / ($4 - $2) }'; }
 
 summary() {
     printf '\n'
