@@ -77,24 +77,28 @@ documentation() { RUSTDOCFLAGS="-D warnings" zig_cargo "$MUSL" doc --quiet --wor
 UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
 TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
-# Tests that make a cluster of their own. Two at once: each waits for half of its time.
+# Tests that make a cluster of their own.
 CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
 # The longest of them.
 LONG=(upgrade:: nodes::)
 
-# An agent's build ends with one long link: the lints go on beside it.
-agents() { build_yesterdays_agent && build_agent; }
-agents_and_lints() {
-    local lints=0 agents=0 running said
+# both ONE OTHER: two at once, for what waits for half of its time. The other's output comes after the one's.
+both() {
+    local one=0 other=0 said running from
+    from=$(date +%s)
     said=$(mktemp)
-    lints >"$said" 2>&1 &
+    ("$2" && echo "$2: $(($(date +%s) - from)) s") >"$said" 2>&1 &
     running=$!
-    agents || agents=$?
-    wait "$running" || lints=$?
+    "$1" || one=$?
+    echo "$1: $(($(date +%s) - from)) s"
+    wait "$running" || other=$?
     cat "$said"
     rm "$said"
-    return $((lints + agents))
+    return $((one + other))
 }
+
+# An agent's build ends with one long link: the lints go on beside it.
+agents() { build_yesterdays_agent && build_agent; }
 
 # What tests of pipelines run beside Terraform.
 tools() {
@@ -102,15 +106,21 @@ tools() {
         need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM
 }
 
-# What a user does, with the program that is called terraform.
+# What a user does, with the program that is called terraform. Machines in containers, but for the last.
+lab_tests() {
+    $TESTS -- --test-threads 2 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: --skip guest:: \
+        "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
+}
+cluster_tests() { $TESTS -- --test-threads 2 "${CLUSTERS[@]}"; }
+long_tests() { $TESTS -- --test-threads 2 "${LONG[@]}"; }
+others_machines() { $TESTS -- --test-threads 2 --skip qemu ssh:: guest::; }
+virtual_machines() { $TESTS -- --test-threads 1 qemu --nocapture; }
+
 end_to_end() {
     stage "terraform in an empty root" $TESTS -- empty_root::
-    stage "terraform against the lab" $TESTS -- --test-threads 3 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: \
-        --skip guest:: "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
-    stage "agents on machines of others" $TESTS -- --test-threads 3 --skip qemu ssh:: guest::
     stage "quickstart from a mirror" $TESTS -- registry::
-    stage "real Kubernetes" $TESTS -- --test-threads 2 "${CLUSTERS[@]}"
-    stage "real Kubernetes: upgrades, nodes come and go" $TESTS -- --test-threads 2 "${LONG[@]}"
+    stage "terraform against the lab; real Kubernetes" both lab_tests cluster_tests
+    stage "machines of others; long lives of clusters" both others_machines long_tests
 }
 
 # OpenTofu, built once for all checkouts: `go install` refuses its module for a replacement in it.
@@ -136,7 +146,7 @@ stage "compiled crates of others" python3 scripts/compiled.py take "${COMPILED[@
 if [ -n "$OTHER" ]; then
     stage "agents: static binaries" agents
 else
-    stage "agents: static binaries; lints" agents_and_lints
+    stage "agents: static binaries; lints" both agents lints
 fi
 stage "provider and tests: static binaries" everything
 export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork
@@ -154,5 +164,5 @@ stage "OpenTofu: the program" opentofu
 stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -- registry::
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
-[ -n "$FAST" ] || stage "terraform against virtual machines" $TESTS -- --test-threads 1 qemu --nocapture
+[ -n "$FAST" ] || stage "terraform against virtual machines" virtual_machines
 summary
