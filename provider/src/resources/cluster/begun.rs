@@ -48,7 +48,12 @@ impl Begun {
     }
 
     /// Takes over those that `m` does not have and that are in the cluster.
-    pub(super) fn add_to(&self, m: &mut Cluster, is_control_plane: impl Fn(&str) -> bool, is_worker: impl Fn(&str) -> bool) {
+    pub(super) fn add_to(
+        &self,
+        m: &mut Cluster,
+        is_control_plane: impl Fn(&str) -> bool,
+        is_worker: impl Fn(&str) -> bool,
+    ) {
         add(&mut m.control_planes, &self.0.control_planes, is_control_plane);
         add(&mut m.workers, &self.0.workers, is_worker);
     }

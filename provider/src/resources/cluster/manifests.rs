@@ -98,7 +98,9 @@ fn left_over(applied: &Applied) -> String {
     } else {
         format!("forgets it and leaves its {objects}")
     };
-    format!("manifest {name}: the cluster has it and the state has not; without a block of its name the next apply {what}")
+    format!(
+        "manifest {name}: the cluster has it and the state has not; without a block of its name the next apply {what}"
+    )
 }
 
 fn by_name(known: Vec<Applied>) -> BTreeMap<String, Applied> {

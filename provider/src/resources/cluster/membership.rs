@@ -362,7 +362,8 @@ const MOMENT: Duration = Duration::from_secs(60);
 /// How long a machine may give no answer before it counts as gone: its agent, or the network, may be restarting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn same_machine(one: &Member, other: &Member) -> bool {
+/// By the key of its agent.
+pub(super) fn same_machine(one: &Member, other: &Member) -> bool {
     let key = |member: &Member| member.endpoint.get().and_then(|endpoint| endpoint.fingerprint.cloned());
     key(one) == key(other)
 }
