@@ -18,6 +18,9 @@ impl Crew<'_> {
     pub(super) async fn bury(&self, before: &Members, after: &Members) -> Result<Members, Diagnostics> {
         let mut alive = Members::new();
         for (name, member) in before.iter().filter(|(name, member)| !stays(name, member, after)) {
+            if self.is_taken(name, after).await? {
+                continue;
+            }
             let through = self.through(Some(name), ANSWERING).await?;
             match self.parting(name, member, &through.status).await? {
                 Parting::Alive => drop(alive.insert(name.clone(), member.clone())),
@@ -25,6 +28,14 @@ impl Crew<'_> {
             }
         }
         Ok(alive)
+    }
+
+    /// Whether the machine that is to have this name is a whole control plane under it already: an apply that failed, or was killed, has taken
+    /// out the one before.
+    async fn is_taken(&self, name: &str, after: &Members) -> Result<bool, Diagnostic> {
+        let Some(machine) = after.get(name).map(endpoint).transpose()? else { return Ok(false) };
+        let own = self.own(&machine).await;
+        Ok(standing(name, &own, &self.through(None, ANSWERING).await?.status) == Place::In)
     }
 
     /// Has every control plane of `after` in the cluster, and those of `leaving`, whose machines live, out of it.
@@ -51,12 +62,7 @@ impl Crew<'_> {
     /// Joins a machine as a control plane, if it is not a whole one.
     async fn join_control_plane(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
         let machine = endpoint(member)?;
-        // A join whose provider was killed goes on by itself.
-        let settled = self.cx.agents.settled(&machine, self.wait).await;
-        let own = match settled {
-            Ok(()) => self.status(&machine).await,
-            Err(error) => Err(error),
-        };
+        let own = self.own(&machine).await;
         let cluster = self.through(None, ANSWERING).await?.status;
         match standing(name, &own, &cluster) {
             Place::In => return Ok(()),
