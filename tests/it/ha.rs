@@ -279,7 +279,9 @@ impl Stage<'_> {
         self.asks_for(to);
         self.terraform.plan().exits(2).says(&[&format!("{from} → {to}"), "0 to destroy"]);
         let api_server = "/etc/kubernetes/manifests/kube-apiserver.yaml";
-        self.terraform.killed(|| self.lab.exec("cp-3", &format!("grep -q :v{to} {api_server}")).code == 0);
+        // The first is finished, and the second begins.
+        let first = format!("{KUBECTL} get node cp-1 -o jsonpath={{.status.nodeInfo.kubeletVersion}} | grep -q v{to}");
+        self.terraform.killed(|| self.lab.exec("cp-2", &first).code == 0);
         self.terraform.apply();
         self.has(&["cp-1", "second", "cp-3"]);
         let versions = self.kubectl("cp-1", "get nodes -o jsonpath='{.items[*].status.nodeInfo.kubeletVersion}'");
