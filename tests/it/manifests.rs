@@ -31,6 +31,10 @@ kind: Namespace
 metadata: { name: paint }
 ";
 
+/// What the cluster keeps of the manifest `slow`.
+const NOTED: &str = "-n kube-system configmap/groundwork-manifest-slow";
+const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
+
 /// Nobody may read it but in the cluster.
 const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -215,22 +219,25 @@ impl Stage<'_> {
         ];
         self.terraform.fails(&said);
         self.terraform.plan().exits(2).says(&["0 to destroy"]);
+        self.goes_with_its_block();
+    }
+
+    /// An apply of it did not come to its end, so that the state does not have it.
+    fn goes_with_its_block(&self) {
         self.ask_for(&self.beginning(&json!("red")));
+        self.terraform.plan().exits(2).says(&[
+            "manifest slow: the cluster has it and the state has not",
+            "without a block of its name the next apply deletes its 1 object",
+        ]);
         self.terraform.apply();
         self.terraform.has_no_changes();
+        assert!(!self.is_there("-n paint deployment/slow") && !self.is_there(NOTED));
     }
 
     fn a_kill_leaves_nothing_that_the_next_apply_does_not_end(&self) {
-        let image = "registry.k8s.io/e2e-test-images/agnhost:2.53";
-        let mut manifests = self.beginning(&json!("red"));
-        manifests["slow"] = json!({ "content": deployment(image, &["example.org/wait"]), "prune": true });
-        self.ask_for(&manifests);
-        let noted = || {
-            self.lab.exec("cp-1", &format!("{KUBECTL} -n kube-system get configmap groundwork-manifest-slow")).code == 0
-        };
-        self.terraform.killed(noted);
-        // The agent goes on by itself, and dies too.
-        self.lab.must("cp-1", "systemctl kill --signal=KILL groundwork-agent");
+        self.killed_at(&[]);
+        self.goes_with_its_block();
+        self.killed_at(&["example.org/wait"]);
         self.terraform.apply();
         self.terraform.has_no_changes();
         assert_eq!(self.kubectl("-n paint get deployment slow -o jsonpath={.status.availableReplicas}"), "1");
@@ -240,7 +247,18 @@ impl Stage<'_> {
         self.kubectl("-n paint patch deployment slow --type=json -p '[{\"op\": \"remove\", \"path\": \"/metadata/finalizers\"}]'");
         self.terraform.apply();
         self.terraform.has_no_changes();
-        assert!(!self.is_there("-n kube-system configmap/groundwork-manifest-slow"));
+        assert!(!self.is_there(NOTED));
+    }
+
+    /// Kills provider and agent while the manifest `slow` is applied.
+    fn killed_at(&self, finalizers: &[&str]) {
+        let mut manifests = self.beginning(&json!("red"));
+        manifests["slow"] = json!({ "content": deployment(IMAGE, finalizers), "prune": true });
+        self.ask_for(&manifests);
+        assert!(!self.is_there(NOTED), "it is the sign of a beginning");
+        self.terraform.killed(|| self.lab.exec("cp-1", &format!("{KUBECTL} get {NOTED}")).code == 0);
+        // The agent goes on by itself, and dies too.
+        self.lab.must("cp-1", "systemctl kill --signal=KILL groundwork-agent");
     }
 
     fn an_import_knows_what_was_applied(&self) {

@@ -171,11 +171,45 @@ impl Stage<'_> {
         self.terraform.apply();
         self.was_ended(&pods);
         assert_eq!(nodes(self.lab), ["cp-1", "worker-1"]);
-        self.lab.must("worker-2", "test ! -e /etc/kubernetes/kubelet.conf && test -z \"$(ls -A /etc/cni/net.d)\"");
+        self.is_reset("worker-2");
         self.terraform.has_no_changes();
+        self.what_a_failed_apply_has_joined_leaves_again(&example, &without);
         self.terraform.write("main.tf", &example);
         self.an_old_pod_network_is_named();
         self.comes_back();
+    }
+
+    #[track_caller]
+    fn is_reset(&self, vm: &str) {
+        self.lab.must(vm, "test ! -e /etc/kubernetes/kubelet.conf && test -z \"$(ls -A /etc/cni/net.d)\"");
+    }
+
+    /// It fails after it has joined a node and set labels, and neither is in the next configuration.
+    fn what_a_failed_apply_has_joined_leaves_again(&self, example: &str, without: &str) {
+        let labelled =
+            example.replace("machine[name].endpoint }", "machine[name].endpoint, labels = { zone = \"a\" } }");
+        let broken =
+            json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "broken" }, "data": { "x": 7 } });
+        self.terraform.write("main.tf", &labelled);
+        self.overriding(|resources| {
+            let flannel = json!({ "content": "${file(\"kube-flannel.yaml\")}" });
+            let manifests = json!({ "flannel": flannel, "broken": { "content": broken.to_string() } });
+            resources["groundwork_cluster"]["main"]["manifest"] = manifests;
+        });
+        self.terraform.fails(&["Cannot apply manifest broken"]);
+        assert_eq!(self.kubectl("get nodes -l zone=a -o name").lines().count(), 3);
+        self.overriding(|_| ());
+        self.terraform.write("main.tf", without);
+        self.terraform.plan().exits(2).says(&[
+            "- \"worker-2\" = {",
+            "- \"zone\" = \"a\"",
+            "manifest broken: the cluster has it and the state has not",
+        ]);
+        self.terraform.apply();
+        assert_eq!(nodes(self.lab), ["cp-1", "worker-1"]);
+        assert_eq!(self.kubectl("get nodes -l zone=a -o name"), "");
+        self.is_reset("worker-2");
+        self.terraform.has_no_changes();
     }
 
     /// What another network plugin has left would make the node ready at once, with the pod network of another cluster.

@@ -78,6 +78,10 @@ pub struct ManifestStatus {
     pub done: bool,
     /// What of its objects is missing or was changed by others, one line each.
     pub drift: Vec<String>,
+    /// As the latest apply of it asked; an earlier agent has not noted it.
+    pub prune: Option<bool>,
+    /// How many objects it has, of which some may not be there yet.
+    pub objects: usize,
 }
 
 /// Applies a manifest. Changes nothing if it was applied as it is and nobody has changed its objects since.
@@ -94,10 +98,13 @@ pub async fn apply(cx: RunCx, state: State, plan: ManifestPlan) -> Result<Outcom
     let all = work.inventories().await?;
     let before = all.iter().find(|one| one.name == plan.name).cloned().unwrap_or_default();
     if before.is_done(&plan.key) && before.drift(&work.live(&before.ids()).await?).is_empty() {
+        if before.prune != Some(plan.prune) {
+            work.note(&before.asked_to(plan.prune)).await?;
+        }
         return Ok(kube.done());
     }
     let ids: Vec<Id> = objects.iter().map(|object| object.id.clone()).collect();
-    work.note(&before.about_to(&plan.name, &plan.key, &ids)).await?;
+    work.note(&before.about_to(&plan.name, &plan.key, &ids).asked_to(plan.prune)).await?;
     let since = Instant::now();
     work.bring(&objects, plan.force_conflicts).await?;
     kube.made(&work.step, &format!("apply {}", object::count(ids.len())), "as the manifest says", since);
@@ -109,7 +116,7 @@ pub async fn apply(cx: RunCx, state: State, plan: ManifestPlan) -> Result<Outcom
     }
     // As it is now, and not as it was right after: what the cluster's own controllers have filled in meanwhile is theirs.
     let live = work.live(&ids).await?;
-    work.note(&Inventory::done(&plan.name, &plan.key, &ids, &live)).await?;
+    work.note(&Inventory::done(&plan.name, &plan.key, &ids, &live).asked_to(plan.prune)).await?;
     Ok(kube.done())
 }
 
@@ -147,11 +154,12 @@ pub async fn look(host: &dyn Host, named: &[String]) -> Result<Vec<ManifestStatu
     let inventories = inventory::all(host).await.map_err(ClusterError::Manifests)?;
     let mut found = Vec::new();
     for inventory in inventories {
-        let ids = if named.contains(&inventory.name) { inventory.ids() } else { Vec::new() };
-        let live = live::ask(host, &ids).await.map_err(ClusterError::Manifests)?;
-        let drift = if ids.is_empty() { Vec::new() } else { inventory.drift(&live) };
-        let Inventory { name, key, done, .. } = inventory;
-        found.push(ManifestStatus { name, key, done, drift });
+        let (all, is_named) = (inventory.ids(), named.contains(&inventory.name));
+        let ids = if is_named { all.as_slice() } else { &[] };
+        let live = live::ask(host, ids).await.map_err(ClusterError::Manifests)?;
+        let drift = if is_named { inventory.drift(&live) } else { Vec::new() };
+        let Inventory { name, key, done, prune, .. } = inventory;
+        found.push(ManifestStatus { name, key, done, drift, prune, objects: all.len() });
     }
     Ok(found)
 }

@@ -25,8 +25,9 @@ pub(super) fn removal(request: proto::ManifestRemoveRequest) -> Result<RemovalPl
 
 pub(super) fn status(found: Vec<ManifestStatus>) -> proto::ManifestStatusReply {
     let manifest = |found: ManifestStatus| {
-        let ManifestStatus { name, key, done, drift } = found;
-        proto::AppliedManifest { name, key, done, drift: plain::list(drift) }
+        let ManifestStatus { name, key, done, drift, prune, objects } = found;
+        let objects = u32::try_from(objects).unwrap_or(u32::MAX);
+        proto::AppliedManifest { name, key, done, drift: plain::list(drift), prune, objects }
     };
     proto::ManifestStatusReply { manifests: found.into_iter().map(manifest).collect() }
 }

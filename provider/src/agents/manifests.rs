@@ -53,6 +53,10 @@ pub(crate) struct Applied {
     pub(crate) done: bool,
     /// What of its objects is missing or was changed by others.
     pub(crate) drift: Vec<String>,
+    /// As the latest apply of it said; an older agent has not noted it.
+    pub(crate) prune: Option<bool>,
+    /// How many it has.
+    pub(crate) objects: u32,
 }
 
 impl Manifest {
@@ -89,8 +93,8 @@ impl Agent {
         let said =
             self.0.ask("ManifestStatus", |mut client| async move { client.manifest_status(request).await }).await?;
         let applied = |found: wire::AppliedManifest| {
-            let wire::AppliedManifest { name, key, done, drift } = found;
-            Applied { name, key, done, drift: plain::list(drift) }
+            let wire::AppliedManifest { name, key, done, drift, prune, objects } = found;
+            Applied { name, key, done, drift: plain::list(drift), prune, objects }
         };
         Ok(said.manifests.into_iter().map(applied).collect())
     }

@@ -5,6 +5,7 @@
 //! apply.
 
 mod address;
+mod begun;
 mod control_planes;
 mod etcd;
 mod exchange;
@@ -17,6 +18,7 @@ mod networks;
 mod rules;
 mod upgrade;
 
+use self::begun::Begun;
 use self::control_planes::{Asked, Look, Plane, Through};
 use self::manifests::Manifests;
 use self::membership::{Crew, Members};
@@ -112,7 +114,8 @@ impl Resource for ClusterResource {
         // What a plan said of an upgrade is over; the next plan says what is left.
         m.upgrade_steps.set(Vec::new());
         keys::recall(cx);
-        let asked = control_planes::ask(cx, &control_planes::known(&[m])?, &looking(cx)).await;
+        let begun = Begun::of(cx.private());
+        let asked = control_planes::ask(cx, &control_planes::known(&[m, begun.members()])?, &looking(cx)).await;
         let ours = m.ca_fingerprint.cloned();
         let through = match control_planes::look(&asked, ours.as_deref()) {
             Look::Well(through) => *through,
@@ -140,7 +143,8 @@ impl Resource for ClusterResource {
         if let Some(version) = control_planes::version(&asked, &through.status.cluster_id) {
             m.version.set(version);
         }
-        let machines = look::machines(cx, m, asked).await;
+        let machines = look::machines(cx, &[m, begun.members()], asked).await;
+        look::take_over(m, &begun, &through.status, &machines);
         keys::note(cx, members(m));
         look::compare(cx, m, &through.status, &machines);
         manifests::look(cx, m, &through.endpoint).await;
@@ -170,6 +174,7 @@ impl Resource for ClusterResource {
         if let Some(refusal) = upgrade::refusal(&live, m, &stands) {
             return Err(refusal.error().into());
         }
+        begun::note(cx.private(), m);
         crew.mend(m, well.as_ref(), &live).await?;
         let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
         crew.through(None, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
@@ -187,7 +192,9 @@ impl Resource for ClusterResource {
         crew.forget_settings(&before, &after).await?;
         crew.forget_settings(&old, &new).await?;
         apply_manifests(&crew, &manifests::of(prior), &manifests::of(m)).await?;
-        remember(m, &crew).await
+        remember(m, &crew).await?;
+        begun::done(cx.private());
+        Ok(())
     }
 
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
@@ -411,9 +418,6 @@ fn wait<'a>(cx: &'a Cx, limit: Limit, progress: &'a (dyn Fn(&str) + Send + Sync)
 
 /// Has a control plane that is well apply what is missing of manifests.
 async fn apply_manifests(crew: &Crew<'_>, before: &Manifests, after: &Manifests) -> Result<(), Diagnostics> {
-    if before.is_empty() && after.is_empty() {
-        return Ok(());
-    }
     let through = crew.through(None, membership::ANSWERING).await?;
     let Crew { cx, cluster_id, wait, .. } = crew;
     let site = manifests::Site { cx, first: &through.endpoint, cluster_id, wait };

@@ -6,6 +6,7 @@ use super::live::{self, Live};
 use super::object::Id;
 use super::{AskError, kubectl, told};
 use crate::host::Host;
+use agent_proto::form;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,6 +20,9 @@ pub(super) struct Inventory {
     pub(super) key: String,
     /// It was applied whole, and was ready.
     pub(super) done: bool,
+    /// Whether its objects go with it, as the latest apply asked; earlier agents did not note it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prune: Option<bool>,
     objects: Vec<Held>,
 }
 
@@ -54,12 +58,16 @@ pub(super) async fn all(host: &dyn Host) -> Result<Vec<Inventory>, AskError> {
     read(&said.stdout).map_err(AskError::Unreadable)
 }
 
-/// One that somebody has spoilt counts as one of a manifest that was not applied.
+/// One that somebody has spoilt counts as one of a manifest that was not applied. One that is not called as its label says is none of ours:
+/// what is done about a manifest is done to the one of that name.
 fn read(stdout: &str) -> Result<Vec<Inventory>, serde_json::Error> {
     let answer: Value = serde_json::from_str(stdout)?;
     let maps = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let inventory = |map: &Value| {
         let name = map["metadata"]["labels"][LABEL].as_str()?.to_owned();
+        if form::manifest_name(&name).is_err() || map["metadata"]["name"] != name_of(&name) {
+            return None;
+        }
         let text = map["data"][DATA].as_str().unwrap_or_default();
         Some(Inventory { name, ..serde_json::from_str(text).unwrap_or_default() })
     };
@@ -79,14 +87,20 @@ impl Inventory {
             let (uid, fields) = found.unwrap_or_default();
             Held { id: id.clone(), uid, fields }
         };
-        Self { name: name.to_owned(), key: key.to_owned(), done: true, objects: ids.iter().map(held).collect() }
+        let objects = ids.iter().map(held).collect();
+        Self { name: name.to_owned(), key: key.to_owned(), done: true, prune: None, objects }
     }
 
     /// Of one that is about to be: what was there before is not forgotten until it is taken away, or left for good.
     pub(super) fn about_to(&self, name: &str, key: &str, ids: &[Id]) -> Self {
         let known = |id: &Id| self.objects.iter().find(|held| held.id.is(id)).cloned().unwrap_or_else(|| Held::new(id));
         let objects = ids.iter().map(known).chain(self.without(ids)).collect();
-        Self { name: name.to_owned(), key: key.to_owned(), done: false, objects }
+        Self { name: name.to_owned(), key: key.to_owned(), done: false, prune: self.prune, objects }
+    }
+
+    /// The same, for an apply that asks for this.
+    pub(super) fn asked_to(self, prune: bool) -> Self {
+        Self { prune: Some(prune), ..self }
     }
 
     /// Whether this content was applied whole.
@@ -165,7 +179,11 @@ mod tests {
     fn a_spoilt_one_is_of_a_manifest_that_was_not_applied() {
         let mut document = Inventory::done("flannel", "sha256:00", &[], &[]).document();
         document["data"]["inventory"] = json!("garbage");
-        let list = json!({ "items": [document, { "metadata": {} }] });
+        let mut odd = document.clone();
+        odd["metadata"]["labels"][LABEL] = json!("Odd_");
+        let mut other = document.clone();
+        other["metadata"]["name"] = json!("somebodys");
+        let list = json!({ "items": [document, { "metadata": {} }, odd, other] });
         assert_eq!(read(&list.to_string()).unwrap(), [Inventory { name: "flannel".into(), ..Inventory::default() }]);
     }
 

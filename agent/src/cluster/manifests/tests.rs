@@ -123,6 +123,27 @@ async fn what_is_missing_or_changed_is_seen_and_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cluster_knows_whether_objects_go_with_their_manifest() {
+    let mut scene = Scene::new();
+    for prune in [true, false, true] {
+        scene.apply_as(ALL, |plan| plan.prune = prune).await.unwrap();
+        let found = look(&*scene.server, &[]).await.unwrap();
+        assert_eq!(
+            found.iter().map(|one| (one.prune, one.objects, one.done)).collect::<Vec<_>>(),
+            [(Some(prune), 4, true)]
+        );
+    }
+    scene.server.dies_after(Some(3));
+    scene.apply_as(LESS, |plan| plan.prune = false).await.unwrap_err();
+    scene.server.dies_after(None);
+    let found = look(&*scene.server, &[]).await.unwrap();
+    assert_eq!(
+        found.iter().map(|one| (one.prune, one.objects, one.done)).collect::<Vec<_>>(),
+        [(Some(false), 5, false)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_left_goes_unless_another_manifest_has_it() {
     let mut scene = Scene::new();
     scene.apply(ALL).await.unwrap();

@@ -904,6 +904,12 @@ pub struct AppliedManifest {
     /// What of its objects is missing or was changed by others: "DaemonSet kube-flannel/kube-flannel-ds is missing".
     #[prost(string, repeated, tag = "4")]
     pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As the latest ManifestApply asked for it; absent if that came from an agent that did not note it.
+    #[prost(bool, optional, tag = "5")]
+    pub prune: ::core::option::Option<bool>,
+    /// How many objects it has, of which some may not be there yet.
+    #[prost(uint32, tag = "6")]
+    pub objects: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KubeconfigRequest {}

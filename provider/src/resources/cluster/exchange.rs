@@ -1,11 +1,11 @@
 //! Control planes that come and go: one after the other, each through another one that is well, and never the quorum of etcd.
 //!
 //! Machines that are gone leave first, for they only count against the others. Then each that is missing joins; a name that moves to
-//! another machine is taken from the old one right before. Whoever is left over leaves last, when the others are whole. What makes one
-//! whole is more than a Node: the role, and a vote in etcd.
+//! another machine is taken from the old one right before, and a machine that gets another name leaves under its old one. Whoever is left
+//! over leaves last, when the others are whole. What makes one whole is more than a Node: the role, and a vote in etcd.
 
 use super::control_planes::Through;
-use super::membership::{ANSWERING, Crew, Members, Parting, stays, was_in};
+use super::membership::{ANSWERING, Crew, Members, Parting, same_machine, stays, was_in};
 use super::model::Member;
 use super::{endpoint, etcd, look, own_address, to_init};
 use crate::agents::{ClusterStatus, ControlPlaneJoin, Error, Init, Job, Standing};
@@ -18,6 +18,9 @@ impl Crew<'_> {
     pub(super) async fn bury(&self, before: &Members, after: &Members) -> Result<Members, Diagnostics> {
         let mut alive = Members::new();
         for (name, member) in before.iter().filter(|(name, member)| !stays(name, member, after)) {
+            if self.is_taken(name, after).await? {
+                continue;
+            }
             let through = self.through(Some(name), ANSWERING).await?;
             match self.parting(name, member, &through.status).await? {
                 Parting::Alive => drop(alive.insert(name.clone(), member.clone())),
@@ -27,31 +30,39 @@ impl Crew<'_> {
         Ok(alive)
     }
 
+    /// Whether the machine that is to have this name is a whole control plane under it already: an apply that failed, or was killed, has taken
+    /// out the one before.
+    async fn is_taken(&self, name: &str, after: &Members) -> Result<bool, Diagnostic> {
+        let Some(machine) = after.get(name).map(endpoint).transpose()? else { return Ok(false) };
+        let own = self.own(&machine).await;
+        Ok(standing(name, &own, &self.through(None, ANSWERING).await?.status) == Place::In)
+    }
+
     /// Has every control plane of `after` in the cluster, and those of `leaving`, whose machines live, out of it.
     pub(super) async fn exchange(&self, mut leaving: Members, after: &Members) -> Result<(), Diagnostics> {
         for (name, member) in after {
-            if let Some(old) = leaving.remove(name) {
-                let through = self.through(Some(name), ANSWERING).await?;
-                self.part((name, &old), Parting::Alive, &through).await?;
+            let before = leaving.extract_if(.., |old, was| old == name || same_machine(was, member));
+            for (old, was) in before.collect::<Members>() {
+                self.send_off(&old, &was).await?;
             }
             self.join_control_plane(name, member).await?;
         }
         for (name, member) in &leaving {
-            let through = self.through(Some(name), ANSWERING).await?;
-            self.part((name, member), Parting::Alive, &through).await?;
+            self.send_off(name, member).await?;
         }
         Ok(())
+    }
+
+    /// Takes out a control plane whose machine lives, through another one.
+    async fn send_off(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
+        let through = self.through(Some(name), ANSWERING).await?;
+        self.part((name, member), Parting::Alive, &through).await
     }
 
     /// Joins a machine as a control plane, if it is not a whole one.
     async fn join_control_plane(&self, name: &str, member: &Member) -> Result<(), Diagnostic> {
         let machine = endpoint(member)?;
-        // A join whose provider was killed goes on by itself.
-        let settled = self.cx.agents.settled(&machine, self.wait).await;
-        let own = match settled {
-            Ok(()) => self.status(&machine).await,
-            Err(error) => Err(error),
-        };
+        let own = self.own(&machine).await;
         let cluster = self.through(None, ANSWERING).await?.status;
         match standing(name, &own, &cluster) {
             Place::In => return Ok(()),

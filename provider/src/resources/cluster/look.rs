@@ -3,6 +3,7 @@
 //! The API server knows nodes; the agents know their machines. Neither is enough: a node counts as ready for a while after its
 //! machine was reset, and a kubelet that does not run is no difference in anything the API server keeps.
 
+use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
 use super::{address, endpoint, etcd, upgrade};
@@ -19,35 +20,42 @@ pub(super) type Machines = BTreeMap<String, ClusterStatus>;
 
 /// Asks the workers' agents, all at once, beside the control planes that were asked. One that does not answer is its machine's concern, and
 /// left out.
-pub(super) async fn machines(cx: &Cx, m: &Cluster, asked: Vec<Asked>) -> Machines {
+pub(super) async fn machines(cx: &Cx, models: &[&Cluster], asked: Vec<Asked>) -> Machines {
     let planes = asked;
-    let workers = m.workers.or(BTreeMap::new());
+    // The first that names a worker counts.
+    let all = models.iter().rev().filter_map(|m| m.workers.get()).flatten();
+    let workers: BTreeMap<&String, &Member> = all.collect();
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
         let status =
             async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
-        Some((name.clone(), status.ok()?))
+        Some(((*name).clone(), status.ok()?))
     });
-    let control_planes = planes.into_iter().filter_map(|one| Some((one.plane.name, one.said.ok()?)));
+    // Here, too: the last of a name stays.
+    let control_planes = planes.into_iter().rev().filter_map(|one| Some((one.plane.name, one.said.ok()?)));
     let workers: Vec<_> = join_all(asked).await;
     control_planes.chain(workers.into_iter().flatten()).collect()
+}
+
+/// Takes over what a change that failed has left: members, and settings of nodes.
+pub(super) fn take_over(m: &mut Cluster, begun: &Begun, cluster: &ClusterStatus, machines: &Machines) {
+    begun.add_to(m, |name| is_control_plane(name, cluster, machines), |name| is_worker(name, cluster, machines));
+    let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
+    for (name, member) in members {
+        if let Some(node) = cluster.nodes.iter().find(|node| node.name == *name) {
+            begun.add_settings(name, member, node);
+        }
+    }
 }
 
 /// Brings the state to what there is: who is no node is dropped, so that the plan adds it again.
 pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machines: &Machines) {
     let by_name: BTreeMap<_, _> = cluster.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-    let is_node = |name: &String| {
-        let own = machines.get(name).is_none_or(|machine| is_of(machine, cluster));
-        if !own && by_name.contains_key(name.as_str()) {
-            cx.warn(reset(name));
-        }
-        own && by_name.contains_key(name.as_str())
-    };
     if let Some(workers) = m.workers.get_mut() {
-        workers.retain(|name, _| is_node(name));
+        workers.retain(|name, _| kept(cx, name, is_worker(name, cluster, machines), cluster));
     }
     if let Some(planes) = m.control_planes.get_mut() {
-        planes.retain(|name, _| counts(cx, name, cluster, machines));
+        planes.retain(|name, _| kept(cx, name, is_control_plane(name, cluster, machines), cluster));
     }
     let members = m.control_planes.get_mut().into_iter().chain(m.workers.get_mut()).flatten();
     for (name, member) in members {
@@ -71,35 +79,57 @@ fn declared(m: &Cluster, machines: &Machines) -> BTreeMap<String, String> {
     own.map(|(name, machine)| (name.clone(), machine.declared.clone())).collect()
 }
 
-/// Whether a control plane is one still. One whose machine says otherwise is shown as missing, and so is one of which nothing is known any
-/// more; what is only taken from it is put right in place.
-fn counts(cx: &Cx, name: &str, cluster: &ClusterStatus, machines: &Machines) -> bool {
-    let is_known =
-        cluster.nodes.iter().any(|node| node.name == name) || cluster.etcd.iter().any(|member| member.name == name);
-    let Some(machine) = machines.get(name) else { return is_known };
-    let counts = is_of(machine, cluster);
-    if !counts {
-        cx.warn(if machine.standing == Standing::Partial { half_joined(name) } else { reset(name) });
+/// Whether a member counts; of one that does not and has a node still, its machine says otherwise.
+fn kept(cx: &Cx, name: &str, counts: bool, cluster: &ClusterStatus) -> bool {
+    if !counts && cluster.nodes.iter().any(|node| node.name == name) {
+        cx.warn(reset(name));
     }
     counts
 }
 
+/// Whether a worker is one still. One that came or went half-way is kept, although it may have no node: what is on its machine goes with it.
+fn is_worker(name: &str, cluster: &ClusterStatus, machines: &Machines) -> bool {
+    let has_node = cluster.nodes.iter().any(|node| node.name == name);
+    let Some(machine) = machines.get(name) else { return has_node };
+    is_of(machine, cluster) && (has_node || machine.standing == Standing::Partial)
+}
+
+/// Whether a control plane is one still. One whose machine says otherwise is shown as missing, and so is one of which nothing is known any
+/// more; what is only taken from it, or half-way on it, is put right in place.
+fn is_control_plane(name: &str, cluster: &ClusterStatus, machines: &Machines) -> bool {
+    let is_known =
+        cluster.nodes.iter().any(|node| node.name == name) || cluster.etcd.iter().any(|member| member.name == name);
+    machines.get(name).map_or(is_known, |machine| is_of(machine, cluster))
+}
+
+/// Whether a machine is of this cluster, be it half-way.
 fn is_of(machine: &ClusterStatus, cluster: &ClusterStatus) -> bool {
-    matches!(machine.standing, Standing::Worker | Standing::ControlPlane) && machine.cluster_id == cluster.cluster_id
+    machine.standing != Standing::Clean && machine.cluster_id == cluster.cluster_id
+}
+
+/// What a join or a reset that was cut off has left on a machine.
+fn half_way(name: &str, machine: Option<&ClusterStatus>) -> Option<String> {
+    let is_half = machine.is_some_and(|machine| machine.standing == Standing::Partial);
+    is_half.then(|| format!("{name}: its machine is half-way into the cluster, or out of it"))
 }
 
 /// What the next apply puts right in nodes that stay, one line each.
 fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<String> {
     let (mut lines, silent) = (Vec::new(), ClusterStatus::default());
     for name in m.control_planes.get().into_iter().flatten().map(|(name, _)| name) {
+        if let Some(line) = half_way(name, machines.get(name)) {
+            lines.push(line);
+            continue;
+        }
         let own = machines.get(name).unwrap_or(&silent);
         lines.extend(control_plane(name, own, cluster).or_else(|| etcd::lacks(cluster, name)));
         let differs = machines.contains_key(name) && own.kube_vip != super::to_kube_vip(m);
         lines.extend(differs.then(|| format!("{name}: its kube-vip is not as declared")));
     }
     for name in m.workers.get().into_iter().flatten().map(|(name, _)| name) {
-        let down = machines.get(name).and_then(ClusterStatus::kubelet_down);
-        lines.extend(down.map(|state| format!("{name}: its kubelet is {state}")));
+        let machine = machines.get(name);
+        let down = || Some(format!("{name}: its kubelet is {}", machine?.kubelet_down()?));
+        lines.extend(half_way(name, machine).or_else(down));
     }
     let members = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
     for (name, _) in members {
@@ -147,6 +177,7 @@ fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
     found.extend(addresses(m, nodes));
     found.extend(repelling(m, nodes));
     found.extend(strangers(m, nodes));
+    found.extend(strange_workers(m, nodes));
     found
 }
 
@@ -262,12 +293,18 @@ fn strangers(m: &Cluster, nodes: &[Node]) -> Option<Diagnostic> {
     })
 }
 
-/// The next apply goes on with a join that was cut off.
-fn half_joined(name: &str) -> Diagnostic {
-    Diagnostic::warning(format!("Control plane {name} has not joined to its end"))
-        .happened("Its agent says so: what made it a control plane was cut off.")
-        .holds("It is shown as missing. The cluster lives on with the others.")
-        .next("Apply to join it.")
+/// Workers that the state does not know: of somebody else, or left by an apply that was killed.
+fn strange_workers(m: &Cluster, nodes: &[Node]) -> Option<Diagnostic> {
+    let maps = [&m.control_planes, &m.workers];
+    let known = |name: &String| maps.iter().filter_map(|members| members.get()).any(|all| all.contains_key(name));
+    let strange: Vec<&Node> = nodes.iter().filter(|node| !node.control_plane && !known(&node.name)).collect();
+    let (subject, first) = named(&strange);
+    (!strange.is_empty()).then(|| {
+        Diagnostic::warning(format!("{subject} not in the state"))
+            .happened("Joined by somebody else, or by an apply that was killed.")
+            .holds("What the configuration has of this is taken over by the next apply. Nothing else is managed here, and no apply takes it out.")
+            .next(format!("If it does not belong there, take it out: `kubectl drain {first}`, `kubeadm reset` on it, `kubectl delete node {first}`."))
+    })
 }
 
 /// The next apply joins a machine that somebody has reset.
@@ -393,6 +430,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_half_way_is_kept_so_that_it_can_be_taken_out() {
+        let (cx, mut m) = (cx(), cluster());
+        let half = |cluster_id: &str| ClusterStatus {
+            standing: Standing::Partial,
+            cluster_id: cluster_id.to_owned(),
+            ..ClusterStatus::default()
+        };
+        let machines = Machines::from([
+            ("cp-1".to_owned(), half("sha256:00")),
+            ("worker-1".to_owned(), half("sha256:00")),
+            ("worker-2".to_owned(), half("")),
+        ]);
+        told(&cx, &mut m, vec![node("cp-1"), node("worker-2")], &machines);
+        assert_eq!(m.workers.get().unwrap().keys().collect::<Vec<_>>(), ["worker-1"]);
+        let half_way = "its machine is half-way into the cluster, or out of it";
+        assert_eq!(m.drift.get().unwrap(), &[format!("cp-1: {half_way}"), format!("worker-1: {half_way}")]);
+    }
+
+    #[test]
+    fn what_a_failed_change_has_left_is_taken_over() {
+        let mut m = cluster();
+        let begun = Cluster {
+            control_planes: BTreeMap::from([("cp-2".to_owned(), Member::default())]).into(),
+            workers: BTreeMap::from(["worker-3", "worker-4"].map(|name| (name.to_owned(), Member::default()))).into(),
+            ..Cluster::default()
+        };
+        let private = tf::Private::default();
+        super::super::begun::note(&private, &begun);
+        let status = ClusterStatus { nodes: vec![node("cp-2"), node("worker-3")], ..ClusterStatus::default() };
+        take_over(&mut m, &Begun::of(&private), &status, &Machines::new());
+        assert_eq!(m.workers.get().unwrap().keys().collect::<Vec<_>>(), ["worker-1", "worker-2", "worker-3"]);
+        assert_eq!(m.control_planes.get().unwrap().keys().collect::<Vec<_>>(), ["cp-1", "cp-2"]);
+    }
+
+    #[test]
     fn what_nobody_asked_for_is_named() {
         let pressed = Node {
             taints: vec!["node.kubernetes.io/disk-pressure:NoSchedule".to_owned(), "db:NoSchedule".to_owned()],
@@ -425,5 +497,6 @@ mod tests {
         let taints = found[3].to_string();
         assert!(taints.contains("worker-1 node.kubernetes.io/disk-pressure:NoSchedule."), "{taints}");
         assert!(warnings(&cluster(), &[first, node("worker-1")]).is_empty());
+        assert_eq!(summaries(&warnings(&cluster(), &[node("worker-3")])), ["Node worker-3 is not in the state"]);
     }
 }

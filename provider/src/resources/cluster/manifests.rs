@@ -1,6 +1,8 @@
 //! Manifests of a cluster: in which order they are applied, what of them is different, and applying them.
 //!
 //! A control plane's agent does the work, and the cluster keeps what was applied, so that nothing here is remembered but the configuration.
+//! What is to go is therefore asked of the cluster, and not of the state: an apply that fails, or is killed, leaves a manifest that no state
+//! has.
 
 mod model;
 mod order;
@@ -67,9 +69,6 @@ fn at(name: &str) -> Path {
 /// Adds what is different in manifests to what is different in the cluster.
 pub(super) async fn look(cx: &Cx, m: &mut Cluster, first: &Endpoint) {
     let manifests = of(m);
-    if manifests.is_empty() {
-        return;
-    }
     let names = manifests.iter().filter(|(_, manifest)| !manifest.once.is_true()).map(|(name, _)| name.clone());
     let names: Vec<String> = names.collect();
     let asked = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.manifests(names).await };
@@ -86,7 +85,22 @@ pub(super) async fn look(cx: &Cx, m: &mut Cluster, first: &Endpoint) {
     for (name, manifest) in &manifests {
         lines.extend(manifest.drift(known.get(name)).into_iter().map(|line| format!("manifest {name}: {line}")));
     }
+    lines.extend(known.values().filter(|applied| !manifests.contains_key(&applied.name)).map(left_over));
     m.drift.set(plain::list(lines));
+}
+
+/// Of a manifest that the state does not have. Whether the configuration has it is not known while looking.
+fn left_over(applied: &Applied) -> String {
+    let Applied { name, objects, .. } = applied;
+    let objects = if *objects == 1 { "1 object".to_owned() } else { format!("{objects} objects") };
+    let what = if prunes(None, applied) {
+        format!("deletes its {objects}")
+    } else {
+        format!("forgets it and leaves its {objects}")
+    };
+    format!(
+        "manifest {name}: the cluster has it and the state has not; without a block of its name the next apply {what}"
+    )
 }
 
 fn by_name(known: Vec<Applied>) -> BTreeMap<String, Applied> {
@@ -114,12 +128,9 @@ pub(super) fn as_warnings(failures: Diagnostics) -> Vec<Diagnostic> {
     failures.into_iter().map(warning).collect()
 }
 
-/// Applies what is missing, in order, and then forgets what is in the configuration no more. Whatever comes after one that fails waits for
-/// the next apply; the others go on.
+/// Applies what is missing, in order, and then forgets what the cluster has and the configuration has not. Whatever comes after one that
+/// fails waits for the next apply; the others go on.
 pub(super) async fn apply(site: &Site<'_>, before: &Manifests, after: &Manifests) -> Result<(), Diagnostics> {
-    if before.is_empty() && after.is_empty() {
-        return Ok(());
-    }
     let known = ask(site, after).await?;
     let (mut failures, mut held_back) = (Diagnostics::new(), Vec::new());
     let mut applied = false;
@@ -136,7 +147,7 @@ pub(super) async fn apply(site: &Site<'_>, before: &Manifests, after: &Manifests
         }
     }
     if failures.is_empty() {
-        forget(site, before, after, &known).await?;
+        forget(site, leaving(before, after, &known)).await?;
     }
     if applied {
         site.network_up().await;
@@ -209,24 +220,40 @@ fn not_fetched(name: &str, url: &str, error: &FetchError) -> Diagnostic {
         .at(at(name).name(attribute))
 }
 
-/// Forgets manifests that are in the configuration no more: those first that come after others.
-async fn forget(
-    site: &Site<'_>,
-    before: &Manifests,
-    after: &Manifests,
-    known: &BTreeMap<String, Applied>,
-) -> Result<(), Diagnostics> {
-    for name in order::of(before).into_iter().rev() {
-        if after.contains_key(&name) || !known.contains_key(&name) {
-            continue;
-        }
-        let Some(manifest) = before.get(&name) else { continue };
-        let removal = Removal {
-            cluster_id: site.cluster_id.to_owned(),
-            name: name.clone(),
-            prune: manifest.prune.is_true(),
-            timeout: manifest.time(),
-        };
+/// A manifest that is to be forgotten.
+#[derive(Debug, PartialEq, Eq)]
+struct Leaving {
+    name: String,
+    /// Its objects go, too.
+    prune: bool,
+    timeout: Duration,
+}
+
+/// Manifests that the cluster has and the configuration has not: those first that come after others. What the state does not have was applied
+/// last, by an apply that did not come to its end.
+fn leaving(before: &Manifests, after: &Manifests, known: &BTreeMap<String, Applied>) -> Vec<Leaving> {
+    let left_over = known.keys().filter(|name| !before.contains_key(*name)).cloned();
+    let names = left_over.chain(order::of(before).into_iter().rev()).filter(|name| !after.contains_key(name));
+    let leaving = |name: String| {
+        let (was, applied) = (before.get(&name), known.get(&name)?);
+        let timeout = was.map_or_else(|| Manifest::default().time(), Manifest::time);
+        Some(Leaving { prune: prunes(was, applied), timeout, name })
+    };
+    names.filter_map(leaving).collect()
+}
+
+/// Whether the objects of a manifest go with it. The cluster has what the latest apply asked for, also when that failed, and the state the
+/// last one that came to its end: where they differ nothing is deleted.
+fn prunes(was: Option<&Manifest>, applied: &Applied) -> bool {
+    match was {
+        Some(was) => was.prune.is_true() && applied.prune.unwrap_or(true),
+        None => applied.prune.unwrap_or_default(),
+    }
+}
+
+async fn forget(site: &Site<'_>, leaving: Vec<Leaving>) -> Result<(), Diagnostics> {
+    for Leaving { name, prune, timeout } in leaving {
+        let removal = Removal { cluster_id: site.cluster_id.to_owned(), name: name.clone(), prune, timeout };
         let done = site.cx.agents.run(site.first, &Job::ManifestRemove(removal), site.wait).await;
         let report = done.map_err(|error| explain::manifest(&format!("remove manifest {name}"), &error))?;
         site.noted(&name, &report);
@@ -261,3 +288,66 @@ impl Site<'_> {
 
 /// What a node takes at most to be ready once its network plugin runs.
 const NETWORK: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pruned(prune: bool, after: &[&str]) -> Manifest {
+        let after: Vec<String> = after.iter().map(|name| (*name).to_owned()).collect();
+        let timeout = "20s".into();
+        Manifest { content: "abc".into(), prune: prune.into(), after: after.into(), timeout, ..Manifest::default() }
+    }
+
+    fn known(applied: &[(&str, Option<bool>)]) -> BTreeMap<String, Applied> {
+        let applied = applied.iter().map(|(name, prune)| {
+            let name = (*name).to_owned();
+            (name.clone(), Applied { name, prune: *prune, objects: 2, ..Applied::default() })
+        });
+        applied.collect()
+    }
+
+    fn all(manifests: &[(&str, Manifest)]) -> Manifests {
+        manifests.iter().map(|(name, manifest)| ((*name).to_owned(), manifest.clone())).collect()
+    }
+
+    #[test]
+    fn what_the_cluster_has_and_the_configuration_has_not_goes() {
+        let before = all(&[("a", pruned(true, &[])), ("b", pruned(true, &["a"])), ("never", pruned(true, &[]))]);
+        let known = known(&[("a", Some(true)), ("b", None), ("stays", None), ("failed", Some(true)), ("old", None)]);
+        let after = all(&[("stays", pruned(true, &[]))]);
+        let found: Vec<_> = leaving(&before, &after, &known)
+            .into_iter()
+            .map(|Leaving { name, prune, timeout }| (name, prune, timeout.as_secs()))
+            .collect();
+        let wanted = [("failed", true, 600), ("old", false, 600), ("b", true, 20), ("a", true, 20)];
+        assert_eq!(found, wanted.map(|(name, prune, timeout)| (name.to_owned(), prune, timeout)));
+        assert_eq!(leaving(&Manifests::new(), &Manifests::new(), &BTreeMap::new()), []);
+    }
+
+    #[test]
+    fn objects_are_deleted_only_where_state_and_cluster_agree() {
+        let applied = |prune| Applied { prune, ..Applied::default() };
+        for (was, noted, want) in [
+            (Some(true), Some(true), true),
+            (Some(true), None, true),
+            (Some(true), Some(false), false),
+            (Some(false), Some(true), false),
+            (None, Some(true), true),
+            (None, Some(false), false),
+            (None, None, false),
+        ] {
+            let block = was.map(|prune| pruned(prune, &[]));
+            assert_eq!(prunes(block.as_ref(), &applied(noted)), want, "{was:?} {noted:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_state_has_is_told_with_what_becomes_of_it() {
+        let known = known(&[("slow", Some(true)), ("old", None)]);
+        let said = "the cluster has it and the state has not; without a block of its name the next apply";
+        assert_eq!(left_over(&known["slow"]), format!("manifest slow: {said} deletes its 2 objects"));
+        let stays = "forgets it and leaves its 2 objects";
+        assert_eq!(left_over(&known["old"]), format!("manifest old: {said} {stays}"));
+    }
+}

@@ -213,13 +213,26 @@ impl Crew<'_> {
     /// Drains, deletes and resets the workers that are in `before` and not, or on another machine, in `after`.
     pub(super) async fn remove(&self, before: &Members, after: &Members) -> Result<(), Diagnostics> {
         for (name, member) in before {
-            if !stays(name, member, after) {
+            if !stays(name, member, after) && !self.has_joined(name, after).await? {
                 let through = self.through(None, ANSWERING).await?;
                 let parting = self.parting(name, member, &through.status).await?;
                 self.part((name, member), parting, &through).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the machine that is to have this name has it already: an apply that failed, or was killed, has taken out the one before.
+    async fn has_joined(&self, name: &str, after: &Members) -> Result<bool, Diagnostic> {
+        let Some(machine) = after.get(name).map(endpoint).transpose()? else { return Ok(false) };
+        let Ok(own) = self.own(&machine).await else { return Ok(false) };
+        Ok(is_in(name, &own, &self.through(None, ANSWERING).await?.status))
+    }
+
+    /// What a machine says of itself. A join whose provider was killed goes on by itself, and is waited for.
+    pub(super) async fn own(&self, machine: &Endpoint) -> Result<ClusterStatus, Error> {
+        self.cx.agents.settled(machine, self.wait).await?;
+        self.status(machine).await
     }
 
     /// How a node that is to leave stands to it.
@@ -362,7 +375,8 @@ const MOMENT: Duration = Duration::from_secs(60);
 /// How long a machine may give no answer before it counts as gone: its agent, or the network, may be restarting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn same_machine(one: &Member, other: &Member) -> bool {
+/// By the key of its agent.
+pub(super) fn same_machine(one: &Member, other: &Member) -> bool {
     let key = |member: &Member| member.endpoint.get().and_then(|endpoint| endpoint.fingerprint.cloned());
     key(one) == key(other)
 }

@@ -189,7 +189,12 @@ impl Manifest {
 
     /// Whether there is nothing to do.
     pub(super) fn stands(&self, known: Option<&Applied>) -> bool {
-        self.drift(known).is_empty()
+        self.drift(known).is_empty() && !known.is_some_and(|known| self.prunes_otherwise(known))
+    }
+
+    /// Whether the cluster is to note another `prune`. One that is applied once is not sent again for that.
+    fn prunes_otherwise(&self, known: &Applied) -> bool {
+        !self.once.is_true() && known.prune.is_some_and(|prune| prune != self.prune.is_true())
     }
 }
 
@@ -239,8 +244,11 @@ mod tests {
 
     #[test]
     fn what_the_cluster_has_is_compared() {
-        let known = Applied { name: "m".into(), key: SUM.into(), done: true, drift: Vec::new() };
+        let known = Applied { name: "m".into(), key: SUM.into(), done: true, ..Applied::default() };
         assert!(manifest().stands(Some(&known)));
+        let pruned = Applied { prune: Some(true), ..known.clone() };
+        assert!(!manifest().stands(Some(&pruned)) && manifest().drift(Some(&pruned)).is_empty());
+        assert!(Manifest { once: true.into(), ..manifest() }.stands(Some(&pruned)));
         assert_eq!(manifest().drift(None), ["it is not applied"]);
         let half = Applied { done: false, ..known.clone() };
         assert_eq!(manifest().drift(Some(&half)), ["it was not applied to its end"]);
