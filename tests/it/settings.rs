@@ -39,6 +39,7 @@ fn what_is_declared_is_in_force() {
     machine.declare("");
     machine.terraform.apply();
 
+    a_seed_leaves_nothing_behind(&machine);
     commands_are_taken_word_for_word(&machine);
     a_name_is_no_pattern(&machine);
     a_drop_in_reaches_what_runs(&machine);
@@ -48,6 +49,15 @@ fn what_is_declared_is_in_force() {
     a_key_of_another_system_verifies(&machine);
     what_others_wrote_for_containerd_is_named(&machine);
     machine.terraform.destroy();
+}
+
+/// Its drive joins the boot order by itself, from which Proxmox VE unplugs nothing.
+fn a_seed_leaves_nothing_behind(machine: &Machine) {
+    let tasks = machine.lab.admin("GET", "/nodes/pve1/tasks", &["source=all", "limit=50"]);
+    let failed = tasks.as_array().expect("tasks").iter().find(|task| task["status"] != "OK");
+    assert_eq!(failed, None, "{tasks}");
+    assert_eq!(machine.terraform.resource("groundwork_vm.one")["waiting"], serde_json::json!([]));
+    assert!(!machine.lab.config("pve1", 100).to_string().contains("scsi30"), "neither the drive nor its place");
 }
 
 /// The machine's systemd is older than 254, which puts variables into the arguments of every unit.
