@@ -68,7 +68,10 @@ resource "groundwork_vm" "failed" {
   agent {}
   cloud_init {
     user_data = "#cloud-config\nCONFIG\n"
-    network "net0" { address = "NET.65/24" }
+    network "net0" {
+      address = "NET.65/24"
+      gateway = "NET.1"
+    }
   }
   timeouts { create = "3m" }
 }
@@ -82,8 +85,8 @@ resource "groundwork_machine" "failed" {
 "#;
 
 /// The locks are those of fcntl(2), which flock(1) does not take.
-const HOLD: &str =
-    "import fcntl, sys, time; lock = open(sys.argv[1], chr(119)); fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(3600)";
+const HOLD: &str = "write_files: [{path: /root/hold.py, content: 'import fcntl, sys, time; lock = open(sys.argv[1], chr(119)); \
+    fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(3600)'}]";
 
 /// One part of every kind, one of them with a document of its own, one compressed.
 const MIME: &str = r#"Content-Type: multipart/mixed; boundary="MIMEBOUNDARY"
@@ -192,7 +195,7 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     ];
     terraform.fails(&parts);
     assert_eq!(lab.must("failed", "systemctl is-active groundwork-agent"), "active");
-    let busy = format!("runcmd: [{}, {}]", holder("lists"), holder("archives"));
+    let busy = format!("{HOLD}\\nruncmd: [{}, {}]", holder("lists"), holder("archives"));
     terraform.write("failed.tf", &format!("{}{PACKAGE}", filled(FAILED).replace("CONFIG", &busy)));
     another_package_manager_is_waited_for(&lab, &terraform);
     terraform.destroy();
@@ -201,7 +204,7 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
 /// Starts somebody who has one of the locks that apt does not wait for.
 fn holder(lock: &str) -> String {
     let folder = if lock == "lists" { "/var/lib/apt/lists" } else { "/var/cache/apt/archives" };
-    format!("[systemd-run, --unit={lock}, python3, -c, '{HOLD}', {folder}/lock]")
+    format!("[systemd-run, --unit={lock}, python3, /root/hold.py, {folder}/lock]")
 }
 
 /// As apt's own timers have them at a first boot: each lock stops one of the agent's programs, and none of its changes.
