@@ -392,3 +392,27 @@ const AWAY: Duration = Duration::from_secs(600);
 const TELL: Duration = Duration::from_secs(30);
 /// How long a run may take to its next change after Terraform was told to stop.
 const STOPPING: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_vanishes_in_a_run_is_told_of_and_given_up_in_time() {
+        let said = Mutex::new(Vec::new());
+        let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
+        let (began, mut silence) = (Instant::now(), Silence::begin("192.0.2.11:7443", "r7"));
+        let error = loop {
+            match silence.goes_on(&progress) {
+                Ok(()) => tokio::time::sleep(PAUSE).await,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Away { minutes: 10, .. }) && error.is_unreachable(), "{error}");
+        assert_eq!(began.elapsed(), AWAY);
+        let said = said.lock().unwrap();
+        assert_eq!(said.len(), 19);
+        assert_eq!(said[0], "192.0.2.11:7443: has not answered for 30 s, in the middle of run r7");
+    }
+}

@@ -165,33 +165,3 @@ async fn a_machine_is_found_at_whichever_of_its_addresses_it_answers() {
     let refused = operator.agents.enrol(&all[1..2], &pending, &wait()).await;
     assert!(matches!(refused, Err(Error::OtherAuthority { .. })), "{refused:?}");
 }
-
-#[tokio::test]
-async fn a_machine_that_vanishes_in_a_run_is_given_up_long_before_the_deadline() {
-    let (operator, folder) = (Operator::new(), tempfile::tempdir().unwrap());
-    let (agent, endpoint) = enrolled(folder.path(), &operator).await;
-    agent.host.gate.forget_permits(100);
-    let (address, cut) = wire(&agent.address).await;
-    let endpoint = Endpoint { address, ..endpoint };
-    let runner = agent.runner.clone();
-    let vanish = async {
-        while runner.current().is_none() {
-            tokio::task::yield_now().await;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        drop(agent);
-        cut.notify_waiters();
-        // From here on nothing but time passes.
-        tokio::time::pause();
-    };
-    let (said, stop, job) = (std::sync::Mutex::new(Vec::new()), CancellationToken::new(), reset());
-    let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
-    let began = Instant::now();
-    let wait = Wait { deadline: began + Duration::from_secs(7200), stop: &stop, progress: &progress };
-    let (ended, ()) = tokio::join!(operator.agents.run(&endpoint, &job, &wait), vanish);
-    assert!(matches!(ended, Err(Error::Away { minutes: 10, .. })), "{ended:?}");
-    assert!(began.elapsed() < Duration::from_secs(900), "{:?}", began.elapsed());
-    let silent = |line: &&String| line.contains("has not answered for");
-    let told = said.lock().unwrap().iter().filter(silent).count();
-    assert!((10..=20).contains(&told), "{said:?}");
-}
