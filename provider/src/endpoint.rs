@@ -105,5 +105,8 @@ mod tests {
         assert!(EndpointModel::from_id(&format!("192.0.2.11,{pin}")).is_none());
         assert!(EndpointModel::from_id("192.0.2.11:7443").is_none());
         assert!(EndpointModel::from_id("192.0.2.11:7443,sha256:zz").is_none());
+        total::text("import-id", &[&format!("192.0.2.11:7443,{pin}")], |id| {
+            EndpointModel::from_id(id).map(|model| model.to_endpoint().is_some())
+        });
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(10))
-        .dns_resolver(Names)
+        .dns_resolver(resolve::Names)
         .user_agent(concat!("groundwork/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(FetchError::Client)?;
@@ -77,19 +77,6 @@ async fn fetch(url: &str) -> Result<Vec<u8>, FetchError> {
         }
     }
     Ok(bytes)
-}
-
-/// Names, resolved as on every computer that the provider runs on.
-struct Names;
-
-impl reqwest::dns::Resolve for Names {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        Box::pin(async move {
-            // The client puts the port of the URL in place of 0.
-            let found = resolve::addresses(name.as_str()).await?.into_iter().map(|address| (address, 0).into());
-            Ok(Box::new(found.collect::<Vec<std::net::SocketAddr>>().into_iter()) as reqwest::dns::Addrs)
-        })
-    }
 }
 
 /// The largest of this field, Argo CD's and Calico's, have two.

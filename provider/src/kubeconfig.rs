@@ -125,6 +125,15 @@ mod tests {
     }
 
     #[test]
+    fn a_clusters_ca_is_known_by_its_key() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let expected = trust::Pin::of(&trust::key_of(ca.der()).unwrap()).to_string();
+        assert_eq!(pin(&ca.pem()), Some(expected));
+        assert_eq!(pin("no certificate"), None);
+    }
+
+    #[test]
     fn the_kubeconfig_holds_no_key() {
         let agent = Endpoint { address: "192.0.2.11:7443".to_owned(), fingerprint: "sha256:00".to_owned() };
         let text = write("main", &access(), &[agent.clone(), agent]);

@@ -20,6 +20,7 @@ mod output;
 mod provider;
 mod record;
 mod resources;
+mod script;
 mod seed;
 mod ssh;
 mod timeouts;

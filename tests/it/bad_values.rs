@@ -32,9 +32,15 @@ resource "groundwork_vm" "one" {
 /// Validates the VM with `from` replaced by `to`; the error must point at the line with `line` and say `word`.
 #[track_caller]
 fn check(from: &str, to: &str, word: &str) {
-    assert!(VM.contains(from), "the good VM has {from:?}");
+    check_of(VM, from, to, word);
+}
+
+/// The same with another good VM.
+#[track_caller]
+fn check_of(good: &str, from: &str, to: &str, word: &str) {
+    assert!(good.contains(from), "the good VM has {from:?}");
     let terraform = Terraform::new(Vec::new());
-    terraform.write("main.tf", &format!("{HEAD}{}", VM.replacen(from, to, 1)));
+    terraform.write("main.tf", &format!("{HEAD}{}", good.replacen(from, to, 1)));
     let said = terraform.run(&["validate", "-no-color"]);
     assert_eq!(said.code, 1, "{to:?} passed validation");
     said.says(&["Error: ", "with groundwork_vm.one", word]);
@@ -65,6 +71,26 @@ fn a_bad_value_is_named_by_its_attribute() {
     check("\"host\"", "\"host,flags=+nonsense\"", "cpu_type");
     check("name       = \"one\"", "name       = \"one two\"", "name");
     check("size_gib = 2", "size_gib = 0", "size_gib");
+    let network = "network \"net0\" { address = \"10.77.0.11/24\" }";
+    for (other, word) in [
+        ("address = \"10.77.0.0/24\"", "address"),
+        ("address = \"10.77.0.255/24\"", "address"),
+        ("address = \"10.77.0.11/24\"\n gateway = \"10.77.0.11\"", "gateway"),
+        ("address = \"slaac\"", "`dhcp`"),
+    ] {
+        check(network, &format!("network \"net0\" {{\n {other}\n }}"), word);
+    }
+    let both = |more: &str| {
+        let card = |slot: u8| {
+            format!(
+                "network \"net{slot}\" {{\n address = \"10.77.{slot}.11/24\"\n gateway = \"10.77.{slot}.1\"\n {more}\n }}"
+            )
+        };
+        format!("{}\n{}", card(0), card(1))
+    };
+    let two_cards = VM.replace("  cloud_init", "  network \"net1\" { bridge = \"vmbr1\" }\n  cloud_init");
+    check_of(&two_cards, network, &both(""), "metric");
+    check_of(&two_cards, network, &both("metric = 50"), "metric");
     check("  network", "  disk \"ide2\" { storage = \"local-lvm\" }\n  network", "disk[\"ide2\"]");
 }
 

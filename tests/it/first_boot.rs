@@ -1,6 +1,6 @@
 //! The first boot: whatever cloud-init takes is run, the user's word is the last one, and what went wrong is said.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 
 const HEAD: &str = r##"
 terraform {
@@ -68,11 +68,25 @@ resource "groundwork_vm" "failed" {
   agent {}
   cloud_init {
     user_data = "#cloud-config\nCONFIG\n"
-    network "net0" { address = "NET.65/24" }
+    network "net0" {
+      address = "NET.65/24"
+      gateway = "NET.1"
+    }
   }
   timeouts { create = "3m" }
 }
 "##;
+
+const PACKAGE: &str = r#"
+resource "groundwork_machine" "failed" {
+  endpoint = groundwork_vm.failed.endpoint
+  package "ipset" {}
+}
+"#;
+
+/// The locks are those of fcntl(2), which flock(1) does not take.
+const HOLD: &str = "write_files: [{path: /root/hold.py, content: 'import fcntl, sys, time; lock = open(sys.argv[1], chr(119)); \
+    fcntl.lockf(lock, fcntl.LOCK_EX); time.sleep(3600)'}]";
 
 /// One part of every kind, one of them with a document of its own, one compressed.
 const MIME: &str = r#"Content-Type: multipart/mixed; boundary="MIMEBOUNDARY"
@@ -169,6 +183,7 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     everything_was_run(&lab);
     gateways_outside_are_reached(&lab, net);
     other_renderers_know_the_way_too(&lab, net);
+    a_seed_that_is_not_meant_changes_nothing(&lab, net);
 
     terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "bootcmd:\\nruncmd: [exit 3]"));
     let parts = [
@@ -180,9 +195,33 @@ fn every_kind_of_user_data_is_run_and_what_goes_wrong_is_said() {
     ];
     terraform.fails(&parts);
     assert_eq!(lab.must("failed", "systemctl is-active groundwork-agent"), "active");
-    terraform.write("failed.tf", &filled(FAILED).replace("CONFIG", "runcmd: [exit 0]"));
-    terraform.apply().says(&["1 added, 0 changed, 1 destroyed"]);
+    let busy = format!("{HOLD}\\nruncmd: [{}, {}]", holder("lists"), holder("archives"));
+    terraform.write("failed.tf", &format!("{}{PACKAGE}", filled(FAILED).replace("CONFIG", &busy)));
+    another_package_manager_is_waited_for(&lab, &terraform);
     terraform.destroy();
+}
+
+/// Starts somebody who has one of the locks that apt does not wait for.
+fn holder(lock: &str) -> String {
+    let folder = if lock == "lists" { "/var/lib/apt/lists" } else { "/var/cache/apt/archives" };
+    format!("[systemd-run, --unit={lock}, python3, /root/hold.py, {folder}/lock]")
+}
+
+/// As apt's own timers have them at a first boot: each lock stops one of the agent's programs, and none of its changes.
+fn another_package_manager_is_waited_for(lab: &Lab, terraform: &Terraform) {
+    let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "busy.log");
+    for (lock, unit) in [("lists", "apt-update"), ("archives", "apt-install")] {
+        let ended = format!("journalctl -u groundwork-op-{unit} | grep 'status=100'");
+        wait_until("the lock has stopped apt", || lab.exec("failed", &ended).code == 0);
+        lab.must("failed", &format!("systemctl stop {lock}"));
+    }
+    assert!(apply.wait().expect("terraform ends").success(), "{}", read(terraform, "busy.log"));
+    assert_eq!(lab.must("failed", "dpkg-query -Wf '${Status}' ipset"), "install ok installed");
+    terraform.has_no_changes();
+}
+
+fn read(terraform: &Terraform, name: &str) -> String {
+    std::fs::read_to_string(terraform.path(name)).unwrap_or_default()
 }
 
 fn everything_was_run(lab: &Lab) {
@@ -213,6 +252,26 @@ fn gateways_outside_are_reached(lab: &Lab, net: &str) {
         assert!(routes.contains(&format!("default via {gateway6} dev")), "{vm}: {routes}");
         lab.must(vm, "networkctl --no-legend list | grep -q configured");
     }
+}
+
+/// A copied disk or a snapshot may bring back the seed of another machine, or one that was used up.
+fn a_seed_that_is_not_meant_changes_nothing(lab: &Lab, net: &str) {
+    let scripts = lab.control("uploads", &["install.sh"]).text;
+    let uuid = |vm: &str| lab.must(vm, "tr A-F a-f </sys/class/dmi/id/product_uuid");
+    let installs = |of: &str| {
+        let script = scripts.split("#!/bin/sh\n").find(|script| script.contains(of)).expect("the machine's script");
+        lab.serve("install.sh", script);
+        let fetch =
+            format!("import urllib.request as u; u.urlretrieve('http://{net}.1/files/install.sh', '/root/install.sh')");
+        lab.must("mime-vm", &format!("rm -f /var/lib/groundwork/seed-id; python3 -c \"{fetch}\""));
+        lab.exec("mime-vm", "sh /root/install.sh")
+    };
+    let sums = "sha256sum /usr/local/bin/groundwork-agent /etc/groundwork/* /etc/systemd/system/groundwork-agent.service; ls -I seed-id /var/lib/groundwork";
+    let before = lab.must("mime-vm", sums);
+    let (own, other) = (uuid("mime-vm"), uuid("jinja-vm"));
+    installs(&other).exits(1).says(&[&format!("made for the machine {other}, and this is {own}: nothing was changed")]);
+    installs(&own).exits(0).says(&["a seed of generation 1 was here, and this is one of 1: nothing was changed"]);
+    assert_eq!(lab.must("mime-vm", sums), before);
 }
 
 /// By a machine of the same cloud-init that reaches the lab, for images with netplan and with ifupdown.

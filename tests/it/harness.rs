@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod gitlab;
 pub(crate) mod lab;
 pub(crate) mod run;
+pub(crate) mod scene;
 pub(crate) mod terraform;
 
 pub(crate) use lab::{Backend, Lab};

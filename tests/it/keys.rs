@@ -1,40 +1,15 @@
 //! Another key for a machine: states know it by its first one, follow to the one in force, and go back to none.
 
-use crate::harness::run::{command, run};
-use crate::harness::{Backend, Lab, Terraform, provider_binary, ready};
+use crate::harness::run::{Said, command, run};
+use crate::harness::{Backend, Lab, Terraform, provider_binary, ready, scene};
+use crate::quickstart;
 
-const CONFIGURATION: &str = r#"
-resource "groundwork_image" "one" {
-  node      = "pve1"
-  storage   = "local"
-  file_name = "one.qcow2"
-  url       = "URL"
-  checksum  = "sha256:SUM"
-}
-resource "groundwork_vm" "one" {
-  node       = "pve1"
-  name       = "one"
-  image      = groundwork_image.one.volume_id
-  memory_mib = 512
-  disk "scsi0" { storage = "local-lvm" }
-  network "net0" { bridge = "vmbr0" }
-  cloud_init {
-    network "net0" { address = "ADDRESS/24" }
-  }
-  agent {}
-}
-resource "groundwork_machine" "one" {
-  endpoint = groundwork_vm.one.endpoint
-  file "/etc/motd" { content = "TEXT" }
-}
-"#;
 const IDENTITY: &str = "/var/lib/groundwork/identity";
 const MACHINE: &str = "groundwork_machine.one";
 
 struct Scene {
     lab: Lab,
     terraform: Terraform,
-    configuration: String,
     address: String,
     fingerprint: String,
 }
@@ -46,22 +21,19 @@ fn a_machine_gets_another_key_and_is_known_as_before() {
     }
     let lab = Lab::start("keys", Backend::Nspawn, &[]);
     let terraform = Terraform::for_lab(&lab);
-    let configuration = CONFIGURATION
-        .replace("URL", &lab.value("LAB_IMAGE_URL"))
-        .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
-        .replace("ADDRESS", &lab.address(31));
-    terraform.configure(&configuration);
+    terraform.configure(&scene::one(&lab, 31, &motd("first")));
     terraform.apply();
     terraform.has_no_changes();
     let endpoint = terraform.resource(MACHINE)["endpoint"].clone();
     let text = |name: &str| endpoint[name].as_str().expect("an endpoint").to_owned();
     let (address, fingerprint) = (text("address"), text("fingerprint"));
-    let scene = Scene { lab, terraform, configuration, address, fingerprint };
+    let scene = Scene { lab, terraform, address, fingerprint };
 
     scene.is_renewed_and_followed();
     scene.is_not_taken_back();
     scene.is_renewed_when_it_has_served_its_time();
     scene.another_machine_is_a_warning();
+    scene.goes_over_to_another_ca();
     scene.terraform.destroy();
 }
 
@@ -143,8 +115,39 @@ impl Scene {
         assert_eq!(lab.must("one", "cat /etc/motd"), "another");
     }
 
+    /// The commands of the guide about trust, one after the other.
+    fn goes_over_to_another_ca(&self) {
+        let Self { lab, terraform, address, .. } = self;
+        let pki = |words: &[&str]| {
+            let all = ["pki"].iter().chain(words);
+            run(command(provider_binary()).current_dir(terraform.path(".")).args(all))
+        };
+        pki(&["init", "new"]).exits(0);
+        terraform.write("state.json", &terraform.show().to_string());
+        let over = ["rotate", "--from", "pki", "--to", "new"];
+        let both = pki(&[&over[..], &["--keep-old", "state.json"]].concat());
+        both.exits(0).says(&[&format!("{address}: believes both CAs")]);
+        terraform.has_no_changes();
+        terraform.write("override.tf", "provider \"groundwork\" {\n  agent { pki_dir = \"./new\" }\n}\n");
+        terraform.has_no_changes();
+
+        pki(&[&over[..], &["state.json"]].concat()).exits(0).says(&["believes the new CA alone"]);
+        terraform.has_no_changes();
+        self.applies("of the new CA");
+        assert_eq!(lab.must("one", "systemctl show -P StatusText groundwork-agent"), "enrolled");
+        terraform.write("override.tf", "");
+        terraform
+            .plan()
+            .exits(0)
+            .says(&["Warning: Cannot look at machine", "Give the provider the CA that the machine was installed with"]);
+        self.declare("of the old CA");
+        terraform.fails(&["Cannot change machine", "Nothing was asked of the machine"]);
+        assert_eq!(lab.must("one", "cat /etc/motd"), "of the new CA");
+        terraform.write("override.tf", "provider \"groundwork\" {\n  agent { pki_dir = \"./new\" }\n}\n");
+    }
+
     fn declare(&self, text: &str) {
-        self.terraform.configure(&self.configuration.replace("TEXT", &format!("{text}\\n")));
+        self.terraform.configure(&scene::one(&self.lab, 31, &motd(text)));
     }
 
     #[track_caller]
@@ -155,20 +158,16 @@ impl Scene {
         assert_eq!(self.lab.must("one", "cat /etc/motd"), text);
     }
 
-    /// `pki rotate --keys`, from the state.
     #[track_caller]
     fn rotate(&self) {
-        let state = self.terraform.show().to_string();
-        self.terraform.write("state.json", &state);
-        let words = ["pki", "rotate", "--keys", "pki", "state.json"];
-        let said = run(command(provider_binary()).current_dir(self.terraform.path(".")).args(words));
-        said.exits(0).says(&[&format!("{}: has the key sha256:", self.address)]);
+        let said = rotate(&self.terraform);
+        said.says(&[&format!("{}: has the key sha256:", self.address)]);
         assert_eq!(said.text.lines().count(), 1, "one machine, however often it stands there:\n{}", said.text);
     }
 
     /// Of the key on the machine.
     fn key(&self) -> String {
-        self.lab.must("one", &format!("sha256sum <{IDENTITY}/key.pem"))
+        key(&self.lab, "one")
     }
 
     /// Another folder with the same CA, in which the machine stands with its first key in plain text.
@@ -179,8 +178,8 @@ impl Scene {
         }
         let (address, fingerprint) = (&self.address, &self.fingerprint);
         other.configure(&format!(
-            "resource \"groundwork_machine\" \"one\" {{\n  endpoint = {{\n    address = \"{address}\"\n    fingerprint = \"{fingerprint}\"\n  }}\n  \
-             file \"/etc/motd\" {{ content = \"TEXT\" }}\n}}\n"
+            "resource \"groundwork_machine\" \"one\" {{\n  endpoint = {{\n    address = \"{address}\"\n    fingerprint = \"{fingerprint}\"\n  }}\n{}}}\n",
+            motd("first")
         ));
         other
     }
@@ -190,4 +189,79 @@ impl Scene {
         let id = format!("{},{}", self.address, self.fingerprint);
         terraform.run(&["import", "-input=false", "-no-color", MACHINE, &id]).exits(0);
     }
+}
+
+/// Everything that speaks to the agents of a cluster follows them to their next keys, and the cluster goes back to none of before.
+#[test]
+fn a_cluster_follows_the_renewed_keys_of_its_machines() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("cluster-keys", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare(&lab, 1);
+    terraform.apply();
+    terraform.has_no_changes();
+    let machines = ["cp-1", "worker-1"];
+    let before =
+        machines.map(|vm| lab.must(vm, &format!("cp -a {IDENTITY} /root/before; sha256sum <{IDENTITY}/key.pem")));
+    let said = rotate(&terraform);
+    assert_eq!(said.text.matches(": has the key sha256:").count(), 2, "{}", said.text);
+    assert_ne!(machines.map(|vm| key(&lab, vm)), before);
+    terraform.has_no_changes();
+    // The kubeconfig knows the control plane's agent by its first key.
+    assert!(quickstart::credential(&terraform)["status"]["clientKeyData"].is_string());
+
+    // Looked at and repaired through the control plane, and on the worker itself.
+    lab.must("worker-1", "systemctl disable --now kubelet");
+    terraform.plan().exits(2).says(&["worker-1: its kubelet is inactive"]);
+    terraform.apply();
+    terraform.has_no_changes();
+    // Drained and reset, made anew, and joined with a token of the control plane.
+    terraform.variables(&quickstart::variables(&lab, 0));
+    terraform.apply();
+    assert_eq!(quickstart::nodes(&lab), ["cp-1"]);
+    terraform.variables(&quickstart::variables(&lab, 1));
+    terraform.apply();
+    quickstart::nodes_are_ready(&lab);
+    terraform.has_no_changes();
+
+    // Set back to a key that was laid down.
+    let agent = |from: &str| {
+        let line = format!(
+            "systemctl stop groundwork-agent && rm -rf {IDENTITY} && cp -a {from} {IDENTITY} && systemctl start groundwork-agent"
+        );
+        lab.must("cp-1", &line)
+    };
+    lab.must("cp-1", &format!("cp -a {IDENTITY} /root/after"));
+    agent("/root/before");
+    terraform.plan().exits(0).says(&[
+        "Warning: Cannot look at cluster quickstart",
+        "again",
+        "`terraform state rm`",
+        "No changes.",
+    ]);
+    agent("/root/after");
+    terraform.has_no_changes();
+    terraform.destroy();
+    quickstart::lab_is_empty(&lab);
+}
+
+/// `pki rotate --keys`, from the state.
+#[track_caller]
+fn rotate(terraform: &Terraform) -> Said {
+    terraform.write("state.json", &terraform.show().to_string());
+    let words = ["pki", "rotate", "--keys", "pki", "state.json"];
+    let said = run(command(provider_binary()).current_dir(terraform.path(".")).args(words));
+    said.exits(0);
+    said
+}
+
+/// Of the key on a machine.
+fn key(lab: &Lab, vm: &str) -> String {
+    lab.must(vm, &format!("sha256sum <{IDENTITY}/key.pem"))
+}
+
+/// A machine that shows this text.
+fn motd(text: &str) -> String {
+    format!("  file \"/etc/motd\" {{ content = \"{text}\\n\" }}\n")
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The image of Kubernetes' own tests: a web server, a client, and whatever else a network is tried with.
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
@@ -29,7 +29,7 @@ fn a_real_cluster_works_changes_and_leaves_nothing() {
         machine_is_prepared(&lab, vm);
         lab.must(vm, "test ! -e /root/.kube");
     }
-    nodes_have_the_addresses_of_their_machines(&lab);
+    nodes_have_the_addresses_of_their_machines(&lab, &[("cp-1", 11), ("worker-1", 21), ("worker-2", 22)]);
     assert_eq!(nodes(&lab), ["cp-1", "worker-1", "worker-2"]);
     nodes_are_ready(&lab);
     terraform.has_no_changes();
@@ -47,11 +47,36 @@ fn a_real_cluster_works_changes_and_leaves_nothing() {
     lab_is_empty(&lab);
 }
 
+/// The default route is that of another card, whose address the kubelet would choose.
+#[test]
+fn a_machine_with_two_cards_is_known_by_the_one_of_its_cluster() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("two-cards", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare(&lab, 1);
+    let near = json!({ "address": "${each.value}/24", "route": { "169.254.0.0/16": { "via": lab.address(1) } } });
+    let far = json!({ "address": "198.18.7.${split(\".\", each.value)[3]}/24", "gateway": "198.18.7.1" });
+    let mut over: Value = serde_json::from_str(&lab.file("quickstart_override.tf.json")).expect("JSON");
+    over["resource"]["groundwork_vm"]["machine"] = json!({
+        "network": { "net0": { "bridge": "vmbr0" }, "net1": { "bridge": "vmbr1" } },
+        "cloud_init": { "network": { "net0": near, "net1": far } },
+    });
+    terraform.write("lab_override.tf.json", &over.to_string());
+    terraform.apply();
+    assert!(lab.must("worker-1", "ip -4 route show default").contains("198.18.7.1"), "the other card leads outside");
+    nodes_have_the_addresses_of_their_machines(&lab, &[("cp-1", 11), ("worker-1", 21)]);
+    nodes_are_ready(&lab);
+    terraform.has_no_changes();
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
+
 /// Where a machine has several, the kubelet would choose one by itself.
 #[track_caller]
-fn nodes_have_the_addresses_of_their_machines(lab: &Lab) {
-    for (vm, last) in [("cp-1", 11), ("worker-1", 21), ("worker-2", 22)] {
-        let address = lab.address(last);
+fn nodes_have_the_addresses_of_their_machines(lab: &Lab, machines: &[(&str, u8)]) {
+    for (vm, last) in machines {
+        let address = lab.address(*last);
         let flags = lab.must(vm, "cat /var/lib/kubelet/kubeadm-flags.env");
         assert!(flags.contains(&format!("--node-ip={address}")), "{vm}: {flags}");
         let path = "'{.status.addresses[?(@.type==\"InternalIP\")].address}'";

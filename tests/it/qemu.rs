@@ -21,6 +21,9 @@ fn the_quickstart_holds_on_qemu() {
     // Swap comes back by hand: the plan shows it and the apply takes it away again.
     lab.must("worker-1", "swapon /swapfile 2>/dev/null || swapon /swap.img");
     terraform.plan().exits(2).says(&["swap", "is active", "1 to change"]);
+    // At every boot, by a unit that nobody has heard of.
+    lab.must("worker-1", MORE_SWAP);
+    terraform.plan().exits(2).says(&["swap: more-swap.service is not masked"]);
 
     // More cores need a reboot, which `reboot` (true unless said otherwise) allows; the plan says so beforehand.
     let mut values = variables(&lab, 1);
@@ -36,6 +39,9 @@ fn the_quickstart_holds_on_qemu() {
     lab_is_empty(&lab);
 }
 
+const MORE_SWAP: &str = "printf '[Service]\\nType=oneshot\\nExecStart=/sbin/swapon '$(ls /swapfile /swap.img 2>/dev/null)'\\n\
+    [Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/more-swap.service && systemctl enable more-swap";
+
 #[track_caller]
 fn kernel_is_prepared(lab: &Lab, vm: &str) {
     let swaps = lab.must(vm, "cat /proc/swaps");
@@ -45,6 +51,7 @@ fn kernel_is_prepared(lab: &Lab, vm: &str) {
         "0",
         "{vm}: swap stays off"
     );
+    lab.must(vm, "ls /dev/disk/by-id | grep drive-scsi0");
     for module in ["overlay", "br_netfilter"] {
         lab.must(vm, &format!("test -d /sys/module/{module}"));
     }

@@ -1,6 +1,7 @@
 //! `examples/quickstart` with the lab's values: what most tests apply.
 
-use crate::harness::{Lab, Terraform};
+use crate::harness::run::{command, run};
+use crate::harness::{Lab, Terraform, provider_binary};
 use serde_json::{Value, json};
 
 /// The client on a control plane.
@@ -127,6 +128,18 @@ pub(crate) fn lab_is_empty(lab: &Lab) {
         let left = inventory[kind].as_array().unwrap_or_else(|| panic!("lab list: no {kind} in {inventory}"));
         assert!(left.is_empty(), "destroy left {kind}: {left:?}");
     }
+}
+
+/// What `kubectl` is given when it asks as the kubeconfig says.
+#[track_caller]
+pub(crate) fn credential(terraform: &Terraform) -> Value {
+    let kubeconfig = terraform.run(&["output", "-raw", "kubeconfig"]);
+    let kubeconfig: Value = serde_json::from_str(&kubeconfig.text).expect("JSON is YAML");
+    let arguments = kubeconfig["users"][0]["user"]["exec"]["args"].as_array().expect("arguments").iter();
+    let mut kubectl = command(provider_binary());
+    let said =
+        run(kubectl.args(arguments.filter_map(Value::as_str)).env("GROUNDWORK_AGENT_PKI_DIR", terraform.path("pki")));
+    serde_json::from_str(&said.exits(0).text).expect("a credential")
 }
 
 /// How many pods of the deployment `web` must be there at any time.

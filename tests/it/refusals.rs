@@ -152,6 +152,10 @@ fn every_failure_names_its_cure() {
     let other_ca =
         std::fs::read_to_string(Terraform::for_lab(&lab).path("pki/ca.pem")).expect("a CA that signed nothing here");
     check(&lab, &good, Some(("GROUNDWORK_PROXMOX_CA_CERT_PEM", &other_ca)), &["certificate", "ca_cert_pem"]);
+    let pinned =
+        format!("agent {{ pki_dir = \"./pki\" }}\n  proxmox {{ tls_fingerprint = \"{}\" }}", ["AB"; 32].join(":"));
+    let parts = ["has the fingerprint", "AB:AB:AB", "set `tls_fingerprint` in the provider block's `proxmox`"];
+    check(&lab, &good.replace("agent { pki_dir = \"./pki\" }", &pinned), None, &parts);
     check(
         &lab,
         &vm("nowhere"),

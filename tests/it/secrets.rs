@@ -2,7 +2,7 @@
 //! machine's journal, and after enrolment the agent talks to nobody but the holder of its CA.
 
 use crate::harness::run::{Said, command, run};
-use crate::harness::{Backend, Lab, Terraform, provider_binary, ready};
+use crate::harness::{Backend, Lab, Terraform, ready, scene};
 use crate::quickstart;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Everything that takes a secret of a user's, by values that Terraform keeps nowhere either.
-const MACHINE: &str = r#"
+const HEAD: &str = r#"
 terraform {
   required_providers {
     groundwork = { source = "groundwork-tf/groundwork" }
@@ -34,34 +34,6 @@ provider "groundwork" {
     ca_key_pem  = var.secrets["ca"]
   }
 }
-resource "groundwork_image" "one" {
-  node      = "pve1"
-  storage   = "local"
-  file_name = "one.qcow2"
-  url       = "URL"
-  checksum  = "sha256:SUM"
-}
-resource "groundwork_vm" "one" {
-  node       = "pve1"
-  name       = "one"
-  image      = groundwork_image.one.volume_id
-  memory_mib = 512
-  disk "scsi0" {
-    storage  = "local-lvm"
-    size_gib = 4
-  }
-  network "net0" { bridge = "vmbr0" }
-  agent {}
-  cloud_init {
-    user     = "admin"
-    password = var.secrets["account"]
-    network "net0" { address = "ADDRESS/24" }
-  }
-}
-resource "groundwork_machine" "one" {
-  endpoint = groundwork_vm.one.endpoint
-  file "/etc/motd" { content = "MOTD\n" }
-}
 "#;
 
 #[test]
@@ -80,8 +52,9 @@ fn no_secret_of_a_machine_leaves_its_place() {
         "account": "correct horse battery staple",
     });
     let configuration = |motd: &str| {
-        let text = MACHINE.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
-        terraform.write("main.tf", &text.replace("ADDRESS", &lab.address(31)).replace("MOTD", motd));
+        let scene = scene::one(&lab, 31, &format!("  file \"/etc/motd\" {{ content = \"{motd}\\n\" }}"));
+        let account = "cloud_init {\n    user = \"admin\"\n    password = var.secrets[\"account\"]";
+        terraform.write("main.tf", &format!("{HEAD}{}", scene.replace("cloud_init {", account)));
     };
     let mut run = Watched::begin(&terraform, Some(&given));
     // Made with a failure in between, whose diagnostics are searched too; then changed.
@@ -103,6 +76,7 @@ fn no_secret_of_a_machine_leaves_its_place() {
     search.secret("the account's hash", &lab.must("one", "sed -n 's/^admin:\\([^:]*\\):.*/\\1/p' /etc/shadow"));
     search.key("the agents' CA's key", &read(&terraform.path("pki/ca-key.pem")));
     search.agents(&lab, &["one"]);
+    no_used_secret_stays_in_memory(&lab, &search);
     search.finds_nothing();
     let mut destroy = terraform.command(&["destroy", "-auto-approve", "-input=false", "-no-color"]);
     crate::harness::run::run(destroy.env("TF_VAR_secrets", given.to_string())).exits(0);
@@ -118,7 +92,7 @@ fn no_secret_of_a_cluster_leaves_its_place() {
     let terraform = quickstart::prepare(&lab, 1);
     let mut run = Watched::begin(&terraform, None);
     run.plans_and_applies(0);
-    let credential = run.credential();
+    let credential = quickstart::credential(&terraform);
     let mut search = run.end();
     for vm in ["cp-1", "worker-1"] {
         search.journal(&lab, vm);
@@ -190,18 +164,6 @@ impl<'a> Watched<'a> {
         self.search.place("the state", read(&self.terraform.path("terraform.tfstate")));
     }
 
-    /// What `kubectl` is given when it asks as the kubeconfig says.
-    #[track_caller]
-    fn credential(&self) -> Value {
-        let kubeconfig = run(&mut self.terraform.command(&["output", "-raw", "kubeconfig"]));
-        let kubeconfig: Value = serde_json::from_str(&kubeconfig.text).expect("JSON is YAML");
-        let exec = &kubeconfig["users"][0]["user"]["exec"];
-        let arguments = exec["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
-        let mut kubectl = command(provider_binary());
-        let said = run(kubectl.args(arguments).env("GROUNDWORK_AGENT_PKI_DIR", self.terraform.path("pki")));
-        serde_json::from_str(&said.exits(0).text).expect("a credential")
-    }
-
     fn end(mut self) -> Search {
         self.search.place("the log", read(&self.terraform.path("trace.log")));
         let processes = self.arguments.stop();
@@ -210,6 +172,9 @@ impl<'a> Watched<'a> {
         self.search
     }
 }
+
+/// What an enrolment's secret is called.
+const ENROLMENT: &str = "an enrolment secret";
 
 /// Where to look, and for what.
 #[derive(Default)]
@@ -256,7 +221,7 @@ impl Search {
         let before = self.secrets.len();
         for line in lines {
             let enrolment: Value = serde_json::from_str(line).expect("enrol.json");
-            self.secret("an enrolment secret", enrolment["secret"].as_str().expect("secret"));
+            self.secret(ENROLMENT, enrolment["secret"].as_str().expect("secret"));
         }
         assert!(self.secrets.len() >= before + vms.len(), "each agent had one: {}", uploads.text);
     }
@@ -280,6 +245,34 @@ impl Search {
         assert!(found.is_empty(), "{found:#?}");
     }
 }
+
+/// The agent that was enrolled overwrites its secret, in text and in bytes.
+#[track_caller]
+fn no_used_secret_stays_in_memory(lab: &Lab, search: &Search) {
+    let count = |text: &str| lab.must("one", &format!("python3 - '{text}' <<'END'\n{MEMORY}\nEND"));
+    let uuid = lab.must("one", "cat /sys/class/dmi/id/product_uuid");
+    assert_ne!(count(&uuid), "0", "it looks where things are");
+    for (_, secret) in search.secrets.iter().filter(|(name, _)| name == ENROLMENT) {
+        assert_eq!(count(secret), "0", "copies of an enrolment secret in the agent's memory");
+    }
+}
+
+/// How often a text, or what it is the Base64 of, stands in what the agent can write to.
+const MEMORY: &str = "import base64, subprocess, sys
+pid = subprocess.check_output(['systemctl', 'show', '-P', 'MainPID', 'groundwork-agent'], text=True).strip()
+wanted = [sys.argv[1].encode()]
+if wanted[0].endswith(b'='):
+    wanted.append(base64.b64decode(wanted[0]))
+count = 0
+with open(f'/proc/{pid}/mem', 'rb', 0) as memory:
+    for line in open(f'/proc/{pid}/maps'):
+        place, access = line.split()[:2]
+        if access.startswith('rw'):
+            begin, end = (int(number, 16) for number in place.split('-'))
+            memory.seek(begin)
+            content = memory.read(end - begin)
+            count += sum(content.count(text) for text in wanted)
+print(count)";
 
 /// A client without a certificate and one of another CA get no answer from an enrolled agent.
 #[track_caller]

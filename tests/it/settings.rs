@@ -1,47 +1,6 @@
 //! The settings of a machine as its user finds them: what runs and what will run, not only what is on the disk.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
-
-const MACHINE: &str = r#"
-terraform {
-  required_providers {
-    groundwork = { source = "groundwork-tf/groundwork" }
-  }
-}
-provider "groundwork" {
-  agent { pki_dir = "./pki" }
-}
-resource "groundwork_image" "one" {
-  node      = "pve1"
-  storage   = "local"
-  file_name = "one.qcow2"
-  url       = "URL"
-  checksum  = "sha256:SUM"
-}
-resource "groundwork_vm" "one" {
-  node       = "pve1"
-  name       = "one"
-  image      = groundwork_image.one.volume_id
-  memory_mib = 512
-  disk "scsi0" {
-    storage  = "local-lvm"
-    size_gib = 4
-  }
-  network "net0" { bridge = "vmbr0" }
-  agent {}
-  cloud_init {
-    network "net0" {
-      address = "NET.70/24"
-      gateway = "NET.1"
-    }
-  }
-  timeouts { create = "3m" }
-}
-resource "groundwork_machine" "one" {
-  endpoint = groundwork_vm.one.endpoint
-SETTINGS
-}
-"#;
+use crate::harness::{Backend, Lab, Terraform, ready, scene};
 
 /// A service that only runs, and shows its environment.
 const DEMO: &str = r#"
@@ -61,9 +20,7 @@ struct Machine {
 
 impl Machine {
     fn declare(&self, settings: &str) {
-        let (lab, net) = (&self.lab, self.lab.address(0));
-        let text = MACHINE.replace("URL", &lab.value("LAB_IMAGE_URL")).replace("SUM", &lab.value("LAB_IMAGE_SHA256"));
-        self.terraform.write("main.tf", &text.replace("NET", net.trim_end_matches(".0")).replace("SETTINGS", settings));
+        self.terraform.configure(&scene::one(&self.lab, 70, settings));
     }
 
     fn must(&self, line: &str) -> String {
@@ -82,13 +39,25 @@ fn what_is_declared_is_in_force() {
     machine.declare("");
     machine.terraform.apply();
 
+    a_seed_leaves_nothing_behind(&machine);
     commands_are_taken_word_for_word(&machine);
     a_name_is_no_pattern(&machine);
     a_drop_in_reaches_what_runs(&machine);
     a_proxy_reaches_what_runs(&machine);
     a_broken_source_is_absent_before_packages(&machine);
     others_do_not_speak_last(&machine);
+    a_key_of_another_system_verifies(&machine);
+    what_others_wrote_for_containerd_is_named(&machine);
     machine.terraform.destroy();
+}
+
+/// Its drive joins the boot order by itself, from which Proxmox VE unplugs nothing.
+fn a_seed_leaves_nothing_behind(machine: &Machine) {
+    let tasks = machine.lab.admin("GET", "/nodes/pve1/tasks", &["source=all", "limit=50"]);
+    let failed = tasks.as_array().expect("tasks").iter().find(|task| task["status"] != "OK");
+    assert_eq!(failed, None, "{tasks}");
+    assert_eq!(machine.terraform.resource("groundwork_vm.one")["waiting"], serde_json::json!([]));
+    assert!(!machine.lab.config("pve1", 100).to_string().contains("scsi30"), "neither the drive nor its place");
 }
 
 /// The machine's systemd is older than 254, which puts variables into the arguments of every unit.
@@ -218,4 +187,46 @@ fn others_do_not_speak_last(machine: &Machine) {
     machine.terraform.apply();
     let came_back = machine.must("cat /etc/modprobe.d/hard.conf /etc/sysctl.conf");
     assert_eq!(came_back, "blacklist br-netfilter\nnet.ipv4.ip_forward=0");
+}
+
+/// As Windows' editors save it: with a byte order mark, and CR at the ends of lines.
+fn a_key_of_another_system_verifies(machine: &Machine) {
+    let (lab, url) = (&machine.lab, machine.lab.value("LAB_KUBERNETES_URL"));
+    let key = format!("\u{feff}{}", lab.value("LAB_KUBERNETES_KEY").trim().replace('\n', "\r\n"));
+    machine.terraform.write("key.asc", &key);
+    let repository =
+        format!("  repository \"kubernetes\" {{\n    url = \"{url}\"\n    key_pem = file(\"key.asc\")\n  }}");
+    machine.declare(&format!("{repository}\n  package \"kubectl\" {{}}"));
+    machine.terraform.apply();
+    machine.terraform.has_no_changes();
+    machine.must("kubectl version --client");
+    machine.declare("  package \"kubectl\" { absent = true }");
+    machine.terraform.apply();
+}
+
+fn what_others_wrote_for_containerd_is_named(machine: &Machine) {
+    let config = "/etc/containerd/config.toml";
+    let theirs = "version = 2\\n[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia]\\nruntime_type = \"io.containerd.runc.v2\"\\n";
+    let lost = "config.toml was written by somebody else: loses plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.nvidia.runtime_type";
+    machine.must(&format!("mkdir -p /etc/containerd && printf '{theirs}' >{config}"));
+    let declared = "  container_runtime {}";
+    machine.declare(declared);
+    machine.terraform.apply().says(&["A note about machine", lost, "what others need are `runtime`"]);
+    machine.terraform.has_no_changes();
+
+    // On a machine at work the plan says it before, and that containerd restarts.
+    machine.must(&format!("printf '[debug]\\nlevel = \"debug\"\\n' >>{config}"));
+    machine.terraform.plan().exits(2).says(&[
+        "config.toml loses debug.level = ",
+        "containerd.service is older than /etc/containerd/config.toml and is restarted",
+    ]);
+    machine.terraform.apply();
+    machine.terraform.has_no_changes();
+    machine.declare("");
+    machine.terraform.apply();
+    assert_eq!(
+        machine.must(&format!("cat {config}")),
+        theirs.replace("\\n", "\n").trim(),
+        "what stood there comes back"
+    );
 }

@@ -3,6 +3,7 @@
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
 use crate::quickstart::lab_is_empty;
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 /// A VM from an image that is downloaded, with a seed and a disk that grows.
 const CONFIGURATION: &str = r#"
@@ -99,6 +100,25 @@ fn ctrl_c_while_an_agent_is_waited_for_says_what_there_is() {
     terraform.configure(&downloaded(&lab).replace("cloud_init", &short));
     terraform.fails(&["Cannot enrol the agent of VM 100", "raise `timeouts.create`", "create = \"3s\""]);
     assert!(lab.inventory().to_string().contains("groundwork-100-"), "the seed is still needed");
+    terraform.destroy();
+
+    // Of a machine that was switched off meanwhile nobody expects an answer.
+    terraform.configure(&downloaded(&lab).replace("cloud_init", nobody));
+    let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "off.log");
+    wait_until("the VM was started", || lab.tasks("qmstart").iter().filter(|status| **status == "OK").count() == 3);
+    let began = Instant::now();
+    lab.admin("POST", "/nodes/pve1/qemu/100/status/stop", &[]);
+    assert!(!apply.wait().expect("terraform ends").success());
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
+    let text = std::fs::read_to_string(terraform.path("off.log")).expect("the log");
+    let flat = text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for part in [
+        "Cannot create VM one",
+        "does not run any more while its agent is waited for",
+        "recorded in the state as tainted",
+    ] {
+        assert!(flat.contains(part), "{part} in {text}");
+    }
     terraform.destroy();
     lab_is_empty(&lab);
 }

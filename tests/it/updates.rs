@@ -1,43 +1,11 @@
 //! Agents older than their provider: the plan says what they cannot look at, the apply updates them first, and an update that is cut off
 //! or does not work leaves the machine with an agent that does.
 
-use crate::harness::{Backend, Lab, Terraform, ready, wait_until, yesterdays_agent};
+use crate::harness::{Backend, Lab, Terraform, ready, scene, wait_until, yesterdays_agent};
 use std::path::Path;
 
-const CONFIGURATION: &str = r#"
-resource "groundwork_image" "one" {
-  node      = "pve1"
-  storage   = "local"
-  file_name = "one.qcow2"
-  url       = "URL"
-  checksum  = "sha256:SUM"
-}
-resource "groundwork_vm" "one" {
-  node       = "pve1"
-  name       = "one"
-  image      = groundwork_image.one.volume_id
-  memory_mib = 512
-  disk "scsi0" {
-    storage = "local-lvm"
-  }
-  network "net0" {
-    bridge = "vmbr0"
-  }
-  cloud_init {
-    network "net0" {
-      address = "ADDRESS/24"
-    }
-  }
-  agent {}
-}
-resource "groundwork_machine" "one" {
-  endpoint = groundwork_vm.one.endpoint
-  hostname = "one"
-  host "192.0.2.9" {
-    names = ["elsewhere"]
-  }
-}
-"#;
+/// What yesterday's agent does not know.
+const SETTINGS: &str = "  hostname = \"one\"\n  host \"192.0.2.9\" { names = [\"elsewhere\"] }";
 
 /// What an agent that does not know `host` leaves in the plan.
 const BLIND: &str = "agent 0.0.9 cannot look at `host`; the next apply updates it first";
@@ -53,11 +21,7 @@ fn an_older_agent_is_updated_and_an_update_may_be_cut_off() {
     let Some(yesterday) = yesterdays_agent().filter(|_| ready()) else { return };
     let lab = Lab::start("updates", Backend::Nspawn, &[]);
     let terraform = Terraform::for_lab(&lab);
-    let configuration = CONFIGURATION
-        .replace("URL", &lab.value("LAB_IMAGE_URL"))
-        .replace("SUM", &lab.value("LAB_IMAGE_SHA256"))
-        .replace("ADDRESS", &lab.address(31));
-    terraform.configure(&configuration);
+    terraform.configure(&scene::one(&lab, 31, SETTINGS));
     terraform.apply();
     terraform.has_no_changes();
     let machine = Machine { lab: &lab, terraform: &terraform, today: lab.must("one", VERSION) };

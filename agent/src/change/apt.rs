@@ -50,7 +50,7 @@ async fn all(host: &dyn Host, transaction: &Transaction, lines: Lines<'_>) -> Re
     // First and by itself: only what is declared absent makes room, never what apt thinks is in the way.
     if !transaction.remove.is_empty() {
         let words = transaction.remove.iter().map(|name| format!("{name}-"));
-        host.run_ok(&install(words).unit("apt-remove"), lines).await?;
+        locks::run_ok(host, &install(words).unit("apt-remove"), lines).await?;
     }
     if transaction.install.is_empty() {
         return Ok(());
@@ -108,7 +108,7 @@ async fn without_loss(
     lines: Lines<'_>,
 ) -> Result<(), StepError> {
     let command = install(iter::once("--no-remove".to_owned()).chain(words)).unit("apt-install");
-    let output = host.run(&command, lines).await?;
+    let output = locks::run(host, &command, lines).await?;
     if output.code == Some(0) {
         return Ok(());
     }

@@ -125,7 +125,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
     }
     let count = u32::try_from(todo.changes.len()).unwrap_or(u32::MAX);
     if count == 0 {
-        warn(cx, name, &todo);
+        warn(cx, name, &todo, &[]);
         return Ok(0);
     }
     cx.step_began(name, count);
@@ -147,7 +147,7 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
         }
     }
     let after = look(cx, step).await?;
-    warn(cx, name, &after);
+    warn(cx, name, &after, &todo.remarks);
     let mut left = after.changes;
     left.retain(|change| !given_up.contains(&change));
     let made = count - u32::try_from(given_up.len()).unwrap_or(count);
@@ -157,8 +157,10 @@ async fn converge(cx: &RunCx, step: &dyn AnyStep) -> Result<u32, Failure> {
     Err(Failure { step: name.to_owned(), change: first.finding.clone(), message, ..Failure::default() })
 }
 
-fn warn(cx: &RunCx, step: &str, todo: &Todo) {
-    todo.warnings.iter().chain(&todo.remarks).for_each(|warning| cx.warn(step, warning));
+/// Tells what a look found; of the look before the changes what was to be known once.
+fn warn(cx: &RunCx, step: &str, todo: &Todo, before: &[String]) {
+    let before = before.iter().filter(|remark| !todo.remarks.contains(remark));
+    before.chain(&todo.warnings).chain(&todo.remarks).for_each(|warning| cx.warn(step, warning));
 }
 
 async fn look(cx: &RunCx, step: &dyn AnyStep) -> Result<Todo, Failure> {

@@ -70,9 +70,14 @@ fn configuration(todo: &mut Todo, host: &dyn Host, text: String) -> Result<(), H
         return Ok(());
     }
     let lost = present.map(|present| config::lost(&present, &text)).unwrap_or_default();
+    // A plan that declares this first has not looked at it.
+    let foreign: Vec<_> = lost.iter().filter(|line| !config::is_shipped(line)).map(String::as_str).collect();
+    if !foreign.is_empty() {
+        todo.remark(format!("{CONFIG} was written by somebody else: {}. {OTHERS}", foreign.join("; ")));
+    }
     let lines = lost.into_iter().map(|line| format!("{CONFIG} {line}"));
     let findings = iter::once(format!("{CONFIG} differs")).chain(lines).collect();
-    let why = "the kubelet and containerd must use systemd's cgroup driver; what others need are `runtime`, `default_runtime` and `imports`";
+    let why = format!("the kubelet and containerd must use systemd's cgroup driver; {OTHERS}");
     todo.push_all(findings, Verb::Write(File::theirs(NAME, CONFIG, text)), why);
     Ok(())
 }
@@ -147,6 +152,7 @@ fn wait(todo: &mut Todo, finding: String) {
 const NAME: &str = "container_runtime";
 const UNIT: &str = "containerd.service";
 const DOCKERS: &str = "containerd.io";
+const OTHERS: &str = "what others need are `runtime`, `default_runtime` and `imports`";
 /// Its configuration.
 const CONFIG: &str = "/etc/containerd/config.toml";
 /// A healthy containerd answers within a second or two, also on a busy machine.

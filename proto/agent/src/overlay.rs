@@ -196,6 +196,12 @@ mod tests {
     }
 
     #[test]
+    fn any_text_is_answered() {
+        let good = r#"{"kind":"InitConfiguration","nodeRegistration":{"kubeletExtraArgs":[{"name":"v","value":"2"}]}}"#;
+        total::text("overlay", &[good], |text| read(Part::Init, text).is_ok());
+    }
+
+    #[test]
     fn free_fields_are_taken() {
         let kubelet =
             r#"{"apiVersion":"kubelet.config.k8s.io/v1beta1","kind":"KubeletConfiguration","failCgroupV1":false}"#;

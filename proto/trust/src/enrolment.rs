@@ -19,9 +19,10 @@ pub const NONCE_LEN: usize = 32;
 /// Length of a proof, in bytes.
 pub const PROOF_LEN: usize = 32;
 
-/// A one-time enrolment secret. Its `Debug` prints nothing, and what it was is overwritten when it goes.
+/// A one-time enrolment secret. Its `Debug` prints nothing, and what it was is overwritten when it goes. It lies on the heap: whoever moves
+/// it moves the place of it, and leaves no copy behind.
 #[derive(Clone)]
-pub struct Secret([u8; 32]);
+pub struct Secret(Box<[u8; 32]>);
 
 impl Drop for Secret {
     fn drop(&mut self) {
@@ -33,13 +34,15 @@ impl Secret {
     /// A new one from the system's random numbers.
     #[must_use]
     pub fn generate() -> Self {
-        Self(nonce())
+        let mut secret = Self(Box::new([0; 32]));
+        fill(secret.0.as_mut_slice());
+        secret
     }
 
     /// As it stands in a seed image.
     #[must_use]
     pub fn to_base64(&self) -> Zeroizing<String> {
-        Zeroizing::new(STANDARD.encode(self.0))
+        Zeroizing::new(STANDARD.encode(self.0.as_slice()))
     }
 
     /// Reads what [`Secret::to_base64`] wrote.
@@ -48,12 +51,17 @@ impl Secret {
     /// When `text` is not the Base64 of 32 bytes; the text is not repeated.
     pub fn from_base64(text: &str) -> Result<Self, BadSecret> {
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| BadSecret)?);
-        bytes.as_slice().try_into().map(Self).map_err(|_| BadSecret)
+        let mut secret = Self(Box::new([0; 32]));
+        if bytes.len() != secret.0.len() {
+            return Err(BadSecret);
+        }
+        secret.0.copy_from_slice(&bytes);
+        Ok(secret)
     }
 
     fn key(&self, label: &[u8]) -> hmac::Key {
         let mut bytes = Zeroizing::new([0; 32]);
-        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&self.0);
+        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(self.0.as_slice());
         let filled = derived.expand(&[label], hkdf::HKDF_SHA256).and_then(|okm| okm.fill(bytes.as_mut_slice()));
         debug_assert!(filled.is_ok(), "32 bytes are within what HKDF gives");
         hmac::Key::new(hmac::HMAC_SHA256, bytes.as_slice())
@@ -78,9 +86,13 @@ pub struct BadSecret;
 #[must_use]
 pub fn nonce() -> [u8; NONCE_LEN] {
     let mut bytes = [0; NONCE_LEN];
-    #[expect(clippy::expect_used, reason = "without random numbers there is no enrolment to go on with")]
-    rand::fill(&mut bytes).expect("the system gives random numbers");
+    fill(&mut bytes);
     bytes
+}
+
+fn fill(bytes: &mut [u8]) {
+    #[expect(clippy::expect_used, reason = "without random numbers there is no enrolment to go on with")]
+    rand::fill(bytes).expect("the system gives random numbers");
 }
 
 /// Everything the two proofs cover.

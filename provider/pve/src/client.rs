@@ -242,26 +242,13 @@ fn http(trust: &Trust) -> Result<reqwest::Client, ConfigError> {
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .dns_resolver(Names)
+        .dns_resolver(resolve::Names)
         .user_agent(concat!("groundwork/", env!("CARGO_PKG_VERSION")));
     let builder = match trust.client_config()? {
         Some(config) => builder.tls_backend_preconfigured(config),
         None => builder,
     };
     builder.build().map_err(failed)
-}
-
-/// Names, resolved as on every computer that the provider runs on.
-struct Names;
-
-impl reqwest::dns::Resolve for Names {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        Box::pin(async move {
-            // The client puts the port of the URL in place of 0.
-            let found = resolve::addresses(name.as_str()).await?.into_iter().map(|address| (address, 0).into());
-            Ok(Box::new(found.collect::<Vec<std::net::SocketAddr>>().into_iter()) as reqwest::dns::Addrs)
-        })
-    }
 }
 
 /// More than Terraform does at a time unless it is told to (10), so that by itself it is not held back.

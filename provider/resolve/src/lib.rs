@@ -45,6 +45,20 @@ async fn asked(host: &str) -> Result<Vec<IpAddr>, Vec<String>> {
     if found.is_empty() { Err(said("it gave no address".to_owned())) } else { Ok(found) }
 }
 
+/// For clients of HTTP: names are resolved as on every computer that the provider runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct Names;
+
+impl reqwest::dns::Resolve for Names {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            // The client puts the port of the URL in place of 0.
+            let found = addresses(name.as_str()).await?.into_iter().map(|address| (address, 0).into());
+            Ok(Box::new(found.collect::<Vec<SocketAddr>>().into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
 /// Once each, and those that no route leads to last: on a computer without IPv6 the second address is the one to try.
 fn likely_first(found: Vec<IpAddr>, has_route: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     let mut all = Vec::new();

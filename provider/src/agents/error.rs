@@ -73,6 +73,16 @@ pub(crate) enum Error {
         /// The network's words.
         why: String,
     },
+    /// Nobody answers any more since a run has begun, for longer than a restart takes.
+    #[error("the agent at {address} has not answered for {minutes} min, in the middle of run {run_id}")]
+    Away {
+        /// Where.
+        address: String,
+        /// The run.
+        run_id: String,
+        /// For how long.
+        minutes: u64,
+    },
     /// Somebody answers, but not with the machine's key: rebuilt, or another machine at its address.
     #[error("the machine at {address} has the key {found}, not {expected}")]
     OtherKey {
@@ -275,7 +285,7 @@ impl Error {
     /// Whether the machine gave no answer at all.
     pub(crate) fn is_unreachable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Away { .. } => true,
             Self::Deadline { last, .. } => last.as_deref().is_some_and(Self::is_unreachable),
             _ => false,
         }

@@ -123,7 +123,8 @@ impl Agents {
         }
     }
 
-    /// Connects until the agent answers; `None` if it does not know the run any more.
+    /// Connects until the agent answers; `None` if it does not know the run any more. One that stays away for longer than any machine
+    /// takes to restart is not waited for until the deadline, which may be hours from now.
     async fn attach_again(
         &self,
         endpoint: &Endpoint,
@@ -132,15 +133,19 @@ impl Agents {
         (wait, broken): (&Wait<'_>, &Status),
     ) -> Result<Option<Events>, Error> {
         run.seen = 0;
+        let mut silence = Silence::begin(&run.address, &run.run_id);
+        let mut last = Error::Unreachable { address: run.address.clone(), why: broken.message().to_owned() };
         loop {
-            let why = broken.message().to_owned();
-            let last = Error::Unreachable { address: run.address.clone(), why };
+            silence.goes_on(wait.progress)?;
             wait.pause(PAUSE, "the agent to answer again", last).await?;
-            let Ok(mut agent) = self.connect(endpoint, role, &wait.until()).await else { continue };
-            match agent.0.attach(&run.run_id).await {
-                Err(error) if error.is_unreachable() => {}
-                other => return other,
-            }
+            last = match self.connect(endpoint, role, &wait.until()).await {
+                Err(error) if error.may_pass() || error.is_unreachable() => error,
+                Err(error) => return Err(error),
+                Ok(mut agent) => match agent.0.attach(&run.run_id).await {
+                    Err(error) if error.is_unreachable() => error,
+                    other => return other,
+                },
+            };
         }
     }
 
@@ -318,6 +323,42 @@ impl Follower {
     }
 }
 
+/// An agent that gives no answer in the middle of a run.
+struct Silence<'a> {
+    address: &'a str,
+    run_id: &'a str,
+    since: Instant,
+    /// When the user is told of it next.
+    tell: Instant,
+}
+
+impl<'a> Silence<'a> {
+    fn begin(address: &'a str, run_id: &'a str) -> Self {
+        let since = Instant::now();
+        Self { address, run_id, since, tell: since + TELL }
+    }
+
+    /// Tells now and then for how long it has lasted; an error once that is too long.
+    fn goes_on(&mut self, progress: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Error> {
+        let Self { address, run_id, since, .. } = *self;
+        if since.elapsed() >= AWAY {
+            return Err(Error::Away {
+                address: address.to_owned(),
+                run_id: run_id.to_owned(),
+                minutes: AWAY.as_secs() / 60,
+            });
+        }
+        if Instant::now() >= self.tell {
+            self.tell += TELL;
+            progress(&format!(
+                "{address}: has not answered for {} s, in the middle of run {run_id}",
+                since.elapsed().as_secs()
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// What a user sees of an event while waiting; output of programs is for the log.
 fn line(what: &What) -> Option<String> {
     match what {
@@ -345,5 +386,33 @@ const WARNINGS: usize = 50;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long an agent may be away before a job has begun: a machine that restarts is back by then.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long an agent may be away in the middle of a run: servers that take their time to restart are back by then.
+const AWAY: Duration = Duration::from_secs(600);
+/// Between two lines about an agent that is away.
+const TELL: Duration = Duration::from_secs(30);
 /// How long a run may take to its next change after Terraform was told to stop.
 const STOPPING: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_vanishes_in_a_run_is_told_of_and_given_up_in_time() {
+        let said = Mutex::new(Vec::new());
+        let progress = |line: &str| said.lock().unwrap().push(line.to_owned());
+        let (began, mut silence) = (Instant::now(), Silence::begin("192.0.2.11:7443", "r7"));
+        let error = loop {
+            match silence.goes_on(&progress) {
+                Ok(()) => tokio::time::sleep(PAUSE).await,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Away { minutes: 10, .. }) && error.is_unreachable(), "{error}");
+        assert_eq!(began.elapsed(), AWAY);
+        let said = said.lock().unwrap();
+        assert_eq!(said.len(), 19);
+        assert_eq!(said[0], "192.0.2.11:7443: has not answered for 30 s, in the middle of run r7");
+    }
+}

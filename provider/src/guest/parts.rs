@@ -1,6 +1,7 @@
 //! A file in parts of what one call takes: 45 KiB. A program of some megabytes is packed for the way, where the machine can unpack it.
 
 use super::{Error, Session};
+use crate::script::SURROUNDINGS;
 use aws_lc_rs::digest::{SHA256, digest};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -77,12 +78,11 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
 /// The script that makes the file of its parts, and takes them away; those of an earlier try with more of them, too.
 fn joined(path: &str, parts: usize, unpack: &str) -> String {
     format!(
-        "set -eu\n{PATH}umask 077\nnumber=0\nwhile [ $number -lt {parts} ]; do\n  cat \"$(printf '{path}.%04d' $number)\"\n  \
+        "set -eu\n{SURROUNDINGS}umask 077\nnumber=0\nwhile [ $number -lt {parts} ]; do\n  cat \"$(printf '{path}.%04d' $number)\"\n  \
          number=$((number + 1))\ndone | {unpack} >{path}\nrm -f {path}.[0-9]*\n"
     )
 }
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH LC_ALL=C\n";
 const TRIES: usize = 3;
 const JOIN: Duration = Duration::from_secs(60);
 

@@ -68,4 +68,13 @@ async fn another_package_manager_is_waited_for() {
     host.put("/var/lib/dpkg/lock-frontend", "3");
     hold(&host, "nginx", true, &|_| ()).await.unwrap();
     assert!(Packages::read(&host).unwrap().get("nginx").unwrap().held);
+    for lock in ["/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock"] {
+        host.put(lock, "3");
+    }
+    run(&host, &install("kubectl"), &|_| ()).await.unwrap();
+    assert!(installed(&host, "kubectl"));
+    // Whoever is at work for good is named.
+    host.put("/var/lib/apt/lists/lock", "1000");
+    let error = run(&host, &install("kubeadm"), &|_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("Could not get lock /var/lib/apt/lists/lock"), "{error}");
 }

@@ -206,6 +206,13 @@ fn mount(state: &mut State, unit: &str) -> Result<(), i32> {
 }
 
 fn apt(state: &mut State, args: &[&str]) -> Done {
+    let lock = if args.contains(&"update") { "/var/lib/apt/lists/lock" } else { "/var/cache/apt/archives/lock" };
+    if is_held(state, lock) {
+        return Err(No {
+            code: 100,
+            stdout: format!("E: Could not get lock {lock}. It is held by process 7 (apt-get)\n"),
+        });
+    }
     if args.contains(&"update") {
         return Ok("Reading package lists...\n".to_owned());
     }
@@ -239,10 +246,17 @@ fn apt(state: &mut State, args: &[&str]) -> Done {
     Ok("Setting up ...\n".to_owned())
 }
 
-fn dpkg(state: &mut State, args: &[&str], stdin: &str) -> Done {
-    let left = state.text(LOCK).and_then(|left| left.parse::<u32>().ok()).unwrap_or_default();
+/// Whether somebody else holds a lock. Its file says for how many calls.
+fn is_held(state: &mut State, lock: &str) -> bool {
+    let left = state.text(lock).and_then(|left| left.parse::<u32>().ok()).unwrap_or_default();
     if left > 0 {
-        state.set(LOCK, &(left - 1).to_string());
+        state.set(lock, &(left - 1).to_string());
+    }
+    left > 0
+}
+
+fn dpkg(state: &mut State, args: &[&str], stdin: &str) -> Done {
+    if is_held(state, "/var/lib/dpkg/lock-frontend") {
         let stdout = "dpkg: error: dpkg frontend lock was locked by another process with pid 7\n".to_owned();
         return Err(No { code: 2, stdout });
     }
@@ -314,8 +328,6 @@ fn mkfs(state: &mut State, args: &[&str]) -> Done {
 }
 
 const STATUS: &str = "/var/lib/dpkg/status";
-/// Somebody else holds it; says for how many calls.
-const LOCK: &str = "/var/lib/dpkg/lock-frontend";
 const REMOVED: &str = "The following packages will be REMOVED";
 const DISABLED: &str = "E: Packages need to be removed but remove is disabled.";
 const CONFLICTS: &[(&str, &str)] = &[("containerd", "containerd.io"), ("containerd.io", "containerd")];

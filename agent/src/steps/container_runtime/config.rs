@@ -123,6 +123,18 @@ pub(super) fn lost(present: &str, ours: &str) -> Vec<String> {
     lines
 }
 
+/// Whether a line of [`lost`] is of what a package brings, which nobody chose.
+/// Source: `config.toml` of Debian's containerd 1.6 and 1.7, and of Docker's containerd.io.
+pub(super) fn is_shipped(line: &str) -> bool {
+    SHIPPED.contains(&line)
+}
+
+const SHIPPED: [&str; 3] = [
+    "loses plugins.\"io.containerd.grpc.v1.cri\".cni.bin_dir = \"/usr/lib/cni\"",
+    "loses plugins.\"io.containerd.internal.v1.opt\".path = \"/var/lib/containerd\"",
+    "loses disabled_plugins = [\"cri\"]",
+];
+
 fn collect(present: &toml::Table, ours: Option<&toml::Table>, at: &str, lines: &mut Vec<String>) {
     for (key, value) in present {
         let own = ours.and_then(|ours| ours.get(key));
@@ -278,6 +290,12 @@ mod tests {
         assert_eq!(lost(theirs, &ours), want);
         assert_eq!(lost(&ours, &ours), [""; 0]);
         assert_eq!(lost("[", &ours), ["what stands there cannot be read, and is replaced as a whole"]);
+        let debians = "version = 2\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\".cni]\n    bin_dir = \"/usr/lib/cni\"\n    \
+                       conf_dir = \"/etc/cni/net.d\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd\"\n";
+        for shipped in [debians, "disabled_plugins = [\"cri\"]\n"] {
+            let lines = lost(shipped, &ours);
+            assert!(!lines.is_empty() && lines.iter().all(|line| is_shipped(line)), "{lines:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::agents::{Endpoint, Error, PendingEnrolment, SeedFor, Until, Wait};
 use crate::context::Cx;
 use crate::endpoint::AgentEndpoint;
 use crate::explain;
+use crate::script::SURROUNDINGS;
 use crate::seed::File;
 use crate::timeouts::Limit;
 use crate::{guest, ssh};
@@ -99,7 +100,8 @@ impl Work<'_> {
     async fn through<W: WayIn>(&self, way: &W, places: &[String]) -> Result<Endpoint, Diagnostics> {
         let progress = |line: &str| self.cx.progress(line);
         let failed = |error: W::Error| W::told(self.act, &error, UNCHANGED);
-        let told = way.script("looking at the machine", SCRIPT, LOOK).await.map_err(failed)?;
+        let told =
+            way.script("looking at the machine", &format!("{SURROUNDINGS}{SCRIPT}"), LOOK).await.map_err(failed)?;
         let look = Look::parse(&told);
         let (files, pending) = self.wanted(&look)?;
         self.refuse_what_cannot_be(&look, &files)?;
@@ -256,9 +258,7 @@ fn checked(files: &[&File], look: &Look) -> String {
 
 /// A script in the surroundings that every way has, which ends at the first failure.
 fn within(script: &str) -> String {
-    format!(
-        "set -eu\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH LC_ALL=C\n{script}"
-    )
+    format!("set -eu\n{SURROUNDINGS}{script}")
 }
 
 fn name(file: &File) -> &str {

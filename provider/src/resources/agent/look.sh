@@ -1,6 +1,4 @@
 # What an installation has to know of the machine, as lines of KEY=VALUE. Changes nothing.
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export PATH LC_ALL=C
 say() { printf '%s=%s\n' "$1" "$2"; }
 first() { [ ! -r "$2" ] || say "$1" "$(head -n 1 "$2")"; }
 sum() { [ ! -f "$2" ] || say "$1" "$(sha256sum <"$2" | cut -d ' ' -f 1)"; }

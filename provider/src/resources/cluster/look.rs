@@ -183,15 +183,14 @@ fn warnings(m: &Cluster, nodes: &[Node]) -> Vec<Diagnostic> {
 
 /// One warning for each reason, with the nodes that have it: without a pod network all of them are not ready.
 fn not_ready(nodes: &[Node]) -> Vec<Diagnostic> {
-    // The kubelet's own word for it, the same since 1.9. A node that has just joined says more in the same message. Where another
-    // node is ready there is a network, and this one only waits for its part of it.
+    // A node that has just joined says more in the same message. Where another node is ready there is a network, and this one only
+    // waits for its part of it.
     let is_up = nodes.iter().any(|node| node.ready);
-    let without_network = |reason: &str| !is_up && reason.contains("NetworkPluginNotReady");
     let mut reasons: BTreeMap<(bool, &str), Vec<&Node>> = BTreeMap::new();
     for node in nodes.iter().filter(|node| !node.ready) {
-        let reason = node.ready_message.as_str();
-        let key = if without_network(reason) { (true, "") } else { (false, reason) };
-        reasons.entry(key).or_default().push(node);
+        let no_network = !is_up && node.without_network();
+        let reason = if no_network { "" } else { node.ready_message.as_str() };
+        reasons.entry((no_network, reason)).or_default().push(node);
     }
     let warning = |((no_network, _), nodes): ((bool, &str), Vec<&Node>)| {
         let (subject, first) = named(&nodes);

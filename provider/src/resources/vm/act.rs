@@ -21,4 +21,5 @@ pub(super) mod replace;
 mod rivals;
 mod seeding;
 pub(super) mod update;
+mod watch;
 mod write;

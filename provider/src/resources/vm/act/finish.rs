@@ -12,7 +12,7 @@ use super::error::{Error, Problem};
 use super::holds::Holds;
 use super::operation::Target;
 use super::seeding::{self, Attached};
-use super::{clone, first_boot, write};
+use super::{clone, first_boot, watch, write};
 use crate::agents::{self, Endpoint, PendingEnrolment, Wait};
 use crate::endpoint::AgentEndpoint;
 use crate::resources::vm::config;
@@ -198,7 +198,7 @@ async fn enrol(
     if let Some(endpoint) = enrolled {
         keep(m, &endpoint);
     } else if let Some(pending) = pending {
-        let endpoint = found_agent(target, m, now, &pending).await?;
+        let endpoint = watch::while_on(target, found_agent(target, m, now, &pending)).await?;
         keep(m, &endpoint);
     }
     Ok(())

@@ -6,6 +6,7 @@ use tf::{Diagnostic, Path};
 
 use super::error::{Error, Problem};
 use super::operation::Target;
+use super::watch;
 use crate::agents::{Endpoint, FirstBoot};
 use crate::explain;
 use crate::resources::vm::model::Vm;
@@ -14,8 +15,12 @@ use crate::resources::vm::model::Vm;
 pub(super) async fn judged(target: &Target<'_>, m: &Vm, endpoint: &Endpoint) -> Result<Option<Problem>, Error> {
     let (cx, vmid) = (target.op.cx, target.vmid);
     let progress = |line: &str| cx.progress(line);
-    let ended = cx.agents.first_boot(endpoint, &target.op.wait(&progress)).await;
-    let FirstBoot { errors, warnings } = ended.map_err(|error| Error::FirstBoot(vmid, error))?;
+    let wait = target.op.wait(&progress);
+    let ended = async {
+        let ended = cx.agents.first_boot(endpoint, &wait).await;
+        ended.map_err(|error| Error::FirstBoot(vmid, error))
+    };
+    let FirstBoot { errors, warnings } = watch::while_on(target, ended).await?;
     if !errors.is_empty() {
         return Ok(Some(failed(m, &errors, &warnings)));
     }
