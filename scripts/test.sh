@@ -75,7 +75,7 @@ TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 # Tests that make a cluster of their own. Two at once: each waits for half of its time.
 CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
 # The longest of them.
-LONG=(upgrade:: nodes::)
+LONG=(upgrade:: nodes:: snapshots::)
 
 # An agent's build ends with one long link: the lints go on beside it.
 agents() { build_yesterdays_agent && build_agent; }
