@@ -5,7 +5,7 @@
 
 use crate::agents::{ClusterStatus, Endpoint, Error, Job, Snapshot, Standing, Until, Wait, form};
 use crate::context::{Cx, Data, looking};
-use crate::endpoint::{EndpointModel, fingerprint_form};
+use crate::endpoint::{AgentEndpoint, EndpointModel, fingerprint_form};
 use crate::timeouts::{self, Limit};
 use crate::{explain, keys};
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(crate) struct EtcdSnapshot {
     triggers: Attr<BTreeMap<String, String>>,
     keep_on_destroy: Attr<bool>,
     timeouts: Attr<Timeouts>,
-    endpoint: Attr<EndpointModel>,
+    endpoint: Attr<AgentEndpoint>,
     size_bytes: Attr<i64>,
     sha256: Attr<String>,
     revision: Attr<i64>,
@@ -164,7 +164,7 @@ impl Resource for EtcdSnapshotResource {
         let report = cx.agents.run(&endpoint, &job, &wait).await.map_err(|error| refusal(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("control plane {name}"), line)));
         m.control_plane.set(name.clone());
-        m.endpoint.set(EndpointModel::from(&endpoint));
+        m.endpoint.set(AgentEndpoint::from(&endpoint));
         m.id.set(format!("{name}:{path}"));
         let kept =
             async { cx.agents.connect(&endpoint, Role::Operator, &wait.until()).await?.keep_snapshot(&path).await };
@@ -230,19 +230,18 @@ impl Resource for EtcdSnapshotResource {
                 .next("Give address and fingerprint of its machine's agent, and its path: `192.0.2.11:7443,sha256:…,/var/backups/etcd/a.db`.")
         };
         let (machine, path) = id.rsplit_once(',').filter(|(_, path)| form::file(path).is_ok()).ok_or_else(refusal)?;
-        let model = EndpointModel::from_id(machine).ok_or_else(refusal)?;
-        let endpoint = model.to_endpoint().ok_or_else(refusal)?;
+        let endpoint = EndpointModel::from_id(machine).and_then(|model| model.to_endpoint()).ok_or_else(refusal)?;
         let until = looking(cx);
         let asked = async { cx.agents.connect(&endpoint, Role::Observer, &until).await?.cluster_status().await };
         let status =
             asked.await.map_err(|error| explain::agent(&format!("import the etcd snapshot {path}"), &error))?;
-        let name = if status.node_name.is_empty() { endpoint.address } else { status.node_name };
+        let name = if status.node_name.is_empty() { endpoint.address.clone() } else { status.node_name };
         Ok(EtcdSnapshot {
             id: format!("{name}:{path}").into(),
             ca_fingerprint: status.cluster_id.into(),
             control_plane: name.into(),
             path: path.into(),
-            endpoint: model.into(),
+            endpoint: AgentEndpoint::from(&endpoint).into(),
             ..EtcdSnapshot::default()
         })
     }
@@ -317,7 +316,7 @@ fn left(path: &str, why: &str) -> Diagnostic {
 }
 
 fn endpoint(m: &EtcdSnapshot) -> Result<Endpoint, Diagnostic> {
-    let endpoint = m.endpoint.get().and_then(EndpointModel::to_endpoint);
+    let endpoint = m.endpoint.get().and_then(AgentEndpoint::to_endpoint);
     endpoint.ok_or_else(|| Diagnostic::bug("nobody knows on which machine a snapshot is"))
 }
 

@@ -1,3 +1,5 @@
+//! Manifests that are annotated, and certificates that are read.
+
 use super::*;
 
 const YAML: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    tier: control-plane\n  name: kube-scheduler\nspec:\n  x: /etc/kubernetes/pki\n";
