@@ -80,7 +80,7 @@ TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 # Tests that make a cluster of their own.
 CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
 # The longest of them.
-LONG=(upgrade:: nodes::)
+LONG=(upgrade:: nodes:: snapshots::)
 
 # both ONE OTHER: two at once, for what waits for half of its time. The other's output comes after the one's.
 both() {

@@ -27,7 +27,10 @@ mod nodes;
 mod output;
 mod overlay;
 mod programs;
+mod renewal;
 mod reset;
+mod restore;
+mod snapshots;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -48,7 +51,10 @@ pub use manifests::{apply as apply_manifest, look as manifests, remove as remove
 pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
 pub use overlay::Overlay;
+pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
+pub use snapshots::schedule::{Schedule, Scheduled, schedule, take_scheduled};
+pub use snapshots::{SnapshotError, SnapshotPlan, discard, keep, look as look_at_snapshot, take as take_snapshot};
 pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
 pub use tokens::{JoinMaterial, Joiner, join_ended, join_material};
 pub use upgrade::{UpgradePlan, upgrade};

@@ -5,6 +5,7 @@
 //! [`linux`] is the real machine, `fake` an imitation for tests. `disk`, `dpkg`, `fstab` and `units`
 //! understand what the system says.
 
+mod bolt;
 pub mod disk;
 pub mod dpkg;
 pub mod etcd;
@@ -366,6 +367,14 @@ pub enum HostError {
     Etcd {
         /// `host:port`
         at: String,
+        /// Why.
+        why: String,
+    },
+    /// A file that is no snapshot of etcd, or a damaged one.
+    #[error("{path} is no snapshot of etcd that can be used: {why}")]
+    NoSnapshot {
+        /// Which.
+        path: String,
         /// Why.
         why: String,
     },

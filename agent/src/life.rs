@@ -4,6 +4,7 @@
 
 use crate::about::About;
 use crate::clone;
+use crate::cluster;
 use crate::config::{self, Config};
 use crate::enrol::Trust;
 use crate::facts;
@@ -133,6 +134,16 @@ pub fn seal(say: fn(&str) -> Done) -> Done {
     let folder = if file.exists() { Config::load(file)?.state } else { config::state() };
     let state = State::open(&folder)?;
     runtime()?.block_on(seal::seal(&Linux, &state, say))
+}
+
+/// Takes a snapshot of this control plane's etcd, and lets all but the newest so many go.
+///
+/// # Errors
+/// When it cannot be taken.
+pub fn etcd_snapshot(directory: &str, keep: &str, say: fn(&str) -> Done) -> Done {
+    let keep: usize = keep.parse().map_err(|_| format!("{keep:?} is no number of snapshots"))?;
+    let (path, taken) = runtime()?.block_on(cluster::take_scheduled(&Linux, directory, keep))?;
+    say(&format!("{path}: revision {}, {} bytes", taken.revision, taken.size))
 }
 
 /// Before a start of the agent that is on trial, by the one before it.

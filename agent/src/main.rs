@@ -1,5 +1,5 @@
 //! The agent's program: `serve` answers providers; `plan` and `apply` do by hand what a provider asks for; `seal` makes the
-//! machine a template. `guard` and `revert` are for its unit, while a newer agent is on trial.
+//! machine a template. `guard` and `revert` are for its unit, while a newer agent is on trial, `etcd-snapshot` for a timer of systemd.
 
 use groundwork_agent::{about, config, life, log};
 use std::error::Error;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ["plan", file] => life::plan(Path::new(file), say),
         ["apply", file] => life::apply(Path::new(file), say),
         ["seal"] => life::seal(say),
+        ["etcd-snapshot", directory, keep] => life::etcd_snapshot(directory, keep, say),
         // Here and not in the library: another commit builds no more than this file anew.
         ["version"] => say(&about::build(option_env!("GROUNDWORK_COMMIT"))),
         ["guard"] => life::guard(),

@@ -3,6 +3,7 @@
 mod glance;
 mod manifests;
 mod service;
+mod snapshots;
 mod update;
 mod wire;
 

@@ -14,6 +14,8 @@ pub async fn begin(host: &dyn Host) -> Result<(), HostError> {
 /// Whatever is cut off in it, the unit is no more enabled, and an installation finds its way over the rest.
 const AWAY: &str = "systemctl disable --now groundwork-agent.service; \
     rm -f /etc/systemd/system/groundwork-agent.service /usr/local/bin/groundwork-agent; \
+    systemctl disable --now groundwork-etcd-snapshot.timer; \
+    rm -f /etc/systemd/system/groundwork-etcd-snapshot.service /etc/systemd/system/groundwork-etcd-snapshot.timer; \
     rm -rf /usr/local/libexec/groundwork /etc/groundwork /var/lib/groundwork; \
     systemctl daemon-reload";
 
@@ -26,9 +28,19 @@ mod tests {
     fn all_that_is_the_agents_own_goes_and_nothing_else() {
         let paths: Vec<&str> = AWAY.split([' ', ';']).filter(|word| word.starts_with('/')).collect();
         let unit = "/etc/systemd/system/groundwork-agent.service";
+        let [service, timer] =
+            ["service", "timer"].map(|kind| format!("/etc/systemd/system/groundwork-etcd-snapshot.{kind}"));
         assert_eq!(
             paths,
-            [unit, update::BIN, "/usr/local/libexec/groundwork", "/etc/groundwork", "/var/lib/groundwork"]
+            [
+                unit,
+                update::BIN,
+                service.as_str(),
+                timer.as_str(),
+                "/usr/local/libexec/groundwork",
+                "/etc/groundwork",
+                "/var/lib/groundwork"
+            ]
         );
     }
 }

@@ -18,6 +18,7 @@ mod pki;
 mod program;
 mod rotate;
 mod run;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod until;
@@ -33,6 +34,7 @@ pub(crate) use manifests::{Applied, Manifest, Removal};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
 pub(crate) use rotate::{Goal, endpoints, renew, rotate};
 pub(crate) use run::Report;
+pub(crate) use snapshots::{NodeCertificate, Scheduled, Snapshot, SnapshotSchedule};
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
 

@@ -42,6 +42,7 @@ impl Provider for Groundwork {
         vec![
             resource(resources::agent::AgentResource),
             resource(resources::cluster::ClusterResource),
+            resource(resources::etcd_snapshot::EtcdSnapshotResource),
             resource(resources::image::ImageResource),
             resource(resources::machine::MachineResource),
             resource(resources::pool::PoolResource),

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod cluster;
+pub(crate) mod etcd_snapshot;
 pub(crate) mod image;
 pub(crate) mod machine;
 pub(crate) mod pool;

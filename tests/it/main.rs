@@ -44,6 +44,7 @@ mod registry;
 mod replacements;
 mod secrets;
 mod settings;
+mod snapshots;
 mod ssh;
 mod stopped;
 mod templates;

@@ -68,13 +68,14 @@ const NULLS: &str = "Sys.Audit";
 const ASKS_GUESTS: &str = "VM.GuestAgent.Audit";
 
 /// What asks Proxmox VE nothing, and why.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     (
         "groundwork_agent",
         "by SSH asks nothing; by the guest agent it has two privileges of its own, which `guest/hard.rs` tries",
     ),
     ("groundwork_machine", "speaks with the machine's agent alone"),
     ("groundwork_cluster", "speaks with agents alone"),
+    ("groundwork_etcd_snapshot", "speaks with the agents of control planes alone"),
 ];
 
 /// A new resource's missing privilege is found where it is applied, so it has to be.

@@ -7,6 +7,7 @@
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
 use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
+use super::snapshots::schedule;
 use super::{before, status};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
@@ -18,6 +19,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     let authority = kube.host().read(CA).map_err(failed(step, &format!("read {CA}")))?;
     let here = status::cluster_id(kube.host()).map_err(failed(step, &format!("read {CA}")))?;
     kube.note(&Attempt::new("reset", "").under(&here))?;
+    schedule::forget(kube, step).await?;
     if kube.host().exists(KUBEADM).map_err(failed(step, "look for kubeadm"))? {
         // It ends well nearly always, also where it did less: what counts is the look at the end.
         let mut reset = vec!["reset", "--force", "--cri-socket", CRI_SOCKET];

@@ -41,6 +41,8 @@ pub struct InitPlan {
     pub cluster_id: Option<String>,
     /// The virtual address of the control planes, if kube-vip is to give them one.
     pub kube_vip: Option<KubeVip>,
+    /// Path of a snapshot of etcd that the new cluster begins with.
+    pub restore_from: Option<String>,
 }
 
 /// What a node joins.

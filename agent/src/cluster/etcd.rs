@@ -219,7 +219,7 @@ async fn remove(host: &dyn Host, members: &[EtcdMember], leaving: &EtcdMember) -
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The member on this machine.
-const OWN: &str = "127.0.0.1:2379";
+pub(super) const OWN: &str = "127.0.0.1:2379";
 const CLIENTS: u16 = 2379;
 const STEP: &str = "etcd";
 pub(super) const QUORUM: &str = "quorum";

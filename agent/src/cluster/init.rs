@@ -6,7 +6,7 @@ use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, host_of, ignored, r
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
-use super::{before, causes, cleanup, kube_vip, kubelet, nodes, output, status, tokens};
+use super::{before, causes, cleanup, kube_vip, kubelet, nodes, output, restore, status, tokens};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -35,6 +35,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
             return Err(failure("look", "this machine is no whole control plane any more, and none is made anew"));
         }
         Stands::Nothing => {
+            plan.restore_from.as_deref().map_or(Ok(()), |path| restore::is_there(&kube, path))?;
             before::note(&kube).await?;
             kube.direct("init").await?;
         }
@@ -62,6 +63,9 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
         tracing::warn!(error = %crate::chain::chain(&error), "the token of init was left to expire");
     }
     kube_vip::settle(&kube, plan.kube_vip.as_ref())?;
+    if plan.restore_from.is_some() {
+        restore::forget_nodes(&kube, &plan.node_name).await?;
+    }
     kube.note(&attempt.finished(&authority(&kube)?))?;
     Ok(kube.done())
 }
@@ -174,6 +178,10 @@ async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     kube_vip::before_init(kube, plan.kube_vip.as_ref(), plan.version)?;
     let mut passed = plan.ignored_checks.clone();
     passed.extend(plan.kube_vip.as_ref().map(|_| kube_vip::CHECK.to_owned()));
+    if let Some(path) = &plan.restore_from {
+        restore::place(kube, path).await?;
+        passed.push(restore::CHECK.to_owned());
+    }
     let ignored = self::ignored(&passed);
     // Not by skipping the phase `show-join-command`: older releases (seen: 1.22) refuse a phase they do not know.
     let work = with(&["init", "--config", FILE, "--skip-token-print"], &ignored);

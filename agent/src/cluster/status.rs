@@ -7,6 +7,8 @@ use super::kube_vip::{self, KubeVip};
 use super::kubelet;
 use super::nodes::{self, Node};
 use super::output::reasons;
+use super::renewal::{self, NodeCertificate};
+use super::snapshots::schedule::{self, Scheduled};
 use crate::chain::chain;
 use crate::host::{Host, HostError};
 use crate::state::State;
@@ -45,6 +47,14 @@ pub struct Status {
     pub etcd: Result<Vec<EtcdMember>, String>,
     /// The virtual address that kube-vip gives by our hand.
     pub kube_vip: Option<KubeVip>,
+    /// How a timer takes snapshots of etcd.
+    pub snapshots: Option<Scheduled>,
+    /// Certificates that stand here.
+    pub certificates: Vec<NodeCertificate>,
+    /// A renewal of them was cut off.
+    pub renewal_unfinished: bool,
+    /// kubeadm cannot renew them here.
+    pub certificates_external: bool,
 }
 
 /// The administrator's access. The text is a secret.
@@ -154,7 +164,18 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     let nodes = if is_control_plane { ask_nodes(host).await? } else { Ok(Vec::new()) };
     let etcd = if is_control_plane { ask_etcd(host).await? } else { Ok(Vec::new()) };
     let kube_vip = kube_vip::look(host).map_err(ClusterError::Host)?;
-    Ok(Status { evidence, nodes, version: version(host)?, declared: declared(host)?, etcd, kube_vip })
+    Ok(Status {
+        evidence,
+        nodes,
+        version: version(host)?,
+        declared: declared(host)?,
+        etcd,
+        kube_vip,
+        snapshots: schedule::look(host).await.map_err(ClusterError::Host)?,
+        certificates: renewal::certificates(host).map_err(ClusterError::Host)?,
+        renewal_unfinished: renewal::is_unfinished(state).map_err(ClusterError::State)?,
+        certificates_external: is_control_plane && renewal::is_external(host).map_err(ClusterError::Host)?,
+    })
 }
 
 /// What the machine's specification says of its kubelet, without the package's own revision.

@@ -3,6 +3,7 @@
 mod control_planes;
 mod departure;
 mod imitation;
+mod recovery;
 mod upgrade;
 
 use self::imitation::{MOMENTS, Machine};

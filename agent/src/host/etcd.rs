@@ -1,6 +1,7 @@
 //! The etcd of this machine's cluster, asked member by member. `linux` speaks to it; what follows from its answers is `crate::cluster`'s.
 
 use super::{BoxFuture, HostError};
+use std::time::SystemTime;
 
 /// Members of an etcd, each reached at `host:port` with this machine's own certificate for it.
 pub trait Etcd: Send + Sync {
@@ -27,6 +28,44 @@ pub trait Etcd: Send + Sync {
     /// # Errors
     /// When they do not agree on it.
     fn remove<'a>(&'a self, at: &'a str, id: u64) -> BoxFuture<'a, Result<(), HostError>>;
+
+    /// Takes a snapshot of the member at `at` into the file at `to`, in the place of what stands there: root's alone, whole, and on the disk
+    /// when this returns. Folders that it needs are made.
+    ///
+    /// # Errors
+    /// When the member does not give it, or the sum that it gives with it is another one. Then no file is left.
+    fn snapshot<'a>(&'a self, at: &'a str, to: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>>;
+
+    /// The snapshot in a file, as it says itself: nothing is summed. `None` if nothing stands there.
+    ///
+    /// # Errors
+    /// [`HostError::NoSnapshot`] when it is none.
+    fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError>;
+
+    /// Gives the file at `from` the name `to`, in the same folder.
+    ///
+    /// # Errors
+    /// Also when something stands there.
+    fn rename(&self, from: &str, to: &str) -> Result<(), HostError>;
+
+    /// Writes the database of the snapshot at `from` to `to`, as it may begin another cluster: it has forgotten its own.
+    ///
+    /// # Errors
+    /// Also when it is not what its sum says; then nothing stands at `to`.
+    fn restore(&self, from: &str, to: &str) -> Result<Snapshot, HostError>;
+}
+
+/// A snapshot of etcd: its database, and behind it the sum of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Bytes of the file.
+    pub size: u64,
+    /// SHA-256 of the database, hex, as it stands behind it.
+    pub sha256: String,
+    /// The last revision of any key in it.
+    pub revision: u64,
+    /// When the file was written.
+    pub taken: SystemTime,
 }
 
 /// A member.
@@ -78,5 +117,20 @@ impl Etcd for Nowhere {
 
     fn remove<'a>(&'a self, at: &'a str, _: u64) -> BoxFuture<'a, Result<(), HostError>> {
         Self::none(at)
+    }
+    fn snapshot<'a>(&'a self, at: &'a str, _: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>> {
+        Self::none(at)
+    }
+
+    fn look(&self, _: &str) -> Result<Option<Snapshot>, HostError> {
+        Ok(None)
+    }
+
+    fn rename(&self, path: &str, _: &str) -> Result<(), HostError> {
+        Err(HostError::NoSnapshot { path: path.to_owned(), why: "there is none".to_owned() })
+    }
+
+    fn restore(&self, path: &str, _: &str) -> Result<Snapshot, HostError> {
+        Err(HostError::NoSnapshot { path: path.to_owned(), why: "there is none".to_owned() })
     }
 }

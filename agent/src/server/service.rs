@@ -1,7 +1,7 @@
 //! The service `Agent`: one short method per call.
 
 use super::glance::{self, Glance};
-use super::{manifests, wire};
+use super::{manifests, snapshots, wire};
 use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
@@ -103,6 +103,9 @@ impl Agent for AgentService {
     type NodeRemoveStream = Events;
     type ManifestApplyStream = Events;
     type ManifestRemoveStream = Events;
+    type EtcdSnapshotTakeStream = Events;
+    type EtcdSnapshotScheduleStream = Events;
+    type CertificatesRenewStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
         // Whoever is here has got through handshake and gate: the agent does its work.
@@ -323,6 +326,55 @@ impl Agent for AgentService {
         // An RSA key takes its time to sign.
         let access = aside(async move { cluster::credential(&*host, &plan) }).await.map_err(refused)?;
         Ok(Response::new(wire::access(access)))
+    }
+
+    async fn etcd_snapshot_take(&self, request: Request<proto::EtcdSnapshotTakeRequest>) -> Answer<Events> {
+        let plan = snapshots::plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("etcd snapshot", |cx| cluster::take_snapshot(cx, state, plan))
+    }
+
+    async fn etcd_snapshot_keep(
+        &self,
+        request: Request<proto::EtcdSnapshotKeepRequest>,
+    ) -> Answer<proto::EtcdSnapshotKeepReply> {
+        let path = snapshots::path(request.into_inner().path).map_err(Status::invalid_argument)?;
+        if let Some(id) = self.runner.current() {
+            return Err(wire::busy(&id));
+        }
+        let kept = cluster::keep(self.host(), &path).map_err(refused)?;
+        Ok(Response::new(proto::EtcdSnapshotKeepReply { snapshot: Some(snapshots::snapshot(kept)) }))
+    }
+
+    async fn etcd_snapshot_status(
+        &self,
+        request: Request<proto::EtcdSnapshotStatusRequest>,
+    ) -> Answer<proto::EtcdSnapshotStatusReply> {
+        let path = snapshots::path(request.into_inner().path).map_err(Status::invalid_argument)?;
+        let found = cluster::look_at_snapshot(self.host(), &path).map_err(refused)?;
+        Ok(Response::new(proto::EtcdSnapshotStatusReply { snapshot: found.map(snapshots::snapshot) }))
+    }
+
+    async fn etcd_snapshot_remove(
+        &self,
+        request: Request<proto::EtcdSnapshotRemoveRequest>,
+    ) -> Answer<proto::EtcdSnapshotRemoveReply> {
+        let proto::EtcdSnapshotRemoveRequest { path, sha256 } = request.into_inner();
+        let path = snapshots::path(path).map_err(Status::invalid_argument)?;
+        cluster::discard(self.host(), &path, &sha256).map_err(refused)?;
+        Ok(Response::new(proto::EtcdSnapshotRemoveReply {}))
+    }
+
+    async fn etcd_snapshot_schedule(&self, request: Request<proto::EtcdSnapshotScheduleRequest>) -> Answer<Events> {
+        let (cluster_id, wanted) = snapshots::schedule(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("etcd snapshot schedule", |cx| cluster::schedule(cx, state, cluster_id, wanted))
+    }
+
+    async fn certificates_renew(&self, request: Request<proto::CertificatesRenewRequest>) -> Answer<Events> {
+        let plan = snapshots::renewal(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("certificates renew", |cx| cluster::renew(cx, state, plan))
     }
 }
 

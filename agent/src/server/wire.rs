@@ -1,5 +1,6 @@
 //! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
 
+use super::snapshots;
 use crate::cluster::{
     self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings, Overlay,
     Standing, Status, Taint, UpgradePlan, Version,
@@ -140,6 +141,10 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
             interface,
             image,
         }),
+        snapshots: status.snapshots.map(snapshots::scheduled),
+        certificates: status.certificates.into_iter().map(snapshots::certificate).collect(),
+        renewal_unfinished: status.renewal_unfinished,
+        certificates_external: status.certificates_external,
     }
 }
 
@@ -190,6 +195,7 @@ pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, 
         overlay: overlay(&request.config.unwrap_or_default())?,
         cluster_id: some(request.cluster_id),
         kube_vip: request.kube_vip.map(kube_vip).transpose()?,
+        restore_from: snapshots::restore_from(request.restore_from)?,
     })
 }
 

@@ -13,6 +13,12 @@ resource "groundwork_cluster" "main" {
   max_unavailable = "25%"
   upgrade_first   = ["worker-1"]
 
+  # On every control plane, by a timer of systemd.
+  snapshots {
+    schedule = "*-*-* 03:00:00"
+    keep     = 14
+  }
+
   config {
     kubelet = jsonencode({ maxPods = 200 })
   }

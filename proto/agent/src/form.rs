@@ -195,6 +195,12 @@ pub fn unit(text: &str) -> Verdict {
     demand(is_word(text, "._-@:\\") && !text.starts_with(['-', '.']), "the name of a systemd unit")
 }
 
+/// When a timer elapses, as far as it can be told without systemd. Source: systemd.time(7), "Calendar events".
+pub fn calendar(text: &str) -> Verdict {
+    let good = is_word(text, " *-:,/.~_+") && text.len() <= 200 && !text.starts_with([' ', '-']);
+    demand(good, "a calendar event of systemd, such as `daily`, `*-*-* 03:00:00` or `Mon..Fri 22:30`")
+}
+
 /// A device by a name that it keeps: the kernel numbers disks in the order in which it finds them.
 pub fn device(text: &str) -> Verdict {
     let moving = ["/dev/sd", "/dev/vd", "/dev/xvd", "/dev/hd"].iter().any(|disk| text.starts_with(disk));

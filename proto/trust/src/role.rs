@@ -123,13 +123,14 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 28] = [
+const CALLS: [(&str, Role, Request); 34] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
     ("Agent/Attach", Role::Observer, Request::Message),
     ("Agent/ClusterStatus", Role::Observer, Request::Message),
     ("Agent/ManifestStatus", Role::Observer, Request::Message),
+    ("Agent/EtcdSnapshotStatus", Role::Observer, Request::Message),
     ("Agent/Apply", Role::Operator, Request::Message),
     ("Agent/Cancel", Role::Operator, Request::Message),
     ("Agent/Reboot", Role::Operator, Request::Message),
@@ -144,6 +145,11 @@ const CALLS: [(&str, Role, Request); 28] = [
     ("Agent/ManifestApply", Role::Operator, Request::Message),
     ("Agent/ManifestRemove", Role::Operator, Request::Message),
     ("Agent/ClusterCredential", Role::Operator, Request::Message),
+    ("Agent/EtcdSnapshotTake", Role::Operator, Request::Message),
+    ("Agent/EtcdSnapshotKeep", Role::Operator, Request::Message),
+    ("Agent/EtcdSnapshotRemove", Role::Operator, Request::Message),
+    ("Agent/EtcdSnapshotSchedule", Role::Operator, Request::Message),
+    ("Agent/CertificatesRenew", Role::Operator, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/NextKey", Role::Admin, Request::Message),

@@ -4,6 +4,7 @@
 
 use super::job::KubeVip;
 use super::line::Line;
+use super::snapshots::{NodeCertificate, Scheduled};
 use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::LARGEST_LOOK;
@@ -88,6 +89,14 @@ pub(crate) struct ClusterStatus {
     pub(crate) etcd_message: String,
     /// The virtual address that kube-vip gives by the agent's hand.
     pub(crate) kube_vip: Option<KubeVip>,
+    /// How a timer takes snapshots of etcd; on a control plane.
+    pub(crate) snapshots: Option<Scheduled>,
+    /// Certificates of the machine's part in the cluster.
+    pub(crate) certificates: Vec<NodeCertificate>,
+    /// A renewal of them was cut off.
+    pub(crate) renewal_unfinished: bool,
+    /// kubeadm cannot renew them here: the key of a CA is kept elsewhere.
+    pub(crate) certificates_external: bool,
 }
 
 /// A member of etcd.
@@ -276,6 +285,10 @@ impl Agent {
                 interface,
                 image,
             }),
+            snapshots: said.snapshots.map(Scheduled::of),
+            certificates: said.certificates.into_iter().map(NodeCertificate::of).collect(),
+            renewal_unfinished: said.renewal_unfinished,
+            certificates_external: said.certificates_external,
         })
     }
 

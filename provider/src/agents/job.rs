@@ -2,6 +2,7 @@
 
 use super::call::JoinMaterial;
 use super::manifests::{Manifest, Removal};
+use super::snapshots::SnapshotSchedule;
 use agent_proto::v1 as wire;
 use agent_proto::v1::machine::NodeSpec;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub(crate) struct Init {
     /// The cluster it is a control plane of already, and nothing is made anew; empty while there is none.
     pub(crate) cluster_id: String,
     pub(crate) kube_vip: Option<KubeVip>,
+    /// Path of a snapshot of etcd on its machine that it begins with; empty: with nothing.
+    pub(crate) restore_from: String,
 }
 
 /// The virtual address of a cluster's control planes.
@@ -117,6 +120,12 @@ pub(crate) enum Job {
     ManifestApply(Box<Manifest>),
     /// Forget a manifest; on a control plane.
     ManifestRemove(Removal),
+    /// Take a snapshot of etcd that becomes this file; on a control plane of the cluster.
+    SnapshotTake { cluster_id: String, path: String },
+    /// Have snapshots of etcd taken by a timer, or no more; on a control plane of the cluster.
+    SnapshotSchedule { cluster_id: String, schedule: Option<SnapshotSchedule> },
+    /// Renew the certificates of a control plane if one of them ends within a time.
+    CertificatesRenew { cluster_id: String, node_name: String, within: Duration },
     /// Leave the cluster in order, because the machine is to go.
     Leave { drain: Duration },
 }
@@ -132,6 +141,9 @@ impl Job {
             | Self::NodeSet(_)
             | Self::NodeRemove { .. }
             | Self::ManifestApply(_)
+            | Self::SnapshotTake { .. }
+            | Self::SnapshotSchedule { .. }
+            | Self::CertificatesRenew { .. }
             | Self::ManifestRemove(_) => Role::Operator,
         }
     }
@@ -156,6 +168,7 @@ impl Init {
             config: Some(wire::ConfigOverlay { join: String::new(), ..self.kubeadm.to_wire() }),
             cluster_id: self.cluster_id.clone(),
             kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
+            restore_from: self.restore_from.clone(),
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use super::call::Agent;
 use super::job::{Job, seconds};
-use super::line::Events;
+use super::line::{Client, Events};
+use super::snapshots::SnapshotSchedule;
 use super::until::Until;
 use super::{Agents, Endpoint, Error, RunFailure, Wait};
 use agent_proto::v1::{self as wire, event::What};
@@ -205,6 +206,23 @@ impl Agent {
             Job::ManifestRemove(removal) => {
                 let request = removal.to_wire();
                 line.events("ManifestRemove", |mut client| async move { client.manifest_remove(request).await }).await
+            }
+            Job::SnapshotTake { cluster_id, path } => {
+                let request = wire::EtcdSnapshotTakeRequest { cluster_id: cluster_id.clone(), path: path.clone() };
+                line.events("EtcdSnapshotTake", |mut client| async move { client.etcd_snapshot_take(request).await })
+                    .await
+            }
+            Job::SnapshotSchedule { cluster_id, schedule } => {
+                let snapshots = schedule.as_ref().map(SnapshotSchedule::to_wire);
+                let request = wire::EtcdSnapshotScheduleRequest { cluster_id: cluster_id.clone(), snapshots };
+                let ask = |mut client: Client| async move { client.etcd_snapshot_schedule(request).await };
+                line.events("EtcdSnapshotSchedule", ask).await
+            }
+            Job::CertificatesRenew { cluster_id, node_name, within } => {
+                let (cluster_id, node_name) = (cluster_id.clone(), node_name.clone());
+                let request = wire::CertificatesRenewRequest { cluster_id, node_name, within_s: within.as_secs() };
+                line.events("CertificatesRenew", |mut client| async move { client.certificates_renew(request).await })
+                    .await
             }
             Job::Leave { drain } => {
                 let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };

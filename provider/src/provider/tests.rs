@@ -197,6 +197,7 @@ fn the_guide_names_every_attribute_in_which_names_are_dropped() {
     let listed = [
         "groundwork_cluster.control_planes",
         "groundwork_cluster.workers",
+        "groundwork_etcd_snapshot.control_planes",
         "groundwork_machine.endpoint",
         "ephemeral.groundwork_kubeconfig.control_planes",
     ];

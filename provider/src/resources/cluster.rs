@@ -15,6 +15,7 @@ mod manifests;
 mod membership;
 mod model;
 mod networks;
+mod recovery;
 mod rules;
 mod upgrade;
 
@@ -58,6 +59,7 @@ impl Resource for ClusterResource {
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
         // What is wrong now will be put right. This line is what makes drift a change of the plan.
         m.drift.set(Vec::new());
+        recovery::said(prior, m).into_iter().for_each(|warning| notes.warn(warning));
         let Some(prior) = prior else {
             m.upgrade_steps.set(Vec::new());
             return;
@@ -87,8 +89,9 @@ impl Resource for ClusterResource {
         m.id.set(name.clone());
         let Plane { name: node, endpoint: first } = control_planes::beginning(cx, &crew.planes, &wait, &act).await?;
         let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
-        let init = Job::Init(Box::new(to_init(m, &node, address)?));
-        let report = cx.agents.run(&first, &init, &wait).await.map_err(|error| explain::agent(&act, &error))?;
+        let init = Init { restore_from: recovery::restored(m), ..to_init(m, &node, address)? };
+        let report = cx.agents.run(&first, &Job::Init(Box::new(init)), &wait).await;
+        let report = report.map_err(|error| recovery::not_made(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
         crew.cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
@@ -103,7 +106,8 @@ impl Resource for ClusterResource {
             failures.push(tainted(&name));
             return Err(failures);
         }
-        if let Err(failures) = apply_manifests(&crew, &Manifests::new(), &manifests::of(m)).await {
+        let begun = apply_manifests(&crew, &Manifests::new(), &manifests::of(m)).await;
+        for failures in [begun.err(), crew.schedule_snapshots(m).await.err()].into_iter().flatten() {
             manifests::as_warnings(failures).into_iter().for_each(|warning| cx.warn(warning));
         }
         remember(m, &crew).await
@@ -130,10 +134,12 @@ impl Resource for ClusterResource {
                 return Ok(Presence::Here);
             }
             Look::Silent(status) => {
-                let down = asked
-                    .iter()
-                    .filter_map(|one| look::control_plane(&one.plane.name, one.said.as_ref().ok()?, status));
-                m.drift.set(down.collect::<Vec<_>>());
+                let told = asked.iter().filter_map(|one| Some((one.plane.name.as_str(), one.said.as_ref().ok()?)));
+                let down = told.flat_map(|(name, own)| {
+                    look::control_plane(name, own, status).into_iter().chain(recovery::due(m, name, own))
+                });
+                let down: Vec<String> = down.collect();
+                m.drift.set(down);
                 cx.warn(silent(&name, &control_planes::silence(&asked, &ours.unwrap_or_default())));
                 return Ok(Presence::Here);
             }
@@ -175,6 +181,7 @@ impl Resource for ClusterResource {
             return Err(refusal.error().into());
         }
         begun::note(cx.private(), m);
+        crew.renew_certificates(m, &asked).await?;
         crew.mend(m, well.as_ref(), &live).await?;
         let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
         crew.through(None, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
@@ -191,6 +198,7 @@ impl Resource for ClusterResource {
         crew.settle(&new).await?;
         crew.forget_settings(&before, &after).await?;
         crew.forget_settings(&old, &new).await?;
+        crew.schedule_snapshots(m).await?;
         apply_manifests(&crew, &manifests::of(prior), &manifests::of(m)).await?;
         remember(m, &crew).await?;
         begun::done(cx.private());
@@ -347,6 +355,7 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         kubeadm: to_kubeadm(m),
         cluster_id: String::new(),
         kube_vip: to_kube_vip(m),
+        restore_from: String::new(),
     })
 }
 

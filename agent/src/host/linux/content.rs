@@ -108,7 +108,7 @@ fn fits(length: u64) -> io::Result<()> {
 }
 
 /// Temporary file beside it, mode and owner, fsync, rename, fsync of the folder.
-fn replace(path: &Path, content: &mut impl Read, access: Access) -> io::Result<()> {
+pub(super) fn replace(path: &Path, content: &mut impl Read, access: Access) -> io::Result<()> {
     let folder = folder::of(path, Missing::IsMade)?;
     let (name, temporary) = (folder::name(path)?, free(&folder, path)?);
     // The link is replaced, not what it leads to: a write must not end up in a vendor's file.

@@ -1,9 +1,12 @@
 //! Talking to a member of etcd: mutual TLS with the certificate that kubeadm made for looking after it, and the few calls that are made.
 //!
-//! Source: etcd 3.6, `api/etcdserverpb/rpc.proto`; only the fields that are read are written down here.
+//! What is done with snapshots stands in `snapshot`. Source: etcd 3.6, `api/etcdserverpb/rpc.proto`; only the fields that are read are
+//! written down here.
+
+mod snapshot;
 
 use crate::chain::chain;
-use crate::host::etcd::{Etcd, Member, Standing};
+use crate::host::etcd::{Etcd, Member, Snapshot, Standing};
 use crate::host::{BoxFuture, HostError};
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -59,6 +62,22 @@ impl Etcd for At {
             let _: MembersReply = self.call(at, "Cluster/MemberRemove", ById { id }).await?;
             Ok(())
         }))
+    }
+
+    fn snapshot<'a>(&'a self, at: &'a str, to: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>> {
+        Box::pin(self.take(at, to))
+    }
+
+    fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError> {
+        snapshot::look(path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {
+        snapshot::rename(from, to)
+    }
+
+    fn restore(&self, from: &str, to: &str) -> Result<Snapshot, HostError> {
+        snapshot::restore(from, to)
     }
 }
 
@@ -210,7 +229,10 @@ const CHANGE: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
+    pub(super) use super::At;
     use super::*;
+    use std::ffi::OsStr;
+    use std::path::Path;
 
     #[test]
     fn what_nobody_reads_is_passed_over() {
@@ -245,6 +267,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let ports = free_ports();
+        keys(folder.path());
         let mut three = three(&program, folder.path(), &ports);
         let etcd = At { folder: folder.path().to_str().unwrap().to_owned().into() };
         let at = |member: usize| format!("127.0.0.1:{}", ports[member]);
@@ -270,7 +293,7 @@ mod tests {
         assert_eq!(etcd.members(&first).await.unwrap().len(), 2);
     }
 
-    async fn knows_a_leader(etcd: &At, at: &str, wanted: bool) {
+    pub(super) async fn knows_a_leader(etcd: &At, at: &str, wanted: bool) {
         let until = tokio::time::Instant::now() + Duration::from_secs(60);
         while !etcd.standing(at).await.is_ok_and(|standing| standing.has_leader == wanted) {
             assert!(tokio::time::Instant::now() < until, "waited in vain for {at}");
@@ -279,9 +302,9 @@ mod tests {
     }
 
     /// Members that end with the test.
-    struct Running(Vec<Ended>);
+    pub(super) struct Running(pub(super) Vec<Ended>);
 
-    struct Ended(std::process::Child);
+    pub(super) struct Ended(std::process::Child);
 
     impl Drop for Ended {
         fn drop(&mut self) {
@@ -291,55 +314,77 @@ mod tests {
     }
 
     /// Three for clients, then three for members.
-    fn free_ports() -> Vec<u16> {
+    pub(super) fn free_ports() -> Vec<u16> {
         let listeners: Vec<_> = (0..6).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a program of the test's own, which no machine has")]
-    fn three(program: &std::ffi::OsStr, folder: &std::path::Path, ports: &[u16]) -> Running {
+    /// A CA and a certificate for everybody, named as kubeadm names them.
+    pub(super) fn keys(folder: &Path) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         for (name, text) in [
             ("ca.crt", ca.pem()),
             ("healthcheck-client.crt", own.pem()),
             ("healthcheck-client.key", key.serialize_pem()),
         ] {
-            std::fs::write(path(name), text).unwrap();
+            std::fs::write(folder.join(name), text).unwrap();
         }
-        let peer = |at: usize| format!("https://127.0.0.1:{}", ports[at + 3]);
-        let all = (0..3).map(|at| format!("m{at}={}", peer(at))).collect::<Vec<_>>().join(",");
-        let start = |at: usize| {
-            let (name, client) = (format!("m{at}"), format!("https://127.0.0.1:{}", ports[at]));
-            let (ca, certificate, key) =
-                (path("ca.crt"), path("healthcheck-client.crt"), path("healthcheck-client.key"));
-            let (data, peer) = (path(&name), peer(at));
-            let pairs = [
-                ("name", &name),
-                ("data-dir", &data),
-                ("listen-client-urls", &client),
-                ("advertise-client-urls", &client),
-                ("listen-peer-urls", &peer),
-                ("initial-advertise-peer-urls", &peer),
-                ("initial-cluster", &all),
-                ("trusted-ca-file", &ca),
-                ("cert-file", &certificate),
-                ("key-file", &key),
-                ("peer-trusted-ca-file", &ca),
-                ("peer-cert-file", &certificate),
-                ("peer-key-file", &key),
-            ];
-            let words = pairs.iter().map(|(flag, value)| format!("--{flag}={value}"));
-            let words =
-                words.chain(["--client-cert-auth", "--peer-client-cert-auth", "--log-level=error"].map(str::to_owned));
-            Ended(std::process::Command::new(program).args(words).spawn().unwrap())
+    }
+
+    pub(super) fn three(program: &OsStr, folder: &Path, ports: &[u16]) -> Running {
+        let names: Vec<String> = (0..3).map(|at| format!("m{at}")).collect();
+        let all: Vec<String> =
+            names.iter().zip(&ports[3..]).map(|(name, port)| format!("{name}={}", url(*port))).collect();
+        let data = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let start = |(at, name): (usize, &String)| {
+            start(program, folder, (name, &data(name)), (ports[at], ports[at + 3], &all.join(",")))
         };
-        Running((0..3).map(start).collect())
+        Running(names.iter().enumerate().map(start).collect())
+    }
+
+    /// A cluster of one, on the first port of each kind.
+    pub(super) fn single(program: &OsStr, folder: &Path, (name, data): (&str, &str), ports: &[u16]) -> Ended {
+        start(program, folder, (name, data), (ports[0], ports[3], &format!("{name}={}", url(ports[3]))))
+    }
+
+    fn url(port: u16) -> String {
+        format!("https://127.0.0.1:{port}")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a program of the test's own, which no machine has")]
+    fn start(
+        program: &OsStr,
+        folder: &Path,
+        (name, data): (&str, &str),
+        (client, peer, all): (u16, u16, &str),
+    ) -> Ended {
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let (client, peer) = (url(client), url(peer));
+        let (ca, certificate, key) = (path("ca.crt"), path("healthcheck-client.crt"), path("healthcheck-client.key"));
+        let pairs = [
+            ("name", name),
+            ("data-dir", data),
+            ("listen-client-urls", &client),
+            ("advertise-client-urls", &client),
+            ("listen-peer-urls", &peer),
+            ("initial-advertise-peer-urls", &peer),
+            ("initial-cluster", all),
+            ("trusted-ca-file", &ca),
+            ("cert-file", &certificate),
+            ("key-file", &key),
+            ("peer-trusted-ca-file", &ca),
+            ("peer-cert-file", &certificate),
+            ("peer-key-file", &key),
+        ];
+        let words = pairs.iter().map(|(flag, value)| format!("--{flag}={value}"));
+        let words =
+            words.chain(["--client-cert-auth", "--peer-client-cert-auth", "--log-level=error"].map(str::to_owned));
+        Ended(std::process::Command::new(program).args(words).spawn().unwrap())
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn rules() -> Vec<Rule> {
         mode "0644"
         account "www-data"
         unit "ssh.service"
+        calendar "Mon..Fri *-*-* 22:30"
         device "/dev/disk/by-id/x y"
         filesystem "ext4"
         uuid "8a7e3f52-0000-4000-8000-0123456789ab"
@@ -101,6 +102,12 @@ fn names_are_those_of_dns() {
     check(dns_name, &["cp-1", "cp-1.example.org", &long], &["", "CP", "a_b", "-a", "a-", "a..b", &format!("{long}a")]);
     check(hostname, &[&format!("{}.b", "a".repeat(62))], &[&format!("{long}.b")]);
     check(node_name, &[&long, "cp-1.lan"], &[&format!("{long}.b"), "CP_1"]);
+}
+
+#[test]
+fn a_calendar_event_is_one_line_of_what_systemd_reads() {
+    let good = ["daily", "*-*-* 03:00:00", "Mon..Fri 22:30", "*:0/15", "2026-11-27 03:00:00 Europe/Berlin", "*-02~03"];
+    check(calendar, &good, &["", " daily", "-daily", "daily\n[Service]", "%h", "a;b", "$(x)", &"1".repeat(201)]);
 }
 
 #[test]

@@ -494,6 +494,53 @@ pub struct ClusterStatusReply {
     /// The virtual address that this agent has kube-vip give the control planes; absent without one.
     #[prost(message, optional, tag = "12")]
     pub kube_vip: ::core::option::Option<KubeVip>,
+    /// How this agent has systemd take snapshots of etcd; absent where it does not.
+    #[prost(message, optional, tag = "13")]
+    pub snapshots: ::core::option::Option<EtcdSnapshots>,
+    /// Of this machine's part in the cluster.
+    #[prost(message, repeated, tag = "14")]
+    pub certificates: ::prost::alloc::vec::Vec<NodeCertificate>,
+    /// A renewal was cut off: what runs holds certificates of before.
+    #[prost(bool, tag = "15")]
+    pub renewal_unfinished: bool,
+    /// kubeadm cannot renew them here: the key of a CA is kept elsewhere.
+    #[prost(bool, tag = "16")]
+    pub certificates_external: bool,
+}
+/// Snapshots of etcd that a timer of systemd has taken.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshots {
+    /// When, as systemd's OnCalendar= has it: "*-*-\* 03:00:00".
+    #[prost(string, tag = "1")]
+    pub schedule: ::prost::alloc::string::String,
+    /// How many of them stay.
+    #[prost(uint32, tag = "2")]
+    pub keep: u32,
+    /// Where they stand; absolute.
+    #[prost(string, tag = "3")]
+    pub directory: ::prost::alloc::string::String,
+    /// The timer waits for its next time.
+    #[prost(bool, tag = "4")]
+    pub active: bool,
+    /// Why the last one was not taken; empty if it was, or none is due yet.
+    #[prost(string, tag = "5")]
+    pub failure: ::prost::alloc::string::String,
+}
+/// A certificate that kubeadm or the kubelet keeps on a machine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeCertificate {
+    /// As kubeadm calls it: "apiserver", "admin.conf"; "kubelet" for the kubelet's own as a client.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Seconds since 1970 until which it counts.
+    #[prost(uint64, tag = "2")]
+    pub ends: u64,
+    /// It is a CA's, which no renewal renews.
+    #[prost(bool, tag = "3")]
+    pub authority: bool,
+    /// The same moment as text: "2027-11-27T03:00:00Z".
+    #[prost(string, tag = "4")]
+    pub until: ::prost::alloc::string::String,
 }
 /// A virtual address in the machines' own network, which one of the control planes has: kube-vip's, announced by ARP or neighbour discovery.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -679,6 +726,9 @@ pub struct ClusterInitRequest {
     /// Runs beside this control plane; absent: none of this agent's does.
     #[prost(message, optional, tag = "16")]
     pub kube_vip: ::core::option::Option<KubeVip>,
+    /// Path of a snapshot of etcd on this machine, which the new cluster begins with; empty: it begins with nothing.
+    #[prost(string, tag = "17")]
+    pub restore_from: ::prost::alloc::string::String,
 }
 /// What is laid over the documents that an agent writes for kubeadm: JSON objects in the form that kubeadm of the cluster's version
 /// reads. Empty: nothing. Settings that have a field of their own are refused.
@@ -952,6 +1002,81 @@ pub struct ClusterCredentialReply {
     /// "host:port" of the API server.
     #[prost(string, tag = "3")]
     pub endpoint: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotTakeRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// The file it is to become; absolute. Its folder is made.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotKeepRequest {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotKeepReply {
+    #[prost(message, optional, tag = "1")]
+    pub snapshot: ::core::option::Option<EtcdSnapshot>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshot {
+    /// Of the file, in bytes.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// SHA-256 of the database, hex, which etcd writes behind it: the file's last 32 bytes.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    /// The last revision that it holds.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+    /// When it was taken, by the machine's clock: "2026-11-27T03:00:00Z".
+    #[prost(string, tag = "4")]
+    pub taken: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotStatusRequest {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotStatusReply {
+    /// Absent: no snapshot stands there.
+    #[prost(message, optional, tag = "1")]
+    pub snapshot: ::core::option::Option<EtcdSnapshot>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotRemoveRequest {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Which one is meant.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotRemoveReply {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdSnapshotScheduleRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// Absent: none are taken any more; those that were taken stay.
+    #[prost(message, optional, tag = "2")]
+    pub snapshots: ::core::option::Option<EtcdSnapshots>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificatesRenewRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node_name: ::prost::alloc::string::String,
+    /// A certificate that ends within so many seconds has all of them renewed.
+    #[prost(uint64, tag = "3")]
+    pub within_s: u64,
 }
 /// Generated client implementations.
 pub mod enrolment_client {
@@ -2017,6 +2142,169 @@ pub mod agent_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a snapshot of etcd, from this machine's own member, into a file without its name yet. Repeating it takes another one in its
+        /// place. On a control plane.
+        pub async fn etcd_snapshot_take(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdSnapshotTakeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/EtcdSnapshotTake",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "EtcdSnapshotTake"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Gives the snapshot that was taken for a path its name, and tells what it is. Refused where something stands there.
+        pub async fn etcd_snapshot_keep(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdSnapshotKeepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotKeepReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/EtcdSnapshotKeep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "EtcdSnapshotKeep"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What stands at the path of a snapshot. Of what is no snapshot nothing is told.
+        pub async fn etcd_snapshot_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdSnapshotStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotStatusReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/EtcdSnapshotStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "EtcdSnapshotStatus"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a snapshot; fine if it is gone. Refused where another one stands, or what is none.
+        pub async fn etcd_snapshot_remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdSnapshotRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotRemoveReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/EtcdSnapshotRemove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "EtcdSnapshotRemove"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has systemd take snapshots of etcd by a timer, or no more. Repeating it changes nothing. On a control plane.
+        pub async fn etcd_snapshot_schedule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdSnapshotScheduleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/EtcdSnapshotSchedule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "EtcdSnapshotSchedule"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Renews the certificates of this control plane if one of them ends soon, and restarts what holds them. Repeating it changes nothing.
+        pub async fn certificates_renew(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CertificatesRenewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/CertificatesRenew",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "CertificatesRenew"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2279,6 +2567,73 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterCredentialRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ClusterCredentialReply>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the EtcdSnapshotTake method.
+        type EtcdSnapshotTakeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Takes a snapshot of etcd, from this machine's own member, into a file without its name yet. Repeating it takes another one in its
+        /// place. On a control plane.
+        async fn etcd_snapshot_take(
+            &self,
+            request: tonic::Request<super::EtcdSnapshotTakeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::EtcdSnapshotTakeStream>,
+            tonic::Status,
+        >;
+        /// Gives the snapshot that was taken for a path its name, and tells what it is. Refused where something stands there.
+        async fn etcd_snapshot_keep(
+            &self,
+            request: tonic::Request<super::EtcdSnapshotKeepRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotKeepReply>,
+            tonic::Status,
+        >;
+        /// What stands at the path of a snapshot. Of what is no snapshot nothing is told.
+        async fn etcd_snapshot_status(
+            &self,
+            request: tonic::Request<super::EtcdSnapshotStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotStatusReply>,
+            tonic::Status,
+        >;
+        /// Removes a snapshot; fine if it is gone. Refused where another one stands, or what is none.
+        async fn etcd_snapshot_remove(
+            &self,
+            request: tonic::Request<super::EtcdSnapshotRemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EtcdSnapshotRemoveReply>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the EtcdSnapshotSchedule method.
+        type EtcdSnapshotScheduleStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Has systemd take snapshots of etcd by a timer, or no more. Repeating it changes nothing. On a control plane.
+        async fn etcd_snapshot_schedule(
+            &self,
+            request: tonic::Request<super::EtcdSnapshotScheduleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::EtcdSnapshotScheduleStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the CertificatesRenew method.
+        type CertificatesRenewStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Renews the certificates of this control plane if one of them ends soon, and restarts what holds them. Repeating it changes nothing.
+        async fn certificates_renew(
+            &self,
+            request: tonic::Request<super::CertificatesRenewRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::CertificatesRenewStream>,
             tonic::Status,
         >;
     }
@@ -3565,6 +3920,282 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/EtcdSnapshotTake" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSnapshotTakeSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<
+                        super::EtcdSnapshotTakeRequest,
+                    > for EtcdSnapshotTakeSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::EtcdSnapshotTakeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdSnapshotTakeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::etcd_snapshot_take(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSnapshotTakeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/EtcdSnapshotKeep" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSnapshotKeepSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::EtcdSnapshotKeepRequest>
+                    for EtcdSnapshotKeepSvc<T> {
+                        type Response = super::EtcdSnapshotKeepReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdSnapshotKeepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::etcd_snapshot_keep(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSnapshotKeepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/EtcdSnapshotStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSnapshotStatusSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::EtcdSnapshotStatusRequest>
+                    for EtcdSnapshotStatusSvc<T> {
+                        type Response = super::EtcdSnapshotStatusReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdSnapshotStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::etcd_snapshot_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSnapshotStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/EtcdSnapshotRemove" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSnapshotRemoveSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::EtcdSnapshotRemoveRequest>
+                    for EtcdSnapshotRemoveSvc<T> {
+                        type Response = super::EtcdSnapshotRemoveReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdSnapshotRemoveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::etcd_snapshot_remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSnapshotRemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/EtcdSnapshotSchedule" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSnapshotScheduleSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<
+                        super::EtcdSnapshotScheduleRequest,
+                    > for EtcdSnapshotScheduleSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::EtcdSnapshotScheduleStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdSnapshotScheduleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::etcd_snapshot_schedule(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSnapshotScheduleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/CertificatesRenew" => {
+                    #[allow(non_camel_case_types)]
+                    struct CertificatesRenewSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<
+                        super::CertificatesRenewRequest,
+                    > for CertificatesRenewSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::CertificatesRenewStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CertificatesRenewRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::certificates_renew(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CertificatesRenewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

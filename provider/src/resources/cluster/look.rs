@@ -6,7 +6,7 @@
 use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
-use super::{address, endpoint, etcd, upgrade};
+use super::{address, endpoint, etcd, recovery, upgrade};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -64,6 +64,7 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machine
     }
     m.drift.set(plain::list(drift(m, cluster, machines)));
     let found = warnings(m, &cluster.nodes).into_iter().chain(etcd::warnings(m, cluster));
+    let found = found.chain(recovery::warnings(m, machines));
     found.for_each(|warning| cx.warn(warning));
     upgrade::note(cx.private(), m, cluster);
     upgrade::ahead(cx, &m.version.or(""), &cluster.nodes);
@@ -125,6 +126,7 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
         lines.extend(control_plane(name, own, cluster).or_else(|| etcd::lacks(cluster, name)));
         let differs = machines.contains_key(name) && own.kube_vip != super::to_kube_vip(m);
         lines.extend(differs.then(|| format!("{name}: its kube-vip is not as declared")));
+        lines.extend(machines.get(name).map(|own| recovery::lacks(m, name, own)).unwrap_or_default());
     }
     for name in m.workers.get().into_iter().flatten().map(|(name, _)| name) {
         let machine = machines.get(name);

@@ -3,6 +3,7 @@
 use super::address;
 use super::manifests::Manifests;
 use super::networks;
+use super::recovery::{self, RestoreFrom, Snapshots};
 use super::{rules, upgrade};
 use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
@@ -32,6 +33,9 @@ pub(crate) struct Cluster {
     pub(super) upgrade_first: Attr<Vec<String>>,
     pub(super) deletion_protection: Attr<bool>,
     pub(super) manifest: Attr<Manifests>,
+    pub(super) snapshots: Attr<Snapshots>,
+    pub(super) restore_from: Attr<RestoreFrom>,
+    pub(super) certificate_renewal_days: Attr<i64>,
     pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
     pub(super) upgrade_steps: Attr<Vec<String>>,
@@ -46,7 +50,8 @@ impl Model for Cluster {
         #[rustfmt::skip]
         let Self {
             id, name, distribution, version, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
-            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
+            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, snapshots, restore_from,
+            certificate_renewal_days, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
@@ -72,6 +77,7 @@ impl Model for Cluster {
         rows.extend(kubeadm(config, ignore_preflight_errors));
         rows.extend(members(control_planes, workers));
         rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first).into_iter().chain([manifests(manifest)]));
+        rows.extend(recovery::rows(snapshots, restore_from, certificate_renewal_days));
         rows.extend([
             optional(
                 "deletion_protection",

@@ -1,9 +1,11 @@
 //! The cluster's etcd, imitated: members by name, of which some do not answer.
 
 use super::Machine;
-use crate::host::etcd::{Etcd, Member, Standing};
+use crate::cluster::etcd::OWN;
+use crate::host::etcd::{Etcd, Member, Snapshot, Standing};
 use crate::host::{BoxFuture, HostError};
 use std::future::ready;
+use std::time::SystemTime;
 
 /// Members in the order in which they came.
 #[derive(Default)]
@@ -55,7 +57,9 @@ impl Etcd for Machine {
 
     fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
         let inner = self.inner();
-        let is_well = inner.members.0.iter().any(|(member, well)| at == format!("{}:2379", member.name) && *well);
+        let own = inner.own_node();
+        let is_at = |member: &Member| at == format!("{}:2379", member.name) || at == OWN && member.name == own;
+        let is_well = inner.members.0.iter().any(|(member, well)| is_at(member) && *well);
         if !is_well {
             return silent(at);
         }
@@ -70,4 +74,37 @@ impl Etcd for Machine {
         self.inner().members.0.retain(|(member, _)| member.id != id);
         Box::pin(ready(Ok(())))
     }
+
+    fn snapshot<'a>(&'a self, at: &'a str, to: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>> {
+        if self.inner().members.0.is_empty() {
+            return silent(at);
+        }
+        let number = self.inner().commands.len();
+        self.put(to, &format!("{SNAPSHOT}{number}"));
+        Box::pin(ready(self.look(to).map(Option::unwrap)))
+    }
+
+    fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError> {
+        let Some(text) = self.inner().files.get(path).cloned() else { return Ok(None) };
+        let none = || HostError::NoSnapshot { path: path.to_owned(), why: "it is no database".to_owned() };
+        let revision = text.strip_prefix(SNAPSHOT).and_then(|number| number.parse().ok()).ok_or_else(none)?;
+        let size = u64::try_from(text.len()).unwrap();
+        Ok(Some(Snapshot { size, sha256: format!("{revision:064x}"), revision, taken: SystemTime::UNIX_EPOCH }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {
+        let mut inner = self.inner();
+        assert!(!inner.files.contains_key(to), "{to} is written over");
+        let text = inner.files.remove(from).unwrap();
+        inner.files.insert(to.to_owned(), text);
+        Ok(())
+    }
+
+    fn restore(&self, from: &str, to: &str) -> Result<Snapshot, HostError> {
+        let snapshot = self.look(from)?.unwrap();
+        self.put(to, "a database that has forgotten its cluster");
+        Ok(snapshot)
+    }
 }
+
+const SNAPSHOT: &str = "a snapshot of revision ";

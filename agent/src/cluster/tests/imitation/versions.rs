@@ -183,7 +183,7 @@ impl Inner {
         let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
         let pod = |name| {
             serde_json::json!({
-                "metadata": { "name": format!("{name}-cp-1"), "labels": { "component": name } },
+                "metadata": { "name": format!("{name}-cp-1"), "labels": { "component": name }, "annotations": self.annotations(name) },
                 "spec": { "containers": [{ "image": format!("registry.k8s.io/{name}:{tag}") }] },
                 "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
             })

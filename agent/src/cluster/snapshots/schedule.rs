@@ -1,0 +1,253 @@
+//! Snapshots by a timer of systemd. The agent does nothing by itself: the timer starts a process of its own, which takes one and lets the
+//! oldest go.
+//!
+//! What is to be stands in the first line of the timer's file, so that it is known without a record; both files must be what that line says.
+//! Source: systemd.timer(5), systemd.time(7), systemd.service(5).
+
+use super::{fresh, is_of, part};
+use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure, refused};
+use crate::host::etcd::Snapshot;
+use crate::host::{Access, Command, Host, HostError};
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use yasna::models::GeneralizedTime;
+
+/// When, where, and how many stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// As `OnCalendar=` has it.
+    pub schedule: String,
+    /// At least one.
+    pub keep: u32,
+    /// Absolute.
+    pub directory: String,
+}
+
+/// A schedule, as it stands on the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scheduled {
+    /// What is to be.
+    pub schedule: Schedule,
+    /// The timer waits, and its files are what they should be.
+    pub active: bool,
+    /// Why the last one was not taken; empty if it was.
+    pub failure: String,
+}
+
+/// Has snapshots taken as it is wanted, or no more. One that was not taken last time is taken now.
+///
+/// # Errors
+/// At `schedule` when systemd does not understand the calendar, at `snapshot` when none can be taken.
+pub async fn schedule(
+    cx: RunCx,
+    state: State,
+    cluster_id: String,
+    wanted: Option<Schedule>,
+) -> Result<Outcome, Failure> {
+    let kube = Kube::begin(&cx, &state).await?;
+    is_of(&kube, &cluster_id)?;
+    let there = look(kube.host()).await.map_err(failed(STEP, "look at the timer"))?;
+    match (wanted, there) {
+        (None, None) => {}
+        (None, Some(_)) => forget(&kube, STEP).await?,
+        (Some(wanted), there) => settle(&kube, &wanted, there).await?,
+    }
+    Ok(kube.done())
+}
+
+async fn settle(kube: &Kube<'_>, wanted: &Schedule, there: Option<Scheduled>) -> Result<(), Failure> {
+    let is_good = there.as_ref().is_some_and(|there| there.active && there.schedule == *wanted);
+    if !is_good {
+        let since = Instant::now();
+        kube.cx.step_began(STEP, 1);
+        let read = Command::new(ANALYZE, ["calendar", &wanted.schedule]);
+        let said = kube.host().run(&read, &|_| {}).await.map_err(failed(STEP, &read.to_string()))?;
+        if said.code != Some(0) {
+            return Err(refused(STEP, &read, &said));
+        }
+        for (file, text) in wanted.files() {
+            kube.host().write(file, text.as_bytes(), Access::OPEN).map_err(failed(STEP, &format!("write {file}")))?;
+        }
+        for words in [&["daemon-reload"][..], &["enable", TIMER], &["restart", TIMER]] {
+            kube.must(STEP, &Command::new(SYSTEMCTL, words.iter().copied())).await?;
+        }
+        let summary =
+            format!("snapshots of etcd: {}, {} of them in {}", wanted.schedule, wanted.keep, wanted.directory);
+        kube.made(STEP, &summary, "as the configuration says", since);
+    }
+    match there.filter(|there| !there.failure.is_empty()) {
+        Some(there) => again(kube, &there.failure).await,
+        None => Ok(()),
+    }
+}
+
+/// One that failed is made up for: what was the matter may be over.
+async fn again(kube: &Kube<'_>, failed_before: &str) -> Result<(), Failure> {
+    let since = Instant::now();
+    kube.cx.step_began(super::STEP, 1);
+    let start = Command::new(SYSTEMCTL, ["start", SERVICE]).timeout(LONGEST);
+    let said = kube.run(super::STEP, &start).await?;
+    if said.code != Some(0) {
+        let why = last_words(kube.host()).await.map_err(failed(super::STEP, "read the journal"))?;
+        return Err(failure(super::STEP, format!("no snapshot of etcd can be taken: {why}")));
+    }
+    kube.made(super::STEP, "take a snapshot of etcd", &format!("the last one failed: {failed_before}"), since);
+    Ok(())
+}
+
+/// What the timer does; `None` where there is none of ours.
+pub(in crate::cluster) async fn look(host: &dyn Host) -> Result<Option<Scheduled>, HostError> {
+    let Some(timer) = host.text(TIMER_FILE)? else { return Ok(None) };
+    let Some(schedule) = Schedule::read(&timer) else { return Ok(None) };
+    let mut whole = true;
+    for (file, text) in schedule.files() {
+        whole &= host.text(file)?.is_some_and(|there| there == text);
+    }
+    let active = whole && state(host, TIMER).await? == "active";
+    let failure = if state(host, SERVICE).await? == "failed" { last_words(host).await? } else { String::new() };
+    Ok(Some(Scheduled { schedule, active, failure }))
+}
+
+/// Takes the timer away, with whatever it is at; what was taken stays. Content if there is none.
+pub(in crate::cluster) async fn forget(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
+    let since = Instant::now();
+    if !kube.host().exists(TIMER_FILE).map_err(failed(step, &format!("look at {TIMER_FILE}")))? {
+        return Ok(());
+    }
+    let stop = Command::new(SYSTEMCTL, ["disable", "--now", TIMER]);
+    kube.must(step, &stop).await?;
+    kube.must(step, &Command::new(SYSTEMCTL, ["stop", SERVICE]).timeout(STOP)).await?;
+    // The timer's last: it tells that there is something to take away.
+    for file in [SERVICE_FILE, TIMER_FILE] {
+        kube.host().remove(file).map_err(failed(step, &format!("remove {file}")))?;
+    }
+    // A failure would be remembered; there is none to forget in most cases, which older releases answer with an error.
+    kube.run(step, &Command::new(SYSTEMCTL, ["reset-failed", SERVICE])).await?;
+    kube.must(step, &Command::new(SYSTEMCTL, ["daemon-reload"])).await?;
+    kube.made(step, "take no more snapshots of etcd by a timer", "it is not wanted any more", since);
+    Ok(())
+}
+
+/// The process that the timer starts: takes one, and lets the oldest go. Gives its path.
+///
+/// # Errors
+/// When it cannot be taken. Then none goes.
+pub async fn take_scheduled(host: &dyn Host, directory: &str, keep: usize) -> Result<(String, Snapshot), HostError> {
+    let all = host.list(directory)?;
+    // Of one that was cut off.
+    for name in all
+        .iter()
+        .filter(|name| name.strip_prefix('.').and_then(|name| name.strip_suffix(".part")).is_some_and(is_ours))
+    {
+        host.remove(&format!("{directory}/{name}"))?;
+    }
+    let path = format!("{directory}/{}", name(host.now()));
+    let taken = fresh(host, &part(&path)).await?;
+    host.etcd().rename(&part(&path), &path)?;
+    let ours: Vec<String> = host.list(directory)?.into_iter().filter(|name| is_ours(name)).collect();
+    for name in ours.iter().take(ours.len().saturating_sub(keep.max(1))) {
+        host.remove(&format!("{directory}/{name}"))?;
+    }
+    Ok((path, taken))
+}
+
+/// `etcd-20261127030000Z.db`
+fn name(now: SystemTime) -> String {
+    let whole = Duration::from_secs(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+    let time = GeneralizedTime::from_datetime((UNIX_EPOCH + whole).into());
+    format!("etcd-{}.db", String::from_utf8_lossy(&time.to_bytes()))
+}
+
+fn is_ours(name: &str) -> bool {
+    let time = name.strip_prefix("etcd-").and_then(|rest| rest.strip_suffix("Z.db"));
+    time.is_some_and(|time| time.len() == 14 && time.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+impl Schedule {
+    /// What its files hold, the timer's last.
+    fn files(&self) -> [(&'static str, String); 2] {
+        let Self { schedule, keep, directory } = self;
+        let service = format!(
+            "{HEAD}\n[Unit]\nDescription=Snapshot of etcd, by Groundwork\nConditionPathExists=/etc/kubernetes/manifests/etcd.yaml\n\n\
+             [Service]\nType=oneshot\nExecStart=/usr/local/bin/groundwork-agent etcd-snapshot {} {keep}\nTimeoutStartSec={}\nUMask=0077\n\
+             Nice=10\nIOSchedulingClass=idle\nNoNewPrivileges=yes\nPrivateDevices=yes\nProtectKernelTunables=yes\n",
+            quoted(directory),
+            LONGEST.as_secs()
+        );
+        let timer = format!(
+            "{MARK}{}\n{HEAD}\n[Unit]\nDescription=Snapshots of etcd, by Groundwork\n\n[Timer]\nOnCalendar={}\nPersistent=yes\n\n\
+             [Install]\nWantedBy=timers.target\n",
+            serde_json::to_string(self).unwrap_or_default(),
+            schedule.replace('%', "%%")
+        );
+        [(SERVICE_FILE, service), (TIMER_FILE, timer)]
+    }
+
+    fn read(timer: &str) -> Option<Self> {
+        serde_json::from_str(timer.lines().next()?.strip_prefix(MARK)?).ok()
+    }
+}
+
+/// One word of a command line. Source: systemd.service(5), "Command lines".
+fn quoted(word: &str) -> String {
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    format!("\"{escaped}\"")
+}
+
+async fn state(host: &dyn Host, unit: &str) -> Result<String, HostError> {
+    Ok(host.run(&Command::new(SYSTEMCTL, ["is-active", unit]), &|_| {}).await?.stdout.trim().to_owned())
+}
+
+/// Why the last run failed, by itself.
+async fn last_words(host: &dyn Host) -> Result<String, HostError> {
+    let words =
+        ["--unit", SERVICE, "--identifier=groundwork-agent", "--output=cat", "--lines=1", "--no-pager", "--quiet"];
+    let said = host.run(&Command::new("/usr/bin/journalctl", words), &|_| {}).await?;
+    let line = said.stdout.trim();
+    Ok(if line.is_empty() { format!("see `journalctl -u {SERVICE}`") } else { line.to_owned() })
+}
+
+const STEP: &str = "schedule";
+const HEAD: &str = "# By groundwork-agent, as `snapshots` of the cluster says. A change by hand is taken back.";
+const MARK: &str = "# groundwork: ";
+const TIMER: &str = "groundwork-etcd-snapshot.timer";
+const SERVICE: &str = "groundwork-etcd-snapshot.service";
+const TIMER_FILE: &str = "/etc/systemd/system/groundwork-etcd-snapshot.timer";
+const SERVICE_FILE: &str = "/etc/systemd/system/groundwork-etcd-snapshot.service";
+const ANALYZE: &str = "/usr/bin/systemd-analyze";
+const LONGEST: Duration = Duration::from_secs(1_800);
+const STOP: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Schedule {
+        Schedule { schedule: "*-*-* 03:00:00".into(), keep: 7, directory: "/var/backups/100% \"etcd\"".into() }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let [(_, service), (_, timer)] = wanted().files();
+        assert_eq!(Schedule::read(&timer), Some(wanted()));
+        assert!(service.contains(r#"etcd-snapshot "/var/backups/100%% \"etcd\"" 7"#), "{service}");
+        assert!(timer.contains("\nOnCalendar=*-*-* 03:00:00\n"), "{timer}");
+        assert_eq!(Schedule::read("[Timer]\nOnCalendar=daily\n"), None);
+        total::text("etcd-timer", &[&timer], Schedule::read);
+    }
+
+    #[test]
+    fn names_sort_by_time_and_only_ours_go() {
+        assert_eq!(name(UNIX_EPOCH + Duration::from_millis(1_796_000_000_500)), "etcd-20261130005320Z.db");
+        for (name, ours) in [
+            ("etcd-20261130005320Z.db", true),
+            ("etcd-before-upgrade.db", false),
+            ("etcd-20261130005320Z.db.gz", false),
+            ("etcd-2026113000532xZ.db", false),
+        ] {
+            assert_eq!(is_ours(name), ours, "{name}");
+        }
+    }
+}

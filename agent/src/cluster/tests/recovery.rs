@@ -1,0 +1,215 @@
+//! What a cluster is kept and brought back by: snapshots of etcd, now and by a timer, a cluster that begins with one, and certificates
+//! that are renewed before they end.
+
+use super::imitation::MOMENTS;
+use super::*;
+use crate::cluster::{
+    RenewalPlan, Schedule, SnapshotError, SnapshotPlan, Status, discard, keep, look_at_snapshot, renew, schedule,
+    take_scheduled, take_snapshot,
+};
+
+const PATH: &str = "/var/backups/etcd/one.db";
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Scene {
+    fn authority_id(&self) -> String {
+        cluster_id_of(self.machine.authority.as_bytes()).unwrap()
+    }
+
+    async fn status(&self) -> Status {
+        status(&*self.machine, &self.state()).await.unwrap()
+    }
+
+    async fn take(&mut self) -> Result<Outcome, Failure> {
+        let (state, plan) = (self.state(), SnapshotPlan { cluster_id: self.authority_id(), path: PATH.into() });
+        self.run(|cx| take_snapshot(cx, state, plan)).await
+    }
+
+    async fn schedule(&mut self, wanted: Option<Schedule>) -> Result<Outcome, Failure> {
+        let (state, cluster_id) = (self.state(), self.authority_id());
+        self.run(|cx| schedule(cx, state, cluster_id, wanted)).await
+    }
+
+    async fn renew(&mut self) -> Result<Outcome, Failure> {
+        let (cluster_id, node_name) = (self.authority_id(), "cp-1".to_owned());
+        let (state, plan) = (self.state(), RenewalPlan { cluster_id, node_name, within: 30 * DAY });
+        self.run(|cx| renew(cx, state, plan)).await
+    }
+
+    async fn restore(&mut self) -> Result<Outcome, Failure> {
+        let state = self.state();
+        let plan = InitPlan {
+            name: "example".into(),
+            version: "1.35.1".parse().unwrap(),
+            node_name: "cp-1".into(),
+            restore_from: Some(PATH.into()),
+            ..InitPlan::default()
+        };
+        self.run(|cx| init(cx, state, plan)).await
+    }
+}
+
+fn daily() -> Schedule {
+    Schedule { schedule: "daily".into(), keep: 2, directory: "/var/backups/etcd".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_has_its_name_when_somebody_hears_of_it() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.take().await.unwrap_err().step, "ownership", "there is no cluster");
+    scene.init().await.unwrap();
+    assert!(matches!(keep(&*scene.machine, PATH), Err(SnapshotError::Nothing(_))));
+    scene.take().await.unwrap();
+    assert_eq!(look_at_snapshot(&*scene.machine, PATH).unwrap(), None);
+    // Whoever asked was killed, and asks again.
+    scene.take().await.unwrap();
+    let kept = keep(&*scene.machine, PATH).unwrap();
+    assert_eq!(keep(&*scene.machine, PATH).unwrap(), kept, "the answer was lost");
+    let refused = scene.take().await.unwrap_err();
+    assert!(refused.step == "ownership" && refused.message.contains("not written over"), "{refused:?}");
+    assert_eq!(look_at_snapshot(&*scene.machine, PATH).unwrap(), Some(kept.clone()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_snapshot_that_is_meant_is_removed() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.take().await.unwrap();
+    let kept = keep(&*scene.machine, PATH).unwrap();
+    assert!(matches!(discard(&*scene.machine, PATH, "0"), Err(SnapshotError::Another { .. })));
+    discard(&*scene.machine, PATH, &kept.sha256).unwrap();
+    discard(&*scene.machine, PATH, &kept.sha256).unwrap();
+    scene.machine.put(PATH, "a letter");
+    assert!(matches!(discard(&*scene.machine, PATH, &kept.sha256), Err(SnapshotError::Another { .. })));
+    assert_eq!(look_at_snapshot(&*scene.machine, PATH).unwrap(), None, "of another file nothing is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_not_well_gives_no_snapshot() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.member_dies("cp-1");
+    let refused = scene.take().await.unwrap_err();
+    assert!(refused.step == "snapshot" && refused.message.contains("does not answer"), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_takes_snapshots_and_goes_with_the_cluster() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    let nonsense = Schedule { schedule: "nonsense".into(), ..daily() };
+    let refused = scene.schedule(Some(nonsense)).await.unwrap_err();
+    assert!(refused.step == "schedule" && refused.message.contains("calendar"), "{refused:?}");
+    assert_eq!(scene.status().await.snapshots, None);
+    for (wanted, changes) in [(daily(), 1), (daily(), 0), (Schedule { keep: 3, ..daily() }, 1)] {
+        assert_eq!(scene.schedule(Some(wanted.clone())).await.unwrap().changes, changes);
+        let there = scene.status().await.snapshots.unwrap();
+        assert_eq!((there.schedule, there.active, there.failure.as_str()), (wanted, true, ""));
+    }
+    scene.machine.stop_timer();
+    assert!(!scene.status().await.snapshots.unwrap().active);
+    assert_eq!(scene.schedule(Some(daily())).await.unwrap().changes, 1);
+    assert_eq!(scene.schedule(None).await.unwrap().changes, 1);
+    assert_eq!(scene.schedule(None).await.unwrap().changes, 0);
+    scene.schedule(Some(daily())).await.unwrap();
+    scene.reset().await.unwrap();
+    assert_eq!(scene.machine.list("/etc/systemd/system").unwrap(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_failed_is_told_and_made_up_for() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.schedule(Some(daily())).await.unwrap();
+    scene.machine.snapshots_fail(2);
+    assert!(scene.status().await.snapshots.unwrap().failure.contains("no space left"));
+    let refused = scene.schedule(Some(daily())).await.unwrap_err();
+    assert!(refused.step == "snapshot" && refused.message.contains("no space left"), "{refused:?}");
+    assert_eq!(scene.schedule(Some(daily())).await.unwrap().changes, 1);
+    assert_eq!(scene.status().await.snapshots.unwrap().failure, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timers_process_keeps_as_many_as_it_is_told() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    let folder = "/var/backups/etcd";
+    for name in
+        ["etcd-20200101000000Z.db", "etcd-20200102000000Z.db", "etcd-by-hand.db", ".etcd-20200103000000Z.db.part"]
+    {
+        scene.machine.put(&format!("{folder}/{name}"), "");
+    }
+    let (path, _) = take_scheduled(&*scene.machine, folder, 2).await.unwrap();
+    let names = scene.machine.list(folder).unwrap();
+    let newest = path.rsplit('/').next().unwrap();
+    assert_eq!(names, ["etcd-20200102000000Z.db", newest, "etcd-by-hand.db"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_begins_with_a_snapshot_forgets_the_nodes_of_before() {
+    let mut scene = Scene::new();
+    let refused = scene.restore().await.unwrap_err();
+    assert!(refused.step == "restore" && refused.message.contains(PATH), "{refused:?}");
+    assert_eq!(scene.machine.left(), [""; 0]);
+    scene.machine.put(PATH, "a snapshot of revision 7");
+    scene.machine.add_node("worker-9", false);
+    scene.restore().await.unwrap();
+    assert_eq!((scene.machine.node("worker-9"), scene.machine.node("cp-1").is_some()), (None, true));
+    let init = scene.machine.commands().into_iter().find(|line| line.contains("init --config")).unwrap();
+    assert!(init.contains("--ignore-preflight-errors=DirAvailable--var-lib-etcd"), "{init}");
+    // Nothing is put into a cluster that there is.
+    assert_eq!(scene.restore().await.unwrap().changes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_was_cut_off_begins_anew() {
+    for moment in 0..MOMENTS.0 {
+        let mut scene = Scene::new();
+        scene.machine.put(PATH, "a snapshot of revision 7");
+        scene.machine.dies_after(Some(moment));
+        scene.restore().await.unwrap_err();
+        scene.machine.dies_after(None);
+        scene.restore().await.unwrap_or_else(|failure| panic!("after {moment}: {failure:?}"));
+        assert_eq!(scene.status().await.evidence.standing, Standing::ControlPlane);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_renewed_when_they_end_soon_and_the_pods_take_them() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.certify_for(40);
+    assert_eq!(scene.renew().await.unwrap().changes, 0);
+    scene.machine.certify_for(20);
+    assert_eq!(scene.renew().await.unwrap().changes, 2, "renewed, and restarted");
+    let manifest = scene.machine.read("/etc/kubernetes/manifests/etcd.yaml").unwrap().unwrap();
+    assert!(String::from_utf8_lossy(&manifest).contains("groundwork/certificates"));
+    let status = scene.status().await;
+    let ends: Vec<u64> = status.certificates.iter().filter(|one| !one.authority).map(|one| one.ends).collect();
+    assert_eq!((ends.len(), status.renewal_unfinished), (2, false));
+    assert_eq!(scene.renew().await.unwrap().changes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_renewal_that_was_cut_off_are_restarted_later() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.certify_for(365);
+    scene.state().write("cluster/renewal", "1796000000").unwrap();
+    assert!(scene.status().await.renewal_unfinished);
+    assert_eq!(scene.renew().await.unwrap().changes, 1);
+    assert!(!scene.status().await.renewal_unfinished);
+    assert!(!scene.machine.commands().iter().any(|line| line.contains("certs renew")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_that_are_over_are_renewed_although_nothing_answers() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    scene.machine.certify_for(0);
+    scene.machine.api_down(true);
+    scene.renew().await.unwrap();
+    assert!(scene.story.iter().any(|what| matches!(what, What::Note { warning: true, .. })));
+    scene.machine.api_down(false);
+    assert_eq!(scene.renew().await.unwrap().changes, 0);
+}

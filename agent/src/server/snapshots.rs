@@ -1,0 +1,110 @@
+//! Messages about snapshots of etcd and about certificates to domain types and back. Every value of a request is checked here.
+
+use crate::cluster::{NodeCertificate, RenewalPlan, Schedule, Scheduled, SnapshotPlan};
+use crate::host::etcd::Snapshot;
+use agent_proto::{form, v1 as proto};
+use std::time::{Duration, SystemTime};
+use yasna::models::GeneralizedTime;
+
+pub(super) fn plan(request: proto::EtcdSnapshotTakeRequest) -> Result<SnapshotPlan, String> {
+    Ok(SnapshotPlan { cluster_id: given(request.cluster_id, "cluster_id")?, path: path(request.path)? })
+}
+
+/// Where a snapshot stands: a file on a disk.
+pub(super) fn path(path: String) -> Result<String, String> {
+    form::file(&path).map_err(|why| format!("path: {path:?} {why}"))?;
+    Ok(path)
+}
+
+pub(super) fn restore_from(path: String) -> Result<Option<String>, String> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    form::file(&path).map_err(|why| format!("restore_from: {path:?} {why}"))?;
+    Ok(Some(path))
+}
+
+pub(super) fn snapshot(snapshot: Snapshot) -> proto::EtcdSnapshot {
+    let Snapshot { size, sha256, revision, taken } = snapshot;
+    proto::EtcdSnapshot { size, sha256, revision, taken: moment(taken) }
+}
+
+/// RFC 3339.
+fn moment(time: SystemTime) -> String {
+    let general = GeneralizedTime::from_datetime(time.into());
+    let time = general.datetime();
+    let (date, clock) =
+        ((time.year(), u8::from(time.month()), time.day()), (time.hour(), time.minute(), time.second()));
+    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", date.0, date.1, date.2, clock.0, clock.1, clock.2)
+}
+
+pub(super) fn schedule(request: proto::EtcdSnapshotScheduleRequest) -> Result<(String, Option<Schedule>), String> {
+    let proto::EtcdSnapshotScheduleRequest { cluster_id, snapshots } = request;
+    let cluster_id = given(cluster_id, "cluster_id")?;
+    let Some(proto::EtcdSnapshots { schedule, keep, directory, .. }) = snapshots else { return Ok((cluster_id, None)) };
+    form::calendar(&schedule).map_err(|why| format!("snapshots.schedule: {schedule:?} {why}"))?;
+    form::file(&directory).map_err(|why| format!("snapshots.directory: {directory:?} {why}"))?;
+    if keep == 0 {
+        return Err("snapshots.keep: one at least".to_owned());
+    }
+    Ok((cluster_id, Some(Schedule { schedule, keep, directory })))
+}
+
+pub(super) fn scheduled(scheduled: Scheduled) -> proto::EtcdSnapshots {
+    let Scheduled { schedule: Schedule { schedule, keep, directory }, active, failure } = scheduled;
+    proto::EtcdSnapshots { schedule, keep, directory, active, failure: plain::line(&failure).into_owned() }
+}
+
+pub(super) fn certificate(certificate: NodeCertificate) -> proto::NodeCertificate {
+    let NodeCertificate { name, ends, until, authority } = certificate;
+    proto::NodeCertificate { name, ends, authority, until }
+}
+
+pub(super) fn renewal(request: proto::CertificatesRenewRequest) -> Result<RenewalPlan, String> {
+    let proto::CertificatesRenewRequest { cluster_id, node_name, within_s } = request;
+    form::node_name(&node_name).map_err(|why| format!("node_name: {node_name:?} {why}"))?;
+    Ok(RenewalPlan { cluster_id: given(cluster_id, "cluster_id")?, node_name, within: Duration::from_secs(within_s) })
+}
+
+fn given(text: String, name: &str) -> Result<String, String> {
+    if text.is_empty() { Err(format!("{name} is missing")) } else { Ok(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_to_the_second() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_796_000_000_500);
+        assert_eq!(moment(time), "2026-11-30T00:53:20Z");
+    }
+
+    #[test]
+    fn a_request_that_lacks_something_is_refused_by_name() {
+        let good = proto::EtcdSnapshots {
+            schedule: "daily".into(),
+            keep: 7,
+            directory: "/var/backups".into(),
+            ..Default::default()
+        };
+        let ask = |snapshots: proto::EtcdSnapshots| {
+            schedule(proto::EtcdSnapshotScheduleRequest { cluster_id: "sha256:00".into(), snapshots: Some(snapshots) })
+        };
+        assert!(ask(good.clone()).is_ok());
+        for (snapshots, name) in [
+            (proto::EtcdSnapshots { schedule: "daily\n[Service]".into(), ..good.clone() }, "snapshots.schedule"),
+            (proto::EtcdSnapshots { keep: 0, ..good.clone() }, "snapshots.keep"),
+            (proto::EtcdSnapshots { directory: "backups".into(), ..good }, "snapshots.directory"),
+        ] {
+            let said = ask(snapshots).unwrap_err();
+            assert!(said.starts_with(name), "{said}");
+        }
+        for bad in ["", "etcd.db", "/proc/kcore", "/a/../b", "/a\nb"] {
+            assert!(path(bad.to_owned()).unwrap_err().starts_with("path"), "{bad:?}");
+        }
+        assert_eq!(restore_from(String::new()), Ok(None));
+        let bad = proto::CertificatesRenewRequest { cluster_id: "a".into(), node_name: "--help".into(), within_s: 1 };
+        assert!(renewal(bad).unwrap_err().starts_with("node_name"));
+    }
+}
