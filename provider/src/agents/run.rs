@@ -164,6 +164,7 @@ impl Agents {
 }
 
 impl Agent {
+    #[expect(clippy::too_many_lines, reason = "one arm for each job")]
     pub(super) async fn start(&mut self, job: &Job) -> Result<Events, Error> {
         let Self(line) = self;
         match job {
