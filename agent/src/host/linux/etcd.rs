@@ -320,6 +320,7 @@ mod tests {
     }
 
     /// A CA and a certificate for everybody, named as kubeadm names them.
+    #[expect(clippy::disallowed_methods, reason = "files of the test's own, which no power cut is to survive")]
     pub(super) fn keys(folder: &Path) {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();

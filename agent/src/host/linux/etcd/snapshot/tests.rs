@@ -1,5 +1,7 @@
 //! On a real etcd, whose program `GROUNDWORK_ETCD` names: a snapshot of a cluster of three, and another cluster that begins with it.
 
+#![expect(clippy::disallowed_methods, reason = "files of the test's own, which no power cut is to survive")]
+
 use super::super::tests::{At, Running, free_ports, keys, knows_a_leader, single, three};
 use super::*;
 use crate::host::etcd::Etcd as _;
