@@ -107,10 +107,11 @@ agents() { in_folder "$1" build_agent "${AGENTS[@]}"; }
 
 # provider DIR PLATFORM
 provider() {
-    local agents=$1/target
+    local agents=$1/target LINK=()
+    [ "${2%_*}" != darwin ] || link_for_macos
     GROUNDWORK_AGENT_X86_64=$agents/x86_64-unknown-linux-musl/agent/groundwork-agent \
         GROUNDWORK_AGENT_AARCH64=$agents/aarch64-unknown-linux-musl/agent/groundwork-agent \
-        in_folder "$1" zigbuild "${TARGETS[$2]}" --quiet --release -p terraform-provider-groundwork
+        in_folder "$1" zig_cargo "${TARGETS[$2]}" rustc --quiet --release -p $NAME --bin $NAME -- "${LINK[@]}"
 }
 
 # program DIR PLATFORM: path of the built provider.

@@ -116,6 +116,19 @@ zig_cargo() {
 
 zigbuild() { zig_cargo "$1" zigbuild "${@:2}"; }
 
+# link_for_macos: how a program for macOS is linked, as LINK. Zig's own linker ends in the middle of a program as large as the provider
+# (seen: 0.15.2), so Rust's does it, with Zig's list of what the system's library has.
+link_for_macos() {
+    local programs stubs=$GROUNDWORK_CACHE/macos-$ZIG
+    need_zig
+    programs=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
+    mkdir -p "$stubs"
+    cp "$ROOT/packaging/macos/libiconv.tbd" "$stubs/"
+    # The C library and its parts are the same file there.
+    for name in System c m; do cp "$ZIG_HOME/ziglang/lib/libc/darwin/libSystem.tbd" "$stubs/lib$name.tbd"; done
+    LINK=(-Clinker="$programs/rust-lld" -Clinker-flavor=ld64.lld -Clink-arg=-L"$stubs")
+}
+
 # The agent as users get it: one static file for each machine named (as `uname -m` says it), this one's without.
 build_agent() {
     local machine

@@ -63,11 +63,16 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
         tracing::warn!(error = %crate::chain::chain(&error), "the token of init was left to expire");
     }
     kube_vip::settle(&kube, plan.kube_vip.as_ref())?;
-    if plan.restore_from.is_some() {
-        restore::forget_nodes(&kube, &plan.node_name).await?;
-    }
-    kube.note(&attempt.finished(&authority(&kube)?))?;
+    finish(&kube, &plan, attempt).await?;
     Ok(kube.done())
+}
+
+/// Notes that the attempt came to its end. Before that, a cluster that began with a snapshot forgets the nodes of the one before.
+async fn finish(kube: &Kube<'_>, plan: &InitPlan, attempt: Attempt) -> Result<(), Failure> {
+    if plan.restore_from.is_some() {
+        restore::forget_nodes(kube, &plan.node_name).await?;
+    }
+    kube.note(&attempt.finished(&authority(kube)?))
 }
 
 /// What the control plane's pods reach without a proxy: pods, services, and each other.
@@ -104,7 +109,7 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<Stands, Failure> {
         }
         Standing::ControlPlane if attempt.is_some_and(|attempt| attempt.cluster_id.is_some()) => Ok(Stands::Finished),
         Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
-            kube.note(&Attempt::new("init", &plan.node_name).finished(&here))?;
+            finish(kube, plan, Attempt::new("init", &plan.node_name)).await?;
             Ok(Stands::Whole)
         }
         // Its cluster lives elsewhere, and it is to join that.

@@ -159,6 +159,12 @@ async fn a_cluster_that_begins_with_a_snapshot_forgets_the_nodes_of_before() {
     assert!(init.contains("--ignore-preflight-errors=DirAvailable--var-lib-etcd"), "{init}");
     // Nothing is put into a cluster that there is.
     assert_eq!(scene.restore().await.unwrap().changes, 0);
+
+    // The agent died when kubeadm was done, and before the nodes were gone.
+    crate::cluster::evidence::Attempt::new("init", "cp-1").under(&scene.authority_id()).note(&scene.state()).unwrap();
+    scene.machine.add_node("worker-9", false);
+    scene.restore().await.unwrap();
+    assert_eq!((scene.machine.node("worker-9"), scene.machine.node("cp-1").is_some()), (None, true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,10 +204,13 @@ impl Write for Journal {
 }
 
 impl Journal {
-    fn begin(&self) -> tracing::subscriber::DefaultGuard {
+    /// Lines are kept until the answer is dropped.
+    fn begin(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+        // With a single dispatcher, whoever meets a line first asks the one of its own thread whether to write it. Other tests have none.
+        let second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
         let journal = self.clone();
         let lines = tracing_subscriber::fmt().with_ansi(false).without_time().with_target(false);
-        tracing::subscriber::set_default(lines.with_writer(move || journal.clone()).finish())
+        (tracing::subscriber::set_default(lines.with_writer(move || journal.clone()).finish()), second)
     }
 
     fn take(&self) -> String {
