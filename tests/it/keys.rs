@@ -235,7 +235,7 @@ fn a_cluster_follows_the_renewed_keys_of_its_machines() {
     lab.must("cp-1", &format!("cp -a {IDENTITY} /root/after"));
     agent("/root/before");
     terraform.plan().exits(0).says(&[
-        "Warning: Cannot look at cluster quickstart",
+        "Warning: Cannot look at a control plane of cluster quickstart: it is not the one of the state",
         "again",
         "`terraform state rm`",
         "No changes.",
