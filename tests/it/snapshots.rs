@@ -98,7 +98,7 @@ impl Stage<'_> {
         self.must("mv /srv/etcd /srv/aside && touch /srv/etcd");
         assert_ne!(self.lab.exec("cp-1", &format!("systemctl start {SERVICE}")).code, 0);
         self.terraform.plan().exits(2).says(&["cp-1: its last snapshot of etcd failed", "/srv/etcd"]);
-        self.terraform.fails(&["no snapshot of etcd can be taken", "/srv/etcd"]);
+        self.terraform.fails(&["No snapshot of etcd can be taken", "/srv/etcd"]);
         self.must("rm /srv/etcd && mv /srv/aside /srv/etcd");
         self.terraform.apply();
         self.terraform.has_no_changes();
@@ -159,7 +159,7 @@ impl Stage<'_> {
 
         self.ask_for(&json!({ "restore_from": { "path": "/var/backups/none.db" } }), None);
         self.terraform.plan().exits(2).says(&["Cluster quickstart begins with a snapshot"]);
-        self.terraform.fails(&["no snapshot of etcd stands at /var/backups/none.db"]);
+        self.terraform.fails(&["o snapshot of etcd stands at /var/backups/none.db"]);
         self.ask_for(&json!({ "restore_from": { "path": KEPT } }), None);
         self.terraform.apply();
         self.terraform.has_no_changes();

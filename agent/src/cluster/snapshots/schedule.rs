@@ -205,7 +205,9 @@ async fn last_words(host: &dyn Host) -> Result<String, HostError> {
     let words =
         ["--unit", SERVICE, "--identifier=groundwork-agent", "--output=cat", "--lines=1", "--no-pager", "--quiet"];
     let said = host.run(&Command::new("/usr/bin/journalctl", words), &|_| {}).await?;
+    // As this program's own `main` writes it.
     let line = said.stdout.trim();
+    let line = line.split_once(" error=").map_or(line, |(_, why)| why);
     Ok(if line.is_empty() { format!("see `journalctl -u {SERVICE}`") } else { line.to_owned() })
 }
 
