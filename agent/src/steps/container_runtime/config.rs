@@ -129,8 +129,9 @@ pub(super) fn is_shipped(line: &str) -> bool {
     SHIPPED.contains(&line)
 }
 
-const SHIPPED: [&str; 3] = [
+const SHIPPED: [&str; 4] = [
     "loses plugins.\"io.containerd.grpc.v1.cri\".cni.bin_dir = \"/usr/lib/cni\"",
+    "loses plugins.\"io.containerd.internal.v1.opt\".path = \"/var/lib/containerd/opt\"",
     "loses plugins.\"io.containerd.internal.v1.opt\".path = \"/var/lib/containerd\"",
     "loses disabled_plugins = [\"cri\"]",
 ];
@@ -291,7 +292,7 @@ mod tests {
         assert_eq!(lost(&ours, &ours), [""; 0]);
         assert_eq!(lost("[", &ours), ["what stands there cannot be read, and is replaced as a whole"]);
         let debians = "version = 2\n[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\".cni]\n    bin_dir = \"/usr/lib/cni\"\n    \
-                       conf_dir = \"/etc/cni/net.d\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd\"\n";
+                       conf_dir = \"/etc/cni/net.d\"\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/containerd/opt\"\n";
         for shipped in [debians, "disabled_plugins = [\"cri\"]\n"] {
             let lines = lost(shipped, &ours);
             assert!(!lines.is_empty() && lines.iter().all(|line| is_shipped(line)), "{lines:?}");
