@@ -167,11 +167,6 @@ impl Stage<'_> {
         assert_ne!(self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"], old);
         assert_eq!(nodes(self.lab), ["cp-1", "worker-1"]);
         nodes_are_ready(self.lab);
-        self.must(&format!("{KUBECTL} -n kube-system rollout status deployment/coredns --timeout=3m"));
-        self.must(&format!(
-            "{KUBECTL} run after --image=registry.k8s.io/e2e-test-images/agnhost:2.53 --restart=Never -- pause"
-        ));
-        self.must(&format!("{KUBECTL} wait --for=condition=Ready pod/after --timeout=3m"));
     }
 }
 
