@@ -159,7 +159,7 @@ impl Stage<'_> {
 
         self.ask_for(&json!({ "restore_from": { "path": "/var/backups/none.db" } }), None);
         self.terraform.plan().exits(2).says(&["Cluster quickstart begins with a snapshot"]);
-        self.terraform.fails(&["o snapshot of etcd stands at /var/backups/none.db"]);
+        self.terraform.fails(&["No snapshot of etcd stands at /var/backups/none.db"]);
         self.ask_for(&json!({ "restore_from": { "path": KEPT } }), None);
         self.terraform.apply();
         self.terraform.has_no_changes();

@@ -5,10 +5,9 @@
 
 use super::issue::{self, Issuer, Wanted};
 use super::kube::{ADMIN, CA};
+use super::renewal::embedded;
 use super::status::{ClusterError, cluster_id_of, endpoint};
 use crate::host::Host;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -84,9 +83,7 @@ pub fn credential(host: &dyn Host, plan: &AccessPlan) -> Result<Access, ClusterE
 /// The groups in the administrator's own certificate: which ones they are has changed with kubeadm's versions.
 fn administrators(host: &dyn Host) -> Result<Vec<String>, ClusterError> {
     let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
-    let data = text.lines().find_map(|line| line.trim().strip_prefix("client-certificate-data:"));
-    let pem = data.and_then(|data| STANDARD.decode(data.trim().trim_matches('"')).ok());
-    let pem = pem.and_then(|pem| String::from_utf8(pem).ok()).ok_or(ClusterError::Groups)?;
+    let pem = embedded(text.as_bytes()).and_then(|pem| String::from_utf8(pem).ok()).ok_or(ClusterError::Groups)?;
     let groups = certificate(&pem).map_err(|_| ClusterError::Groups)?.organizations;
     if groups.is_empty() { Err(ClusterError::Groups) } else { Ok(groups) }
 }
@@ -112,6 +109,8 @@ const POINT: usize = 65;
 mod tests {
     use super::*;
     use crate::host::fake::Fake;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, SignatureAlgorithm};
     use rustls::pki_types::UnixTime;
     use trust::{Clock, Usage};

@@ -13,7 +13,12 @@ use std::time::{Duration, Instant};
 
 /// systemd's word for the state of its unit.
 pub(super) async fn state(host: &dyn Host) -> Result<String, HostError> {
-    let said = host.run(&Command::new(SYSTEMCTL, ["is-active", UNIT]), &|_| {}).await?;
+    state_of(host, UNIT).await
+}
+
+/// systemd's word for the state of a unit.
+pub(super) async fn state_of(host: &dyn Host, unit: &str) -> Result<String, HostError> {
+    let said = host.run(&Command::new(SYSTEMCTL, ["is-active", unit]), &|_| {}).await?;
     Ok(said.stdout.trim().to_owned())
 }
 

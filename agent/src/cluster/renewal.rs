@@ -214,8 +214,8 @@ fn anew(list: &Value, stamp: &str) -> usize {
     pods.filter(|pod| pod["metadata"]["annotations"][MARK] == stamp && is_ready(pod)).count()
 }
 
-/// The certificate in a kubeconfig, PEM.
-fn embedded(kubeconfig: &[u8]) -> Option<Vec<u8>> {
+/// The client certificate in a kubeconfig, PEM.
+pub(super) fn embedded(kubeconfig: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(kubeconfig).ok()?;
     let data = text.lines().find_map(|line| line.trim().strip_prefix("client-certificate-data:"))?;
     STANDARD.decode(data.trim().trim_matches('"')).ok()

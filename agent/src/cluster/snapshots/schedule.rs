@@ -6,6 +6,7 @@
 
 use super::{fresh, is_of, part};
 use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure, refused};
+use crate::cluster::kubelet::state_of;
 use crate::host::etcd::Snapshot;
 use crate::host::{Access, Command, Host, HostError};
 use crate::run::{Failure, Outcome, RunCx};
@@ -105,8 +106,8 @@ pub(in crate::cluster) async fn look(host: &dyn Host) -> Result<Option<Scheduled
     for (file, text) in schedule.files() {
         whole &= host.text(file)?.is_some_and(|there| there == text);
     }
-    let active = whole && state(host, TIMER).await? == "active";
-    let failure = if state(host, SERVICE).await? == "failed" { last_words(host).await? } else { String::new() };
+    let active = whole && state_of(host, TIMER).await? == "active";
+    let failure = if state_of(host, SERVICE).await? == "failed" { last_words(host).await? } else { String::new() };
     Ok(Some(Scheduled { schedule, active, failure }))
 }
 
@@ -194,10 +195,6 @@ impl Schedule {
 fn quoted(word: &str) -> String {
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
     format!("\"{escaped}\"")
-}
-
-async fn state(host: &dyn Host, unit: &str) -> Result<String, HostError> {
-    Ok(host.run(&Command::new(SYSTEMCTL, ["is-active", unit]), &|_| {}).await?.stdout.trim().to_owned())
 }
 
 /// Why the last run failed, by itself.
