@@ -100,7 +100,9 @@ impl Session {
 
     /// Runs a script as root, which must succeed.
     pub(crate) async fn script(&self, what: &str, script: &str, patience: Duration) -> Result<String, Error> {
-        self.must(what, "exec sh -s", script.as_bytes(), patience).await
+        // Braces: a shell runs nothing of a script whose end has not arrived.
+        let whole = format!("{{\n{script}\n}}\n");
+        self.must(what, "exec sh -s", whole.as_bytes(), patience).await
     }
 
     /// Runs a line as root, which must succeed.

@@ -99,21 +99,29 @@ impl Work<'_> {
     /// Does all of it. `places` is where the agent may be reached.
     async fn through<W: WayIn>(&self, way: &W, places: &[String]) -> Result<Endpoint, Diagnostics> {
         let progress = |line: &str| self.cx.progress(line);
-        let failed = |error: W::Error| W::told(self.act, &error, UNCHANGED);
-        let told =
-            way.script("looking at the machine", &format!("{SURROUNDINGS}{SCRIPT}"), LOOK).await.map_err(failed)?;
-        let look = Look::parse(&told);
-        let (files, pending) = self.wanted(&look)?;
-        self.refuse_what_cannot_be(&look, &files)?;
-        if let Some(endpoint) = self.found(&look, &files, places).await? {
-            progress(&format!("{}: an agent of this CA is there already", way.place()));
-            return Ok(endpoint);
+        for _ in 0..TRIES {
+            let failed = |error: W::Error| W::told(self.act, &error, UNCHANGED);
+            let script = format!("{SURROUNDINGS}{ALONE}{SCRIPT}");
+            let look = Look::parse(&way.script("looking at the machine", &script, LOOK).await.map_err(failed)?);
+            let (files, pending) = self.wanted(&look)?;
+            self.refuse_what_cannot_be(&look, &files)?;
+            if let Some(endpoint) = self.found(&look, &files, places).await? {
+                progress(&format!("{}: an agent of this CA is there already", way.place()));
+                return Ok(endpoint);
+            }
+            let failed = |error: W::Error| W::told(self.act, &error, BEGUN);
+            stage(way, &look, &files, &progress).await.map_err(failed)?;
+            progress(&format!("{}: installing the agent", way.place()));
+            let done = way.script("installing the agent", &installation(&files), LOOK).await.map_err(failed)?;
+            if done.trim() != GONE {
+                return self.enrolled(way, &pending, places).await;
+            }
         }
-        let failed = |error: W::Error| W::told(self.act, &error, BEGUN);
-        stage(way, &look, &files, &progress).await.map_err(failed)?;
-        progress(&format!("{}: installing the agent", way.place()));
-        way.script("installing the agent", &within(INSTALL), LOOK).await.map_err(failed)?;
-        self.enrolled(way, &pending, places).await
+        Err(Diagnostic::error(format!("Cannot {}", self.act))
+            .happened(format!("Another installation took away what this one had sent to the machine, {TRIES} times."))
+            .holds(BEGUN)
+            .next("Let one apply at a time install the agent of a machine, and apply again.")
+            .into())
     }
 
     /// The files of a seed for this machine, with a secret that is newer than any it had.
@@ -256,9 +264,18 @@ fn checked(files: &[&File], look: &Look) -> String {
     within(&script)
 }
 
-/// A script in the surroundings that every way has, which ends at the first failure.
+/// The script that installs what was sent, or says that it is gone: an installation that was cut off goes on to its end on the machine.
+fn installation(files: &[File]) -> String {
+    let names: Vec<&str> = files.iter().map(name).collect();
+    let names = names.join(" ");
+    within(&format!(
+        "for file in {names}; do\n  [ -f {STAGE}/$file ] || {{ echo {GONE}; exit 0; }}\ndone\nsh {STAGE}/install.sh >&2\nrm -rf {STAGE}\n"
+    ))
+}
+
+/// A script in the surroundings that every way has, alone on the machine, which ends at the first failure.
 fn within(script: &str) -> String {
-    format!("set -eu\n{SURROUNDINGS}{script}")
+    format!("set -eu\n{SURROUNDINGS}{ALONE}{script}")
 }
 
 fn name(file: &File) -> &str {
@@ -273,7 +290,13 @@ fn sum(bytes: &[u8]) -> String {
 const STAGE: &str = "/var/lib/groundwork/install";
 const PROGRAM: &str = "/usr/local/bin/groundwork-agent";
 const FOLDER: &str = "umask 077\nmkdir -p /var/lib/groundwork/install\nchmod 0700 /var/lib/groundwork/install\n";
-const INSTALL: &str = "sh /var/lib/groundwork/install/install.sh\nrm -rf /var/lib/groundwork/install\n";
+/// What a script prints whose files another one took away.
+const GONE: &str = "gone";
+/// An installation meets at most one that was cut off before it.
+const TRIES: u8 = 3;
+/// One script at a time: one whose connection was cut goes on, and the next apply waits for its end.
+const ALONE: &str =
+    "if [ -d /var/lib/groundwork ] && command -v flock >/dev/null; then exec 9</var/lib/groundwork; flock 9; fi\n";
 const WHY: &str = "systemctl is-active groundwork-agent.service || true\n\
     journalctl -u groundwork-agent.service -n 8 -o cat --no-pager 2>/dev/null || true\n";
 const UNCHANGED: &str = "Nothing was changed on the machine.";

@@ -8,7 +8,7 @@ say system "$(uname -s)"
 say machine "$(uname -m)"
 first init /proc/1/comm
 [ ! -d /run/systemd/system ] || say systemd yes
-for program in base64 cut df head install mv sed grep sha256sum systemctl tail tr; do
+for program in base64 cut df flock head install mv sed grep sha256sum systemctl tail tr; do
   command -v "$program" >/dev/null 2>&1 || say lacks "$program"
 done
 command -v gzip >/dev/null 2>&1 && say gzip yes
