@@ -167,6 +167,11 @@ impl Stage<'_> {
         assert_ne!(self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"], old);
         assert_eq!(nodes(self.lab), ["cp-1", "worker-1"]);
         nodes_are_ready(self.lab);
+        // What ran there speaks to the new cluster, and what is new begins.
+        self.must(&format!("{KUBECTL} -n kube-system rollout status deployment/coredns --timeout=180s"));
+        let image = "registry.k8s.io/e2e-test-images/agnhost:2.53";
+        self.must(&format!("{KUBECTL} run after --image={image} --restart=Never -- pause"));
+        self.must(&format!("{KUBECTL} wait --for=condition=Ready pod/after --timeout=120s"));
     }
 }
 

@@ -67,10 +67,11 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
     Ok(kube.done())
 }
 
-/// Notes that the attempt came to its end. Before that, a cluster that began with a snapshot forgets the nodes of the one before.
+/// Notes that the attempt came to its end. Before that, a cluster that began with a snapshot leaves behind what was of the one before.
 async fn finish(kube: &Kube<'_>, plan: &InitPlan, attempt: Attempt) -> Result<(), Failure> {
     if plan.restore_from.is_some() {
         restore::forget_nodes(kube, &plan.node_name).await?;
+        restore::renew_pods(kube, &plan.node_name).await?;
     }
     kube.note(&attempt.finished(&authority(kube)?))
 }

@@ -237,6 +237,9 @@ impl Machine {
             ["get", "configmap", "kubeadm-config", ..] => said(&inner.kubeadm_config()),
             ["get", "pods", "--namespace", "kube-system", ..] => said(&inner.static_pods()),
             ["patch", "node", name, "--patch", patch] => inner.patch(name, patch),
+            ["get", "configmaps", "--all-namespaces", "--field-selector=metadata.name=kube-root-ca.crt", ..] => {
+                said(&serde_json::json!({ "items": [{ "metadata": { "namespace": "default" }, "data": { "ca.crt": self.authority } }] }).to_string())
+            }
             ["get", "configmap", "cluster-info", ..] => said("{\"data\":{\"kubeconfig\":\"\"}}"),
             ["get", "nodes", "-o", "json"] => {
                 let items: Vec<String> = inner.nodes.iter().map(|(name, node)| node.json(name)).collect();
