@@ -106,6 +106,7 @@ fn the_apply_that_makes_a_cluster_uses_it_and_no_key_is_stored() {
     assert_eq!(spoken, [true, true], "the log tells of it");
 
     an_observer_is_refused_clearly(&terraform);
+    another_authority_is_not_handed_out(&lab, &terraform);
     terraform.destroy();
     quickstart::lab_is_empty(&lab);
 }
@@ -159,6 +160,41 @@ fn an_observer_is_refused_clearly(terraform: &Terraform) {
         assert!(said.flat().contains(part), "{part} in {}", said.text);
     }
 }
+
+/// The control plane's own kubeconfig believes another CA as well, and that one first: `kubectl` there goes on, and we give it to nobody.
+#[track_caller]
+fn another_authority_is_not_handed_out(lab: &Lab, terraform: &Terraform) {
+    lab.must("cp-1", OTHER_AUTHORITY);
+    lab.must("cp-1", &format!("{} get nodes", quickstart::KUBECTL));
+    let cluster = terraform.resource("groundwork_cluster.main");
+    let endpoint = &cluster["control_planes"]["cp-1"]["endpoint"];
+    let text = |key: &str| endpoint[key].as_str().expect("an endpoint").to_owned();
+    let id = format!("{},{}", text("address"), text("fingerprint"));
+    let import = ["import", "-input=false", "-no-color", "groundwork_cluster.main", &id];
+    terraform.run(&["state", "rm", "groundwork_cluster.main"]).exits(0);
+    let said = terraform.run(&import);
+    assert_eq!(said.code, 1, "{}", said.text);
+    for part in [
+        "Cannot read the kubeconfig of cluster",
+        "The CA in the control plane's administrator's kubeconfig is not the CA of its cluster",
+        "kubeadm init phase kubeconfig admin",
+    ] {
+        assert!(said.flat().contains(part), "{part} in {}", said.text);
+    }
+    // The cure that it names.
+    lab.must(
+        "cp-1",
+        "rm /etc/kubernetes/admin.conf && kubeadm init phase kubeconfig admin --control-plane-endpoint $(cat /root/endpoint)",
+    );
+    terraform.run(&import).exits(0);
+    terraform.has_no_changes();
+    assert_eq!(terraform.resource("groundwork_cluster.main")["ca_certificate"], cluster["ca_certificate"]);
+}
+
+const OTHER_AUTHORITY: &str = "cd /root && sed -n 's,.*server: https://,,p' /etc/kubernetes/admin.conf >endpoint
+    openssl req -x509 -newkey ed25519 -nodes -subj /CN=other -keyout /dev/null -out other.crt 2>/dev/null
+    both=$(cat other.crt /etc/kubernetes/pki/ca.crt | base64 -w0)
+    sed -i \"s,certificate-authority-data: .*,certificate-authority-data: $both,\" /etc/kubernetes/admin.conf";
 
 fn used(terraform: &Terraform, name: &str) -> String {
     std::fs::read_to_string(terraform.path("used").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
