@@ -8,6 +8,7 @@ use crate::agents::{ClusterStatus, Endpoint, Error, Job, Standing, Wait};
 use crate::context::Cx;
 use crate::explain;
 use crate::timeouts::Limit;
+use crate::turns::Leaving;
 use std::time::Duration;
 use tf::{Diagnostic, Diagnostics};
 use tokio::time::Instant;
@@ -28,12 +29,17 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
     if status.standing == Standing::Clean {
         return Ok(());
     }
+    let is_control_plane = status.standing == Standing::ControlPlane;
+    let leaving = is_control_plane.then(|| cx.turns.leaves(&status.cluster_id, &endpoint.fingerprint));
     cx.progress(&format!("{}: waiting for its turn to leave its cluster", endpoint.address));
     // Both arms are cancel-safe: a token and a fair lock that is asked for once.
     let turn = tokio::select! {
         () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
         turn = cx.turns.take(&status.cluster_id) => turn,
     };
+    if let Some(leaving) = leaving {
+        some_stay(cx, act, endpoint, &leaving).await?;
+    }
     let progress = |line: &str| cx.progress(line);
     let wait = Wait { deadline: Instant::now() + limit.time + RESET, stop: &cx.stop, progress: &progress };
     let left = cx.agents.run(endpoint, &Job::Leave { drain: limit.time }, &wait).await;
@@ -52,6 +58,28 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
         }
         Err(error) => Err(explain::leaving(act, &error, &limit.name()).into()),
     }
+}
+
+/// Whether control planes stay that do not go in this apply. Of a single one its own agent says what is lost with it.
+async fn some_stay(cx: &Cx, act: &str, endpoint: &Endpoint, leaving: &Leaving<'_>) -> Result<(), Diagnostics> {
+    // Terraform destroys the machines of one apply side by side: by then those that go with this one have said so.
+    tokio::select! {
+        () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
+        () = tokio::time::sleep(TOGETHER) => {}
+    }
+    // Others may have gone since it was asked. One that cannot say now is asked again by what follows.
+    let Ok(status) = look(cx, endpoint).await else { return Ok(()) };
+    let all = status.nodes.iter().filter(|node| node.control_plane).count();
+    if all < 2 || leaving.together() < all {
+        return Ok(());
+    }
+    Err(Diagnostic::error(format!("Cannot {act}"))
+        .happened(format!(
+            "All {all} control planes of the cluster would go in this apply, and with the last one all that the cluster holds."
+        ))
+        .holds("This one is a control plane of its cluster still, and was not changed.")
+        .next("Change one machine at a time, and apply each time: the cluster takes it in again before the next one goes. Or add new control planes first, and take the old ones out with a later apply. If the cluster may be lost, destroy the `groundwork_cluster` first.")
+        .into())
 }
 
 /// How the machine stands in a cluster; asked again for a while, for it may be restarting.
@@ -73,5 +101,7 @@ fn not_asked(act: &str, error: &Error) -> Diagnostic {
 
 /// How long an agent may give no answer before its machine goes unasked.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Within which those that go together have begun to.
+const TOGETHER: Duration = Duration::from_secs(2);
 /// What a reset may take after the pods have left.
 const RESET: Duration = Duration::from_secs(900);

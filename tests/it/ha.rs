@@ -24,6 +24,7 @@ fn the_first_control_plane_is_not_special() {
     stage.begins();
     stage.is_written_down(&[1, 2, 3]);
     stage.no_secret_is_left();
+    stage.not_all_are_replaced_at_once();
     stage.the_first_is_destroyed_outside_and_joins_again();
     stage.the_first_leaves();
     terraform.destroy();
@@ -195,6 +196,24 @@ impl Stage<'_> {
         let path = format!("/nodes/{}", id.replace('/', "/qemu/"));
         self.lab.admin("POST", &format!("{path}/status/stop"), &[]);
         self.lab.admin("DELETE", &path, &[]);
+    }
+
+    /// As another image for all machines would do it.
+    fn not_all_are_replaced_at_once(&self) {
+        let replace = ["cp-1", "cp-2", "cp-3"].map(|name| format!("-replace=groundwork_vm.machine[\"{name}\"]"));
+        let with = |words: &[&'static str]| {
+            let words: Vec<&str> = words.iter().copied().chain(replace.iter().map(String::as_str)).collect();
+            self.terraform.run(&words)
+        };
+        let plan = with(&["plan", "-input=false", "-no-color"]);
+        plan.exits(0).says(&[
+            "Cannot replace all control planes of cluster quickstart at once",
+            "groundwork_cluster.main will be updated in-place",
+        ]);
+        let apply = with(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+        apply.exits(1).says(&["All 3 control planes of the cluster would go in this apply"]);
+        self.has(&["cp-1", "cp-2", "cp-3"]);
+        self.terraform.has_no_changes();
     }
 
     fn the_first_is_destroyed_outside_and_joins_again(&self) {

@@ -70,9 +70,10 @@ impl Resource for ClusterResource {
         }
         manifests::unheeded(prior, m).into_iter().for_each(|warning| notes.warn(warning));
         upgrade::plan(prior, m, notes);
-        // Where no control plane stays it is another cluster: its data were on the old ones.
-        if !any_stays(prior, m) {
+        // The only control plane is the cluster. Of several none may go before another one has come, which `fixed` says.
+        if fixed::is_alone(prior) && !fixed::any_stays(prior, m) {
             notes.replace("control_planes");
+            notes.warn(begins_anew(&prior.name.or("")));
         }
         // It names the agents of all of them.
         if control_planes::known(&[prior]).ok() != control_planes::known(&[m]).ok() {
@@ -313,6 +314,15 @@ fn protected(name: &str) -> Diagnostic {
         .at("deletion_protection")
 }
 
+/// The warning for a plan that replaces a cluster together with its only control plane.
+fn begins_anew(name: &str) -> Diagnostic {
+    Diagnostic::warning(format!("Cluster {name} begins anew"))
+        .happened("Its only control plane becomes another machine, and all that the cluster holds is on that one.")
+        .holds("An apply destroys the cluster and makes an empty one; `deletion_protection = true`, applied before, refuses that.")
+        .next("To keep what it holds, add control planes first, which join it, and change this machine with a later apply; or take a snapshot, keep it elsewhere, and begin the new cluster with it by `restore_from`.")
+        .at("control_planes")
+}
+
 /// How the cluster of this control plane stands.
 async fn status_at(cx: &Cx, (first, until): (&Endpoint, &Until), act: &str) -> Result<ClusterStatus, Diagnostic> {
     let ask = async { cx.agents.connect(first, Role::Observer, until).await?.cluster_status().await };
@@ -328,16 +338,6 @@ fn endpoint(member: &Member) -> Result<Endpoint, Diagnostic> {
 fn members(m: &Cluster) -> Vec<String> {
     let all = [&m.control_planes, &m.workers].into_iter().filter_map(|members| members.get()).flatten();
     all.filter_map(|(_, member)| member.endpoint.get()?.fingerprint.cloned()).collect()
-}
-
-/// Whether a control plane is the same machine under the same name. What is unknown is another machine.
-fn any_stays(prior: &Cluster, m: &Cluster) -> bool {
-    let fingerprint = |member: &Member| member.endpoint.get()?.fingerprint.cloned();
-    let Some(after) = m.control_planes.get() else { return false };
-    let before = prior.control_planes.get().into_iter().flatten();
-    before
-        .filter_map(|(name, old)| Some((fingerprint(old)?, after.get(name)?)))
-        .any(|(key, new)| fingerprint(new) == Some(key))
 }
 
 fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, Diagnostic> {
@@ -502,34 +502,6 @@ const DRAIN: Duration = Duration::from_secs(300);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Control planes by name and the fingerprint of their machine.
-    fn cluster(planes: &[(&str, &str)]) -> Cluster {
-        let member = |fingerprint: &str| {
-            let fingerprint = if fingerprint.is_empty() { Attr::Unknown } else { fingerprint.into() };
-            Member {
-                endpoint: EndpointModel { address: "192.0.2.11:7443".into(), fingerprint }.into(),
-                ..Member::default()
-            }
-        };
-        let planes = planes.iter().map(|(name, fingerprint)| ((*name).to_owned(), member(fingerprint)));
-        Cluster { control_planes: planes.collect::<Members>().into(), ..Cluster::default() }
-    }
-
-    #[test]
-    fn a_cluster_is_the_same_as_long_as_one_control_plane_stays() {
-        let three = cluster(&[("a", "1"), ("b", "2"), ("c", "3")]);
-        for (after, same) in [
-            (cluster(&[("a", "1"), ("b", "2"), ("c", "3")]), true),
-            (cluster(&[("a", ""), ("b", ""), ("c", "3")]), true),
-            (cluster(&[("d", "4"), ("b", "2")]), true),
-            (cluster(&[("a", ""), ("b", ""), ("c", "")]), false),
-            (cluster(&[("b", "1"), ("c", "2"), ("a", "3")]), false),
-            (Cluster { control_planes: Attr::Unknown, ..Cluster::default() }, false),
-        ] {
-            assert_eq!(any_stays(&three, &after), same, "{after:?}");
-        }
-    }
 
     #[test]
     fn the_api_is_reached_at_the_endpoint_or_the_virtual_address() {

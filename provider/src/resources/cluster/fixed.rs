@@ -1,6 +1,6 @@
 //! What cannot be changed in a cluster that lives, although it is no reason to make it anew: said in the plan, refused by the apply.
 
-use super::model::{Cluster, Config};
+use super::model::{Cluster, Config, Member};
 use std::collections::BTreeMap;
 use tf::{Attr, Diagnostic, Path};
 
@@ -24,7 +24,7 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
         next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: Path::from("config").name(part),
     });
-    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).collect()
+    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).chain(all_others(prior, m)).collect()
 }
 
 /// Where the API server is stands in the certificates and in each node's files.
@@ -38,6 +38,31 @@ fn reached(prior: &Cluster, m: &Cluster) -> Option<Change> {
         next: "Take the change of `kube_vip` back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: "kube_vip".into(),
     })
+}
+
+/// Of several control planes none stays: what the cluster holds would go with the last of them.
+fn all_others(prior: &Cluster, m: &Cluster) -> Option<Change> {
+    (!is_alone(prior) && !m.control_planes.is_unknown() && !any_stays(prior, m)).then(|| Change {
+        what: format!("replace all control planes of cluster {} at once", prior.name.or("")),
+        why: "What a cluster holds is on its control planes: one of them must stay until others have joined it.".to_owned(),
+        next: "Change one machine at a time, and apply each time; or add new control planes first, and take the old ones out with a later apply. To begin with an empty cluster, apply with `-replace` for this resource.".to_owned(),
+        at: "control_planes".into(),
+    })
+}
+
+/// Whether it had one control plane at most.
+pub(super) fn is_alone(prior: &Cluster) -> bool {
+    prior.control_planes.get().is_none_or(|planes| planes.len() < 2)
+}
+
+/// Whether a control plane is the same machine under the same name. What is unknown is another machine.
+pub(super) fn any_stays(prior: &Cluster, m: &Cluster) -> bool {
+    let fingerprint = |member: &Member| member.endpoint.get()?.fingerprint.cloned();
+    let Some(after) = m.control_planes.get() else { return false };
+    let before = prior.control_planes.get().into_iter().flatten();
+    before
+        .filter_map(|(name, old)| Some((fingerprint(old)?, after.get(name)?)))
+        .any(|(key, new)| fingerprint(new) == Some(key))
 }
 
 /// Nodes that stay and are given another address: the kubelet has registered the one before.
@@ -110,6 +135,8 @@ fn differ(before: &Attr<String>, after: &Attr<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::EndpointModel;
+    use crate::resources::cluster::membership::Members;
 
     fn cluster(version: &str, kubelet: Attr<String>) -> Cluster {
         let config = Config { kubelet, join: Attr::Null, ..Config::default() };
@@ -118,7 +145,6 @@ mod tests {
 
     #[test]
     fn a_node_keeps_its_address() {
-        use super::super::model::Member;
         let with = |address: Attr<String>| Cluster {
             workers: BTreeMap::from([("w".to_owned(), Member { address, ..Member::default() })]).into(),
             ..Cluster::default()
@@ -144,5 +170,46 @@ mod tests {
         assert_eq!(changes(&prior, &cluster("1.35.1", Attr::Unknown)), []);
         let joins = Config { join: "{\"a\":1}".into(), kubelet: "{}".into(), ..Config::default() };
         assert_eq!(changes(&prior, &Cluster { config: Attr::Known(joins), ..prior.clone() }), []);
+    }
+
+    /// Control planes by name and the fingerprint of their machine.
+    fn cluster_of(planes: &[(&str, &str)]) -> Cluster {
+        let member = |fingerprint: &str| {
+            let fingerprint = if fingerprint.is_empty() { Attr::Unknown } else { fingerprint.into() };
+            Member {
+                endpoint: EndpointModel { address: "192.0.2.11:7443".into(), fingerprint }.into(),
+                ..Member::default()
+            }
+        };
+        let planes = planes.iter().map(|(name, fingerprint)| ((*name).to_owned(), member(fingerprint)));
+        Cluster { control_planes: planes.collect::<Members>().into(), ..Cluster::default() }
+    }
+
+    #[test]
+    fn a_cluster_is_the_same_as_long_as_one_control_plane_stays() {
+        let three = cluster_of(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        for (after, same) in [
+            (cluster_of(&[("a", "1"), ("b", "2"), ("c", "3")]), true),
+            (cluster_of(&[("a", ""), ("b", ""), ("c", "3")]), true),
+            (cluster_of(&[("d", "4"), ("b", "2")]), true),
+            (cluster_of(&[("a", ""), ("b", ""), ("c", "")]), false),
+            (cluster_of(&[("b", "1"), ("c", "2"), ("a", "3")]), false),
+            (Cluster { control_planes: Attr::Unknown, ..Cluster::default() }, false),
+        ] {
+            assert_eq!(any_stays(&three, &after), same, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_control_planes_one_stays() {
+        let three = cluster_of(&[("a", "1"), ("b", "2"), ("c", "3")]);
+        let said = |prior: &Cluster, m: &Cluster| {
+            changes(prior, m).iter().map(|change| change.at.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&three, &cluster_of(&[("a", ""), ("b", ""), ("c", "")])), ["control_planes"]);
+        assert_eq!(said(&three, &cluster_of(&[("d", "4")])), ["control_planes"]);
+        assert_eq!(said(&three, &cluster_of(&[("a", ""), ("b", ""), ("c", "3")])), [""; 0]);
+        assert_eq!(said(&three, &Cluster { control_planes: Attr::Unknown, ..Cluster::default() }), [""; 0]);
+        assert_eq!(said(&cluster_of(&[("a", "1")]), &cluster_of(&[("a", "")])), [""; 0], "it is replaced");
     }
 }

@@ -139,7 +139,8 @@ fn members<'a>(
                 control_planes,
                 "Control planes by node name: 1, 3 or 5, for etcd agrees by a majority. They join one after the other, and none of them is \
                  special: one that is added joins, one that is taken out leaves etcd and is reset, one whose machine is another now is \
-                 replaced, also while it is down. Only if none of them stays it is another cluster, which replaces this one.",
+                 replaced, also while it is down. Of several one must stay until others have joined: an apply that replaces all of them at \
+                 once is refused. A cluster of one begins anew with another machine, which the plan says.",
             )
             .check(keys(form::node_name)),
             optional(
