@@ -17,6 +17,7 @@ use trust::Role;
 /// Has the node on the machine of `endpoint` cordoned, drained and reset, if there is one; one of a cluster at a time. The time of
 /// `limit` counts from its turn. `act` reads `destroy VM 120`.
 pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit) -> Result<(), Diagnostics> {
+    let leaving = cx.turns.begins_to_leave();
     let status = match look(cx, endpoint).await {
         Ok(status) => status,
         Err(error @ Error::Stopped) => return Err(explain::agent(act, &error).into()),
@@ -29,17 +30,21 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
     if status.standing == Standing::Clean {
         return Ok(());
     }
-    let is_control_plane = status.standing == Standing::ControlPlane;
-    let leaving = is_control_plane.then(|| cx.turns.leaves(&status.cluster_id, &endpoint.fingerprint));
+    // Of others nobody counts how many go.
+    let leaving = (status.standing == Standing::ControlPlane).then_some(leaving);
+    if let Some(leaving) = &leaving {
+        leaving.is(&status.cluster_id, &endpoint.fingerprint);
+    }
     cx.progress(&format!("{}: waiting for its turn to leave its cluster", endpoint.address));
     // Both arms are cancel-safe: a token and a fair lock that is asked for once.
     let turn = tokio::select! {
         () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
         turn = cx.turns.take(&status.cluster_id) => turn,
     };
-    if let Some(leaving) = leaving {
-        some_stay(cx, act, endpoint, &leaving).await?;
-    }
+    let _leaving = match leaving {
+        Some(leaving) => Some(some_stay(cx, act, endpoint, leaving).await?),
+        None => None,
+    };
     let progress = |line: &str| cx.progress(line);
     let wait = Wait { deadline: Instant::now() + limit.time + RESET, stop: &cx.stop, progress: &progress };
     let left = cx.agents.run(endpoint, &Job::Leave { drain: limit.time }, &wait).await;
@@ -61,18 +66,30 @@ pub(crate) async fn depart(cx: &Cx, act: &str, endpoint: &Endpoint, limit: Limit
 }
 
 /// Whether control planes stay that do not go in this apply. Of a single one its own agent says what is lost with it.
-async fn some_stay(cx: &Cx, act: &str, endpoint: &Endpoint, leaving: &Leaving<'_>) -> Result<(), Diagnostics> {
-    // Terraform destroys the machines of one apply side by side: by then those that go with this one have said so.
-    tokio::select! {
-        () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
-        () = tokio::time::sleep(TOGETHER) => {}
+async fn some_stay<'a>(
+    cx: &Cx,
+    act: &str,
+    endpoint: &Endpoint,
+    leaving: Leaving<'a>,
+) -> Result<Leaving<'a>, Diagnostics> {
+    // Terraform destroys the machines of one apply side by side: those that go with this one have begun to, and say what they are.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        tokio::select! {
+            () = cx.stop.cancelled() => return Err(explain::agent(act, &Error::Stopped).into()),
+            () = tokio::time::sleep(TOGETHER) => {}
+        }
+        if leaving.together().is_some() || Instant::now() > until {
+            break;
+        }
     }
     // Others may have gone since it was asked. One that cannot say now is asked again by what follows.
-    let Ok(status) = look(cx, endpoint).await else { return Ok(()) };
+    let Ok(status) = look(cx, endpoint).await else { return Ok(leaving) };
     let all = status.nodes.iter().filter(|node| node.control_plane).count();
-    if all < 2 || leaving.together() < all {
-        return Ok(());
+    if all < 2 || leaving.together().is_none_or(|together| together < all) {
+        return Ok(leaving);
     }
+    leaving.in_vain();
     Err(Diagnostic::error(format!("Cannot {act}"))
         .happened(format!(
             "All {all} control planes of the cluster would go in this apply, and with the last one all that the cluster holds."
@@ -102,6 +119,6 @@ fn not_asked(act: &str, error: &Error) -> Diagnostic {
 /// How long an agent may give no answer before its machine goes unasked.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Within which those that go together have begun to.
-const TOGETHER: Duration = Duration::from_secs(2);
+const TOGETHER: Duration = Duration::from_secs(1);
 /// What a reset may take after the pods have left.
 const RESET: Duration = Duration::from_secs(900);
