@@ -9,6 +9,7 @@ mod causes;
 mod certificates;
 mod cleanup;
 mod config;
+mod configuration;
 mod control_plane;
 mod credential;
 mod drain;
@@ -39,6 +40,7 @@ mod upgrade;
 mod version;
 
 pub use config::{ControlPlane, InitPlan, JoinPlan, Taint};
+pub use configuration::{ConfigurePlan, Differences, configure, look_at_configuration};
 pub use credential::{Access, AccessPlan, credential};
 pub use etcd::EtcdMember;
 pub use evidence::Standing;

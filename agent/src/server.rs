@@ -1,5 +1,6 @@
 //! gRPC in and out: validate, start a run, stream its events. What a call does is decided elsewhere.
 
+mod configuration;
 mod glance;
 mod manifests;
 mod service;

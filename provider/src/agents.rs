@@ -4,6 +4,7 @@
 //! protocol message; what an error means for a user is said in `crate::explain`.
 
 mod call;
+mod configuration;
 mod credential;
 mod dial;
 mod enrol;
@@ -25,6 +26,7 @@ mod until;
 mod update;
 
 pub(crate) use call::{ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Standing};
+pub(crate) use configuration::{Configure, Differences};
 pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;

@@ -11,8 +11,8 @@ mod rights;
 mod ssh;
 
 pub(crate) use agent::{
-    agent, ending, enrolment, leaving, newer, not_looked_at, noted, somebody_else, unreachable, unreachable_then,
-    upgrading,
+    agent, configuring, ending, enrolment, leaving, newer, not_looked_at, noted, somebody_else, unreachable,
+    unreachable_then, upgrading,
 };
 pub(crate) use guest::{guest, guest_attribute};
 pub(crate) use manifest::manifest;

@@ -1,5 +1,6 @@
 //! The life of a cluster on containers: from nothing, unchanged, drifted, changed, switched off, imported, destroyed.
 
+use crate::configuration;
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::{Value, json};
@@ -25,6 +26,7 @@ fn a_cluster_lives_from_apply_to_destroy() {
     terraform.has_no_changes();
 
     drift_is_seen_and_repaired(&lab, &terraform);
+    configuration::is_changed_in_place(&lab, &terraform);
     imports_give_no_changes(&lab, &terraform);
     changes_are_made_in_place(&lab, &terraform);
     a_machine_that_is_off_is_kept(&lab, &terraform);
@@ -70,6 +72,8 @@ fn drift_is_seen_and_repaired(lab: &Lab, terraform: &Terraform) {
 fn imports_give_no_changes(lab: &Lab, terraform: &Terraform) {
     let before = terraform.show();
     let second = quickstart::prepare(lab, 1);
+    std::fs::copy(terraform.path("lab_override.tf.json"), second.path("lab_override.tf.json"))
+        .expect("copy the settings");
     std::fs::copy(terraform.path("pki/ca.pem"), second.path("pki/ca.pem")).expect("copy the CA");
     std::fs::copy(terraform.path("pki/ca-key.pem"), second.path("pki/ca-key.pem")).expect("copy the CA's key");
     for resource in before["values"]["root_module"]["resources"].as_array().expect("resources") {

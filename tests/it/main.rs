@@ -10,6 +10,7 @@ mod bad_values;
 mod behind;
 mod changes;
 mod clones;
+mod configuration;
 mod creation;
 mod demo;
 mod empty_root;

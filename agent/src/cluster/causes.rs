@@ -39,6 +39,17 @@ fn containers(kube: &Kube<'_>) -> Vec<String> {
     told.take(2).collect()
 }
 
+/// The last words of a container that ended again and again, in a pod that has come since its folder was not `known`.
+pub(super) fn fell(kube: &Kube<'_>, component: &str, known: &[String]) -> Option<String> {
+    let prefix = format!("kube-system_{component}-");
+    let pods = kube.host().list(PODS).unwrap_or_default();
+    let new = pods.iter().filter(|pod| pod.starts_with(&prefix) && !known.contains(pod));
+    let (times, path) = new.filter_map(|pod| newest(kube, &format!("{PODS}/{pod}/{component}"))).max()?;
+    let text = kube.host().text(&path).ok()??;
+    let words = if times < AGAIN { None } else { last_words(&text, true) };
+    words.map(|words| words.strip_prefix("Error: ").map(str::to_owned).unwrap_or(words))
+}
+
 /// A container's newest log: how often it was restarted, and the path.
 fn newest(kube: &Kube<'_>, folder: &str) -> Option<(u32, String)> {
     let names = kube.host().list(folder).ok()?;
@@ -63,7 +74,9 @@ fn is_fatal(line: &str) -> bool {
     line.strip_prefix('F').is_some_and(|rest| rest.bytes().take(4).filter(u8::is_ascii_digit).count() == 4)
 }
 
-const PODS: &str = "/var/log/pods";
+pub(super) const PODS: &str = "/var/log/pods";
+/// A container that was started so often once more does not come up.
+const AGAIN: u32 = 2;
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 const FATAL: [&str; 5] = ["panic:", "Error:", "error:", "exec ", "exec:"];
 /// Letters of one line.

@@ -244,6 +244,20 @@ pub(super) fn upload(version: Version, address: &str, certificate_key: &str) -> 
     documents(&[own, cluster])
 }
 
+/// The file for phases of `kubeadm init` on a control plane of a living cluster: its documents, and who this machine is.
+pub(super) fn living(living: &[&Map<String, Value>], (name, address): (&str, &str), patches: Option<&str>) -> String {
+    let is_new =
+        living.first().is_none_or(|cluster| cluster.get("apiVersion") != Some(&json!("kubeadm.k8s.io/v1beta3")));
+    let mut own = kubeadm("InitConfiguration", is_new);
+    own.insert("localAPIEndpoint".into(), api_server(address));
+    own.insert("nodeRegistration".into(), json!({ "name": name, "criSocket": CRI_SOCKET }));
+    if let Some(patches) = patches {
+        own.insert("patches".into(), json!({ "directory": patches }));
+    }
+    let all: Vec<Map<String, Value>> = std::iter::once(own).chain(living.iter().map(|one| (*one).clone())).collect();
+    documents(&all)
+}
+
 fn api_server(address: &str) -> Value {
     json!({ "advertiseAddress": address, "bindPort": 6443 })
 }
@@ -331,6 +345,23 @@ mod tests {
             json!([]),
             "none at all"
         );
+    }
+
+    #[test]
+    fn documents_of_a_living_cluster_stand_beside_who_this_machine_is() {
+        let document = |version: &str| object(json!({ "apiVersion": version, "kind": "ClusterConfiguration" }));
+        for version in ["kubeadm.k8s.io/v1beta3", "kubeadm.k8s.io/v1beta4"] {
+            let all = parts(&living(&[&document(version), &kubelet()], ("cp-2", "fd00::12"), Some("/etc/patches")));
+            assert_eq!(
+                (all.len(), &all[0]["apiVersion"], &all[1]["apiVersion"]),
+                (3, &json!(version), &json!(version))
+            );
+            assert_eq!(all[0]["localAPIEndpoint"]["advertiseAddress"], "fd00::12");
+            assert_eq!(
+                (&all[0]["nodeRegistration"]["name"], &all[0]["patches"]["directory"]),
+                (&json!("cp-2"), &json!("/etc/patches"))
+            );
+        }
     }
 
     #[test]

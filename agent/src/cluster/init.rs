@@ -6,7 +6,7 @@ use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, host_of, ignored, r
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
-use super::{before, causes, cleanup, kube_vip, kubelet, nodes, output, restore, status, tokens};
+use super::{before, causes, cleanup, configuration, kube_vip, kubelet, nodes, output, restore, status, tokens};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -71,6 +71,7 @@ pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Fa
 async fn finish(kube: &Kube<'_>, plan: &InitPlan, attempt: Attempt) -> Result<(), Failure> {
     if plan.restore_from.is_some() {
         restore::forget_nodes(kube, &plan.node_name).await?;
+        configuration::forget_laid(kube).await?;
         restore::renew_pods(kube, &plan.node_name).await?;
     }
     kube.note(&attempt.finished(&authority(kube)?))

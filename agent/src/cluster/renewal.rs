@@ -144,7 +144,7 @@ fn restart(kube: &Kube<'_>, stamp: &str) -> Result<usize, Failure> {
         let text =
             if is_manifest { kube.host().text(&path).map_err(failed(STEP, &format!("read {path}")))? } else { None };
         let Some(text) = text.filter(|text| text.contains("/etc/kubernetes/")) else { continue };
-        let Some(wanted) = annotated(&text, stamp) else {
+        let Some(wanted) = annotated(&text, MARK, stamp) else {
             kube.cx.warn(
                 STEP,
                 &format!("{path} is not of a form that is known: restart its pod, it holds the certificates of before"),
@@ -165,16 +165,16 @@ fn restart(kube: &Kube<'_>, stamp: &str) -> Result<usize, Failure> {
     Ok(pods)
 }
 
-/// A manifest with our annotation. kubeadm's is YAML, two blanks a level; kube-vip's is JSON.
-fn annotated(manifest: &str, stamp: &str) -> Option<String> {
+/// A manifest with an annotation of ours. kubeadm's is YAML, two blanks a level; kube-vip's is JSON.
+pub(super) fn annotated(manifest: &str, mark: &str, stamp: &str) -> Option<String> {
     if manifest.trim_start().starts_with('{') {
         let mut pod: Value = serde_json::from_str(manifest).ok()?;
         let annotations = pod.get_mut("metadata")?.as_object_mut()?.entry("annotations").or_insert_with(|| json!({}));
-        annotations.as_object_mut()?.insert(MARK.to_owned(), stamp.into());
+        annotations.as_object_mut()?.insert(mark.to_owned(), stamp.into());
         return Some(format!("{pod:#}\n"));
     }
-    let mut lines: Vec<&str> = manifest.lines().filter(|line| !line.trim_start().starts_with(MARK)).collect();
-    let ours = format!("    {MARK}: \"{stamp}\"");
+    let mut lines: Vec<&str> = manifest.lines().filter(|line| !line.trim_start().starts_with(mark)).collect();
+    let ours = format!("    {mark}: \"{stamp}\"");
     let first = lines.iter().position(|line| *line == "metadata:")? + 1;
     let mut inside = lines.iter().skip(first).take_while(|line| line.starts_with(' '));
     match inside.position(|line| *line == "  annotations:") {

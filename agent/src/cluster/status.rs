@@ -1,5 +1,6 @@
 //! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to administer it.
 
+use super::configuration;
 use super::etcd::{self, EtcdMember};
 use super::evidence::{Attempt, Standing, Trace, standing};
 use super::kube::{ADMIN, CA, kubectl, traces};
@@ -55,6 +56,8 @@ pub struct Status {
     pub renewal_unfinished: bool,
     /// kubeadm cannot renew them here.
     pub certificates_external: bool,
+    /// A change of the configuration was cut off.
+    pub configuration_unfinished: bool,
 }
 
 /// The administrator's access. The text is a secret.
@@ -163,6 +166,7 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     let is_control_plane = standing == Standing::ControlPlane;
     let nodes = if is_control_plane { ask_nodes(host).await? } else { Ok(Vec::new()) };
     let etcd = if is_control_plane { ask_etcd(host).await? } else { Ok(Vec::new()) };
+    let cluster_id = evidence.cluster_id.clone();
     let kube_vip = kube_vip::look(host).map_err(ClusterError::Host)?;
     Ok(Status {
         evidence,
@@ -175,6 +179,7 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
         certificates: renewal::certificates(host).map_err(ClusterError::Host)?,
         renewal_unfinished: renewal::is_unfinished(state).map_err(ClusterError::State)?,
         certificates_external: is_control_plane && renewal::is_external(host).map_err(ClusterError::Host)?,
+        configuration_unfinished: configuration::is_unfinished(state, &cluster_id).map_err(ClusterError::State)?,
     })
 }
 

@@ -43,7 +43,7 @@ pub struct UpgradePlan {
 /// where it stands, and a repetition goes on there.
 pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
-    let is_control_plane = is_ours(&kube, &plan)?;
+    let is_control_plane = is_node_of(&kube, &plan.cluster_id)?;
     let kubeconfig = if is_control_plane { ADMIN } else { KUBELET };
     if !plan.only_check {
         kubelet::up(&kube, LOOK).await?;
@@ -66,15 +66,15 @@ pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outco
 }
 
 /// Whether it is a control plane; a node of this cluster that this agent made.
-fn is_ours(kube: &Kube<'_>, plan: &UpgradePlan) -> Result<bool, Failure> {
+pub(super) fn is_node_of(kube: &Kube<'_>, cluster_id: &str) -> Result<bool, Failure> {
     let found = kube.traces()?;
     cleanup::no_stranger(&found)?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let here = status::cluster_id(kube.host()).map_err(failed(LOOK, &format!("read {CA}")))?;
     let made = kube.attempt()?.is_some_and(|attempt| attempt.cluster_id.is_some() && attempt.has_made(&here));
-    if !made || here != plan.cluster_id {
+    if !made || here != cluster_id {
         let whose = if here.is_empty() { "of none".to_owned() } else { format!("with the CA {here}") };
-        return Err(foreign(format!("this machine is no node of the cluster that is upgraded, but {whose}")));
+        return Err(foreign(format!("this machine is no node of the cluster that is changed, but {whose}")));
     }
     match standing(&traces) {
         Standing::ControlPlane => Ok(true),

@@ -1,7 +1,7 @@
 //! The service `Agent`: one short method per call.
 
 use super::glance::{self, Glance};
-use super::{manifests, snapshots, wire};
+use super::{configuration, manifests, snapshots, wire};
 use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
@@ -106,6 +106,7 @@ impl Agent for AgentService {
     type EtcdSnapshotTakeStream = Events;
     type EtcdSnapshotScheduleStream = Events;
     type CertificatesRenewStream = Events;
+    type ClusterConfigureStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
         // Whoever is here has got through handshake and gate: the agent does its work.
@@ -369,6 +370,21 @@ impl Agent for AgentService {
         let (cluster_id, wanted) = snapshots::schedule(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();
         self.start("etcd snapshot schedule", |cx| cluster::schedule(cx, state, cluster_id, wanted))
+    }
+
+    async fn cluster_config_status(
+        &self,
+        request: Request<proto::ClusterConfigStatusRequest>,
+    ) -> Answer<proto::ClusterConfigStatusReply> {
+        let declared = configuration::declared(request.into_inner()).map_err(Status::invalid_argument)?;
+        let found = cluster::look_at_configuration(self.host(), &declared).await.map_err(refused)?;
+        Ok(Response::new(configuration::differences(found)))
+    }
+
+    async fn cluster_configure(&self, request: Request<proto::ClusterConfigureRequest>) -> Answer<Events> {
+        let plan = configuration::plan(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("cluster configure", |cx| cluster::configure(cx, state, plan))
     }
 
     async fn certificates_renew(&self, request: Request<proto::CertificatesRenewRequest>) -> Answer<Events> {

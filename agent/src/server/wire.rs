@@ -145,6 +145,7 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         certificates: status.certificates.into_iter().map(snapshots::certificate).collect(),
         renewal_unfinished: status.renewal_unfinished,
         certificates_external: status.certificates_external,
+        configuration_unfinished: status.configuration_unfinished,
     }
 }
 
@@ -348,7 +349,7 @@ fn checks(names: Vec<String>) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn overlay(config: &proto::ConfigOverlay) -> Result<Overlay, String> {
+pub(super) fn overlay(config: &proto::ConfigOverlay) -> Result<Overlay, String> {
     let read =
         |part: Part, text: &str| overlay::read(part, text).map_err(|why| format!("config.{}: {why}", part.name()));
     Ok(Overlay {

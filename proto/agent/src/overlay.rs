@@ -113,6 +113,68 @@ fn has(fragment: &Fragment, path: &str) -> bool {
     }
 }
 
+/// Fields of `ClusterConfiguration` that differ and that no living cluster can be given, by their paths: kubeadm reads them when it makes a
+/// cluster, and they stand in certificates, in objects or on every node since.
+#[must_use]
+pub fn fixed(before: &Fragment, after: &Fragment) -> Vec<String> {
+    let mut found = Vec::new();
+    differ("", before, after, &mut found);
+    found
+}
+
+fn differ(at: &str, before: &Fragment, after: &Fragment, found: &mut Vec<String>) {
+    let (none, keys) = (Fragment::new(), before.keys().chain(after.keys().filter(|key| !before.contains_key(*key))));
+    for key in keys {
+        let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        let (old, new) = (before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null));
+        if old == new || CHANGEABLE.contains(&path.as_str()) {
+            continue;
+        }
+        match (old.as_object(), new.as_object()) {
+            (None, None) => found.push(path),
+            (old, new) => differ(&path, old.unwrap_or(&none), new.unwrap_or(&none), found),
+        }
+    }
+}
+
+/// Of a fragment of `ClusterConfiguration` what a living cluster can be given: of the rest nothing is compared, and nothing changed.
+#[must_use]
+pub fn changeable(fragment: &Fragment) -> Fragment {
+    within("", fragment)
+}
+
+fn within(at: &str, fragment: &Fragment) -> Fragment {
+    let part = |(key, value): (&String, &Value)| {
+        let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+        if CHANGEABLE.contains(&path.as_str()) {
+            return Some((key.clone(), value.clone()));
+        }
+        let inner = within(&path, value.as_object()?);
+        (!inner.is_empty()).then(|| (key.clone(), inner.into()))
+    };
+    fragment.iter().filter_map(part).collect()
+}
+
+/// What a living cluster can be given; the last ones hold for what is joined, and for certificates that are made, from then on.
+const CHANGEABLE: [&str; 16] = [
+    "apiVersion",
+    "kind",
+    "apiServer.extraArgs",
+    "apiServer.extraVolumes",
+    "apiServer.extraEnvs",
+    "controllerManager.extraArgs",
+    "controllerManager.extraVolumes",
+    "controllerManager.extraEnvs",
+    "scheduler.extraArgs",
+    "scheduler.extraVolumes",
+    "scheduler.extraEnvs",
+    "etcd.local.extraArgs",
+    "etcd.local.extraEnvs",
+    "apiServer.timeoutForControlPlane",
+    "certificateValidityPeriod",
+    "encryptionAlgorithm",
+];
+
 /// Fields of `ClusterConfiguration`.
 #[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
 pub fn cluster(text: &str) -> Verdict {
@@ -145,7 +207,7 @@ pub fn kube_proxy(text: &str) -> Verdict {
 
 const OWN: &str = "Groundwork sets it itself";
 const PLACE: &str = "Groundwork looks for a cluster in kubeadm's usual places";
-const CLUSTER: [(&str, &str); 9] = [
+const CLUSTER: [(&str, &str); 11] = [
     ("kubernetesVersion", "that is `version`"),
     ("clusterName", "that is `name`"),
     ("controlPlaneEndpoint", "that is `endpoint`"),
@@ -154,6 +216,8 @@ const CLUSTER: [(&str, &str); 9] = [
     ("apiServer.certSANs", "that is `certificate_names`"),
     ("certificatesDir", PLACE),
     ("etcd.local.dataDir", PLACE),
+    ("etcd.local.extraArgs.data-dir", PLACE),
+    ("etcd.local.extraArgs.force-new-cluster", "a member that is started with it throws the others out"),
     ("etcd.external", "this version makes clusters whose etcd runs on their control planes"),
 ];
 const INIT: [(&str, &str); 9] = [
@@ -242,6 +306,26 @@ mod tests {
                 refused(part, &inner.to_string(), path);
             }
         }
+    }
+
+    #[test]
+    fn what_a_living_cluster_cannot_be_given_is_named() {
+        let fragment = |text: &str| read(Part::Cluster, text).unwrap();
+        let before = fragment(r#"{"apiServer":{"extraArgs":[{"name":"v","value":"2"}]},"featureGates":{"A":true}}"#);
+        let after = fragment(
+            r#"{"etcd":{"local":{"extraArgs":[],"imageTag":"3.6.4"}},"networking":{"dnsDomain":"a.b"},
+                "apiServer":{"extraVolumes":[],"other":"9m"},"dns":3}"#,
+        );
+        assert_eq!(fixed(&before, &before), [""; 0]);
+        let mut found = fixed(&before, &after);
+        found.sort();
+        let wanted = ["apiServer.other", "dns", "etcd.local.imageTag", "featureGates.A", "networking.dnsDomain"];
+        assert_eq!(found, wanted);
+        let changed =
+            fragment(r#"{"apiServer":{"extraArgs":{"v":"4"}},"featureGates":{"A":true},"scheduler":{"extraEnvs":[]}}"#);
+        assert_eq!(fixed(&before, &changed), [""; 0]);
+        let wanted = fragment(r#"{"etcd":{"local":{"extraArgs":[]}},"apiServer":{"extraVolumes":[]}}"#);
+        assert_eq!(changeable(&after), wanted);
     }
 
     #[test]

@@ -123,12 +123,13 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 34] = [
+const CALLS: [(&str, Role, Request); 36] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
     ("Agent/Attach", Role::Observer, Request::Message),
     ("Agent/ClusterStatus", Role::Observer, Request::Message),
+    ("Agent/ClusterConfigStatus", Role::Observer, Request::Message),
     ("Agent/ManifestStatus", Role::Observer, Request::Message),
     ("Agent/EtcdSnapshotStatus", Role::Observer, Request::Message),
     ("Agent/Apply", Role::Operator, Request::Message),
@@ -140,6 +141,7 @@ const CALLS: [(&str, Role, Request); 34] = [
     ("Agent/JoinEnded", Role::Operator, Request::Message),
     ("Agent/ClusterJoin", Role::Operator, Request::Message),
     ("Agent/ClusterUpgrade", Role::Operator, Request::Message),
+    ("Agent/ClusterConfigure", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),
     ("Agent/ManifestApply", Role::Operator, Request::Message),

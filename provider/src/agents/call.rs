@@ -97,6 +97,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) renewal_unfinished: bool,
     /// kubeadm cannot renew them here: the key of a CA is kept elsewhere.
     pub(crate) certificates_external: bool,
+    /// A change of its configuration was cut off.
+    pub(crate) configuration_unfinished: bool,
 }
 
 /// A member of etcd.
@@ -289,6 +291,7 @@ impl Agent {
             certificates: said.certificates.into_iter().map(NodeCertificate::of).collect(),
             renewal_unfinished: said.renewal_unfinished,
             certificates_external: said.certificates_external,
+            configuration_unfinished: said.configuration_unfinished,
         })
     }
 

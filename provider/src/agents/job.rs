@@ -1,6 +1,7 @@
 //! What an agent can be set to do, and how that is said to it.
 
 use super::call::JoinMaterial;
+use super::configuration::Configure;
 use super::manifests::{Manifest, Removal};
 use super::snapshots::SnapshotSchedule;
 use agent_proto::v1 as wire;
@@ -112,6 +113,8 @@ pub(crate) enum Job {
     Reset { cluster_id: String },
     /// Bring the machine's node to another version.
     Upgrade(Upgrade),
+    /// Give the machine's node another configuration.
+    Configure(Box<Configure>),
     /// Set labels and taints; on a control plane.
     NodeSet(NodeSettings),
     /// Drain and delete a node; on a control plane. Without a time its pods are not waited for: the machine is gone.
@@ -138,6 +141,7 @@ impl Job {
             | Self::Init(_)
             | Self::Join(_)
             | Self::Upgrade(_)
+            | Self::Configure(_)
             | Self::NodeSet(_)
             | Self::NodeRemove { .. }
             | Self::ManifestApply(_)

@@ -188,6 +188,11 @@ impl Agent {
                 let request = upgrade.to_wire();
                 line.events("ClusterUpgrade", |mut client| async move { client.cluster_upgrade(request).await }).await
             }
+            Job::Configure(configure) => {
+                let request = configure.to_wire();
+                line.events("ClusterConfigure", |mut client| async move { client.cluster_configure(request).await })
+                    .await
+            }
             Job::NodeSet(settings) => {
                 let request = settings.to_wire();
                 line.events("NodeSet", |mut client| async move { client.node_set(request).await }).await

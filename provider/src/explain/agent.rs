@@ -58,6 +58,15 @@ pub(crate) fn upgrading(act: &str, error: &Error, limit: &str) -> Diagnostic {
     Diagnostic::error(format!("Cannot {act}")).happened(sentence(&failure.message)).holds(holds).next(next)
 }
 
+/// The diagnostic for a node that does not take another configuration, which its agent has taken back then.
+pub(crate) fn configuring(act: &str, error: &Error) -> Diagnostic {
+    let Some(failure) = not_stopped(error) else { return agent(act, error) };
+    Diagnostic::error(format!("Cannot {act}"))
+        .happened(sentence(&failure.message))
+        .holds("Nodes that were changed before it stay so, and no other one was touched.")
+        .next("Correct it, or take it back, and apply again: every node that is not as it is declared is changed then.")
+}
+
 /// How a run failed that nobody stopped.
 fn not_stopped(error: &Error) -> Option<&RunFailure> {
     match error {

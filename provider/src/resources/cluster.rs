@@ -6,6 +6,7 @@
 
 mod address;
 mod begun;
+mod configuration;
 mod control_planes;
 mod etcd;
 mod exchange;
@@ -70,6 +71,7 @@ impl Resource for ClusterResource {
         }
         manifests::unheeded(prior, m).into_iter().for_each(|warning| notes.warn(warning));
         upgrade::plan(prior, m, notes);
+        configuration::plan(prior, m);
         // The only control plane is the cluster. Of several none may go before another one has come, which `fixed` says.
         if fixed::is_alone(prior) && !fixed::any_stays(prior, m) {
             notes.replace("control_planes");
@@ -137,7 +139,8 @@ impl Resource for ClusterResource {
             Look::Silent(status) => {
                 let told = asked.iter().filter_map(|one| Some((one.plane.name.as_str(), one.said.as_ref().ok()?)));
                 let down = told.flat_map(|(name, own)| {
-                    look::control_plane(name, own, status).into_iter().chain(recovery::due(m, name, own))
+                    let cut_off = configuration::cut_off(name, own);
+                    look::control_plane(name, own, status).into_iter().chain(recovery::due(m, name, own)).chain(cut_off)
                 });
                 let down: Vec<String> = down.collect();
                 m.drift.set(down);
@@ -154,6 +157,7 @@ impl Resource for ClusterResource {
         look::take_over(m, &begun, &through.status, &machines);
         keys::note(cx, members(m));
         look::compare(cx, m, &through.status, &machines);
+        configuration::look(cx, m, &through).await;
         manifests::look(cx, m, &through.endpoint).await;
         if m.kubeconfig.get().is_none() {
             fill_access(cx, m, &through, &looking(cx)).await?;
@@ -183,6 +187,7 @@ impl Resource for ClusterResource {
         }
         begun::note(cx.private(), m);
         crew.renew_certificates(m, &asked).await?;
+        crew.configure_cut_off((prior, m), &asked).await?;
         crew.mend(m, well.as_ref(), &live).await?;
         let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
         crew.through(None, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
@@ -193,6 +198,7 @@ impl Resource for ClusterResource {
         let leaving = crew.bury(&old, &new).await?;
         crew.remove(&before, &after).await?;
         crew.upgrade(m).await?;
+        crew.configure(prior, m).await?;
         crew.exchange(leaving, &new).await?;
         drop(turn);
         crew.join(&after).await?;

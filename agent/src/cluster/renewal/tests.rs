@@ -6,13 +6,13 @@ const YAML: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    tier: c
 
 #[test]
 fn a_manifest_gets_the_annotation_once_and_keeps_the_rest() {
-    let first = annotated(YAML, "1").unwrap();
+    let first = annotated(YAML, MARK, "1").unwrap();
     assert!(first.contains("metadata:\n  annotations:\n    groundwork/certificates: \"1\"\n  labels:\n"), "{first}");
-    let second = annotated(&first, "2").unwrap();
+    let second = annotated(&first, MARK, "2").unwrap();
     assert_eq!(second, first.replace("\"1\"", "\"2\""));
-    assert_eq!(annotated(&second, "2").unwrap(), second, "nothing is written that is there");
+    assert_eq!(annotated(&second, MARK, "2").unwrap(), second, "nothing is written that is there");
     let with = YAML.replace("  labels:", "  annotations:\n    kubeadm.kubernetes.io/x: y\n  labels:");
-    let said = annotated(&with, "1").unwrap();
+    let said = annotated(&with, MARK, "1").unwrap();
     assert!(
         said.contains("  annotations:\n    groundwork/certificates: \"1\"\n    kubeadm.kubernetes.io/x: y\n"),
         "{said}"
@@ -21,13 +21,13 @@ fn a_manifest_gets_the_annotation_once_and_keeps_the_rest() {
 
 #[test]
 fn kube_vips_manifest_is_json() {
-    let said = annotated(r#"{"metadata":{"name":"kube-vip","annotations":{"a":"b"}}}"#, "1").unwrap();
+    let said = annotated(r#"{"metadata":{"name":"kube-vip","annotations":{"a":"b"}}}"#, MARK, "1").unwrap();
     let read: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(read["metadata"]["annotations"], json!({ "a": "b", "groundwork/certificates": "1" }));
     for odd in ["", "{", "{}", "- a\n", "spec:\n  metadata:\n"] {
-        assert_eq!(annotated(odd, "1"), None, "{odd}");
+        assert_eq!(annotated(odd, MARK, "1"), None, "{odd}");
     }
-    total::text("static-pod", &[YAML, &said], |text| annotated(text, "1"));
+    total::text("static-pod", &[YAML, &said], |text| annotated(text, MARK, "1"));
 }
 
 #[test]

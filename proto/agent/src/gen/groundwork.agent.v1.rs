@@ -506,6 +506,9 @@ pub struct ClusterStatusReply {
     /// kubeadm cannot renew them here: the key of a CA is kept elsewhere.
     #[prost(bool, tag = "16")]
     pub certificates_external: bool,
+    /// A change of the configuration was cut off: the next one takes it back first.
+    #[prost(bool, tag = "17")]
+    pub configuration_unfinished: bool,
 }
 /// Snapshots of etcd that a timer of systemd has taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -857,6 +860,41 @@ pub struct ClusterUpgradeRequest {
     /// Only look whether it could be done: its packages are on offer and nothing forbids it.
     #[prost(bool, tag = "6")]
     pub only_check: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterConfigStatusRequest {
+    /// What is declared: `cluster`, `kubelet` and `kube_proxy`.
+    #[prost(message, optional, tag = "1")]
+    pub config: ::core::option::Option<ConfigOverlay>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterConfigStatusReply {
+    /// Of the whole cluster, one line each; only a control plane tells.
+    #[prost(string, repeated, tag = "1")]
+    pub cluster: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of this machine.
+    #[prost(string, repeated, tag = "2")]
+    pub node: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterConfigureRequest {
+    /// The cluster this machine is a node of; a machine of another cluster refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub node_name: ::prost::alloc::string::String,
+    /// What is declared: `cluster`, `kubelet` and `kube_proxy`.
+    #[prost(message, optional, tag = "3")]
+    pub config: ::core::option::Option<ConfigOverlay>,
+    /// What was declared before, as far as the caller knows; what is not declared any more goes.
+    #[prost(message, optional, tag = "4")]
+    pub before: ::core::option::Option<ConfigOverlay>,
+    /// On a worker: the kubelet takes the cluster's configuration of kubelets.
+    #[prost(bool, tag = "5")]
+    pub kubelet: bool,
+    /// On a control plane, last of all: every node has it, and what was declared before is forgotten.
+    #[prost(bool, tag = "6")]
+    pub settle: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeSetRequest {
@@ -1963,6 +2001,61 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterUpgrade"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
+        pub async fn cluster_config_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterConfigStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterConfigStatusReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterConfigStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterConfigStatus"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives this machine's node another configuration: on a control plane the arguments of its static pods, one after the other, and what
+        /// the cluster notes for later joins and upgrades; then the kubelet's. What does not come up with it is taken back. On the node itself.
+        pub async fn cluster_configure(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterConfigureRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterConfigure",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterConfigure"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Sets labels and taints of a node. On a control plane.
         pub async fn node_set(
             &mut self,
@@ -2494,6 +2587,29 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterUpgradeRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ClusterUpgradeStream>,
+            tonic::Status,
+        >;
+        /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
+        async fn cluster_config_status(
+            &self,
+            request: tonic::Request<super::ClusterConfigStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterConfigStatusReply>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ClusterConfigure method.
+        type ClusterConfigureStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Gives this machine's node another configuration: on a control plane the arguments of its static pods, one after the other, and what
+        /// the cluster notes for later joins and upgrades; then the kubelet's. What does not come up with it is taken back. On the node itself.
+        async fn cluster_configure(
+            &self,
+            request: tonic::Request<super::ClusterConfigureRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ClusterConfigureStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the NodeSet method.
@@ -3592,6 +3708,98 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterUpgradeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterConfigStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterConfigStatusSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterConfigStatusRequest>
+                    for ClusterConfigStatusSvc<T> {
+                        type Response = super::ClusterConfigStatusReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterConfigStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_config_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterConfigStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterConfigure" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterConfigureSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<
+                        super::ClusterConfigureRequest,
+                    > for ClusterConfigureSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::ClusterConfigureStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterConfigureRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_configure(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterConfigureSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

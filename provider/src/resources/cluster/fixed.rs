@@ -1,6 +1,8 @@
 //! What cannot be changed in a cluster that lives, although it is no reason to make it anew: said in the plan, refused by the apply.
 
-use super::model::{Cluster, Config, Member};
+use super::configuration::fragment;
+use super::model::{Cluster, Member};
+use crate::agents::overlay::{Part, fixed};
 use std::collections::BTreeMap;
 use tf::{Attr, Diagnostic, Path};
 
@@ -15,16 +17,40 @@ pub(super) struct Change {
 
 /// What `m` asks for and a cluster made as `prior` cannot be given. What is not known yet is asked again later.
 pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
-    let name = prior.name.or("");
-    let rewritten = parts(prior, m).into_iter().map(|part| Change {
+    let rewritten = rewritten(prior, m).into_iter();
+    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).chain(all_others(prior, m)).collect()
+}
+
+/// Parts of `config` that are read when the cluster is made alone.
+fn rewritten(prior: &Cluster, m: &Cluster) -> Vec<Change> {
+    if m.config.is_unknown() {
+        return Vec::new();
+    }
+    let (name, config) = (prior.name.or(""), |m: &Cluster| m.config.cloned().unwrap_or_default());
+    let (before, after) = (config(prior), config(m));
+    let change = |part: &'static str, why: String| Change {
         what: format!("change `config.{part}` of cluster {name}"),
-        why:
-            "kubeadm reads it when the cluster is made, and this version of the provider does not change it afterwards."
-                .to_owned(),
+        why,
         next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
         at: Path::from("config").name(part),
-    });
-    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).chain(all_others(prior, m)).collect()
+    };
+    let mut found = Vec::new();
+    if differ(&before.init, &after.init) {
+        found.push(change("init", "kubeadm reads it when the cluster is made, and never again.".to_owned()));
+    }
+    if differ(&before.cluster, &after.cluster) {
+        let fragment = |text: &Attr<String>| fragment(Part::Cluster, &text.or(""));
+        let fixed = fixed(&fragment(&before.cluster), &fragment(&after.cluster));
+        let names: Vec<String> = fixed.iter().map(|path| format!("`{path}`")).collect();
+        let why = || {
+            format!(
+                "kubeadm reads {} when the cluster is made, and a cluster that lives cannot be given another.",
+                names.join(", ")
+            )
+        };
+        found.extend((!fixed.is_empty()).then(|| change("cluster", why())));
+    }
+    found
 }
 
 /// Where the API server is stands in the certificates and in each node's files.
@@ -110,23 +136,6 @@ impl Change {
     }
 }
 
-/// Parts of `config` that differ; all but `join`, which later joins read.
-fn parts(prior: &Cluster, m: &Cluster) -> Vec<&'static str> {
-    if m.config.is_unknown() {
-        return Vec::new();
-    }
-    let config = |m: &Cluster| m.config.cloned().unwrap_or_default();
-    let (Config { cluster, init, join: _, kubelet, kube_proxy }, after) = (config(prior), config(m));
-    let pairs = [
-        ("cluster", cluster, after.cluster),
-        ("init", init, after.init),
-        ("kubelet", kubelet, after.kubelet),
-        ("kube_proxy", kube_proxy, after.kube_proxy),
-    ];
-    let changed = pairs.into_iter().filter(|(_, before, after)| differ(before, after));
-    changed.map(|(name, ..)| name).collect()
-}
-
 /// Whether both are known and not the same; an empty fragment is none.
 fn differ(before: &Attr<String>, after: &Attr<String>) -> bool {
     !before.is_unknown() && !after.is_unknown() && before.or("") != after.or("")
@@ -137,9 +146,9 @@ mod tests {
     use super::*;
     use crate::endpoint::EndpointModel;
     use crate::resources::cluster::membership::Members;
+    use crate::resources::cluster::model::Config;
 
-    fn cluster(version: &str, kubelet: Attr<String>) -> Cluster {
-        let config = Config { kubelet, join: Attr::Null, ..Config::default() };
+    fn cluster(version: &str, config: Config) -> Cluster {
         Cluster { name: "main".into(), version: version.into(), config: Attr::Known(config), ..Cluster::default() }
     }
 
@@ -161,15 +170,34 @@ mod tests {
     }
 
     #[test]
-    fn another_configuration_is_named() {
-        let prior = cluster("1.35.1", "{}".into());
+    fn what_kubeadm_reads_at_the_creation_alone_is_named() {
+        let prior = cluster("1.35.1", Config::default());
+        let whats = |config: Config| -> Vec<String> {
+            let changes = changes(&prior, &cluster("1.36.3", config)).into_iter();
+            changes.map(|change| format!("{}: {}", change.at, change.why)).collect()
+        };
         assert_eq!(changes(&prior, &prior), []);
-        let whats: Vec<_> =
-            changes(&prior, &cluster("1.36.3", "{\"a\":1}".into())).into_iter().map(|change| change.what).collect();
-        assert_eq!(whats, ["change `config.kubelet` of cluster main"]);
-        assert_eq!(changes(&prior, &cluster("1.35.1", Attr::Unknown)), []);
-        let joins = Config { join: "{\"a\":1}".into(), kubelet: "{}".into(), ..Config::default() };
-        assert_eq!(changes(&prior, &Cluster { config: Attr::Known(joins), ..prior.clone() }), []);
+        let text = |text: &str| Attr::from(text.to_owned());
+        let living = Config {
+            cluster: text(r#"{"apiServer":{"extraArgs":[{"name":"v","value":"2"}]}}"#),
+            kubelet: text(r#"{"maxPods":50}"#),
+            kube_proxy: text(r#"{"mode":"nftables"}"#),
+            join: text(r#"{"a":1}"#),
+            init: Attr::Null,
+        };
+        assert_eq!(whats(living), [""; 0]);
+        assert_eq!(whats(Config { cluster: Attr::Unknown, ..Config::default() }), [""; 0]);
+        let made = Config {
+            cluster: text(r#"{"networking":{"dnsDomain":"a.b"},"scheduler":{}}"#),
+            init: text(r#"{"skipPhases":[]}"#),
+            ..Config::default()
+        };
+        let [init, cluster] = &whats(made)[..] else { panic!("both are named") };
+        assert!(
+            init.starts_with("config.init: ")
+                && cluster.starts_with("config.cluster: kubeadm reads `networking.dnsDomain` when"),
+            "{init} {cluster}"
+        );
     }
 
     /// Control planes by name and the fingerprint of their machine.

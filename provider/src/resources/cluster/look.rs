@@ -6,7 +6,7 @@
 use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
-use super::{address, endpoint, etcd, recovery, upgrade};
+use super::{address, configuration, endpoint, etcd, recovery, upgrade};
 use crate::agents::{ClusterStatus, Node, Standing};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -137,6 +137,7 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
     for (name, _) in members {
         let node = cluster.nodes.iter().find(|node| node.name == *name);
         lines.extend(node.and_then(|node| upgrade::lacks(node, &m.version.or(""))));
+        lines.extend(machines.get(name).and_then(|own| configuration::cut_off(name, own)));
     }
     lines
 }

@@ -90,7 +90,8 @@ impl Model for Cluster {
             computed(
                 "upgrade_steps",
                 upgrade_steps,
-                "What an upgrade does, in order: the versions, then the nodes, those of a line at the same time. Empty when there is none to do.",
+                "What an upgrade does, in order: the versions, then the nodes, those of a line at the same time; then, as `config: …`, the nodes \
+                 that a change of `config` goes over. Empty when there is nothing of it to do.",
             )
             .keep(),
         ]);
@@ -226,7 +227,9 @@ fn kubeadm<'a>(config: &'a mut Attr<Config>, ignore_preflight_errors: &'a mut At
                 "What is laid over the configuration that kubeadm is given. Each is an object in JSON in the form that kubeadm of \
                  `version` reads, so mostly a `jsonencode({ … })`; from Kubernetes 1.31 on kubeadm's own documents are `v1beta4`. Objects \
                  are joined with what Groundwork writes, lists are put together, and a setting that has an attribute of its own is \
-                 refused. Before anything is done, kubeadm checks that it knows every field.",
+                 refused. Before anything is done, kubeadm checks that it knows every field. `cluster`, `kubelet` and `kube_proxy` can be \
+                 changed on a living cluster, node by node, and what does not come up is taken back. Only what is declared is managed: what \
+                 others change of it is a line of `drift`, and the next apply puts it right.",
             ),
             optional(
                 "ignore_preflight_errors",
@@ -299,8 +302,17 @@ impl Model for Config {
     fn rows(&mut self) -> Vec<Row<'_>> {
         let Self { cluster, init, join, kubelet, kube_proxy } = self;
         vec![
-            optional("cluster", cluster, "Fields of kubeadm's `ClusterConfiguration`, such as `apiServer.extraArgs`.")
-                .check(overlay::cluster),
+            optional(
+                "cluster",
+                cluster,
+                "Fields of kubeadm's `ClusterConfiguration`, such as `apiServer.extraArgs`. `extraArgs`, `extraVolumes` and `extraEnvs` of \
+                 `apiServer`, `controllerManager` and `scheduler`, and `extraArgs` and `extraEnvs` of `etcd.local`, can be changed on a living \
+                 cluster: on one control plane after the other kubeadm writes the manifests anew, and each part must be well before the next \
+                 one is changed; one that does not start gets its manifest of before. Another `certificateValidityPeriod` or \
+                 `encryptionAlgorithm` holds for certificates that are made later. Other fields are read when the cluster is made: a change \
+                 of theirs is a warning of the plan, and the apply refuses it.",
+            )
+            .check(overlay::cluster),
             optional(
                 "init",
                 init,
@@ -313,9 +325,21 @@ impl Model for Config {
                 "Fields of kubeadm's `JoinConfiguration`: of every node that joins. A change holds for later joins.",
             )
             .check(overlay::join),
-            optional("kubelet", kubelet, "Fields of `KubeletConfiguration`: of the kubelets of all nodes.")
-                .check(overlay::kubelet),
-            optional("kube_proxy", kube_proxy, "Fields of `KubeProxyConfiguration`.").check(overlay::kube_proxy),
+            optional(
+                "kubelet",
+                kubelet,
+                "Fields of `KubeletConfiguration`: of the kubelets of all nodes. A change restarts them, on the control planes one by one, \
+                 then on `max_unavailable` workers at a time. Pods go on meanwhile: nodes are not drained for it. A kubelet that does not come up \
+                 gets its configuration of before.",
+            )
+            .check(overlay::kubelet),
+            optional(
+                "kube_proxy",
+                kube_proxy,
+                "Fields of `KubeProxyConfiguration`. A change replaces the pods of kube-proxy one by one; if they do not come up, those of before \
+                 do.",
+            )
+            .check(overlay::kube_proxy),
         ]
     }
 }
@@ -337,7 +361,8 @@ impl Model for Timeouts {
             optional(
                 "update",
                 update,
-                "Until workers have joined or left, and nodes are upgraded. Default `30m`, and for an upgrade `15m` more for each node.",
+                "Until workers have joined or left, and nodes are upgraded or configured. Default `30m`, and for an upgrade or a change of `config` `15m` more \
+                 for each node.",
             )
             .check(timeouts::check),
             optional("delete", delete, "Until every machine is reset. Default `30m`.").check(timeouts::check),

@@ -63,6 +63,15 @@ impl Machine {
         format!("{} {}", inner.installed(package), if held { "held" } else { "free" })
     }
 
+    pub(super) fn is_dead(&self) -> bool {
+        self.inner().versions.life == Some(0)
+    }
+
+    /// Whether the machine lives to see a file changed.
+    pub(super) fn change_file(&self) -> bool {
+        self.inner().change(|_| ()) != DEAD
+    }
+
     /// The answer of a program that has to do with versions. A dead machine answers nothing.
     pub(super) fn of_versions(&self, name: &str, args: &[&str], command: &Command) -> Option<Output> {
         let mut inner = self.inner();
@@ -114,7 +123,7 @@ impl Inner {
     }
 
     /// One more change; the machine may die of it.
-    fn change(&mut self, change: impl FnOnce(&mut Self)) -> Output {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Self)) -> Output {
         if let Some(life) = &mut self.versions.life {
             *life = life.saturating_sub(1);
             if *life == 0 {
@@ -173,8 +182,12 @@ impl Inner {
         if self.versions.cluster.is_empty() { FIRST.to_owned() } else { self.versions.cluster.clone() }
     }
 
+    pub(super) fn cluster_configuration(&self) -> String {
+        include_str!("../../recorded/cluster-configuration.txt").replace(FIRST, &self.cluster())
+    }
+
     pub(super) fn kubeadm_config(&self) -> String {
-        let text = include_str!("../../recorded/cluster-configuration.txt").replace(FIRST, &self.cluster());
+        let text = self.noted_by_hand().unwrap_or_else(|| self.cluster_configuration());
         serde_json::json!({ "data": { "ClusterConfiguration": text } }).to_string()
     }
 
@@ -182,10 +195,16 @@ impl Inner {
         let tag = self.files.get(API_SERVER).and_then(|text| text.trim().rsplit(':').next()).unwrap_or_default();
         let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
         let pod = |name| {
+            let mut annotations = self.annotations(name);
+            let (stamp, lives) = self.configured(name);
+            if let Some(stamp) = stamp {
+                annotations["groundwork/configuration"] = stamp.into();
+            }
+            let ready = if lives { "True" } else { "False" };
             serde_json::json!({
-                "metadata": { "name": format!("{name}-cp-1"), "labels": { "component": name }, "annotations": self.annotations(name) },
+                "metadata": { "name": format!("{name}-cp-1"), "labels": { "component": name }, "annotations": annotations },
                 "spec": { "containers": [{ "image": format!("registry.k8s.io/{name}:{tag}") }] },
-                "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
             })
         };
         serde_json::json!({ "items": names.map(pod) }).to_string()

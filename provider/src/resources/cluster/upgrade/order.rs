@@ -65,7 +65,7 @@ fn read_share(text: &str) -> Option<Share> {
 
 impl Share {
     /// Of so many, rounded down; one at least.
-    fn of(self, all: usize) -> usize {
+    pub(crate) fn of(self, all: usize) -> usize {
         match self {
             Self::Count(count) => count.get(),
             Self::Percent(part) => (all * usize::from(part) / 100).max(1),
