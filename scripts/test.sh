@@ -78,7 +78,7 @@ UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
 TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
 # Tests that make a cluster of their own.
-CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed::)
+CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed:: k3s::)
 # The longest of them.
 LONG=(upgrade:: nodes:: snapshots::)
 

@@ -1,4 +1,4 @@
-//! Kubernetes on this machine: kubeadm's operations as jobs, and questions about the cluster.
+//! Kubernetes on this machine: kubeadm's and K3s' operations as jobs, and questions about the cluster.
 //!
 //! Each operation looks first and does only what is missing, so that it may be repeated after any cut. Long programs run as units
 //! that survive the agent. Tokens stand in files that only root can read, never among a program's arguments, and are cut out of
@@ -12,12 +12,14 @@ mod config;
 mod configuration;
 mod control_plane;
 mod credential;
+mod distribution;
 mod drain;
 mod etcd;
 mod evidence;
 mod init;
 mod issue;
 mod join;
+pub mod k3s;
 mod kube;
 mod kube_vip;
 mod kubelet;
@@ -42,6 +44,7 @@ mod version;
 pub use config::{ControlPlane, InitPlan, JoinPlan, Taint};
 pub use configuration::{ConfigurePlan, Differences, configure, look_at_configuration};
 pub use credential::{Access, AccessPlan, credential};
+pub use distribution::Distribution;
 pub use etcd::EtcdMember;
 pub use evidence::Standing;
 pub use init::init;

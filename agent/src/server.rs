@@ -2,6 +2,7 @@
 
 mod configuration;
 mod glance;
+mod k3s;
 mod manifests;
 mod service;
 mod snapshots;

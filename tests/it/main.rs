@@ -22,6 +22,7 @@ mod ha;
 mod harness;
 mod hotplug;
 mod images;
+mod k3s;
 mod keys;
 mod killed;
 mod kubeconfig;

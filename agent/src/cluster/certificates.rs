@@ -3,6 +3,7 @@
 //! The key stands in a file that only root can read, never among a program's arguments. kubeadm has them live for two hours, by a token that
 //! owns them; both are deleted when the join is over. Source: kubeadm, phase `upload-certs`.
 
+use super::Distribution;
 use super::config;
 use super::kube::{ADMIN, KUBEADM, kubectl};
 use super::output::{mask, reasons};
@@ -41,14 +42,14 @@ pub(super) async fn forget(host: &dyn Host) -> Result<(), ClusterError> {
     let left = |stderr: &str| ClusterError::CertificatesLeft(reasons(stderr).join("; "));
     let owners = "jsonpath={.metadata.ownerReferences[*].name}";
     let question = ["get", "secret", SECRET, "--namespace", "kube-system", "--ignore-not-found", "-o", owners];
-    let said = kubectl(host, ADMIN, &question).await.map_err(ClusterError::Host)?;
+    let said = kubectl(host, (Distribution::Kubeadm, ADMIN), &question).await.map_err(ClusterError::Host)?;
     if said.code != Some(0) {
         return Err(left(&said.stderr));
     }
     let tokens = said.stdout.split_whitespace().filter(|name| name.starts_with("bootstrap-token-"));
     let delete = ["delete", "secret", "--namespace", "kube-system", "--ignore-not-found", SECRET];
     let words: Vec<&str> = delete.into_iter().chain(tokens).collect();
-    let said = kubectl(host, ADMIN, &words).await.map_err(ClusterError::Host)?;
+    let said = kubectl(host, (Distribution::Kubeadm, ADMIN), &words).await.map_err(ClusterError::Host)?;
     if said.code == Some(0) { Ok(()) } else { Err(left(&said.stderr)) }
 }
 

@@ -1,4 +1,4 @@
-//! Back to a clean machine: `kubeadm reset`, then what it leaves behind, then a look whether it is clean.
+//! Back to a clean machine: what the distribution does for it, then what that leaves behind, then a look whether it is clean.
 //!
 //! kubeadm leaves CNI's files and interfaces, the rules of kube-proxy and CNI plugins, and folders of its own; left there, they give
 //! the next cluster wrong addresses. Rules of others stay: tables are filtered, never flushed. Folders that may be mount points
@@ -6,9 +6,10 @@
 
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
-use super::kube::{CA, KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
+use super::init::authority;
+use super::kube::{KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
 use super::snapshots::schedule;
-use super::{before, status};
+use super::{Distribution, before, k3s};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
@@ -16,10 +17,45 @@ use std::time::{Duration, Instant};
 /// Makes this machine clean. Noted first: a machine that was left half clean is still ours.
 pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), Failure> {
     let since = Instant::now();
-    let authority = kube.host().read(CA).map_err(failed(step, &format!("read {CA}")))?;
-    let here = status::cluster_id(kube.host()).map_err(failed(step, &format!("read {CA}")))?;
-    kube.note(&Attempt::new("reset", "").under(&here))?;
+    let pem = kube.distribution.authority(kube.host()).map_err(failed(step, "read the cluster's CA"))?;
+    let here = authority(kube)?;
+    let mark = kube.attempt()?.and_then(|attempt| attempt.mark).filter(|_| here.is_empty());
+    let reset = Attempt { mark, ..Attempt::new("reset", "") };
+    // What was begun and has no CA yet may get one until it is stopped: it is known by its mark.
+    kube.note(&if reset.mark.is_some() { reset } else { reset.under(&here) })?;
     schedule::forget(kube, step).await?;
+    match kube.distribution {
+        Distribution::Kubeadm => kubeadm_reset(kube, step).await?,
+        Distribution::K3s => k3s::stop(kube, step).await?,
+    }
+    unmount(kube, step).await?;
+    interfaces(kube, step).await?;
+    rules(kube, step).await?;
+    files(kube, step).await?;
+    if kube.distribution == Distribution::K3s {
+        k3s::remove(kube, step).await?;
+    }
+    for path in before::since(kube)? {
+        remove_all(kube, step, &path).await?;
+    }
+    kubeconfig_of_root(kube, step, pem.as_deref())?;
+    let left = left(kube).await?;
+    if !left.is_empty() {
+        return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
+    }
+    kube.no_longer_direct(step).await?;
+    before::forget(kube)?;
+    Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
+    let made = match kube.distribution {
+        Distribution::Kubeadm => "kubeadm reset and clean up",
+        Distribution::K3s => "remove K3s and clean up",
+    };
+    kube.made(step, made, why, since);
+    Ok(())
+}
+
+/// `kubeadm reset`, where there is a kubeadm, and the kubelet's end.
+async fn kubeadm_reset(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
     if kube.host().exists(KUBEADM).map_err(failed(step, "look for kubeadm"))? {
         // It ends well nearly always, also where it did less: what counts is the look at the end.
         let mut reset = vec!["reset", "--force", "--cri-socket", CRI_SOCKET];
@@ -30,22 +66,6 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
         kube.kubeadm(step, &reset, RESET).await?;
     }
     kube.run(step, &Command::new(SYSTEMCTL, ["stop", "kubelet.service"]).timeout(STOP)).await?;
-    unmount(kube, step).await?;
-    interfaces(kube, step).await?;
-    rules(kube, step).await?;
-    files(kube, step).await?;
-    for path in before::since(kube)? {
-        remove_all(kube, step, &path).await?;
-    }
-    kubeconfig_of_root(kube, step, authority.as_deref())?;
-    let left = left(kube).await?;
-    if !left.is_empty() {
-        return Err(failure(step, format!("the machine is not clean: {}", left.join(", "))));
-    }
-    kube.no_longer_direct(step).await?;
-    before::forget(kube)?;
-    Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
-    kube.made(step, "kubeadm reset and clean up", why, since);
     Ok(())
 }
 
@@ -79,6 +99,9 @@ pub(super) async fn left(kube: &Kube<'_>) -> Result<Vec<String>, Failure> {
             left.push((*path).to_owned());
         }
     }
+    if kube.distribution == Distribution::K3s {
+        left.extend(k3s::left(kube, step)?);
+    }
     Ok(left)
 }
 
@@ -97,8 +120,7 @@ fn mounts(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
     let table = kube.host().text("/proc/self/mountinfo").map_err(failed(step, "read the table of mounts"))?;
     let table = table.unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
-    let mut pods: Vec<String> =
-        points.filter(|path| path.starts_with("/var/lib/kubelet/") || path.starts_with("/run/netns/cni-")).collect();
+    let mut pods: Vec<String> = points.filter(|path| MOUNTS.iter().any(|at| path.starts_with(at))).collect();
     pods.sort_by_key(|path| std::cmp::Reverse(path.len()));
     pods.dedup();
     Ok(pods)
@@ -129,10 +151,10 @@ fn own_interfaces(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
 /// Takes the rules of kube-proxy and CNI plugins out of the tables, and leaves the others in.
 async fn rules(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
     for [save, restore] in [["iptables-save", "iptables-restore"], ["ip6tables-save", "ip6tables-restore"]] {
-        let path = |name: &str| format!("/usr/sbin/{name}");
-        if !kube.host().exists(&path(save)).map_err(failed(step, &format!("look for {save}")))? {
-            continue;
-        }
+        let places = TABLES.map(|folder| format!("{folder}/{save}"));
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        let Some(at) = program(kube, step, &places)?.and_then(|at| at.strip_suffix(save)) else { continue };
+        let path = |name: &str| format!("{at}{name}");
         let said = kube.host().run(&Command::new::<&str>(&path(save), []), &|_| {}).await;
         let said = said.map_err(failed(step, save))?;
         let kept = without_ours(&said.stdout);
@@ -211,6 +233,9 @@ fn program<'a>(kube: &Kube<'_>, step: &str, paths: &[&'a str]) -> Result<Option<
     Ok(None)
 }
 
+const MOUNTS: [&str; 3] = ["/var/lib/kubelet/", "/run/netns/cni-", "/run/k3s/"];
+/// K3s brings its own where the machine has none.
+const TABLES: [&str; 2] = ["/usr/sbin", "/var/lib/rancher/k3s/data/current/bin/aux"];
 const IP: [&str; 3] = ["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"];
 /// Of Flannel, Calico, Cilium, kube-proxy and NodeLocalDNS.
 const INTERFACES: [&str; 12] = [

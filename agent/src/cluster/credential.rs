@@ -3,8 +3,10 @@
 //! The key stays with whoever asks. The cluster's CA signs, here and at once: no API server need answer, and nothing is left behind.
 //! Kubernetes knows no revocation, so that a short life is all the protection there is.
 
+use super::Distribution;
 use super::issue::{self, Issuer, Wanted};
-use super::kube::{ADMIN, CA};
+use super::k3s;
+use super::kube::ADMIN;
 use super::renewal::embedded;
 use super::status::{ClusterError, cluster_id_of, endpoint};
 use crate::host::Host;
@@ -47,7 +49,9 @@ pub struct Access {
 /// When this is no control plane of that cluster, or its CA's key is elsewhere.
 pub fn credential(host: &dyn Host, plan: &AccessPlan) -> Result<Access, ClusterError> {
     let endpoint = endpoint(host)?;
-    let ca_certificate = host.text(CA).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let own = Distribution::here(host).map_err(ClusterError::Host)?;
+    let ca_certificate = own.authority(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let ca_certificate = String::from_utf8_lossy(&ca_certificate).into_owned();
     let here = cluster_id_of(ca_certificate.as_bytes())?;
     if here != plan.cluster_id {
         return Err(ClusterError::OtherCluster { here });
@@ -55,12 +59,14 @@ pub fn credential(host: &dyn Host, plan: &AccessPlan) -> Result<Access, ClusterE
     if !plan.public_key.starts_with(&P256) || plan.public_key.len() != P256.len() + POINT {
         return Err(ClusterError::PublicKey);
     }
-    let ca = certificate(&ca_certificate)?;
-    let key = host.read(CA_KEY).map_err(ClusterError::Host)?.map(Zeroizing::new).ok_or(ClusterError::NoKey)?;
+    let [place, place_of_key] = own.authority_of_clients();
+    let ca = host.text(place).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let ca = certificate(&ca)?;
+    let key = host.read(place_of_key).map_err(ClusterError::Host)?.map(Zeroizing::new).ok_or(ClusterError::NoKey)?;
     let key = std::str::from_utf8(&key).ok().and_then(|text| KeyPair::from_pem(text).ok());
     let key = key.filter(|key| key.subject_public_key_info() == ca.public_key());
-    let key = key.ok_or_else(|| ClusterError::Authority(format!("{CA_KEY} is not its key")))?;
-    let groups = if plan.groups.is_empty() { administrators(host)? } else { plan.groups.clone() };
+    let key = key.ok_or_else(|| ClusterError::Authority(format!("{place_of_key} is not its key")))?;
+    let groups = if plan.groups.is_empty() { administrators(host, own)? } else { plan.groups.clone() };
     let now = host.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let not_after = (now + plan.ttl.as_secs()).min(ca.not_after);
     let life =
@@ -81,9 +87,15 @@ pub fn credential(host: &dyn Host, plan: &AccessPlan) -> Result<Access, ClusterE
 }
 
 /// The groups in the administrator's own certificate: which ones they are has changed with kubeadm's versions.
-fn administrators(host: &dyn Host) -> Result<Vec<String>, ClusterError> {
-    let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
-    let pem = embedded(text.as_bytes()).and_then(|pem| String::from_utf8(pem).ok()).ok_or(ClusterError::Groups)?;
+fn administrators(host: &dyn Host, own: Distribution) -> Result<Vec<String>, ClusterError> {
+    let text = |path| host.text(path).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
+    let pem = match own {
+        Distribution::Kubeadm => {
+            let pem = embedded(text(ADMIN)?.as_bytes()).and_then(|pem| String::from_utf8(pem).ok());
+            pem.ok_or(ClusterError::Groups)?
+        }
+        Distribution::K3s => text(k3s::ADMINISTRATOR)?,
+    };
     let groups = certificate(&pem).map_err(|_| ClusterError::Groups)?.organizations;
     if groups.is_empty() { Err(ClusterError::Groups) } else { Ok(groups) }
 }
@@ -94,7 +106,6 @@ fn certificate(pem: &str) -> Result<Certificate, ClusterError> {
     Certificate::read(&der).map_err(|error| ClusterError::Authority(error.to_string()))
 }
 
-const CA_KEY: &str = "/etc/kubernetes/pki/ca.key";
 /// Clocks of API servers differ by less.
 const SKEW: Duration = Duration::from_secs(300);
 /// What a SubjectPublicKeyInfo of P-256 begins with, before the point. Source: RFC 5480, section 2.
@@ -107,6 +118,7 @@ const POINT: usize = 65;
 
 #[cfg(test)]
 mod tests {
+    use super::super::kube::CA;
     use super::*;
     use crate::host::fake::Fake;
     use base64::Engine as _;
@@ -114,6 +126,8 @@ mod tests {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, SignatureAlgorithm};
     use rustls::pki_types::UnixTime;
     use trust::{Clock, Usage};
+
+    const CA_KEY: &str = "/etc/kubernetes/pki/ca.key";
 
     /// A control plane of a CA with a name that is easily written otherwise.
     struct Scene {

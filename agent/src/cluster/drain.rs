@@ -4,7 +4,7 @@
 //! does not say which budget is in the way. What a DaemonSet keeps here stays, and so do static pods; what has ended needs no move.
 //! Source: Kubernetes API, `pods/eviction`; its node authorizer and its admission plugin NodeRestriction.
 
-use super::kube::{KUBECTL, Kube, failed, failure};
+use super::kube::{Kube, failed, failure};
 use super::nodes;
 use super::output::{mask, reasons};
 use crate::host::{Command, Output};
@@ -27,7 +27,7 @@ pub(super) async fn drain(
 ) -> Result<(), Failure> {
     let (began, until) = (std::time::Instant::now(), Instant::now() + timeout);
     let cordon = ["--kubeconfig", kubeconfig, super::kube::CACHE, "cordon", node_name];
-    kube.must(STEP, &Command::new(KUBECTL, cordon)).await?;
+    kube.must(STEP, &Command::new(kube.distribution.kubectl(), cordon)).await?;
     let mut told = Told::default();
     loop {
         let pods = left(kube, kubeconfig, node_name).await?;
@@ -128,7 +128,8 @@ async fn evict(kube: &Kube<'_>, kubeconfig: &str, pod: &Pod) -> Result<Option<St
     });
     // The answer's body, which is shown at this level only, names the budget.
     let create = ["--kubeconfig", kubeconfig, super::kube::CACHE, "--v=8", "create", "--raw", &path, "-f", "-"];
-    let command = Command::new(KUBECTL, create).stdin(eviction.to_string()).timeout(Duration::from_secs(40));
+    let command =
+        Command::new(kube.distribution.kubectl(), create).stdin(eviction.to_string()).timeout(Duration::from_secs(40));
     let said = kube.host().run(&command, &|_| {}).await.map_err(failed(STEP, &format!("evict {namespace}/{name}")))?;
     Ok(obstacle(&said))
 }

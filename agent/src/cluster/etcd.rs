@@ -4,6 +4,7 @@
 //! list when its Node is long gone. A member that was announced and never came up, or never got its vote, bars every further one.
 //! Source: etcd, "Runtime reconfiguration"; kubeadm, `etcd-join`.
 
+use super::Distribution;
 use super::kube::{ADMIN, Kube, failed, failure, kubectl};
 use super::nodes::Node;
 use crate::chain::chain;
@@ -82,7 +83,8 @@ fn announced(manifest: &str) -> Vec<String> {
 async fn running(host: &dyn Host) -> Vec<String> {
     let path = "jsonpath={.items[*].metadata.annotations.kubeadm\\.kubernetes\\.io/etcd\\.advertise-client-urls}";
     let question = ["get", "pods", "--namespace", "kube-system", "--selector=component=etcd", "-o", path];
-    let said = kubectl(host, ADMIN, &question).await.map(|said| said.stdout).unwrap_or_default();
+    let said =
+        kubectl(host, (Distribution::Kubeadm, ADMIN), &question).await.map(|said| said.stdout).unwrap_or_default();
     said.split_whitespace().map(|url| url.trim_start_matches("https://").to_owned()).collect()
 }
 

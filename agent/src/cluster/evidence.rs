@@ -1,4 +1,4 @@
-//! What stands on this machine of a cluster, judged from files alone.
+//! What stands on this machine of a cluster, judged from files alone. The files here are kubeadm's; those of K3s stand in `k3s`.
 //!
 //! kubeadm writes nothing as a whole: killed at any moment it leaves a part. So an attempt of ours is noted, with the CA of what it
 //! makes, before it begins, and crossed out when it is done. What stands here without such a note, or with another CA, is somebody
@@ -9,7 +9,7 @@ use crate::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 
 /// Files whose presence tells something, with what they tell.
-pub(super) const TRACES: [(&str, Trace); 14] = [
+pub(super) const TRACES: [(&str, Trace); 15] = [
     ("/etc/kubernetes/manifests/kube-apiserver.yaml", Trace::Manifest),
     ("/etc/kubernetes/manifests/etcd.yaml", Trace::Manifest),
     ("/etc/kubernetes/admin.conf", Trace::Admin),
@@ -20,8 +20,10 @@ pub(super) const TRACES: [(&str, Trace); 14] = [
     ("/etc/kubernetes/pki/ca.key", Trace::AuthorityKey),
     ("/var/lib/kubelet/config.yaml", Trace::Other),
     ("/var/lib/etcd/member", Trace::Etcd),
-    ("/etc/rancher/k3s", Trace::Stranger),
-    ("/var/lib/rancher/k3s", Trace::Stranger),
+    // Not their folders: a machine may be prepared for K3s, with a `registries.yaml` or images.
+    ("/etc/rancher/k3s/config.yaml", Trace::Stranger),
+    ("/var/lib/rancher/k3s/server/token", Trace::Stranger),
+    ("/var/lib/rancher/k3s/agent/client-kubelet.crt", Trace::Stranger),
     ("/etc/rancher/rke2", Trace::Stranger),
     ("/var/lib/rancher/rke2", Trace::Stranger),
 ];
@@ -91,12 +93,15 @@ pub(super) struct Attempt {
     pub(super) authority: Option<String>,
     /// The CA of the cluster it made this machine a node of, once it came to its end.
     pub(super) cluster_id: Option<String>,
+    /// Tells what it makes from what others made, where that has no CA yet.
+    #[serde(default)]
+    pub(super) mark: Option<String>,
 }
 
 impl Attempt {
     /// One that is about to begin.
     pub(super) fn new(kind: &str, node_name: &str) -> Self {
-        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), authority: None, cluster_id: None }
+        Self { kind: kind.to_owned(), node_name: node_name.to_owned(), authority: None, cluster_id: None, mark: None }
     }
 
     /// The same, whose work has this CA.

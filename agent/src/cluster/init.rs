@@ -1,8 +1,9 @@
 //! `kubeadm init`: makes this machine the first control plane, or sees that it is one.
 
+use super::Distribution;
 use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, CA, Kube, failed, failure, foreign, host_of, ignored, refused, with};
+use super::kube::{ADMIN, Kube, failed, failure, foreign, host_of, ignored, refused, with};
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 /// Also when something stands here that is not ours to throw away.
 pub async fn init(cx: RunCx, state: State, plan: InitPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
+    kube.distribution = Distribution::Kubeadm;
     kube.near = near(&plan);
     let here = authority(&kube)?;
     if let Some(wanted) = plan.cluster_id.as_ref().filter(|wanted| **wanted != here) {
@@ -161,8 +163,8 @@ async fn mend(kube: &Kube<'_>, plan: &InitPlan, own: Version) -> Result<(), Fail
 }
 
 /// Pin of the CA that stands here; empty without one.
-fn authority(kube: &Kube<'_>) -> Result<String, Failure> {
-    status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))
+pub(super) fn authority(kube: &Kube<'_>) -> Result<String, Failure> {
+    status::cluster_id_in(kube.host(), kube.distribution).map_err(failed("look", "read the cluster's CA"))
 }
 
 /// Checks, then the work, each told by itself. The checks change nothing but pulled images: only the work is an attempt.
@@ -238,9 +240,9 @@ async fn is_whole(kube: &Kube<'_>, node_name: &str) -> Result<bool, Failure> {
 }
 
 /// This node, as the API server has it.
-async fn node(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
+pub(super) async fn node(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
     let ask = ["get", "nodes", node_name, "--ignore-not-found", "-o", "json"];
-    let said = kube.kubectl(ADMIN, &ask).await.map_err(failed("look", "ask the API server"))?;
+    let said = kube.kubectl(kube.distribution.admin(), &ask).await.map_err(failed("look", "ask the API server"))?;
     if said.code != Some(0) {
         let why = output::reasons(&said.stderr).join("; ");
         return Err(failure("look", format!("the API server does not answer: {why}")));
@@ -249,8 +251,9 @@ async fn node(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure>
 }
 
 /// Waits until the API server is ready, twice in a row, and knows a node if one is named.
-async fn answering(kube: &Kube<'_>, node_name: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn answering(kube: &Kube<'_>, node_name: Option<&str>) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
+    let admin = kube.distribution.admin();
     let until = tokio::time::Instant::now() + READY;
     let mut good = 0;
     let mut last = String::new();
@@ -260,12 +263,12 @@ async fn answering(kube: &Kube<'_>, node_name: Option<&str>) -> Result<(), Failu
             return Err(failure("ready", why));
         }
         let ready =
-            kube.kubectl(ADMIN, &["get", "--raw", "/readyz"]).await.map_err(failed("ready", "ask for readyz"))?;
+            kube.kubectl(admin, &["get", "--raw", "/readyz"]).await.map_err(failed("ready", "ask for readyz"))?;
         ready.stderr.trim().clone_into(&mut last);
         let mut is_good = ready.code == Some(0);
         if let Some(name) = node_name.filter(|_| is_good) {
             let known =
-                kube.kubectl(ADMIN, &["get", "nodes", name]).await.map_err(failed("ready", "ask for the node"))?;
+                kube.kubectl(admin, &["get", "nodes", name]).await.map_err(failed("ready", "ask for the node"))?;
             known.stderr.trim().clone_into(&mut last);
             is_good = known.code == Some(0);
         }

@@ -6,11 +6,10 @@
 
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{
-    ADMIN, CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with,
-};
+use super::init::authority;
+use super::kube::{ADMIN, CACHE, KUBEADM, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with};
 use super::nodes::Node;
-use super::{before, causes, cleanup, etcd, kube_vip, kubelet, nodes, output, status};
+use super::{Distribution, before, causes, cleanup, etcd, kube_vip, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -22,6 +21,7 @@ use std::time::{Duration, Instant};
 /// Also when it belongs to another cluster, or another machine has its name.
 pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
+    kube.distribution = Distribution::Kubeadm;
     kube.near = plan.near.iter().cloned().chain([host_of(&plan.endpoint).to_owned()]).collect();
     let own = kube.tools(plan.version).await?;
     let plan = JoinPlan { advertise_address: kube.own(plan.advertise_address.clone()).await, ..plan };
@@ -50,7 +50,7 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     cleanup::no_stranger(&found)?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
     let attempt = kube.attempt()?;
-    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    let here = authority(kube)?;
     let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
     match standing(&traces) {
         Standing::Clean => return Ok(false),
@@ -73,11 +73,11 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
     if here != plan.ca_hash {
         return Err(foreign(format!("this machine is a node of another cluster, whose CA is {here}")));
     }
-    let node = known(kube, plan).await?;
+    let node = known(kube, credentials(plan), &plan.node_name).await?;
     if let Some(node) = whole(kube, plan, node).await? {
         kube.host().remove(BOOTSTRAP).map_err(failed("look", "remove what the bootstrap has left"))?;
         kubelet::up(kube, "join").await?;
-        back(kube, plan, &node).await?;
+        back(kube, credentials(plan), &node).await?;
         settle(kube, plan)?;
         kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
         return Ok(true);
@@ -109,11 +109,9 @@ async fn whole(kube: &Kube<'_>, plan: &JoinPlan, node: Option<Node>) -> Result<O
 }
 
 /// This machine's node, if the cluster has it.
-async fn known(kube: &Kube<'_>, plan: &JoinPlan) -> Result<Option<Node>, Failure> {
-    let node_name = plan.node_name.as_str();
+pub(super) async fn known(kube: &Kube<'_>, kubeconfig: &str, node_name: &str) -> Result<Option<Node>, Failure> {
     let ask = ["get", "node", node_name, "--ignore-not-found", "-o", "json"];
-    let said =
-        kube.kubectl(credentials(plan), &ask).await.map_err(failed("look", "ask the API server for this node"))?;
+    let said = kube.kubectl(kubeconfig, &ask).await.map_err(failed("look", "ask the API server for this node"))?;
     if said.code != Some(0) {
         let why = output::reasons(&said.stderr).join("; ");
         return Err(failure(
@@ -177,15 +175,15 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
 }
 
 /// A node that left in order and has come back, before anybody deleted it, takes pods again.
-async fn back(kube: &Kube<'_>, plan: &JoinPlan, node: &Node) -> Result<(), Failure> {
+pub(super) async fn back(kube: &Kube<'_>, own: &str, node: &Node) -> Result<(), Failure> {
     if !node.leaving {
         return Ok(());
     }
     let (unmark, name) = (format!("{}-", nodes::LEAVING), node.name.as_str());
-    let own = credentials(plan);
+    let kubectl = kube.distribution.kubectl();
     let annotate = ["--kubeconfig", own, CACHE, "annotate", "node", name, &unmark];
-    kube.must("ready", &Command::new(KUBECTL, annotate)).await?;
-    kube.must("ready", &Command::new(KUBECTL, ["--kubeconfig", own, CACHE, "uncordon", name])).await.map(drop)
+    kube.must("ready", &Command::new(kubectl, annotate)).await?;
+    kube.must("ready", &Command::new(kubectl, ["--kubeconfig", own, CACHE, "uncordon", name])).await.map(drop)
 }
 
 /// Waits until the cluster has the node, with all that makes it whole.
@@ -193,9 +191,9 @@ async fn registered(kube: &Kube<'_>, plan: &JoinPlan) -> Result<(), Failure> {
     kube.cx.step_began("ready", 0);
     let until = Instant::now() + REGISTERED;
     loop {
-        let seen = async { whole(kube, plan, known(kube, plan).await?).await };
+        let seen = async { whole(kube, plan, known(kube, credentials(plan), &plan.node_name).await?).await };
         match seen.await {
-            Ok(Some(node)) => return back(kube, plan, &node).await,
+            Ok(Some(node)) => return back(kube, credentials(plan), &node).await,
             Ok(None) if Instant::now() > until => {
                 let message =
                     format!("the cluster has no whole node {} after {} s", plan.node_name, REGISTERED.as_secs());

@@ -1,6 +1,7 @@
 //! One cluster operation under way: its programs, its events, its failures.
 
-use super::evidence::{Attempt, TRACES, Trace};
+use super::Distribution;
+use super::evidence::{Attempt, Trace};
 use super::output::{mask, reasons};
 use super::version::Version;
 use crate::chain::chain;
@@ -32,6 +33,8 @@ pub(super) struct Kube<'a> {
     pub(super) state: &'a State,
     /// What kubeadm and its static pods reach without a proxy: the cluster's networks and hosts.
     pub(super) near: Vec<String>,
+    /// What stands here, or is to stand.
+    pub(super) distribution: Distribution,
     changes: AtomicU32,
 }
 
@@ -49,10 +52,10 @@ pub(super) fn host_of(endpoint: &str) -> &str {
 impl<'a> Kube<'a> {
     /// Waits for what an earlier agent left running, and begins.
     pub(super) async fn begin(cx: &'a RunCx, state: &'a State) -> Result<Self, Failure> {
-        let kube = Self { cx, state, near: Vec::new(), changes: AtomicU32::new(0) };
         let lines = |line: &str| cx.output("wait", &mask(line));
         cx.host().settle(&lines).await.map_err(failed("wait", "wait for an earlier program"))?;
-        Ok(kube)
+        let distribution = Distribution::here(cx.host()).map_err(failed("look", "look at what stands here"))?;
+        Ok(Self { cx, state, near: Vec::new(), distribution, changes: AtomicU32::new(0) })
     }
 
     pub(super) fn host(&self) -> &dyn Host {
@@ -143,7 +146,7 @@ impl<'a> Kube<'a> {
 
     /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
     pub(super) async fn kubectl(&self, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
-        kubectl(self.host(), kubeconfig, args).await
+        kubectl(self.host(), (self.distribution, kubeconfig), args).await
     }
 
     /// What the API server answers, asked again for a while: it may be restarting.
@@ -210,7 +213,7 @@ impl<'a> Kube<'a> {
 
     /// What stands here of a cluster.
     pub(super) fn traces(&self) -> Result<Vec<(&'static str, Trace)>, Failure> {
-        traces(self.host()).map_err(failed("look", "look at what stands here"))
+        traces(self.host(), self.distribution).map_err(failed("look", "look at what stands here"))
     }
 
     /// What is known of the last attempt.
@@ -235,17 +238,21 @@ pub(super) fn with<'a>(args: &[&'a str], more: &'a str) -> Vec<&'a str> {
 }
 
 /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
-pub(super) async fn kubectl(host: &dyn Host, kubeconfig: &str, args: &[&str]) -> Result<Output, HostError> {
+pub(super) async fn kubectl(
+    host: &dyn Host,
+    (distribution, kubeconfig): (Distribution, &str),
+    args: &[&str],
+) -> Result<Output, HostError> {
     let whole = ["--kubeconfig", kubeconfig, CACHE, "--request-timeout=15s"].into_iter().chain(args.iter().copied());
-    host.run(&Command::new(KUBECTL, whole).timeout(Duration::from_secs(40)), &|_| {}).await
+    host.run(&Command::new(distribution.kubectl(), whole).timeout(Duration::from_secs(40)), &|_| {}).await
 }
 
 /// Traces of a cluster on the disk.
-pub(super) fn traces(host: &dyn Host) -> Result<Vec<(&'static str, Trace)>, HostError> {
+pub(super) fn traces(host: &dyn Host, distribution: Distribution) -> Result<Vec<(&'static str, Trace)>, HostError> {
     let mut found = Vec::new();
-    for (path, trace) in TRACES {
+    for (path, trace) in distribution.traces() {
         if host.exists(path)? {
-            found.push((path, trace));
+            found.push((*path, *trace));
         }
     }
     Ok(found)

@@ -3,6 +3,7 @@
 //! kubeadm waits for the kubelet and knows nothing of it: after minutes it says that it has waited. Why no pod was started stands in
 //! the kubelet's journal only, between hundreds of lines that are consequences. Source: journals of kubelet v1.28 and v1.36.
 
+use super::Distribution;
 use super::kube::failed;
 use super::kube::{Kube, SYSTEMCTL};
 use super::output::mask;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// systemd's word for the state of its unit.
 pub(super) async fn state(host: &dyn Host) -> Result<String, HostError> {
-    state_of(host, UNIT).await
+    state_of(host, Distribution::here(host)?.unit(host)?).await
 }
 
 /// systemd's word for the state of a unit.

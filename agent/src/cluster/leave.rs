@@ -7,10 +7,11 @@
 
 use super::etcd::QUORUM;
 use super::evidence::{Attempt, Standing, Trace, standing};
-use super::kube::{ADMIN, CA, KUBECTL, KUBELET, Kube, failed, failure};
+use super::init::authority;
+use super::kube::{Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{cleanup, drain, etcd, kubelet, status};
+use super::{cleanup, drain, etcd, k3s, kubelet};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -26,18 +27,19 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
     let kube = Kube::begin(&cx, &state).await?;
     let found = kube.traces()?;
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    let here = authority(&kube)?;
     let attempt = kube.attempt()?;
     let is_cut_off = |attempt: &&Attempt| attempt.kind != "init" && attempt.may_be_undone(&here, &traces);
-    if let Some(attempt) = attempt.as_ref().filter(is_cut_off) {
+    let has_begun = attempt.as_ref().map_or(Ok(false), |attempt| k3s::has_begun(&kube, attempt))?;
+    if let Some(attempt) = attempt.as_ref().filter(|attempt| has_begun || is_cut_off(attempt)) {
         undo(&kube, attempt).await?;
         return Ok(kube.done());
     }
     let ours = attempt.filter(|attempt| attempt.cluster_id.is_some() && attempt.has_made(&here));
     let standing = standing(&traces);
     let kubeconfig = match standing {
-        Standing::Worker => KUBELET,
-        Standing::ControlPlane => ADMIN,
+        Standing::Worker => kube.distribution.node(),
+        Standing::ControlPlane => kube.distribution.admin(),
         Standing::Clean | Standing::Partial => return Ok(kube.done()),
     };
     let Some(Attempt { node_name, .. }) = ours.filter(|_| cleanup::no_stranger(&found).is_ok()) else {
@@ -89,7 +91,7 @@ async fn empty(kube: &Kube<'_>, kubeconfig: &str, node_name: &str, timeout: Dura
     let mark = format!("{}=true", nodes::LEAVING);
     let annotate =
         ["--kubeconfig", kubeconfig, super::kube::CACHE, "annotate", "--overwrite", "node", node_name, &mark];
-    kube.must("drain", &Command::new(KUBECTL, annotate)).await.map(drop)
+    kube.must("drain", &Command::new(kube.distribution.kubectl(), annotate)).await.map(drop)
 }
 
 /// The node as the API server has it, or why it does not say: it may be restarting.
@@ -121,8 +123,10 @@ async fn may_go(kube: &Kube<'_>, node_name: &str) -> Result<(), Failure> {
     if members.iter().any(|member| member.name != node_name && !member.learner) {
         return etcd::may_go(kube, node_name).await;
     }
-    let said =
-        kube.kubectl(ADMIN, &["get", "nodes", "-o", "json"]).await.map_err(failed(QUORUM, "ask for the nodes"))?;
+    let said = kube
+        .kubectl(kube.distribution.admin(), &["get", "nodes", "-o", "json"])
+        .await
+        .map_err(failed(QUORUM, "ask for the nodes"))?;
     let nodes = nodes::read(&said.stdout).unwrap_or_default();
     let others = nodes.iter().filter(|node| node.name != node_name).count();
     let message = format!(

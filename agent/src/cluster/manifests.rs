@@ -12,7 +12,8 @@ mod live;
 mod object;
 mod scope;
 
-use super::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure, foreign};
+use super::Distribution;
+use super::kube::{CACHE, Kube, failed, failure, foreign};
 use super::output::mask;
 use super::status::{self, ClusterError};
 use crate::host::{Command, Host, HostError, Output};
@@ -146,7 +147,8 @@ pub async fn remove(cx: RunCx, state: State, plan: RemovalPlan) -> Result<Outcom
 /// # Errors
 /// When this is no control plane, or the API server does not answer.
 pub async fn look(host: &dyn Host, named: &[String]) -> Result<Vec<ManifestStatus>, ClusterError> {
-    if !host.exists(ADMIN).map_err(ClusterError::Host)? {
+    let admin = Distribution::here(host).map_err(ClusterError::Host)?.admin();
+    if !host.exists(admin).map_err(ClusterError::Host)? {
         return Err(ClusterError::NotControlPlane);
     }
     // kubectl takes tens of megabytes for large objects, and several callers may look.
@@ -181,7 +183,8 @@ pub enum AskError {
 /// A manifest of another cluster is not applied here.
 fn is_meant(host: &dyn Host, cluster_id: &str) -> Result<(), Failure> {
     let here = status::cluster_id(host).map_err(failed("look", "read the cluster's CA"))?;
-    if here == cluster_id && host.exists(ADMIN).map_err(failed("look", &format!("look for {ADMIN}")))? {
+    let admin = Distribution::here(host).map_err(failed("look", "look at what stands here"))?.admin();
+    if here == cluster_id && host.exists(admin).map_err(failed("look", &format!("look for {admin}")))? {
         return Ok(());
     }
     Err(foreign("this machine is no control plane of the cluster that the manifest is for"))
@@ -359,8 +362,9 @@ impl<'a> Work<'a> {
 
 /// kubectl with an administrator's credentials. What it is given and answers is shown to nobody here.
 async fn kubectl(host: &dyn Host, args: &[&str], given: String) -> Result<Output, HostError> {
-    let whole = ["--kubeconfig", ADMIN, CACHE, "--request-timeout=60s"].into_iter().chain(args.iter().copied());
-    let command = Command::new(KUBECTL, whole).env(MEMORY.0, MEMORY.1).timeout(PATIENCE);
+    let own = Distribution::here(host)?;
+    let whole = ["--kubeconfig", own.admin(), CACHE, "--request-timeout=60s"].into_iter().chain(args.iter().copied());
+    let command = Command::new(own.kubectl(), whole).env(MEMORY.0, MEMORY.1).timeout(PATIENCE);
     host.run(&command.stdin(given), &|_| {}).await
 }
 

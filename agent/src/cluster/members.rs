@@ -1,7 +1,7 @@
 //! What a control plane does about other nodes: labels and taints, and sending one away, with its member of etcd if it has one.
 
 use super::config::Taint;
-use super::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure};
+use super::kube::{CACHE, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
 use super::{drain, etcd};
@@ -42,9 +42,9 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
         let step = if kind == "label" { "labels" } else { "taints" };
         kube.cx.step_began(step, 1);
         let since = Instant::now();
-        let fixed = ["--kubeconfig", ADMIN, CACHE, kind, "node", name].map(str::to_owned);
+        let fixed = ["--kubeconfig", kube.distribution.admin(), CACHE, kind, "node", name].map(str::to_owned);
         let words = fixed.into_iter().chain(arguments.clone()).chain(["--overwrite".to_owned()]);
-        kube.must(step, &Command::new(KUBECTL, words)).await?;
+        kube.must(step, &Command::new(kube.distribution.kubectl(), words)).await?;
         kube.made(step, &format!("{name}: {}", arguments.join(" ")), "as the configuration says", since);
     }
     Ok(kube.done())
@@ -69,21 +69,22 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     }
     if let Some(timeout) = timeout.filter(|_| node.ready) {
         kube.cx.step_began("drain", 1);
-        drain::drain(&kube, (ADMIN, &node_name), timeout, drain::STAYS).await?;
+        drain::drain(&kube, (kube.distribution.admin(), &node_name), timeout, drain::STAYS).await?;
         kube.may_go_on("delete")?;
     }
     etcd::take_out(&kube, &node_name).await?;
     kube.cx.step_began("delete", 1);
     let since = Instant::now();
-    let delete = ["--kubeconfig", ADMIN, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
-    kube.insist("delete", &Command::new(KUBECTL, delete)).await?;
+    let admin = kube.distribution.admin();
+    let delete = ["--kubeconfig", admin, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
+    kube.insist("delete", &Command::new(kube.distribution.kubectl(), delete)).await?;
     kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
     Ok(kube.done())
 }
 
 async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {
     let ask = ["get", "node", name, "--ignore-not-found", "-o", "json"];
-    let said = kube.kubectl(ADMIN, &ask).await.map_err(failed(step, "ask the API server"))?;
+    let said = kube.kubectl(kube.distribution.admin(), &ask).await.map_err(failed(step, "ask the API server"))?;
     if said.code != Some(0) {
         return Err(failure(step, format!("the API server does not answer: {}", reasons(&said.stderr).join("; "))));
     }

@@ -78,6 +78,7 @@ pub(super) fn are_leftovers(findings: &[Finding]) -> bool {
 /// A line with everything cut out that has the form of a bootstrap token, a certificate key or a private key, also where it is the
 /// value of a flag.
 pub(super) fn mask(line: &str) -> String {
+    let line = &without_k3s_token(line);
     let between = |c: char| c.is_whitespace() || "\"',=;:()[]{}<>`".contains(c);
     let mut masked = String::with_capacity(line.len());
     for word in line.split_inclusive(between) {
@@ -91,6 +92,29 @@ pub(super) fn mask(line: &str) -> String {
         }
     }
     masked
+}
+
+/// Without what follows the sum in tokens of K3s, `K10<64 hex digits>::<secret>`.
+fn without_k3s_token(line: &str) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(line.len()), line);
+    while let Some((before, after)) = rest.split_once("::") {
+        let end = after.find(|c: char| c.is_whitespace() || "\"'`,;)]}".contains(c)).unwrap_or(after.len());
+        let is_token = before
+            .len()
+            .checked_sub(67)
+            .and_then(|at| before.get(at..))
+            .is_some_and(|sum| sum.strip_prefix("K10").is_some_and(is_key));
+        shown.push_str(before);
+        shown.push_str("::");
+        if is_token && end > 0 {
+            shown.push_str("(secret)");
+            rest = after.get(end..).unwrap_or_default();
+        } else {
+            rest = after;
+        }
+    }
+    shown.push_str(rest);
+    shown
 }
 
 /// `[a-z0-9]{6}\.[a-z0-9]{16}`
@@ -214,6 +238,18 @@ mod tests {
     #[test]
     fn phases_are_no_reasons() {
         assert_eq!(reasons("[certs] Generating \"ca\" certificate and key\n"), ["it printed no reason"]);
+    }
+
+    #[test]
+    fn a_token_of_k3s_shows_its_clusters_sum_alone() {
+        let sum = "0".repeat(64);
+        for secret in ["server:0123abcd", "abcdef.0123456789abcdef"] {
+            assert_eq!(
+                mask(&format!("a::b --token K10{sum}::{secret} x")),
+                format!("a::b --token K10{sum}::(secret) x")
+            );
+        }
+        assert_eq!(mask("std::io::Error"), "std::io::Error");
     }
 
     #[test]

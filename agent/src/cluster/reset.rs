@@ -1,8 +1,9 @@
-//! Leaving a cluster: `kubeadm reset` and everything that it leaves behind.
+//! Leaving a cluster: what its distribution does for it, and everything that this leaves behind.
 
 use super::evidence::{Attempt, Trace, standing};
-use super::kube::{CA, Kube, failed, foreign};
-use super::{Standing, cleanup, status};
+use super::init::authority;
+use super::kube::{Kube, failed, foreign};
+use super::{Standing, cleanup, k3s};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 
@@ -14,13 +15,14 @@ pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcom
     let kube = Kube::begin(&cx, &state).await?;
     let found = kube.traces()?;
     cleanup::no_stranger(&found)?;
-    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    let here = authority(&kube)?;
     let attempt = kube.attempt()?;
     if attempt.is_none() && found.is_empty() {
         return Ok(kube.done());
     }
     let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    if !is_ours(attempt.as_ref(), &traces, &here, &cluster_id) {
+    let has_begun = attempt.as_ref().map_or(Ok(false), |attempt| k3s::has_begun(&kube, attempt))?;
+    if !has_begun && !is_ours(attempt.as_ref(), &traces, &here, &cluster_id) {
         let paths: Vec<&str> = found.iter().map(|(path, _)| *path).collect();
         let what = if here.is_empty() {
             format!("parts of a cluster stand here that this agent did not make: {}", paths.join(", "))

@@ -1,8 +1,10 @@
 //! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to administer it.
 
+use super::Distribution;
 use super::configuration;
 use super::etcd::{self, EtcdMember};
 use super::evidence::{Attempt, Standing, Trace, standing};
+use super::k3s;
 use super::kube::{ADMIN, CA, kubectl, traces};
 use super::kube_vip::{self, KubeVip};
 use super::kubelet;
@@ -63,7 +65,7 @@ pub struct Status {
 /// The administrator's access. The text is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kubeconfig {
-    /// As kubeadm wrote it.
+    /// As the distribution wrote it.
     pub text: String,
     /// The cluster CA's certificate, PEM.
     pub ca_certificate: String,
@@ -110,9 +112,12 @@ pub enum ClusterError {
     /// Nobody knows who may do everything.
     #[error("the administrator's certificate in {ADMIN} names no group")]
     Groups,
-    /// kubeadm ended badly.
-    #[error("kubeadm did not make a token: {0}")]
+    /// kubeadm, or K3s, ended badly.
+    #[error("no token was made: {0}")]
     Token(String),
+    /// This version makes clusters of K3s with one server.
+    #[error("a second server of K3s cannot join with this version of the agent")]
+    SecondServer,
     /// kubeadm did not lay up the certificates of control planes.
     #[error("kubeadm did not lay up the certificates of the control planes: {0}")]
     Certificates(String),
@@ -143,7 +148,8 @@ pub enum ClusterError {
 /// # Errors
 /// When the machine cannot be looked at. An API server that does not answer is part of the answer.
 pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterError> {
-    let found = traces(host).map_err(ClusterError::Host)?;
+    let own = Distribution::here(host).map_err(ClusterError::Host)?;
+    let found = traces(host, own).map_err(ClusterError::Host)?;
     let standing = standing(&found.iter().map(|(_, trace)| *trace).collect::<Vec<Trace>>());
     let attempt = Attempt::last(state).map_err(ClusterError::State)?;
     // An attempt that did not come to its end is unfinished, however whole it looks.
@@ -168,17 +174,25 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     let etcd = if is_control_plane { ask_etcd(host).await? } else { Ok(Vec::new()) };
     let cluster_id = evidence.cluster_id.clone();
     let kube_vip = kube_vip::look(host).map_err(ClusterError::Host)?;
+    let version = match (own, &nodes) {
+        (Distribution::Kubeadm, _) => version(host)?,
+        // No file tells what runs: a new program waits for a restart.
+        (Distribution::K3s, Ok(nodes)) => of_node(nodes, &evidence.node_name),
+        (Distribution::K3s, Err(_)) => String::new(),
+    };
     Ok(Status {
         evidence,
         nodes,
-        version: version(host)?,
+        version,
         declared: declared(host)?,
         etcd,
         kube_vip,
         snapshots: schedule::look(host).await.map_err(ClusterError::Host)?,
         certificates: renewal::certificates(host).map_err(ClusterError::Host)?,
         renewal_unfinished: renewal::is_unfinished(state).map_err(ClusterError::State)?,
-        certificates_external: is_control_plane && renewal::is_external(host).map_err(ClusterError::Host)?,
+        certificates_external: is_control_plane
+            && own == Distribution::Kubeadm
+            && renewal::is_external(host).map_err(ClusterError::Host)?,
         configuration_unfinished: configuration::is_unfinished(state, &cluster_id).map_err(ClusterError::State)?,
     })
 }
@@ -195,15 +209,20 @@ fn declared(host: &dyn Host) -> Result<String, ClusterError> {
 /// When this is no control plane.
 pub fn kubeconfig(host: &dyn Host) -> Result<Kubeconfig, ClusterError> {
     let endpoint = endpoint(host)?;
-    let text = |path| host.text(path).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
-    Ok(Kubeconfig { text: text(ADMIN)?, ca_certificate: text(CA)?, endpoint })
+    let own = Distribution::here(host).map_err(ClusterError::Host)?;
+    let text = host.text(own.kubeconfig()).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let ca = own.authority(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    Ok(Kubeconfig { text, ca_certificate: String::from_utf8_lossy(&ca).into_owned(), endpoint })
 }
 
 /// The pin of the cluster CA's key, in the form of kubeadm's CA hashes; empty without one.
 pub(super) fn cluster_id(host: &dyn Host) -> Result<String, ClusterError> {
-    // kubeadm does not wait for the disk: after a power cut the file may be there and empty.
-    let pem = host.read(CA).map_err(ClusterError::Host)?.filter(|pem| !pem.is_empty());
-    let Some(pem) = pem else { return Ok(String::new()) };
+    cluster_id_in(host, Distribution::here(host).map_err(ClusterError::Host)?)
+}
+
+/// The same of one distribution's CA.
+pub(super) fn cluster_id_in(host: &dyn Host, own: Distribution) -> Result<String, ClusterError> {
+    let Some(pem) = own.authority(host).map_err(ClusterError::Host)? else { return Ok(String::new()) };
     cluster_id_of(&pem)
 }
 
@@ -239,7 +258,8 @@ async fn ask_etcd(host: &dyn Host) -> Result<Result<Vec<EtcdMember>, String>, Cl
 }
 
 pub(super) async fn ask_nodes(host: &dyn Host) -> Result<Result<Vec<Node>, String>, ClusterError> {
-    let said = kubectl(host, ADMIN, &["get", "nodes", "-o", "json"]).await.map_err(ClusterError::Host)?;
+    let own = Distribution::here(host).map_err(ClusterError::Host)?;
+    let said = kubectl(host, (own, own.admin()), &["get", "nodes", "-o", "json"]).await.map_err(ClusterError::Host)?;
     if said.code != Some(0) {
         return Ok(Err(reasons(&said.stderr).join("; ")));
     }
@@ -264,10 +284,20 @@ pub(super) fn advertised(host: &dyn Host) -> Result<Option<String>, ClusterError
 
 /// `host:port` of the API server, from the administrator's kubeconfig.
 pub(super) fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
+    if Distribution::here(host).map_err(ClusterError::Host)? == Distribution::K3s {
+        // Its administrator's own kubeconfig leads to the machine itself.
+        host.stat(k3s::ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+        return k3s::endpoint(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
+    }
     let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
     let server = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("server:"));
     let server = server.map(|server| server.trim().trim_matches('"').trim_start_matches("https://").to_owned());
     server.ok_or(ClusterError::NotControlPlane)
+}
+
+/// The version of a node's kubelet.
+fn of_node(nodes: &[Node], name: &str) -> String {
+    nodes.iter().find(|node| node.name == name).map(|node| node.kubelet_version.clone()).unwrap_or_default()
 }
 
 const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";

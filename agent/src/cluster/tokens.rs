@@ -1,9 +1,10 @@
 //! Bootstrap tokens: one for each join, deleted when the join is over. Secrets but for their ids, the part before the dot.
 
+use super::Distribution;
 use super::kube::{ADMIN, KUBEADM, kubectl};
 use super::output::{is_token, reasons};
 use super::status::{ClusterError, ask_nodes, cluster_id, endpoint};
-use super::{certificates, etcd};
+use super::{certificates, etcd, k3s};
 use crate::host::{Command, Host};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ impl std::fmt::Debug for JoinMaterial {
 /// # Errors
 /// When this is no control plane, the API server does not answer, or etcd takes no further member just now.
 pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Result<JoinMaterial, ClusterError> {
+    if Distribution::here(host).map_err(ClusterError::Host)? == Distribution::K3s {
+        return k3s::mint(host, ttl, joiner).await;
+    }
     let endpoint = endpoint(host)?;
     let certificate_key = match joiner {
         Joiner::Worker => String::new(),
@@ -80,7 +84,8 @@ pub(super) async fn forget(host: &dyn Host, id: &str) -> Result<(), ClusterError
     }
     let name = format!("bootstrap-token-{id}");
     let delete = ["delete", "secret", &name, "--namespace", "kube-system", "--ignore-not-found"];
-    let said = kubectl(host, ADMIN, &delete).await.map_err(ClusterError::Host)?;
+    let own = Distribution::here(host).map_err(ClusterError::Host)?;
+    let said = kubectl(host, (own, own.admin()), &delete).await.map_err(ClusterError::Host)?;
     if said.code == Some(0) {
         return Ok(());
     }

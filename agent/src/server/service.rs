@@ -1,12 +1,12 @@
 //! The service `Agent`: one short method per call.
 
 use super::glance::{self, Glance};
-use super::{configuration, manifests, snapshots, wire};
+use super::{configuration, k3s, manifests, snapshots, wire};
 use crate::about::{self, About};
 use crate::aside::aside;
 use crate::chain::chain;
 use crate::clone;
-use crate::cluster;
+use crate::cluster::{self, Distribution};
 use crate::door::Peer;
 use crate::enrol::Trust;
 use crate::facts;
@@ -229,9 +229,17 @@ impl Agent for AgentService {
     }
 
     async fn cluster_init(&self, request: Request<proto::ClusterInitRequest>) -> Answer<Events> {
-        let plan = wire::init_plan(request.into_inner()).map_err(Status::invalid_argument)?;
-        let state = self.state.clone();
-        self.start("cluster init", |cx| cluster::init(cx, state, plan))
+        let (request, state) = (request.into_inner(), self.state.clone());
+        match Distribution::parse(&request.distribution).map_err(Status::invalid_argument)? {
+            Distribution::Kubeadm => {
+                let plan = wire::init_plan(request).map_err(Status::invalid_argument)?;
+                self.start("cluster init", |cx| cluster::init(cx, state, plan))
+            }
+            Distribution::K3s => {
+                let plan = k3s::server_plan(request).map_err(Status::invalid_argument)?;
+                self.start("cluster init", |cx| cluster::k3s::init(cx, state, plan))
+            }
+        }
     }
 
     async fn join_material(&self, request: Request<proto::JoinMaterialRequest>) -> Answer<proto::JoinMaterialReply> {
@@ -249,9 +257,17 @@ impl Agent for AgentService {
     }
 
     async fn cluster_join(&self, request: Request<proto::ClusterJoinRequest>) -> Answer<Events> {
-        let plan = wire::join_plan(request.into_inner()).map_err(Status::invalid_argument)?;
-        let state = self.state.clone();
-        self.start("cluster join", |cx| cluster::join(cx, state, plan))
+        let (request, state) = (request.into_inner(), self.state.clone());
+        match Distribution::parse(&request.distribution).map_err(Status::invalid_argument)? {
+            Distribution::Kubeadm => {
+                let plan = wire::join_plan(request).map_err(Status::invalid_argument)?;
+                self.start("cluster join", |cx| cluster::join(cx, state, plan))
+            }
+            Distribution::K3s => {
+                let plan = k3s::agent_plan(request).map_err(Status::invalid_argument)?;
+                self.start("cluster join", |cx| cluster::k3s::join(cx, state, plan))
+            }
+        }
     }
 
     async fn cluster_reset(&self, request: Request<proto::ClusterResetRequest>) -> Answer<Events> {

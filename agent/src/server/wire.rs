@@ -1,4 +1,5 @@
-//! Messages to domain types and back. Every value of a request is checked here; nothing behind it sees a message.
+//! Messages to domain types and back. Every value of a request is checked here, or in `k3s` for that distribution; nothing behind it sees a
+//! message.
 
 use super::snapshots;
 use crate::cluster::{
@@ -13,9 +14,6 @@ use agent_proto::overlay::{self, Part};
 use agent_proto::{form, v1 as proto};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// The kind of cluster this agent sets up.
-const KUBEADM: &str = "kubeadm";
 
 pub(super) fn facts(facts: Facts) -> proto::Facts {
     proto::Facts {
@@ -179,7 +177,6 @@ fn node(node: cluster::Node) -> proto::ClusterNode {
 }
 
 pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, String> {
-    distribution(&request.distribution)?;
     let mut names = request.certificate_names;
     names.iter_mut().for_each(|name| *name = name.trim().to_owned());
     Ok(InitPlan {
@@ -201,7 +198,6 @@ pub(super) fn init_plan(request: proto::ClusterInitRequest) -> Result<InitPlan, 
 }
 
 pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, String> {
-    distribution(&request.distribution)?;
     let material = request.material.ok_or("material is missing")?;
     Ok(JoinPlan {
         version: version(&request.version)?,
@@ -312,21 +308,17 @@ pub(super) fn access(access: Access) -> proto::ClusterCredentialReply {
     proto::ClusterCredentialReply { certificate, ca_certificate, endpoint }
 }
 
-fn distribution(name: &str) -> Result<(), String> {
-    if name == KUBEADM { Ok(()) } else { Err(format!("distribution: this agent knows {KUBEADM}, not {name:?}")) }
-}
-
 fn version(text: &str) -> Result<Version, String> {
     text.parse().map_err(|error| format!("version: {error}"))
 }
 
 /// A name that the API server takes, and that no program takes for an option.
-fn node_name(name: String) -> Result<String, String> {
+pub(super) fn node_name(name: String) -> Result<String, String> {
     form::node_name(&name).map_err(|why| format!("node_name: {name:?} {why}"))?;
     Ok(name)
 }
 
-fn address(text: String) -> Result<Option<String>, String> {
+pub(super) fn address(text: String) -> Result<Option<String>, String> {
     let Some(text) = some(text) else { return Ok(None) };
     match text.parse::<std::net::IpAddr>() {
         Ok(_) => Ok(Some(text)),
@@ -335,7 +327,7 @@ fn address(text: String) -> Result<Option<String>, String> {
 }
 
 /// They become part of a unit's environment.
-fn near(entries: Vec<String>) -> Result<Vec<String>, String> {
+pub(super) fn near(entries: Vec<String>) -> Result<Vec<String>, String> {
     let parts = || entries.iter().flat_map(|entry| entry.split(','));
     let bad = parts().find_map(|entry| Some((entry, form::no_proxy(entry).err()?)));
     bad.map_or(Ok(()), |(entry, why)| Err(format!("near: {entry:?} {why}")))?;
@@ -361,7 +353,7 @@ pub(super) fn overlay(config: &proto::ConfigOverlay) -> Result<Overlay, String> 
     })
 }
 
-fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
+pub(super) fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
     let read = |text: &String| {
         let taint = Taint::parse(text).filter(|_| form::taint(text).is_ok());
         taint.ok_or_else(|| format!("taints: {text:?} is not of the form key=value:Effect"))
@@ -374,11 +366,11 @@ fn label(key: &str, value: &str) -> Result<(), String> {
     form::label_value(value).map_err(|why| format!("labels: the value of {key:?} {why}"))
 }
 
-fn given(text: String, name: &str) -> Result<String, String> {
+pub(super) fn given(text: String, name: &str) -> Result<String, String> {
     some(text).ok_or_else(|| format!("{name} is missing"))
 }
 
-fn some(text: String) -> Option<String> {
+pub(super) fn some(text: String) -> Option<String> {
     (!text.trim().is_empty()).then_some(text)
 }
 
@@ -388,7 +380,7 @@ mod tests {
 
     fn init() -> proto::ClusterInitRequest {
         proto::ClusterInitRequest {
-            distribution: KUBEADM.into(),
+            distribution: "kubeadm".into(),
             name: "main".into(),
             version: "1.28.4".into(),
             node_name: "cp-1".into(),
@@ -434,7 +426,6 @@ mod tests {
     fn every_bad_value_is_named() {
         assert!(init_plan(init()).is_ok());
         let bad = [
-            (proto::ClusterInitRequest { distribution: "k3s".into(), ..init() }, "distribution"),
             (proto::ClusterInitRequest { name: " ".into(), ..init() }, "name"),
             (proto::ClusterInitRequest { version: "stable".into(), ..init() }, "version"),
             (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
@@ -511,7 +502,7 @@ mod tests {
         let ask = |key: &str, taints: &[&str]| {
             let taints = taints.iter().map(|taint| (*taint).to_owned()).collect();
             join_plan(proto::ClusterJoinRequest {
-                distribution: KUBEADM.into(),
+                distribution: "kubeadm".into(),
                 version: "1.36.3".into(),
                 node_name: "cp-2".into(),
                 material: Some(material.clone()),

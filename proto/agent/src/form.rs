@@ -285,6 +285,20 @@ pub fn kubernetes_version(text: &str) -> Verdict {
     demand((major, minor) >= (1, 24), "1.24.0 or newer")
 }
 
+/// A version of K3s. A further build of one Kubernetes is another number behind `k3s`.
+pub fn k3s_version(text: &str) -> Verdict {
+    let parts = text.strip_prefix('v').and_then(|rest| rest.split_once("+k3s"));
+    let good =
+        parts.is_some_and(|(kubernetes, build)| kubernetes_version(kubernetes).is_ok() && number(build).is_some());
+    demand(good, "a version of K3s, such as `v1.34.3+k3s1`")
+}
+
+/// SHA-256 in hex.
+pub fn sha256(text: &str) -> Verdict {
+    let good = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    demand(good, "64 hex digits in lower case")
+}
+
 /// The key of a node's label or taint: a name, and before it an optional domain. Source: Kubernetes, "Labels and Selectors".
 pub fn label_key(text: &str) -> Verdict {
     let (domain, name) = text.split_once('/').map_or((None, text), |(domain, name)| (Some(domain), name));

@@ -22,6 +22,10 @@ pub enum Part {
     Kubelet,
     /// All of kube-proxy's pods.
     KubeProxy,
+    /// Servers of K3s.
+    Server,
+    /// Agents of K3s.
+    Agent,
 }
 
 impl Part {
@@ -34,6 +38,8 @@ impl Part {
             Self::Join => "join",
             Self::Kubelet => "kubelet",
             Self::KubeProxy => "kube_proxy",
+            Self::Server => "server",
+            Self::Agent => "agent",
         }
     }
 
@@ -46,6 +52,7 @@ impl Part {
             Self::Join => "JoinConfiguration",
             Self::Kubelet => "KubeletConfiguration",
             Self::KubeProxy => "KubeProxyConfiguration",
+            Self::Server | Self::Agent => "K3s' config.yaml",
         }
     }
 
@@ -54,6 +61,8 @@ impl Part {
             Self::Cluster | Self::Init | Self::Join => "kubeadm.k8s.io/",
             Self::Kubelet => "kubelet.config.k8s.io/",
             Self::KubeProxy => "kubeproxy.config.k8s.io/",
+            // It has neither versions nor kinds.
+            Self::Server | Self::Agent => "",
         }
     }
 
@@ -65,6 +74,8 @@ impl Part {
             Self::Join => &JOIN,
             Self::Kubelet => &KUBELET,
             Self::KubeProxy => &KUBE_PROXY,
+            Self::Server => &SERVER,
+            Self::Agent => &AGENT,
         }
     }
 }
@@ -91,7 +102,9 @@ pub fn read(part: Part, text: &str) -> Result<Fragment, String> {
     if version.is_some_and(|version| !version.starts_with(part.group())) {
         return Err(format!("must be of an API version of {}", part.group().trim_end_matches('/')));
     }
-    match part.reserved().iter().find(|(path, _)| has(&fragment, path)) {
+    // Of K3s, `key+` adds to what other files say.
+    let is_reserved = |path: &str| has(&fragment, path) || has(&fragment, &format!("{path}+"));
+    match part.reserved().iter().find(|(path, _)| is_reserved(path)) {
         Some((path, why)) => Err(format!("must not have `{path}`: {why}")),
         None => Ok(fragment),
     }
@@ -205,6 +218,18 @@ pub fn kube_proxy(text: &str) -> Verdict {
     read(Part::KubeProxy, text).map(drop)
 }
 
+/// Settings of servers in K3s' `config.yaml`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn server(text: &str) -> Verdict {
+    read(Part::Server, text).map(drop)
+}
+
+/// Settings of agents in K3s' `config.yaml`.
+#[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
+pub fn agent(text: &str) -> Verdict {
+    read(Part::Agent, text).map(drop)
+}
+
 const OWN: &str = "Groundwork sets it itself";
 const PLACE: &str = "Groundwork looks for a cluster in kubeadm's usual places";
 const CLUSTER: [(&str, &str); 11] = [
@@ -248,6 +273,57 @@ const KUBELET: [(&str, &str); 3] = [
     ("staticPodPath", PLACE),
 ];
 const KUBE_PROXY: [(&str, &str); 1] = [("clusterCIDR", "that is `pod_subnet`")];
+const K3S_PLACE: &str = "Groundwork looks for a cluster in K3s' usual places";
+const K3S_TOKEN: &str =
+    "K3s makes its own secret, and tokens are made for each join, live for minutes and are stored nowhere";
+const K3S_SECRET: &str = "it is a secret, and would stand in Terraform's state: put it into a file of the machine";
+const SERVER: [(&str, &str); 31] = [
+    ("cluster-init", OWN),
+    ("server", OWN),
+    ("token", K3S_TOKEN),
+    ("token-file", K3S_TOKEN),
+    ("agent-token", K3S_TOKEN),
+    ("agent-token-file", K3S_TOKEN),
+    ("vpn-auth", K3S_SECRET),
+    ("etcd-s3-secret-key", K3S_SECRET),
+    ("etcd-s3-session-token", K3S_SECRET),
+    ("cluster-reset", "nothing would be kept"),
+    ("cluster-reset-restore-path", "nothing would be kept"),
+    ("datastore-endpoint", "this version makes clusters with etcd"),
+    ("disable-etcd", "this version makes clusters with etcd"),
+    ("disable-agent", "a server is a node here"),
+    ("disable-apiserver", "a server is a whole control plane here"),
+    ("node-name", "that is the key in `control_planes`"),
+    ("with-node-id", "the name of a node is the key in `control_planes`"),
+    ("node-ip", "that is `address` of the node"),
+    ("advertise-address", "that is `address` of the node"),
+    ("node-label", "that is `labels` of the node in `control_planes`"),
+    ("node-taint", "that is `taints` of the node in `control_planes`"),
+    ("tls-san", "that is `certificate_names`, and `endpoint`"),
+    ("cluster-cidr", "that is `pod_subnet`"),
+    ("service-cidr", "that is `service_subnet`"),
+    ("https-listen-port", "Groundwork looks for an API server at 6443"),
+    ("data-dir", K3S_PLACE),
+    ("config", K3S_PLACE),
+    ("write-kubeconfig", K3S_PLACE),
+    ("write-kubeconfig-mode", "who is no administrator takes the cluster's `kubeconfig`"),
+    ("rootless", "a node is root's here"),
+    ("lb-server-port", K3S_PLACE),
+];
+const AGENT: [(&str, &str); 12] = [
+    ("server", OWN),
+    ("token", K3S_TOKEN),
+    ("token-file", K3S_TOKEN),
+    ("vpn-auth", K3S_SECRET),
+    ("node-name", "that is the key in `workers`"),
+    ("with-node-id", "the name of a node is the key in `workers`"),
+    ("node-ip", "that is `address` of the node"),
+    ("node-label", "that is `labels` of the node in `workers`"),
+    ("node-taint", "that is `taints` of the node in `workers`"),
+    ("data-dir", K3S_PLACE),
+    ("rootless", "a node is root's here"),
+    ("lb-server-port", K3S_PLACE),
+];
 
 #[cfg(test)]
 mod tests {
@@ -276,6 +352,8 @@ mod tests {
             (Part::Cluster, r#"{"apiServer":{"extraArgs":[{"name":"audit-log-path","value":"-"}]}}"#),
             (Part::Cluster, r#"{"etcd":{"local":{"extraArgs":[]}},"networking":{"dnsDomain":"example.org"}}"#),
             (Part::Join, r#"{"nodeRegistration":{"kubeletExtraArgs":[{"name":"node-labels","value":"a=b"}]}}"#),
+            (Part::Server, r#"{"disable":["traefik"],"kubelet-arg":["max-pods=50"]}"#),
+            (Part::Agent, r#"{"kubelet-arg":["max-pods=50"]}"#),
         ] {
             assert!(read(part, text).is_ok(), "{text}");
         }
@@ -300,7 +378,8 @@ mod tests {
             "kubeletExtraArgs.node-ip`",
         );
         refused(Part::Kubelet, r#"{"cgroupDriver":null}"#, "`cgroupDriver`");
-        for part in [Part::Cluster, Part::Init, Part::Join, Part::Kubelet, Part::KubeProxy] {
+        refused(Part::Server, r#"{"tls-san+":["a"]}"#, "`certificate_names`");
+        for part in [Part::Cluster, Part::Init, Part::Join, Part::Kubelet, Part::KubeProxy, Part::Server, Part::Agent] {
             for (path, _) in part.reserved() {
                 let inner = path.rsplit('.').fold(Value::Null, |inner, key| serde_json::json!({ key: inner }));
                 refused(part, &inner.to_string(), path);

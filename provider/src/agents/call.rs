@@ -309,7 +309,9 @@ impl Agent {
 
     /// Has what was made for a join deleted, however the join ended.
     pub(crate) async fn join_ended(&mut self, material: &JoinMaterial) -> Result<(), Error> {
-        let token_id = material.0.token.split('.').next().unwrap_or_default().to_owned();
+        // Before a token of K3s stands the sum of the cluster's CA.
+        let token = material.0.token.rsplit("::").next().unwrap_or_default();
+        let token_id = token.split('.').next().unwrap_or_default().to_owned();
         let request = wire::JoinEndedRequest { token_id, control_plane: !material.0.certificate_key.is_empty() };
         self.0.ask("JoinEnded", |mut client| async move { client.join_ended(request).await }).await.map(drop)
     }

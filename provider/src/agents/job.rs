@@ -25,6 +25,8 @@ pub(crate) struct Init {
     /// `None` leaves kubeadm's own taint.
     pub(crate) taints: Option<Vec<String>>,
     pub(crate) kubeadm: Kubeadm,
+    /// Of K3s; `None`: of kubeadm.
+    pub(crate) k3s: Option<K3s>,
     /// The cluster it is a control plane of already, and nothing is made anew; empty while there is none.
     pub(crate) cluster_id: String,
     pub(crate) kube_vip: Option<KubeVip>,
@@ -54,6 +56,19 @@ pub(crate) struct Kubeadm {
     pub(crate) kube_proxy: String,
 }
 
+/// Where K3s comes from, and how it is changed by the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct K3s {
+    pub(crate) url: String,
+    pub(crate) sha256: String,
+    /// Empty: images come from registries.
+    pub(crate) images_url: String,
+    pub(crate) images_sha256: String,
+    /// Fragments of `config.yaml`, as JSON; empty: none.
+    pub(crate) server: String,
+    pub(crate) agent: String,
+}
+
 /// A further node to be.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
@@ -65,6 +80,8 @@ pub(crate) struct Join {
     pub(crate) near: Vec<String>,
     pub(crate) material: JoinMaterial,
     pub(crate) kubeadm: Kubeadm,
+    /// Of K3s; `None`: of kubeadm.
+    pub(crate) k3s: Option<K3s>,
     /// `None`: a worker.
     pub(crate) control_plane: Option<ControlPlaneJoin>,
 }
@@ -156,7 +173,7 @@ impl Job {
 impl Init {
     pub(super) fn to_wire(&self) -> wire::ClusterInitRequest {
         wire::ClusterInitRequest {
-            distribution: "kubeadm".to_owned(),
+            distribution: distribution(self.k3s.as_ref()),
             name: self.name.clone(),
             version: self.version.clone(),
             node_name: self.node_name.clone(),
@@ -169,7 +186,12 @@ impl Init {
             taints: self.taints.clone().unwrap_or_default(),
             taints_given: self.taints.is_some(),
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
-            config: Some(wire::ConfigOverlay { join: String::new(), ..self.kubeadm.to_wire() }),
+            config: Some(wire::ConfigOverlay {
+                join: String::new(),
+                server: self.k3s.as_ref().map(|k3s| k3s.server.clone()).unwrap_or_default(),
+                ..self.kubeadm.to_wire()
+            }),
+            k3s: self.k3s.as_ref().map(K3s::to_wire),
             cluster_id: self.cluster_id.clone(),
             kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
             restore_from: self.restore_from.clone(),
@@ -184,17 +206,28 @@ impl KubeVip {
     }
 }
 
+impl K3s {
+    fn to_wire(&self) -> wire::K3s {
+        let Self { url, sha256, images_url, images_sha256, .. } = self.clone();
+        wire::K3s { url, sha256, images_url, images_sha256 }
+    }
+}
+
+fn distribution(k3s: Option<&K3s>) -> String {
+    if k3s.is_some() { "k3s" } else { "kubeadm" }.to_owned()
+}
+
 impl Kubeadm {
     pub(super) fn to_wire(&self) -> wire::ConfigOverlay {
         let Self { ignore_preflight_errors: _, cluster, init, join, kubelet, kube_proxy } = self.clone();
-        wire::ConfigOverlay { cluster, init, join, kubelet, kube_proxy }
+        wire::ConfigOverlay { cluster, init, join, kubelet, kube_proxy, ..Default::default() }
     }
 }
 
 impl Join {
     pub(super) fn to_wire(&self) -> wire::ClusterJoinRequest {
         wire::ClusterJoinRequest {
-            distribution: "kubeadm".to_owned(),
+            distribution: distribution(self.k3s.as_ref()),
             version: self.version.clone(),
             node_name: self.node_name.clone(),
             advertise_address: self.node_ip.clone(),
@@ -207,7 +240,12 @@ impl Join {
                 kube_vip: join.kube_vip.as_ref().map(KubeVip::to_wire),
             }),
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
-            config: Some(wire::ConfigOverlay { join: self.kubeadm.join.clone(), ..Default::default() }),
+            config: Some(wire::ConfigOverlay {
+                join: self.kubeadm.join.clone(),
+                agent: self.k3s.as_ref().map(|k3s| k3s.agent.clone()).unwrap_or_default(),
+                ..Default::default()
+            }),
+            k3s: self.k3s.as_ref().map(K3s::to_wire),
         }
     }
 }

@@ -11,6 +11,7 @@ mod control_planes;
 mod etcd;
 mod exchange;
 mod fixed;
+mod k3s;
 mod look;
 mod manifests;
 mod membership;
@@ -42,7 +43,7 @@ impl Resource for ClusterResource {
     type Model = Cluster;
 
     const NAME: &'static str = "cluster";
-    const DOC: &'static str = "A Kubernetes cluster made with kubeadm over machines that `groundwork_machine` prepared: one control \
+    const DOC: &'static str = "A Kubernetes cluster made with kubeadm, or with K3s, over machines that `groundwork_machine` prepared: one control \
         plane or several, each with a member of etcd, and any number of workers. Control planes join one after the other, workers in parallel. \
         None of the control planes is special: any of them can be down, removed or replaced, as long as etcd keeps its quorum. Another \
         `version` upgrades the cluster node by node. A node that is taken out of the configuration is drained, deleted \
@@ -84,6 +85,7 @@ impl Resource for ClusterResource {
     }
 
     async fn create(&self, cx: &Cx, m: &mut Cluster) -> Result<(), Diagnostics> {
+        k3s::agreed(m)?;
         let name = m.name.need()?.clone();
         let act = format!("create cluster {name}");
         let progress = |line: &str| cx.progress(line);
@@ -151,7 +153,7 @@ impl Resource for ClusterResource {
         // What is live counts, and not what was recorded at the creation. While the API server is away its manifest alone is known, and that
         // may be the beginning of an upgrade.
         if let Some(version) = control_planes::version(&asked, &through.status.cluster_id) {
-            m.version.set(version);
+            m.version.set(k3s::spelled(m, version));
         }
         let machines = look::machines(cx, &[m, begun.members()], asked).await;
         look::take_over(m, &begun, &through.status, &machines);
@@ -170,6 +172,7 @@ impl Resource for ClusterResource {
         if !refused.is_empty() {
             return Err(refused.into_iter().collect());
         }
+        k3s::agreed(m)?;
         keys::recall(cx);
         let progress = |line: &str| cx.progress(line);
         let limit = Limit::of("update", m.timeouts.get().map(|timeouts| &timeouts.update), TIME + upgrade::time(m));
@@ -275,7 +278,7 @@ fn silent(name: &str, why: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
         .happened(why)
         .holds("What the state says about its nodes was kept.")
-        .next("Look at a control plane's kubelet: `journalctl -u kubelet`.")
+        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`.")
 }
 
 /// No agent of a control plane answers: what the state says is kept. An error that waiting does not mend is one.
@@ -359,6 +362,7 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         certificate_names: m.certificate_names.or(Vec::new()),
         taints: member.and_then(|member| member.taints.cloned()),
         kubeadm: to_kubeadm(m),
+        k3s: k3s::release(m),
         cluster_id: String::new(),
         kube_vip: to_kube_vip(m),
         restore_from: String::new(),
@@ -391,23 +395,6 @@ async fn own_address(
     let member = m.control_planes.need()?.get(node).cloned().unwrap_or_default();
     let at = tf::Path::from("control_planes").key(node);
     address::of_node(&member, first, (address::of_api(m), &said.addresses), &at)
-}
-
-/// The networks of pods and services, and where the API server is by its name.
-fn near(m: &Cluster) -> Vec<String> {
-    let services = m.service_subnet.cloned().unwrap_or_else(|| networks::SERVICES.to_owned());
-    let endpoint = api(m).map(|endpoint| host(&endpoint).to_owned());
-    [m.pod_subnet.cloned(), Some(services), endpoint].into_iter().flatten().collect()
-}
-
-/// `host` of `host:port`, `[address]:port` or `host`.
-fn host(endpoint: &str) -> &str {
-    match endpoint.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
-            host.trim_matches(['[', ']'])
-        }
-        _ => endpoint,
-    }
 }
 
 /// How long the pods of a node may take to leave.

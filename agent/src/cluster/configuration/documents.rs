@@ -4,6 +4,7 @@
 //! `kube-system`.
 
 use super::document::Laid;
+use crate::cluster::Distribution;
 use crate::cluster::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure, kubectl};
 use crate::cluster::output::{mask, reasons};
 use crate::host::{Command, Host, HostError, Output};
@@ -46,7 +47,7 @@ impl Documents {
 
     /// Asks once. The API server, or a document, may not be readable: then why.
     pub(super) async fn look(host: &dyn Host) -> Result<Result<Self, String>, HostError> {
-        let said = kubectl(host, ADMIN, &question()).await?;
+        let said = kubectl(host, (Distribution::Kubeadm, ADMIN), &question()).await?;
         if said.code != Some(0) {
             return Ok(Err(format!("the API server does not answer: {}", reasons(&said.stderr).join("; "))));
         }

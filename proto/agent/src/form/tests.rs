@@ -61,6 +61,8 @@ fn rules() -> Vec<Rule> {
         image "registry.k8s.io/pause:3.10"
         registry "docker.io"
         kubernetes_version "1.36.2"
+        k3s_version "v1.34.3+k3s1"
+        sha256 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         label_key "example.org/zone"
         label_value "a_b"
         kubernetes_user "system:serviceaccount:a:b"

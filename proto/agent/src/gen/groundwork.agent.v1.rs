@@ -732,8 +732,26 @@ pub struct ClusterInitRequest {
     /// Path of a snapshot of etcd on this machine, which the new cluster begins with; empty: it begins with nothing.
     #[prost(string, tag = "17")]
     pub restore_from: ::prost::alloc::string::String,
+    /// Of distribution "k3s": the one to run. `version` is then "v1.34.3+k3s1".
+    #[prost(message, optional, tag = "18")]
+    pub k3s: ::core::option::Option<K3s>,
 }
-/// What is laid over the documents that an agent writes for kubeadm: JSON objects in the form that kubeadm of the cluster's version
+/// A K3s, and where it comes from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct K3s {
+    /// Of the program: http or https.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// SHA-256, hex.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
+    /// Of an archive of its images; empty: they come from registries.
+    #[prost(string, tag = "3")]
+    pub images_url: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub images_sha256: ::prost::alloc::string::String,
+}
+/// What is laid over the documents that an agent writes for kubeadm or K3s: JSON objects in the form that the cluster's version
 /// reads. Empty: nothing. Settings that have a field of their own are refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfigOverlay {
@@ -747,6 +765,11 @@ pub struct ConfigOverlay {
     pub kubelet: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub kube_proxy: ::prost::alloc::string::String,
+    /// Of K3s' `config.yaml`: of servers, and of agents.
+    #[prost(string, tag = "6")]
+    pub server: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub agent: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinMaterialRequest {
@@ -810,6 +833,9 @@ pub struct ClusterJoinRequest {
     /// What the cluster's nodes reach without a proxy: its networks of pods and services, and its API server's host.
     #[prost(string, repeated, tag = "9")]
     pub near: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of distribution "k3s".
+    #[prost(message, optional, tag = "10")]
+    pub k3s: ::core::option::Option<K3s>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]

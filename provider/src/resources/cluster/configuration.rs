@@ -246,11 +246,15 @@ fn not_configured(name: &str, error: &Error) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::EndpointModel;
     use crate::resources::cluster::model::{Config, Member};
 
     fn cluster(config: Config, unavailable: &str) -> Cluster {
-        let members =
-            |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), Member::default())).collect::<Members>();
+        let member = |name: &&str| {
+            let endpoint = EndpointModel { address: format!("{name}:7443").into(), fingerprint: (*name).into() };
+            ((*name).to_owned(), Member { endpoint: endpoint.into(), ..Member::default() })
+        };
+        let members = |names: &[&str]| names.iter().map(member).collect::<Members>();
         Cluster {
             config: config.into(),
             control_planes: members(&["cp-1", "cp-2"]).into(),

@@ -134,7 +134,8 @@ impl Crew<'_> {
             }
             let address = own_address(self.cx, m, (&name, &machine), &self.wait.until()).await?;
             let init = to_init(m, &name, address)?;
-            let init = Init { version: live.to_owned(), cluster_id: self.cluster_id.clone(), ..init };
+            let init =
+                Init { version: super::k3s::spelled(m, live.to_owned()), cluster_id: self.cluster_id.clone(), ..init };
             let done = self.cx.agents.run(&machine, &Job::Init(Box::new(init)), self.wait).await;
             done.map_err(|error| explain::agent(&format!("repair control plane {name}"), &error))?;
         }

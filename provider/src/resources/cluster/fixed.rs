@@ -18,7 +18,8 @@ pub(super) struct Change {
 /// What `m` asks for and a cluster made as `prior` cannot be given. What is not known yet is asked again later.
 pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
     let rewritten = rewritten(prior, m).into_iter();
-    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).chain(all_others(prior, m)).collect()
+    let others = all_others(prior, m).into_iter().chain(super::k3s::changes(prior, m));
+    rewritten.chain(reached(prior, m)).chain(addresses(prior, m)).chain(others).collect()
 }
 
 /// Parts of `config` that are read when the cluster is made alone.
@@ -183,7 +184,7 @@ mod tests {
             kubelet: text(r#"{"maxPods":50}"#),
             kube_proxy: text(r#"{"mode":"nftables"}"#),
             join: text(r#"{"a":1}"#),
-            init: Attr::Null,
+            ..Config::default()
         };
         assert_eq!(whats(living), [""; 0]);
         assert_eq!(whats(Config { cluster: Attr::Unknown, ..Config::default() }), [""; 0]);

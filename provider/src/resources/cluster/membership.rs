@@ -4,7 +4,7 @@ use super::control_planes::{self, Plane, Through};
 use super::model::{Cluster, Member};
 use super::{address, endpoint};
 use crate::agents::{
-    ClusterStatus, ControlPlaneJoin, Endpoint, Error, Job, Join, JoinMaterial, Joiner, KubeVip, Kubeadm, Node,
+    ClusterStatus, ControlPlaneJoin, Endpoint, Error, Job, Join, JoinMaterial, Joiner, K3s, KubeVip, Kubeadm, Node,
     NodeSettings, Report, Standing, Until, Wait,
 };
 use crate::context::Cx;
@@ -29,6 +29,8 @@ pub(super) struct Crew<'a> {
     pub(super) planes: Vec<Plane>,
     pub(super) version: String,
     pub(super) kubeadm: Kubeadm,
+    /// Where K3s comes from, in a cluster of it.
+    pub(super) k3s: Option<K3s>,
     /// How long the pods of a node may take to leave.
     pub(super) drain: Duration,
     /// Pin of the cluster's CA; empty while it is not known.
@@ -52,10 +54,11 @@ impl<'a> Crew<'a> {
             planes: control_planes::known(models)?,
             version: m.version.or(""),
             kubeadm: super::to_kubeadm(m),
+            k3s: super::k3s::release(m),
             drain: super::drain(m),
             cluster_id: m.ca_fingerprint.or(""),
             api: address::of_api(m),
-            near: super::near(m),
+            near: super::networks::near(m),
             kube_vip: super::to_kube_vip(m),
             wait,
         })
@@ -151,8 +154,8 @@ impl Crew<'_> {
             self.cx.agents.connect(&through.endpoint, Role::Operator, &self.wait.until()).await.map_err(explained)?;
         let material = agent.join_material(joiner).await.map_err(explained)?;
         let (version, node_name, kubeadm) = (self.version.clone(), name.to_owned(), self.kubeadm.clone());
-        let near = self.near.clone();
-        let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm, control_plane };
+        let (near, k3s) = (self.near.clone(), self.k3s.clone());
+        let join = Join { version, node_name, node_ip, near, material: material.clone(), kubeadm, k3s, control_plane };
         let joined = self.cx.agents.run(&machine, &Job::Join(Box::new(join)), self.wait).await;
         if let Err(error) = self.forget(through, &material).await {
             tracing::warn!(

@@ -1,6 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::address;
+use super::k3s::{self, K3s};
 use super::manifests::Manifests;
 use super::networks;
 use super::recovery::{self, RestoreFrom, Snapshots};
@@ -19,6 +20,7 @@ pub(crate) struct Cluster {
     pub(super) name: Attr<String>,
     pub(super) distribution: Attr<String>,
     pub(super) version: Attr<String>,
+    pub(super) k3s: Attr<K3s>,
     pub(super) endpoint: Attr<String>,
     pub(super) kube_vip: Attr<KubeVip>,
     pub(super) certificate_names: Attr<Vec<String>>,
@@ -49,17 +51,17 @@ impl Model for Cluster {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, name, distribution, version, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
+            id, name, distribution, version, k3s, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
             control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, snapshots, restore_from,
             certificate_renewal_days, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
             required("name", name, "Name of the cluster, as it stands in its kubeconfig.").replaces().check(form::node_name),
-            optional("distribution", distribution, "What the cluster is made with: `kubeadm`. Default `kubeadm`.")
+            optional("distribution", distribution, "What the cluster is made with: `kubeadm`, or `k3s`. Default `kubeadm`.")
                 .replaces()
                 .default("kubeadm")
-                .check(one_of(&["kubeadm"])),
+                .check(one_of(&["kubeadm", "k3s"])),
             required(
                 "version",
                 version,
@@ -68,9 +70,16 @@ impl Model for Cluster {
                  is drained, and must be ready again before the next one begins. `upgrade_steps` of the plan lists the order. An upgrade that \
                  stops at a node goes on there with the next apply. It goes up by one minor version at a time and never down: what \
                  cannot be is a warning of the plan, which says what to write first, and the apply refuses it. Give `kubernetes.version` \
-                 of the machines the same value: it adds the package repository of that version.",
+                 of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`, and \
+                 another one is refused by this version of the provider.",
             )
-            .check(form::kubernetes_version),
+            .check(k3s::version),
+            block(
+                "k3s",
+                k3s,
+                "Where K3s comes from, for `distribution = \"k3s\"`. The machines' agents fetch it, compare its checksum, and run it by units of their \
+                 own; its install script is not used. Later joins read a change.",
+            ),
         ];
         rows.extend(api(endpoint, kube_vip, certificate_names));
         rows.extend(subnets(pod_subnet, service_subnet));
@@ -224,12 +233,13 @@ fn kubeadm<'a>(config: &'a mut Attr<Config>, ignore_preflight_errors: &'a mut At
             block(
                 "config",
                 config,
-                "What is laid over the configuration that kubeadm is given. Each is an object in JSON in the form that kubeadm of \
+                "What is laid over the configuration that kubeadm or K3s is given. Each is an object in JSON in the form that kubeadm of \
                  `version` reads, so mostly a `jsonencode({ … })`; from Kubernetes 1.31 on kubeadm's own documents are `v1beta4`. Objects \
                  are joined with what Groundwork writes, lists are put together, and a setting that has an attribute of its own is \
                  refused. Before anything is done, kubeadm checks that it knows every field. `cluster`, `kubelet` and `kube_proxy` can be \
                  changed on a living cluster, node by node, and what does not come up is taken back. Only what is declared is managed: what \
-                 others change of it is a line of `drift`, and the next apply puts it right.",
+                 others change of it is a line of `drift`, and the next apply puts it right. With K3s `server` and `agent` take their place, and \
+                 settings that its help does not list are refused.",
             ),
             optional(
                 "ignore_preflight_errors",
@@ -296,11 +306,13 @@ pub(crate) struct Config {
     pub(super) join: Attr<String>,
     pub(super) kubelet: Attr<String>,
     pub(super) kube_proxy: Attr<String>,
+    pub(super) server: Attr<String>,
+    pub(super) agent: Attr<String>,
 }
 
 impl Model for Config {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { cluster, init, join, kubelet, kube_proxy } = self;
+        let Self { cluster, init, join, kubelet, kube_proxy, server, agent } = self;
         vec![
             optional(
                 "cluster",
@@ -340,6 +352,18 @@ impl Model for Config {
                  do.",
             )
             .check(overlay::kube_proxy),
+            optional(
+                "server",
+                server,
+                "With K3s: settings of its `config.yaml` on servers, such as `disable = [\"traefik\"]`, `kubelet-arg` or `flannel-backend`.",
+            )
+            .check(overlay::server),
+            optional(
+                "agent",
+                agent,
+                "With K3s: settings of its `config.yaml` on agents, which are the workers. A change holds for later joins.",
+            )
+            .check(overlay::agent),
         ]
     }
 }

@@ -69,9 +69,11 @@ struct Subnet {
 }
 
 pub(super) fn problems(m: &Cluster) -> Vec<Diagnostic> {
-    let pods = m.pod_subnet.text().and_then(|text| Some(subnet("pod_subnet", text, read(text)?)));
+    let [usual_pods, usual_services] = super::k3s::networks(m);
+    let pods = if m.pod_subnet.is_null() { usual_pods } else { m.pod_subnet.text() };
+    let pods = pods.and_then(|text| Some(subnet("pod_subnet", text, read(text)?)));
     // Unknown, or not of their form: nothing can be said yet.
-    let services = if m.service_subnet.is_null() { Some(SERVICES) } else { m.service_subnet.text() };
+    let services = if m.service_subnet.is_null() { usual_services } else { m.service_subnet.text() };
     let services = services.and_then(|text| Some(subnet("service_subnet", text, read(text)?)));
     let mut found = Vec::new();
     if let Some(services) = services.as_ref().filter(|_| !m.service_subnet.is_null()) {
@@ -81,12 +83,37 @@ pub(super) fn problems(m: &Cluster) -> Vec<Diagnostic> {
         found.extend(pods.networks.iter().filter_map(|network| size_of_pods(*network)));
     }
     if let (Some(pods), Some(services)) = (&pods, &services) {
-        let own = if m.service_subnet.is_null() { ", Kubernetes' own" } else { "" };
+        let own = if !m.service_subnet.is_null() {
+            ""
+        } else if super::k3s::is(m) {
+            ", K3s' own"
+        } else {
+            ", Kubernetes' own"
+        };
         found.extend(overlap(pods, services, own).or_else(|| kinds(pods, services, own)));
     }
     let of_cluster = [&pods, &services].into_iter().flatten();
     found.extend(of_cluster.filter_map(|subnet| machine_within(m, subnet)));
     found
+}
+
+/// The networks of pods and services, and where the API server is by its name.
+pub(super) fn near(m: &Cluster) -> Vec<String> {
+    let usual = super::k3s::networks(m).map(|network| network.map(str::to_owned));
+    let [pods, services] = usual;
+    let (pods, services) = (m.pod_subnet.cloned().or(pods), m.service_subnet.cloned().or(services));
+    let endpoint = super::api(m).map(|endpoint| host(&endpoint).to_owned());
+    [pods, services, endpoint].into_iter().flatten().collect()
+}
+
+/// `host` of `host:port`, `[address]:port` or `host`.
+fn host(endpoint: &str) -> &str {
+    match endpoint.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) => {
+            host.trim_matches(['[', ']'])
+        }
+        _ => endpoint,
+    }
 }
 
 fn subnet(attribute: &'static str, text: &str, networks: Vec<Network>) -> Subnet {
@@ -125,8 +152,10 @@ fn size_of_pods(network: Network) -> Option<Diagnostic> {
 /// Whether the user gives the nodes' parts another size.
 fn has_own_node_mask(m: &Cluster) -> bool {
     m.config.get().is_some_and(|config| {
-        let cluster = &config.cluster;
-        !cluster.is_null() && cluster.text().is_none_or(|text| text.contains("node-cidr-mask-size"))
+        let has = |part: &tf::Attr<String>| {
+            !part.is_null() && part.text().is_none_or(|text| text.contains("node-cidr-mask-size"))
+        };
+        has(&config.cluster) || has(&config.server)
     })
 }
 

@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::{manifests, networks};
+use super::{k3s, manifests, networks};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -39,6 +39,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(machines_of_two(m));
     found.extend(strangers_first(m));
     found.extend(networks::problems(m));
+    found.extend(k3s::problems(m));
     found.extend(manifests::problems(m));
     found
 }
@@ -78,7 +79,7 @@ fn number_of_control_planes(m: &Cluster) -> Option<Diagnostic> {
 
 /// Nodes and users must reach whichever is well.
 fn no_common_endpoint(m: &Cluster) -> Option<Diagnostic> {
-    let several = m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
+    let several = !k3s::is(m) && m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
     several.then(|| {
         Diagnostic::error("Cannot use several control planes without an endpoint of their own")
             .happened("Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.")

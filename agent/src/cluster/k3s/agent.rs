@@ -1,0 +1,170 @@
+//! An agent of K3s, which is a worker: joined, or seen to be one, or started again.
+//!
+//! Its token is for this join alone, and is deleted when that is over. From then on the node is known by its certificate; the dead token
+//! stays in its file, because K3s takes the sum of the cluster's CA from it and does not start without one.
+
+use super::config::{self, Note, TOKEN};
+use super::program::{self, Release};
+use super::{server, unit};
+use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
+use crate::cluster::init::authority;
+use crate::cluster::join::{back, known};
+use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
+use crate::cluster::nodes::Node;
+use crate::cluster::{Distribution, before, cleanup};
+use crate::host::Access;
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use agent_proto::overlay::Fragment;
+use std::time::{Duration, Instant};
+
+/// What an agent joins.
+#[derive(Clone)]
+pub struct AgentPlan {
+    /// Which K3s.
+    pub release: Release,
+    /// Name of this node.
+    pub node_name: String,
+    /// Address of this node that the others reach.
+    pub address: Option<String>,
+    /// `host:port` of the API server.
+    pub endpoint: String,
+    /// Secret, with the sum of the cluster's CA before it.
+    pub token: String,
+    /// `sha256:<hex>` of the cluster CA's public key.
+    pub ca_hash: String,
+    /// What nodes of the cluster reach without a proxy.
+    pub near: Vec<String>,
+    /// What the user lays over `config.yaml`.
+    pub overlay: Fragment,
+}
+
+impl std::fmt::Debug for AgentPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentPlan").field("node_name", &self.node_name).finish_non_exhaustive()
+    }
+}
+
+/// Makes this machine a worker of the cluster that `plan` names.
+///
+/// # Errors
+/// Also when it belongs to another cluster, or another machine has its name.
+pub async fn join(cx: RunCx, state: State, plan: AgentPlan) -> Result<Outcome, Failure> {
+    let mut kube = Kube::begin(&cx, &state).await?;
+    kube.distribution = Distribution::K3s;
+    kube.near = plan.near.iter().cloned().chain([host_of(&plan.endpoint).to_owned()]).collect();
+    // K3s takes a bare secret from whatever answers, without looking at its CA, and without any it begins a cluster of its own.
+    if !super::tokens::is_pinned(&plan.token) {
+        return Err(failure("join", "the token does not say which CA the cluster has"));
+    }
+    let plan = AgentPlan { address: kube.own(plan.address.clone()).await, ..plan };
+    if already(&kube, &plan).await? {
+        return Ok(kube.done());
+    }
+    before::note(&kube).await?;
+    kube.direct("join").await?;
+    make(&kube, &plan).await?;
+    Ok(kube.done())
+}
+
+/// Whether this machine is such a node of that cluster already; clears away what a killed attempt of ours has left.
+async fn already(kube: &Kube<'_>, plan: &AgentPlan) -> Result<bool, Failure> {
+    let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    let attempt = kube.attempt()?;
+    let here = authority(kube)?;
+    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
+    let lost = here.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.cluster_id.is_some());
+    match standing(&traces) {
+        Standing::Clean => return Ok(false),
+        Standing::ControlPlane => return Err(foreign("this machine is a server of a cluster of K3s")),
+        Standing::Partial if ours || lost => {
+            cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
+            return Ok(false);
+        }
+        Standing::Partial => return Err(cleanup::not_ours(&found)),
+        Standing::Worker if here != plan.ca_hash => {
+            return Err(foreign(format!("this machine is a node of another cluster, whose CA is {here}")));
+        }
+        Standing::Worker => {}
+    }
+    if !attempt.is_some_and(|attempt| attempt.has_made(&here)) {
+        return Err(foreign("this machine is an agent of that cluster, which this agent did not make it"));
+    }
+    if let Some(node) = running(kube, plan).await? {
+        back(kube, kube.distribution.node(), &node).await?;
+        kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
+        return Ok(true);
+    }
+    cleanup::undo(kube, "join", "it is no node of its cluster any more").await?;
+    Ok(false)
+}
+
+/// The node of a finished agent, which is started if somebody has stopped it.
+async fn running(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Option<Node>, Failure> {
+    if unit::AGENT.stand(kube, "join").await?.runs() {
+        return known(kube, kube.distribution.node(), &plan.node_name).await;
+    }
+    let since = Instant::now();
+    unit::AGENT.write(kube, "join").await?;
+    if let Err(failure) = unit::AGENT.start(kube, "join", AGAIN).await {
+        if failure.cancelled {
+            return Err(failure);
+        }
+        // Its Node may have been deleted, and with that its password: it is made anew.
+        kube.cx.note("join", &failure.message);
+        return Ok(None);
+    }
+    kube.made("join", "start k3s-agent.service", "it did not run", since);
+    registered(kube, plan).await.map(Some)
+}
+
+async fn make(kube: &Kube<'_>, plan: &AgentPlan) -> Result<(), Failure> {
+    let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
+    kube.note(&attempt)?;
+    let own_program = !program::stands(kube, &plan.release).await?;
+    let note = Note { mark: None, endpoint: plan.endpoint.clone(), own_program };
+    note.write(kube.host()).map_err(failed("join", "note what is begun"))?;
+    program::install(kube, &plan.release, own_program).await?;
+    let text = config::agent(plan).map_err(|why| failure("config", why))?;
+    server::known(kube, ("agent", &plan.release.version), &plan.overlay).await?;
+    kube.may_go_on("join")?;
+    kube.cx.step_began("join", 1);
+    let since = Instant::now();
+    let token = format!("{}\n", plan.token);
+    for (path, text) in [(TOKEN, &token), (config::FILE, &text)] {
+        kube.host().write(path, text.as_bytes(), Access::PRIVATE).map_err(failed("join", &format!("write {path}")))?;
+    }
+    unit::AGENT.write(kube, "join").await?;
+    unit::AGENT.start(kube, "join", START).await?;
+    kube.made("join", "start k3s-agent.service", "this machine becomes a worker", since);
+    registered(kube, plan).await?;
+    kube.note(&attempt.finished(&plan.ca_hash))
+}
+
+/// Waits until the cluster has the node. K3s says that it runs before its kubelet has made the node known.
+async fn registered(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Node, Failure> {
+    kube.cx.step_began("ready", 0);
+    let until = Instant::now() + REGISTERED;
+    loop {
+        let seen = known(kube, kube.distribution.node(), &plan.node_name).await;
+        match seen {
+            Ok(Some(node)) => {
+                back(kube, kube.distribution.node(), &node).await?;
+                return Ok(node);
+            }
+            Ok(None) if Instant::now() > until => {
+                let message = format!("the cluster has no node {} after {} s", plan.node_name, REGISTERED.as_secs());
+                return Err(failure("ready", message));
+            }
+            Err(failure) if failure.cancelled || Instant::now() > until => return Err(failure),
+            Ok(None) | Err(_) => kube.pause("ready", Duration::from_millis(500)).await?,
+        }
+    }
+}
+
+const START: Duration = Duration::from_secs(600);
+/// Of a node that ran before.
+const AGAIN: Duration = Duration::from_secs(120);
+const REGISTERED: Duration = Duration::from_secs(120);

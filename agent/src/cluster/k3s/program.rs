@@ -1,0 +1,174 @@
+//! K3s' program and its archive of images: fetched, compared with their sums, and put where upstream puts them.
+//!
+//! What has no right sum is never run, nor does it stand for a moment where it could be. Source: K3s, "Air-Gap Install".
+
+use super::config::Note;
+use crate::cluster::kube::{Kube, failed, failure, refused};
+use crate::host::{Command, HostError, Kind};
+use crate::run::Failure;
+use std::time::{Duration, Instant};
+
+/// Where something is fetched, and what it must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// `http://` or `https://`
+    pub url: String,
+    /// SHA-256, hex, lower case.
+    pub sha256: String,
+}
+
+/// A K3s.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Release {
+    /// `v1.34.3+k3s1`
+    pub version: String,
+    /// The program.
+    pub program: Source,
+    /// An archive of its images, for machines that reach no registry.
+    pub images: Option<Source>,
+}
+
+/// Whether the program stands here already, put there by somebody else.
+pub(super) async fn stands(kube: &Kube<'_>, release: &Release) -> Result<bool, Failure> {
+    Ok(sum(kube, PROGRAM).await?.is_some_and(|sum| sum == release.program.sha256))
+}
+
+/// Fetches what is missing, and sees that it is the version that is meant. Beside a program of somebody else nothing is put.
+pub(super) async fn install(kube: &Kube<'_>, release: &Release, own_program: bool) -> Result<(), Failure> {
+    kube.may_go_on(STEP)?;
+    kube.cx.step_began(STEP, 1);
+    bring(kube, &release.program, ("k3s.url", "k3s.checksum"), (PROGRAM, "0755")).await?;
+    for name in LINKS.iter().filter(|_| own_program) {
+        let path = format!("{FOLDER}/{name}");
+        if !kube.host().exists(&path).map_err(failed(STEP, &format!("look at {path}")))? {
+            kube.host().link(&path, "k3s").map_err(failed(STEP, &format!("make the link {path}")))?;
+        }
+    }
+    let ask = Command::new(PROGRAM, ["--version"]);
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s for its version"))?;
+    let is =
+        said.stdout.strip_prefix("k3s version ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    if said.code != Some(0) {
+        return Err(refused(STEP, &ask, &said));
+    }
+    if is != release.version {
+        let message = format!(
+            "`k3s.url` gives K3s {is}, and `version` is {}: give the program of that version and its checksum",
+            release.version
+        );
+        return Err(failure(STEP, message));
+    }
+    if let Some(images) = &release.images {
+        bring(kube, images, ("k3s.images_url", "k3s.images_checksum"), (&archive(&images.url), "0644")).await?;
+    }
+    Ok(())
+}
+
+/// What `k3s server` or `k3s agent` can be told, in the program's own words.
+pub(super) async fn help(kube: &Kube<'_>, role: &str) -> Result<String, Failure> {
+    let ask = Command::new(PROGRAM, [role, "--help"]).timeout(UNPACK);
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s what it knows"))?;
+    if said.code == Some(0) { Ok(said.stdout) } else { Err(refused(STEP, &ask, &said)) }
+}
+
+async fn bring(
+    kube: &Kube<'_>,
+    source: &Source,
+    (url, checksum): (&str, &str),
+    (path, mode): (&str, &str),
+) -> Result<(), Failure> {
+    if sum(kube, path).await?.is_some_and(|sum| sum == source.sha256) {
+        return Ok(());
+    }
+    let since = Instant::now();
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0755", DATA])).await?;
+    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove an earlier download"))?;
+    let placed = async {
+        fetched(kube, source, url, checksum).await?;
+        place(kube, path, mode).await
+    };
+    let placed = placed.await;
+    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove the download"))?;
+    placed?;
+    kube.made(STEP, &format!("fetch {path}"), &format!("from {}", source.url), since);
+    Ok(())
+}
+
+/// As a whole: what is half written has another name. Both are larger than what a host copies by itself.
+async fn place(kube: &Kube<'_>, path: &str, mode: &str) -> Result<(), Failure> {
+    let new = format!("{path}.groundwork-new");
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-D", "-m", mode, "--", DOWNLOAD, &new]).timeout(FETCH)).await?;
+    kube.must(STEP, &Command::new("/usr/bin/mv", ["--no-target-directory", "--", &new, path])).await.map(drop)
+}
+
+/// By apt's own downloader: it knows the machine's proxies and certificates, and the agent need not resolve names.
+async fn fetched(kube: &Kube<'_>, source: &Source, url: &str, checksum: &str) -> Result<(), Failure> {
+    let get = Command::new("/usr/lib/apt/apt-helper", ["download-file", &source.url, DOWNLOAD]).timeout(FETCH);
+    let said = kube.run(STEP, &get).await?;
+    if said.code != Some(0) {
+        let mut failure = refused(STEP, &get, &said);
+        failure.message = format!("`{url}` cannot be fetched: {}", failure.message);
+        return Err(failure);
+    }
+    let sum = sum(kube, DOWNLOAD).await?.unwrap_or_default();
+    if sum == source.sha256 {
+        return Ok(());
+    }
+    let message = format!(
+        "what {} gives has another SHA-256 than `{checksum}` says, which is sha256:{}: it is sha256:{sum}. Nothing of it was used",
+        source.url, source.sha256
+    );
+    Err(failure(STEP, message))
+}
+
+/// SHA-256 of a file; `None` where none stands.
+async fn sum(kube: &Kube<'_>, path: &str) -> Result<Option<String>, Failure> {
+    let stat = kube.host().stat(path).map_err(failed(STEP, &format!("look at {path}")))?;
+    if stat.is_none_or(|stat| stat.kind != Kind::File) {
+        return Ok(None);
+    }
+    let ask = Command::new("/usr/bin/sha256sum", ["--", path]).timeout(FETCH);
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, &format!("take the sum of {path}")))?;
+    Ok(said.stdout.split_whitespace().next().filter(|_| said.code == Some(0)).map(str::to_owned))
+}
+
+/// K3s takes in every archive in this folder when it starts, and knows by its ending how it is packed.
+pub(super) fn archive(url: &str) -> String {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let ending = ENDINGS.iter().find(|ending| path.ends_with(**ending)).unwrap_or(&".tar");
+    format!("{IMAGES}/{ARCHIVE}{ending}")
+}
+
+/// Takes the program away, if we have put it there, and what leads to it.
+pub(super) fn remove(kube: &Kube<'_>, step: &str, note: &Note) -> Result<(), Failure> {
+    if !note.own_program {
+        return Ok(());
+    }
+    let go = |path: &str| -> Result<(), HostError> { kube.host().remove(path) };
+    for name in LINKS {
+        let path = format!("{FOLDER}/{name}");
+        let stat = kube.host().stat(&path).map_err(failed(step, &format!("look at {path}")))?;
+        if stat.is_some_and(|stat| matches!(stat.kind, Kind::Link(to) if to == "k3s" || to == PROGRAM)) {
+            go(&path).map_err(failed(step, &format!("remove {path}")))?;
+        }
+    }
+    for path in [PROGRAM, &format!("{PROGRAM}.groundwork-new")] {
+        go(path).map_err(failed(step, &format!("remove {path}")))?;
+    }
+    Ok(())
+}
+
+const STEP: &str = "install";
+const FOLDER: &str = "/usr/local/bin";
+pub(super) const PROGRAM: &str = "/usr/local/bin/k3s";
+/// As upstream has them.
+const LINKS: [&str; 3] = ["kubectl", "crictl", "ctr"];
+pub(super) const DATA: &str = "/var/lib/rancher/k3s";
+pub(super) const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
+/// On the disk: the archive of images is large.
+pub(super) const DOWNLOAD: &str = "/var/lib/rancher/k3s/groundwork-download";
+pub(super) const ARCHIVE: &str = "groundwork-images";
+pub(super) const ENDINGS: [&str; 6] = [".tar.zst", ".tar.gz", ".tar.lz4", ".tar.bz2", ".tgz", ".tar"];
+const FETCH: Duration = Duration::from_secs(1_800);
+/// It unpacks itself when it is run for the first time.
+const UNPACK: Duration = Duration::from_secs(300);

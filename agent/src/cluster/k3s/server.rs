@@ -1,0 +1,216 @@
+//! The first server of a cluster of K3s: made, or seen to be one, or put right.
+
+use super::config::{self, Note};
+use super::program::{self, Release};
+use super::{TRACES, unit};
+use crate::cluster::config::Taint;
+use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
+use crate::cluster::init::{answering, authority, node};
+use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
+use crate::cluster::{Distribution, before, cleanup};
+use crate::host::Access;
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use agent_proto::overlay::Fragment;
+use std::time::{Duration, Instant};
+
+/// What the first server is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerPlan {
+    /// Which K3s.
+    pub release: Release,
+    /// Name of this node.
+    pub node_name: String,
+    /// Address of this node that the others reach.
+    pub address: Option<String>,
+    /// `host:port` of the API server, if it is not this node's.
+    pub endpoint: Option<String>,
+    /// CIDR of pods.
+    pub pod_subnet: Option<String>,
+    /// CIDR of services.
+    pub service_subnet: Option<String>,
+    /// More names and addresses for the API server's certificate.
+    pub certificate_names: Vec<String>,
+    /// Taints of this node.
+    pub taints: Option<Vec<Taint>>,
+    /// What the user lays over `config.yaml`.
+    pub overlay: Fragment,
+    /// Pin of the cluster that this node is a server of already: nothing is made anew then.
+    pub cluster_id: Option<String>,
+}
+
+/// Makes this machine the first server. Changes nothing on a finished one but what somebody took from it; begins anew after a killed
+/// attempt of ours.
+///
+/// # Errors
+/// Also when something stands here that is not ours to throw away.
+pub async fn init(cx: RunCx, state: State, plan: ServerPlan) -> Result<Outcome, Failure> {
+    let mut kube = Kube::begin(&cx, &state).await?;
+    kube.distribution = Distribution::K3s;
+    kube.near = near(&plan);
+    let here = authority(&kube)?;
+    if let Some(wanted) = plan.cluster_id.as_ref().filter(|wanted| **wanted != here) {
+        let message =
+            format!("this machine is no server of the cluster with the CA {wanted} any more, and none is made anew");
+        return Err(failure("look", message));
+    }
+    let plan = ServerPlan { address: kube.own(plan.address.clone()).await, ..plan };
+    if already(&kube, &plan, &here).await? {
+        mend(&kube, &plan).await?;
+        return Ok(kube.done());
+    }
+    if plan.cluster_id.is_some() {
+        return Err(failure("look", "this machine is no whole server any more, and none is made anew"));
+    }
+    before::note(&kube).await?;
+    kube.direct("init").await?;
+    make(&kube, &plan).await?;
+    Ok(kube.done())
+}
+
+/// What pods reach without a proxy: pods, services, and the API server.
+fn near(plan: &ServerPlan) -> Vec<String> {
+    let subnet = |own: &Option<String>, usual: &str| own.clone().unwrap_or_else(|| usual.to_owned());
+    let endpoint = plan.endpoint.as_deref().map(|endpoint| host_of(endpoint).to_owned());
+    let networks = [subnet(&plan.pod_subnet, PODS), subnet(&plan.service_subnet, SERVICES)];
+    networks.into_iter().chain(endpoint).collect()
+}
+
+/// Whether this machine is the server already; clears away what a killed attempt of ours has left.
+async fn already(kube: &Kube<'_>, plan: &ServerPlan, here: &str) -> Result<bool, Failure> {
+    let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    let attempt = kube.attempt()?;
+    let ours = match &attempt {
+        Some(attempt) => attempt.may_be_undone(here, &traces) || super::has_begun(kube, attempt)?,
+        None => false,
+    };
+    match standing(&traces) {
+        Standing::Clean => Ok(false),
+        Standing::ControlPlane
+            if attempt.as_ref().is_some_and(|one| one.cluster_id.is_some() && one.has_made(here)) =>
+        {
+            Ok(true)
+        }
+        // The agent died while it watched, and K3s came up by itself.
+        Standing::ControlPlane if ours && is_whole(kube, &plan.node_name).await => {
+            kube.note(&Attempt::new("init", &plan.node_name).finished(here))?;
+            Ok(true)
+        }
+        // Its cluster lives elsewhere.
+        Standing::ControlPlane | Standing::Partial if ours && plan.cluster_id.is_some() => Ok(false),
+        Standing::ControlPlane | Standing::Partial if ours => {
+            cleanup::undo(kube, "init", "an earlier attempt did not come to its end").await?;
+            Ok(false)
+        }
+        Standing::ControlPlane => {
+            Err(foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}")))
+        }
+        Standing::Worker => Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first")),
+        Standing::Partial => Err(cleanup::not_ours(&found)),
+    }
+}
+
+async fn is_whole(kube: &Kube<'_>, node_name: &str) -> bool {
+    node(kube, node_name).await.is_ok_and(|node| node.is_some_and(|node| node.control_plane))
+}
+
+/// The note comes first, and the unit last: whatever is cut off is known as ours, and nothing runs that is not whole.
+async fn make(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
+    let mut attempt = Attempt::new("init", &plan.node_name);
+    attempt.mark = Some(hex::encode(trust::nonce()));
+    kube.note(&attempt)?;
+    let endpoint = plan.endpoint.clone().or_else(|| plan.address.as_deref().map(with_port));
+    let endpoint = endpoint
+        .ok_or_else(|| failure("init", "the address of the API server is not known: give the cluster an `endpoint`"))?;
+    let own_program = !program::stands(kube, &plan.release).await?;
+    let note = Note { mark: attempt.mark.clone(), endpoint: full(&endpoint), own_program };
+    note.write(kube.host()).map_err(failed("init", "note what is begun"))?;
+    program::install(kube, &plan.release, own_program).await?;
+    let text = config::server(plan).map_err(|why| failure("config", why))?;
+    known(kube, ("server", &plan.release.version), &plan.overlay).await?;
+    kube.may_go_on("init")?;
+    kube.cx.step_began("init", 1);
+    let since = Instant::now();
+    kube.host()
+        .write(config::FILE, text.as_bytes(), Access::PRIVATE)
+        .map_err(failed("init", "write K3s' configuration"))?;
+    unit::SERVER.write(kube, "init").await?;
+    unit::SERVER.start(kube, "init", START).await?;
+    let here = authority(kube)?;
+    let attempt = attempt.under(&here);
+    kube.note(&attempt)?;
+    kube.made("init", "start k3s.service", "this machine becomes the first server", since);
+    answering(kube, Some(&plan.node_name)).await?;
+    kube.note(&attempt.finished(&here))
+}
+
+/// Refuses settings that this K3s does not know: it would pass over them with a warning.
+pub(super) async fn known(kube: &Kube<'_>, (role, version): (&str, &str), over: &Fragment) -> Result<(), Failure> {
+    if over.is_empty() {
+        return Ok(());
+    }
+    let help = program::help(kube, role).await?;
+    match config::unknown(over, &help) {
+        None => Ok(()),
+        Some(key) => Err(failure("config", format!("config.{role}: `k3s {role}` of {version} has no setting {key:?}"))),
+    }
+}
+
+/// Puts right what somebody has taken away from a finished server: its run, or its Node. One whose Node was deleted seems to run on, and
+/// its API server does not answer: a restart brings both back.
+async fn mend(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
+    let since = Instant::now();
+    if !unit::SERVER.stand(kube, MEND).await?.runs() {
+        unit::SERVER.write(kube, MEND).await?;
+        unit::SERVER.start(kube, MEND, START).await?;
+        kube.made(MEND, "start k3s.service", "it did not run", since);
+    } else if !node(kube, &plan.node_name).await.is_ok_and(|node| node.is_some()) {
+        unit::SERVER.start(kube, MEND, START).await?;
+        kube.made(MEND, "restart k3s.service", &format!("the cluster has no node {}", plan.node_name), since);
+    }
+    answering(kube, Some(&plan.node_name)).await.map_err(|failure| Failure { step: MEND.to_owned(), ..failure })
+}
+
+fn with_port(address: &str) -> String {
+    if address.contains(':') { format!("[{address}]:6443") } else { format!("{address}:6443") }
+}
+
+/// An endpoint with a port.
+fn full(endpoint: &str) -> String {
+    let has_port = endpoint
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
+    if has_port { endpoint.to_owned() } else { with_port(endpoint.trim_matches(['[', ']'])) }
+}
+
+/// Of what stands here, without what is somebody else's.
+pub(super) fn own_traces() -> impl Iterator<Item = &'static str> {
+    TRACES.iter().filter(|(_, trace)| *trace != Trace::Stranger).map(|(path, _)| *path)
+}
+
+const MEND: &str = "repair";
+/// K3s' defaults.
+const PODS: &str = "10.42.0.0/16";
+const SERVICES: &str = "10.43.0.0/16";
+/// Small machines unpack it, and make keys, for minutes.
+const START: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod endpoint_tests {
+    use super::full;
+
+    #[test]
+    fn an_endpoint_is_noted_with_its_port() {
+        for (given, want) in [
+            ("10.99.0.11", "10.99.0.11:6443"),
+            ("api.example.org", "api.example.org:6443"),
+            ("api.example.org:443", "api.example.org:443"),
+            ("fd00::11", "[fd00::11]:6443"),
+            ("[fd00::11]:6443", "[fd00::11]:6443"),
+        ] {
+            assert_eq!(full(given), want);
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! A machine on which K3s can be run, imitated after the recordings in `recorded/` (v1.34.3+k3s1).
+//!
+//! A unit runs when it is started, unless it is told never to; then its journal says what the recording says, and it tries for ever. The
+//! power goes after so many writes.
+
+use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
+
+/// How many writes and starts it takes.
+pub(super) struct Moment;
+
+impl Moment {
+    pub(super) const SERVER: usize = 10;
+    pub(super) const AGENT: usize = 11;
+}
+
+/// The machine.
+pub(super) struct Machine {
+    inner: Mutex<Inner>,
+    pub(super) authority: String,
+    clients: [String; 3],
+}
+
+#[derive(Default)]
+struct Inner {
+    files: BTreeMap<String, String>,
+    links: BTreeSet<String>,
+    commands: Vec<String>,
+    left: Option<usize>,
+    /// What the server at the other end of a download gives.
+    offered: String,
+    running: Option<String>,
+    journal: String,
+    restarts: u32,
+    nodes: BTreeMap<String, (bool, bool)>,
+    rules: String,
+}
+
+/// SHA-256 of a text.
+pub(super) fn sum(text: &str) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()))
+}
+
+/// In the form in which K3s writes keys.
+const KEY: &str = "\
+-----BEGIN EC PRIVATE KEY-----\n\
+MHcCAQEEIDgnKJDsaFOCld5ECqQxJSDowIivqcp58a4FlVRSVWF3oAoGCCqGSM49\n\
+AwEHoUQDQgAEOpJmjOjudwX7tNPh829i1oZqG1ajuDxRh1dFw+5ekVaWpaCNV0Ei\n\
+Tl/5O9aaL7Kgn3MjonrhbtDKdZlZrRdOaQ==\n\
+-----END EC PRIVATE KEY-----\n\
+";
+
+fn authority(name: &str) -> (String, String, String) {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = if name == "k3s-client-ca" { KeyPair::from_pem(KEY).unwrap() } else { KeyPair::generate().unwrap() };
+    let ca = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, &key);
+    let mut admin = CertificateParams::default();
+    admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    let admin = admin.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+    (ca.pem(), KEY.to_owned(), admin.pem())
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        let (server, ..) = authority("k3s-server-ca");
+        let (clients, key, admin) = authority("k3s-client-ca");
+        let inner = Inner {
+            offered: "a program".to_owned(),
+            rules: "*filter\n-A INPUT -j DROP\n-A INPUT -j KUBE-FIREWALL\nCOMMIT\n".to_owned(),
+            ..Inner::default()
+        };
+        let machine = Self { inner: Mutex::new(inner), authority: server, clients: [clients, key, admin] };
+        machine.put("/usr/sbin/iptables-save", "");
+        machine
+    }
+
+    pub(super) fn put(&self, path: &str, text: &str) {
+        self.inner().files.insert(path.to_owned(), text.to_owned());
+    }
+
+    /// A file's text; empty where there is none.
+    pub(super) fn text(&self, path: &str) -> String {
+        self.inner().files.get(path).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn files(&self) -> BTreeMap<String, String> {
+        self.inner().files.clone()
+    }
+
+    pub(super) fn commands(&self) -> Vec<String> {
+        self.inner().commands.clone()
+    }
+
+    pub(super) fn rules(&self) -> String {
+        self.inner().rules.clone()
+    }
+
+    pub(super) fn dies_after(&self, writes: Option<usize>) {
+        self.inner().left = writes;
+    }
+
+    pub(super) fn offers(&self, text: &str) {
+        text.clone_into(&mut self.inner().offered);
+    }
+
+    /// With this journal it tries for ever; with an empty one it runs.
+    pub(super) fn never_runs(&self, journal: &str) {
+        journal.clone_into(&mut self.inner().journal);
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.inner().running.is_some()
+    }
+
+    /// Somebody stops it.
+    pub(super) fn stop(&self) {
+        self.inner().running = None;
+    }
+
+    pub(super) fn forget_node(&self, name: &str) {
+        self.inner().nodes.remove(name);
+    }
+
+    /// A container, whose shim outlives the unit.
+    pub(super) fn runs_a_pod(&self) {
+        let shim =
+            "/var/lib/rancher/k3s/data/00/bin/containerd-shim-runc-v2\0-address\0/run/k3s/containerd/containerd.sock\0";
+        for (pid, stat, line) in [
+            ("1", "1 (init) S 0", "/sbin/init\0"),
+            ("20", "20 (shim) S 1", shim),
+            ("21", "21 (pause) S 20", "/pause\0"),
+        ] {
+            self.put(&format!("/proc/{pid}/stat"), stat);
+            self.put(&format!("/proc/{pid}/cmdline"), line);
+        }
+        self.put("/run/netns/cni-0123", "");
+    }
+
+    /// A token of the cluster.
+    pub(super) fn token(&self) -> String {
+        format!("K10{}::aaaaaa.0123456789abcdef", sum(&self.authority))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// One more write; an error when the power is gone.
+    fn writes(&self, path: &str) -> Result<(), HostError> {
+        let mut inner = self.inner();
+        match &mut inner.left {
+            Some(0) => {
+                Err(HostError::File { act: "write", path: path.to_owned(), source: std::io::Error::other("dead") })
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What K3s makes when it runs.
+    fn start(&self, unit: &str) {
+        let inner = self.inner();
+        let is_server = unit == "k3s.service";
+        let fails = !inner.journal.is_empty();
+        drop(inner);
+        self.put("/var/lib/rancher/k3s/data/00/bin/k3s", "unpacked");
+        if fails {
+            return;
+        }
+        let agent = "/var/lib/rancher/k3s/agent";
+        self.put(&format!("{agent}/server-ca.crt"), &self.authority);
+        for name in ["client-kubelet.crt", "kubelet.kubeconfig", "etc/containerd/config.toml"] {
+            self.put(&format!("{agent}/{name}"), "");
+        }
+        self.put("/etc/rancher/node/password", "SECRETHEX32");
+        self.put("/run/k3s/containerd/containerd.sock", "");
+        let name = if is_server { "cp-1" } else { "worker-1" };
+        if is_server {
+            let [clients, key, admin] = &self.clients;
+            let server = "/var/lib/rancher/k3s/server";
+            for (path, text) in [
+                ("tls/server-ca.crt", self.authority.as_str()),
+                ("tls/server-ca.key", ""),
+                ("tls/client-ca.crt", clients),
+                ("tls/client-ca.key", key),
+                ("tls/client-admin.crt", admin),
+                ("cred/admin.kubeconfig", "server: https://127.0.0.1:6444\n"),
+                ("db/etcd/name", "cp-1-624f1727"),
+            ] {
+                self.put(&format!("{server}/{path}"), text);
+            }
+            self.put("/etc/rancher/k3s/k3s.yaml", "server: https://127.0.0.1:6443\nclient-key-data: BASE64\n");
+        }
+        let mut inner = self.inner();
+        inner.running = Some(unit.to_owned());
+        inner.nodes.entry(name.to_owned()).or_insert((false, is_server));
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm for each program")]
+    fn program(&self, command: &Command) -> Output {
+        let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
+        let name = command.program.rsplit('/').next().unwrap();
+        match (name, args.as_slice()) {
+            ("apt-helper", ["download-file", _, path]) => {
+                let offered = self.inner().offered.clone();
+                self.put(path, &offered);
+                said("")
+            }
+            ("sha256sum", ["--", path]) => said(&format!("{}  {path}\n", sum(&self.text(path)))),
+            ("k3s", ["--version"]) => said(include_str!("../recorded/version.txt")),
+            ("k3s", ["server", "--help"]) => said(include_str!("../recorded/server-help.txt")),
+            ("k3s", ["agent", "--help"]) => said(include_str!("../recorded/agent-help.txt")),
+            ("k3s", ["token", "create", "--ttl", _, ..]) => said(&format!("{}\n", self.token())),
+            ("kubectl", ["--kubeconfig", kubeconfig, rest @ ..]) => {
+                assert!(command.program.starts_with("/var/lib/rancher/k3s/data/"), "K3s brings its own");
+                assert!(kubeconfig.starts_with("/var/lib/rancher/k3s/"), "{kubeconfig}");
+                let options = rest.iter().take_while(|word| word.starts_with("--")).count();
+                self.kubectl(&rest[options..])
+            }
+            ("systemctl", ["restart", "--no-block", "--", unit]) => {
+                self.start(unit);
+                said("")
+            }
+            ("systemctl", ["show", _, "--", _]) => {
+                let mut inner = self.inner();
+                let is_server = inner.files.contains_key("/etc/systemd/system/k3s.service");
+                inner.restarts += u32::from(is_server);
+                let state = match (&inner.running, inner.journal.is_empty()) {
+                    (Some(_), _) => "active\nSubState=running",
+                    (None, false) => "activating\nSubState=start",
+                    (None, true) => "inactive\nSubState=dead",
+                };
+                said(&format!("NRestarts={}\nActiveState={state}\n", inner.restarts / 10))
+            }
+            ("systemctl", ["is-active", _]) => said(if self.runs() { "active\n" } else { "inactive\n" }),
+            ("systemctl", ["stop", "--", _]) => {
+                self.stop();
+                said("")
+            }
+            ("ip", _) => said("2: host0    inet 10.99.0.11/24 brd 10.99.0.255 scope global host0\n"),
+            ("install", ["-D", "-m", _, "--", from, to]) | ("mv", [_, "--", from, to]) => self.place(from, to),
+            ("systemctl", _) | ("install" | "rmdir", _) => said(""),
+            ("journalctl", _) => said(&self.inner().journal.clone()),
+            ("kill", ["-KILL", pids @ ..]) => {
+                let mut inner = self.inner();
+                for pid in pids {
+                    inner.files.retain(|path, _| !path.starts_with(&format!("/proc/{pid}/")));
+                }
+                said("")
+            }
+            ("rm", [.., path]) => {
+                let inside = format!("{path}/");
+                self.inner().files.retain(|file, _| file != path && !file.starts_with(&inside));
+                said("")
+            }
+            ("iptables-save", _) => said(&self.rules()),
+            ("iptables-restore", _) => {
+                self.inner().rules = String::from_utf8(command.stdin.clone().unwrap()).unwrap();
+                said("")
+            }
+            _ => panic!("nobody imitates {command}"),
+        }
+    }
+
+    fn place(&self, from: &str, to: &str) -> Output {
+        if self.writes(to).is_err() {
+            return failed("dead");
+        }
+        let text = self.text(from);
+        self.put(to, &text);
+        if from.ends_with(".groundwork-new") {
+            self.inner().files.remove(from);
+        }
+        said("")
+    }
+
+    fn kubectl(&self, args: &[&str]) -> Output {
+        let mut inner = self.inner();
+        if inner.running.is_none() {
+            return failed(
+                "The connection to the server 127.0.0.1:6444 was refused - did you specify the right host or port?",
+            );
+        }
+        let json = |name: &str, (leaving, server): &(bool, bool)| {
+            let labels = if *server { "{\"node-role.kubernetes.io/control-plane\":\"true\"}" } else { "{}" };
+            let marks = if *leaving { "{\"groundwork/leaving\":\"true\"}" } else { "{}" };
+            format!(
+                "{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels},\"annotations\":{marks}}},\"status\":{{\"conditions\":\
+                 [{{\"type\":\"Ready\",\"status\":\"True\"}}],\"nodeInfo\":{{\"kubeletVersion\":\"v1.34.3+k3s1\"}}}}}}"
+            )
+        };
+        match args {
+            ["get", "--raw", "/readyz"] => said("ok"),
+            ["get", "nodes", "-o", "json"] => {
+                let items: Vec<String> = inner.nodes.iter().map(|(name, node)| json(name, node)).collect();
+                said(&format!("{{\"items\":[{}]}}", items.join(",")))
+            }
+            ["get", "node" | "nodes", name, "--ignore-not-found", ..] => {
+                said(&inner.nodes.get(*name).map(|node| json(name, node)).unwrap_or_default())
+            }
+            ["get", "nodes", name] => match inner.nodes.contains_key(*name) {
+                true => said(""),
+                false => failed("Error from server (NotFound)"),
+            },
+            ["get", "pods", ..] => said("{\"items\":[]}"),
+            ["annotate", "--overwrite", "node", name, "groundwork/leaving=true"] => {
+                inner.nodes.get_mut(*name).unwrap().0 = true;
+                said("")
+            }
+            ["cordon" | "uncordon" | "annotate", ..] | ["delete", "secret", ..] => said(""),
+            other => panic!("nobody imitates kubectl {other:?}"),
+        }
+    }
+}
+
+fn said(stdout: &str) -> Output {
+    Output { code: Some(0), stdout: stdout.to_owned(), stderr: String::new() }
+}
+
+fn failed(stderr: &str) -> Output {
+    Output { code: Some(1), stdout: String::new(), stderr: stderr.to_owned() }
+}
+
+impl Host for Machine {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(self.inner().files.get(path).map(|text| text.clone().into_bytes()))
+    }
+
+    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
+        let inner = self.inner();
+        let inside = format!("{path}/");
+        let kind = if inner.links.contains(path) && inner.files.contains_key(path) {
+            Kind::Link(inner.files[path].clone())
+        } else if inner.files.contains_key(path) {
+            Kind::File
+        } else if inner.files.keys().any(|file| file.starts_with(&inside)) {
+            Kind::Folder
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
+    }
+
+    fn compare(&self, path: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
+        panic!("{path} is nobody's business here")
+    }
+
+    fn copy(&self, from: &str, to: &str, _: Access) -> Result<Option<Stat>, HostError> {
+        panic!("{from} and {to} are nobody's business here")
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {
+        let inside = format!("{folder}/");
+        let inner = self.inner();
+        let names = inner.files.keys().filter_map(|path| path.strip_prefix(&inside)?.split('/').next());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
+        let is_open = path.ends_with(".service");
+        assert!(is_open || access.mode == 0o600, "{path} may hold a token");
+        self.writes(path)?;
+        self.put(path, &String::from_utf8_lossy(content));
+        Ok(())
+    }
+
+    fn link(&self, path: &str, to: &str) -> Result<(), HostError> {
+        self.writes(path)?;
+        self.put(path, to);
+        self.inner().links.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), HostError> {
+        self.inner().files.remove(path);
+        Ok(())
+    }
+
+    fn poke(&self, path: &str, _: &str) -> Result<(), HostError> {
+        panic!("{path} is nobody's business here")
+    }
+
+    fn probe(&self, _: &str) -> Result<Option<Probe>, HostError> {
+        Ok(None)
+    }
+
+    fn run<'a>(&'a self, command: &'a Command, lines: Lines<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
+        self.inner().commands.push(command.to_string());
+        let output = self.program(command);
+        output.stdout.lines().chain(output.stderr.lines()).for_each(lines);
+        Box::pin(ready(Ok(output)))
+    }
+
+    fn settle<'a>(&'a self, _: Lines<'a>) -> BoxFuture<'a, Result<(), HostError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
+        let why = "not imitated".to_owned();
+        Box::pin(ready(Err(HostError::Runtime { socket: socket.to_owned(), why })))
+    }
+}

@@ -1,0 +1,108 @@
+//! Requests for nodes of K3s, read and checked.
+
+use super::wire::{address, given, near, node_name, some, taints};
+use crate::cluster::k3s::{AgentPlan, Release, ServerPlan, Source};
+use agent_proto::overlay::{self, Fragment, Part};
+use agent_proto::{form, v1 as proto};
+
+pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPlan, String> {
+    for (name, is_there) in [
+        ("kube_vip", request.kube_vip.is_some()),
+        ("restore_from", !request.restore_from.is_empty()),
+        ("ignore_preflight_errors", !request.ignore_preflight_errors.is_empty()),
+    ] {
+        if is_there {
+            return Err(format!("{name}: this agent does not do this with k3s"));
+        }
+    }
+    let mut names = request.certificate_names;
+    names.iter_mut().for_each(|name| *name = name.trim().to_owned());
+    Ok(ServerPlan {
+        release: release(&request.version, request.k3s)?,
+        node_name: node_name(request.node_name)?,
+        address: address(request.advertise_address)?,
+        endpoint: some(request.endpoint),
+        pod_subnet: some(request.pod_subnet),
+        service_subnet: some(request.service_subnet),
+        certificate_names: names,
+        taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
+        overlay: fragment(Part::Server, &request.config.unwrap_or_default().server)?,
+        cluster_id: some(request.cluster_id),
+    })
+}
+
+pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan, String> {
+    if request.control_plane.is_some() {
+        return Err("control_plane: this agent makes clusters of k3s with one server".to_owned());
+    }
+    let material = request.material.ok_or("material is missing")?;
+    Ok(AgentPlan {
+        release: release(&request.version, request.k3s)?,
+        node_name: node_name(request.node_name)?,
+        address: address(request.advertise_address)?,
+        endpoint: given(material.endpoint, "material.endpoint")?,
+        token: given(material.token, "material.token")?,
+        ca_hash: given(material.ca_hash, "material.ca_hash")?,
+        near: near(request.near)?,
+        overlay: fragment(Part::Agent, &request.config.unwrap_or_default().agent)?,
+    })
+}
+
+fn release(version: &str, k3s: Option<proto::K3s>) -> Result<Release, String> {
+    form::k3s_version(version).map_err(|why| format!("version: {version:?} {why}"))?;
+    let proto::K3s { url, sha256, images_url, images_sha256 } = k3s.ok_or("k3s is missing")?;
+    let images =
+        if images_url.is_empty() { None } else { Some(source(("k3s.images_url", images_url), images_sha256)?) };
+    Ok(Release { version: version.to_owned(), program: source(("k3s.url", url), sha256)?, images })
+}
+
+fn source((name, url): (&str, String), sha256: String) -> Result<Source, String> {
+    form::web_url(&url).map_err(|why| format!("{name}: {url:?} {why}"))?;
+    form::sha256(&sha256).map_err(|why| format!("the sum of {name}: {sha256:?} {why}"))?;
+    Ok(Source { url, sha256 })
+}
+
+fn fragment(part: Part, text: &str) -> Result<Fragment, String> {
+    overlay::read(part, text).map_err(|why| format!("config.{}: {why}", part.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn init() -> proto::ClusterInitRequest {
+        let k3s = proto::K3s { url: "https://example.org/k3s".into(), sha256: "0".repeat(64), ..Default::default() };
+        proto::ClusterInitRequest {
+            distribution: "k3s".into(),
+            name: "main".into(),
+            version: "v1.34.3+k3s1".into(),
+            node_name: "cp-1".into(),
+            k3s: Some(k3s),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_server_is_read() {
+        let plan = server_plan(init()).unwrap();
+        assert_eq!((plan.release.version.as_str(), plan.release.images), ("v1.34.3+k3s1", None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let with = |k3s: proto::K3s| proto::ClusterInitRequest { k3s: Some(k3s), ..init() };
+        let good = init().k3s.unwrap();
+        for (request, name) in [
+            (proto::ClusterInitRequest { version: "1.34.3".into(), ..init() }, "version"),
+            (proto::ClusterInitRequest { k3s: None, ..init() }, "k3s"),
+            (with(proto::K3s { url: "file:///etc/shadow".into(), ..good.clone() }), "k3s.url"),
+            (with(proto::K3s { sha256: "00".into(), ..good.clone() }), "k3s.url"),
+            (with(proto::K3s { images_url: "-o".into(), ..good }), "k3s.images_url"),
+            (proto::ClusterInitRequest { restore_from: "/a".into(), ..init() }, "restore_from"),
+            (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
+        ] {
+            let said = server_plan(request).unwrap_err();
+            assert!(said.contains(name), "{said}");
+        }
+    }
+}
