@@ -2,7 +2,7 @@
 
 use crate::configuration;
 use crate::harness::{Backend, Lab, Terraform, ready};
-use crate::quickstart::{self, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
 #[test]
@@ -43,6 +43,8 @@ fn seeds_are_gone(lab: &Lab) {
 }
 
 fn drift_is_seen_and_repaired(lab: &Lab, terraform: &Terraform) {
+    // Whoever gives a pod its network turns forwarding on again.
+    lab.must("cp-1", &format!("{KUBECTL} wait --for=condition=Ready pod --all --all-namespaces --timeout=3m"));
     lab.must("worker-1", "echo changed > /etc/motd");
     lab.must("worker-1", "apt-mark unhold kubelet");
     lab.must("worker-1", "rm /etc/modules-load.d/groundwork.conf");
