@@ -4,12 +4,17 @@ use crate::harness::{Lab, Terraform};
 use crate::quickstart::{KUBECTL, nodes_are_ready};
 use serde_json::{Value, json};
 
-/// On a cluster of `cp-1` and `worker-1`, which has a `config` of its own afterwards.
+/// On a cluster of `cp-1` and `worker-1`, which has a `config` of its own afterwards. Each step restarts parts of a control plane, which takes
+/// half a minute and more on a small machine, so most of them are asked for by `GROUNDWORK_CONFIG=1`.
 pub(crate) fn is_changed_in_place(lab: &Lab, terraform: &Terraform) {
     let stage = Stage { lab, terraform };
     stage.arguments_are_changed_in_place();
     stage.a_wrong_argument_costs_nothing();
     stage.what_is_read_at_the_creation_alone_is_refused();
+    if std::env::var_os("GROUNDWORK_CONFIG").is_none() {
+        eprintln!("left out: GROUNDWORK_CONFIG=1 goes on with kills, kubelets, kube-proxy, audit and encryption, and drift");
+        return;
+    }
     stage.an_apply_that_is_killed_is_gone_on_with();
     stage.every_kubelet_takes_its_configuration();
     stage.a_wrong_kubelet_gets_what_it_had();
@@ -53,12 +58,14 @@ impl Stage<'_> {
     }
 
     fn arguments_are_changed_in_place(&self) {
-        let scheduler = self.lab.must("cp-1", "pgrep -x kube-scheduler");
+        // Its process may end all the same: a scheduler that loses its lease while the API server is away begins anew.
+        let scheduler = || self.lab.must("cp-1", "stat -c '%i %Y' /etc/kubernetes/manifests/kube-scheduler.yaml");
+        let before = scheduler();
         self.ask_for_arguments(&[("v", "3")]);
         self.terraform.plan().exits(2).says(&["config: cp-1", "1 to change, 0 to destroy"]);
         self.terraform.apply();
         assert!(self.api_server().contains(" --v=3"), "{}", self.api_server());
-        assert_eq!(self.lab.must("cp-1", "pgrep -x kube-scheduler"), scheduler, "nobody else is restarted");
+        assert_eq!(scheduler(), before, "nobody else is restarted");
         assert!(self.kubectl("-n kube-system get configmap kubeadm-config -o yaml").contains("name: v"));
         self.terraform.has_no_changes();
     }
