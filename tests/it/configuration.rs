@@ -12,7 +12,9 @@ pub(crate) fn is_changed_in_place(lab: &Lab, terraform: &Terraform) {
     stage.a_wrong_argument_costs_nothing();
     stage.what_is_read_at_the_creation_alone_is_refused();
     if std::env::var_os("GROUNDWORK_CONFIG").is_none() {
-        eprintln!("left out: GROUNDWORK_CONFIG=1 goes on with kills, kubelets, kube-proxy, audit and encryption, and drift");
+        eprintln!(
+            "left out: GROUNDWORK_CONFIG=1 goes on with kills, kubelets, kube-proxy, audit and encryption, and drift"
+        );
         return;
     }
     stage.an_apply_that_is_killed_is_gone_on_with();
