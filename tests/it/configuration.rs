@@ -104,7 +104,7 @@ impl Stage<'_> {
         let manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml";
         // The agent's run goes on by itself; then the agent dies as well.
         self.terraform.killed(|| self.lab.exec("cp-1", &format!("grep -q -- --v=5 {manifest}")).code == 0);
-        self.lab.must("cp-1", "systemctl kill --signal=KILL groundwork-agent.service; sleep 5");
+        self.lab.kill_agent("cp-1");
         self.ask_for_arguments(&[("v", "2")]);
         self.terraform.apply();
         assert!(self.api_server().contains(" --v=2"), "{}", self.api_server());

@@ -258,7 +258,7 @@ impl Stage<'_> {
         assert!(!self.is_there(NOTED), "it is the sign of a beginning");
         self.terraform.killed(|| self.lab.exec("cp-1", &format!("{KUBECTL} get {NOTED}")).code == 0);
         // The agent goes on by itself, and dies too.
-        self.lab.must("cp-1", "systemctl kill --signal=KILL groundwork-agent");
+        self.lab.kill_agent("cp-1");
     }
 
     fn an_import_knows_what_was_applied(&self) {

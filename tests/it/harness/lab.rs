@@ -110,6 +110,13 @@ impl Lab {
         said.text.trim().to_owned()
     }
 
+    /// Kills a machine's agent; back when the next one answers. Without that wait a plan meets nothing there, and says so instead of a
+    /// difference.
+    #[track_caller]
+    pub(crate) fn kill_agent(&self, vm: &str) {
+        self.must(vm, "systemctl kill --signal=KILL groundwork-agent && systemctl restart groundwork-agent");
+    }
+
     /// Any other word of `scripts/lab.sh`: `fault …`, `power …`, `requests`, `list`.
     #[track_caller]
     pub(crate) fn control(&self, word: &str, arguments: &[&str]) -> Said {
