@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let mut agents = String::from("/// The agents inside this provider.\nconst AGENTS: &[Program] = &[\n");
+    // Not a constant: that stands in the program once for each place that reads it.
+    let mut agents = String::from(
+        "/// What this provider carries; nothing after a plain `cargo build`.\npub(super) static PROGRAMS: &[Program] = &[\n",
+    );
     for (machine, variable) in [("x86_64", "GROUNDWORK_AGENT_X86_64"), ("aarch64", "GROUNDWORK_AGENT_AARCH64")] {
         println!("cargo:rerun-if-env-changed={variable}");
         let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) else {

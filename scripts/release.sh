@@ -25,6 +25,8 @@ declare -A LIBRARIES=(
     [darwin]='^/usr/lib/lib(System\.B|iconv\.2|resolv\.9|objc\.A)\.dylib$|^/System/Library/Frameworks/'
     [windows]='^(api-ms-win-|(advapi32|bcrypt|bcryptprimitives|iphlpapi|kernel32|msvcrt|ntdll|secur32|userenv|user32|ws2_32|crypt32|synchronization)\.dll$)'
 )
+# An archive with both agents inside, in bytes: what docs/benchmarks.md promises.
+LARGEST=16000000
 ALL=(linux_amd64 linux_arm64 darwin_amd64 darwin_arm64 windows_amd64)
 AGENTS=(x86_64 aarch64)
 
@@ -142,6 +144,7 @@ archive() {
     headers "$1" "$(program "$FIRST" "$1")"
     python3 scripts/release.py zip "$DEST/${NAME}_${VERSION}_$1.zip" \
         "${NAME}_v$VERSION$end=$(program "$FIRST" "$1")" LICENSE=LICENSE
+    [ "$(stat -c %s "$DEST/${NAME}_${VERSION}_$1.zip")" -le $LARGEST ] || die "${NAME}_${VERSION}_$1.zip has more than $LARGEST bytes"
 }
 
 # same FILE FILE

@@ -7,9 +7,6 @@ use std::io::Read as _;
 
 include!(concat!(env!("OUT_DIR"), "/agents.rs"));
 
-/// What this provider carries; nothing after a plain `cargo build`.
-pub(super) const PROGRAMS: &[Program] = AGENTS;
-
 /// An agent's program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Program {
