@@ -34,6 +34,7 @@ mod renewal;
 mod reset;
 mod restore;
 mod snapshots;
+mod static_pods;
 mod status;
 #[cfg(test)]
 mod tests;
