@@ -99,11 +99,13 @@ both() {
     return $((one + other))
 }
 
-# What tests of pipelines run beside Terraform.
+# What tests run beside Terraform: pipelines, a vault, and a bucket of S3.
 tools() {
     need_gitlab_ci_local && export GROUNDWORK_GITLAB_CI_LOCAL=$PROGRAM &&
-        need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM
+        need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM &&
+        go_program github.com/versity/versitygw "v$VERSITYGW" ./cmd/versitygw && export GROUNDWORK_VERSITYGW=$PROGRAM
 }
+VERSITYGW=1.8.0
 
 # What a user does, with the program that is called terraform. Machines in containers, but for the last.
 lab_tests() {

@@ -19,6 +19,7 @@ mod model;
 mod networks;
 mod recovery;
 mod rules;
+mod s3;
 mod upgrade;
 
 use self::begun::Begun;
