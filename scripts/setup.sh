@@ -143,13 +143,13 @@ build_agent() {
     done
 }
 
-# An agent of an earlier version that does not know all of today's settings, for tests. The agent itself is built after it.
+# An agent of an earlier version that does not know all of today's settings, for tests: of their build, where only its own crate is new.
 build_yesterdays_agent() {
-    local target
-    target=$(uname -m)-unknown-linux-musl
-    zigbuild "$target" --quiet -p groundwork-agent --profile agent --features yesterday || return 1
-    export GROUNDWORK_AGENT_YESTERDAY=$CARGO_TARGET_DIR/$target/agent/groundwork-agent-yesterday
-    cp "$CARGO_TARGET_DIR/$target/agent/groundwork-agent" "$GROUNDWORK_AGENT_YESTERDAY"
+    local folder
+    folder=$CARGO_TARGET_DIR/$(uname -m)-unknown-linux-musl/debug
+    zigbuild "$(uname -m)-unknown-linux-musl" --quiet --workspace --bin groundwork-agent --features groundwork-agent/yesterday || return 1
+    export GROUNDWORK_AGENT_YESTERDAY=$folder/groundwork-agent-yesterday
+    cp "$folder/groundwork-agent" "$GROUNDWORK_AGENT_YESTERDAY"
 }
 
 # The provider as users get it, with the agents inside that build_agent has made.

@@ -56,12 +56,14 @@ called_terraform() {
     return $done
 }
 
-# Licences, bans and sources, by the tool for it, which is built once for all checkouts.
+# Licences, bans and sources, by the tool for it, which is built once for all checkouts: elsewhere, for a target folder that is not empty gets no
+# compiled crates from the cache.
 dependencies() {
     local root=$GROUNDWORK_CACHE/cargo-deny-$DENY_VERSION
-    [ -x "$root/bin/cargo-deny" ] ||
-        cargo install --quiet --locked --root "$root" --target-dir "$CARGO_TARGET_DIR/cargo-deny" \
-            cargo-deny --version "$DENY_VERSION" || return 1
+    if [ ! -x "$root/bin/cargo-deny" ]; then
+        cargo install --quiet --locked --root "$root" --target-dir "$root/target" cargo-deny --version "$DENY_VERSION" || return 1
+        rm -r "$root/target"
+    fi
     "$root/bin/cargo-deny" --log-level error --locked check licenses bans sources
 }
 DENY_VERSION=0.20.2
@@ -71,7 +73,7 @@ export CARGO_TERM_COLOR=never
 # Tests and what they run are as static as what users get, and of one build: always of the whole workspace, because what a crate of others
 # is compiled with is decided by all crates together.
 MUSL=$(uname -m)-unknown-linux-musl
-everything() { zigbuild "$MUSL" --quiet --workspace --bins --tests; }
+everything() { build_yesterdays_agent && zigbuild "$MUSL" --quiet --workspace --bins --tests; }
 lints() { zig_cargo "$MUSL" clippy --quiet --workspace --all-targets -- -D warnings; }
 documentation() { RUSTDOCFLAGS="-D warnings" zig_cargo "$MUSL" doc --quiet --workspace --no-deps; }
 UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
@@ -97,14 +99,13 @@ both() {
     return $((one + other))
 }
 
-# An agent's build ends with one long link: the lints go on beside it.
-agents() { build_yesterdays_agent && build_agent; }
-
-# What tests of pipelines run beside Terraform.
+# What tests run beside Terraform: pipelines, a vault, and a bucket of S3.
 tools() {
     need_gitlab_ci_local && export GROUNDWORK_GITLAB_CI_LOCAL=$PROGRAM &&
-        need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM
+        need_openbao && export GROUNDWORK_OPENBAO=$PROGRAM &&
+        go_program github.com/versity/versitygw "v$VERSITYGW" ./cmd/versitygw && export GROUNDWORK_VERSITYGW=$PROGRAM
 }
+VERSITYGW=1.8.0
 
 # What a user does, with the program that is called terraform. Machines in containers, but for the last.
 lab_tests() {
@@ -144,9 +145,10 @@ stage "tools of the tests" tools
 COMPILED=("$GROUNDWORK_CACHE" "$CARGO_TARGET_DIR" "$ZIG $ZIGBUILD")
 stage "compiled crates of others" python3 scripts/compiled.py take "${COMPILED[@]}"
 if [ -n "$OTHER" ]; then
-    stage "agents: static binaries" agents
+    stage "agent: static binary" build_agent
 else
-    stage "agents: static binaries; lints" both agents lints
+    # An agent's build ends with one long link: the lints go on beside it.
+    stage "agent: static binary; lints" both build_agent lints
 fi
 stage "provider and tests: static binaries" everything
 export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork

@@ -34,6 +34,7 @@ mod renewal;
 mod reset;
 mod restore;
 mod snapshots;
+mod static_pods;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -58,7 +59,8 @@ pub use nodes::Node;
 pub use overlay::Overlay;
 pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
-pub use snapshots::schedule::{Schedule, Scheduled, schedule, take_scheduled};
+pub use snapshots::away::{Target, send_snapshots};
+pub use snapshots::schedule::{Schedule, Scheduled, Wanted, schedule, take_scheduled};
 pub use snapshots::{SnapshotError, SnapshotPlan, discard, keep, look as look_at_snapshot, take as take_snapshot};
 pub use status::{ClusterError, Evidence, Kubeconfig, Status, kubeconfig, status};
 pub use tokens::{JoinMaterial, Joiner, join_ended, join_material};

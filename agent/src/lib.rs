@@ -24,6 +24,7 @@ mod proxy;
 pub mod reboot;
 pub mod records;
 pub mod run;
+mod s3;
 pub mod seal;
 pub mod server;
 pub mod spec;

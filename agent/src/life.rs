@@ -130,20 +130,24 @@ pub fn apply(file: &Path, say: fn(&str) -> Done) -> Done {
 /// # Errors
 /// When it cannot be one, or does not let itself be made one.
 pub fn seal(say: fn(&str) -> Done) -> Done {
-    let file = Path::new(config::FILE);
-    let folder = if file.exists() { Config::load(file)?.state } else { config::state() };
-    let state = State::open(&folder)?;
+    let state = own_state()?;
     runtime()?.block_on(seal::seal(&Linux, &state, say))
 }
 
-/// Takes a snapshot of this control plane's etcd, and lets all but the newest so many go.
+/// Takes a snapshot of this control plane's etcd, lets all but the newest so many go, and sends it where its timer says.
 ///
 /// # Errors
-/// When it cannot be taken.
+/// When it cannot be taken, or not sent.
 pub fn etcd_snapshot(directory: &str, keep: &str, say: fn(&str) -> Done) -> Done {
     let keep: usize = keep.parse().map_err(|_| format!("{keep:?} is no number of snapshots"))?;
-    let (path, taken) = runtime()?.block_on(cluster::take_scheduled(&Linux, directory, keep))?;
-    say(&format!("{path}: revision {}, {} bytes", taken.revision, taken.size))
+    let state = own_state()?;
+    runtime()?.block_on(async {
+        let (path, taken) = cluster::take_scheduled(&Linux, directory, keep).await?;
+        say(&format!("{path}: revision {}, {} bytes", taken.revision, taken.size))?;
+        let sent = cluster::send_snapshots(&Linux, &state, directory).await;
+        let sent = sent.map_err(|why| format!("{path} was taken, and did not get into the bucket: {why}"))?;
+        sent.map_or(Ok(()), |sent| say(&sent))
+    })
 }
 
 /// Before a start of the agent that is on trial, by the one before it.
@@ -160,6 +164,12 @@ pub fn guard() -> Done {
 /// When the old agent cannot be put back.
 pub fn revert() -> Done {
     Ok(runtime()?.block_on(update::revert(&Linux))?)
+}
+
+/// Where this machine's agent keeps what is its own.
+fn own_state() -> Result<State, Box<dyn Error>> {
+    let file = Path::new(config::FILE);
+    Ok(State::open(&if file.exists() { Config::load(file)?.state } else { config::state() })?)
 }
 
 /// The specification in a file; every failure names it.

@@ -36,7 +36,7 @@ pub(crate) use manifests::{Applied, Manifest, Removal};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
 pub(crate) use rotate::{Goal, endpoints, renew, rotate};
 pub(crate) use run::Report;
-pub(crate) use snapshots::{NodeCertificate, Scheduled, Snapshot, SnapshotSchedule};
+pub(crate) use snapshots::{NodeCertificate, S3Target, Scheduled, Snapshot, SnapshotSchedule};
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
 

@@ -1,7 +1,7 @@
 //! One after the other: of one cluster, one machine goes at a time, however many Terraform destroys at once.
 //!
-//! One provider process sees all machines of an apply, so it can hold the turns, and knows which control planes are to go together. Two applies at once are kept apart by Terraform's lock
-//! of the state, and where they have two states the budgets of pods still count.
+//! One provider process sees all machines of an apply, so it can hold the turns, and knows which control planes are to go together. Two
+//! applies at once are kept apart by Terraform's lock of the state, and where they have two states the budgets of pods still count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,11 @@
 //! Recovery on a real cluster: snapshots of etcd, now and by a timer; certificates that are renewed; and a new cluster that begins with a
 //! snapshot of the one before.
 
+mod bucket;
+
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
+use bucket::Server;
 use serde_json::{Value, json};
 
 const SNAPSHOT: &str = "/var/backups/etcd/now.db";
@@ -21,6 +24,7 @@ fn a_cluster_comes_back_from_its_snapshot() {
     stage.a_snapshot_is_taken_and_one_that_is_gone_is_taken_anew();
     stage.a_timer_takes_others_and_keeps_some();
     stage.what_is_wrong_with_the_timer_is_told_and_mended();
+    stage.they_go_to_a_bucket_too();
     stage.certificates_are_renewed_and_what_runs_takes_them();
     stage.a_new_cluster_begins_with_a_snapshot();
     terraform.destroy();
@@ -109,6 +113,52 @@ impl Stage<'_> {
         self.terraform.has_no_changes();
         self.must(&format!("test ! -e /etc/systemd/system/{TIMER} && test ! -e /etc/systemd/system/{SERVICE}"));
         assert_eq!(self.must("ls /srv/etcd | wc -l"), "3", "what was taken stays");
+    }
+
+    fn they_go_to_a_bucket_too(&self) {
+        let Some(mut server) = Server::start(self.lab) else { return };
+        let (endpoint, authority) = (server.endpoint(), server.ca_certificate());
+        let ask_for = |secret: &str, version: u8| {
+            let s3 = json!({
+                "endpoint": endpoint, "bucket": bucket::BUCKET, "prefix": "prod", "access_key_id": bucket::ID, "keep": 2,
+                "ca_certificate": authority, "secret_access_key_wo": secret, "secret_access_key_wo_version": version,
+            });
+            let mut snapshots = daily();
+            snapshots["s3"] = s3;
+            self.ask_for(&json!({ "snapshots": snapshots }), Some("first"));
+        };
+        ask_for("another-secret", 1);
+        self.terraform.fails(&[
+            "No snapshot of etcd can be taken",
+            "did not get into the bucket",
+            "SignatureDoesNotMatch",
+        ]);
+        ask_for(bucket::SECRET, 2);
+        self.terraform.apply();
+        self.terraform.has_no_changes();
+        let here = || self.must("cd /srv/etcd && ls etcd-*.db | tail -n 2");
+        assert_eq!(server.objects("prod/cp-1").join("\n"), here());
+        let newest = here().lines().last().expect("a snapshot").to_owned();
+        let sum = self.must(&format!("sha256sum /srv/etcd/{newest}"));
+        assert_eq!(sum.split_whitespace().next(), Some(server.sum(&format!("prod/cp-1/{newest}")).as_str()));
+        self.must(&format!("systemctl start {SERVICE}"));
+        assert_eq!(server.objects("prod/cp-1").join("\n"), here(), "the oldest goes");
+
+        server.stop();
+        assert_ne!(self.lab.exec("cp-1", &format!("systemctl start {SERVICE}")).code, 0);
+        self.terraform.plan().exits(2).says(&["cp-1: its last snapshot of etcd failed", "did not get into the bucket"]);
+        server.begin();
+        self.terraform.apply();
+        self.terraform.has_no_changes();
+        assert_eq!(server.objects("prod/cp-1").join("\n"), here(), "what did not get there goes with the next");
+        for name in ["trace.log", "terraform.tfstate"] {
+            let text = String::from_utf8_lossy(&std::fs::read(self.terraform.path(name)).expect("a file")).into_owned();
+            assert!(!text.contains(bucket::SECRET), "the key stands in {name}");
+        }
+        assert_eq!(self.must("cat /etc/systemd/system/groundwork-etcd-snapshot.*").matches(bucket::SECRET).count(), 0);
+        self.ask_for(&json!({}), Some("first"));
+        self.terraform.apply();
+        self.must(&format!("! grep -r {} /var/lib/groundwork", bucket::SECRET));
     }
 
     fn certificates_are_renewed_and_what_runs_takes_them(&self) {

@@ -6,12 +6,12 @@
 
 use super::kube::{Kube, failed, failure};
 use super::output::reasons;
+use super::static_pods::{self, Pod};
 use super::version::Version;
 use super::{causes, etcd};
 use crate::chain::chain;
 use crate::run::Failure;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -89,8 +89,7 @@ impl Good<'_> {
             Self::Health => return health(kube, kubeconfig).await,
             Self::Pods(node_name, version) => (node_name, *version),
         };
-        let here = format!("--field-selector=spec.nodeName={node_name}");
-        let pods = pods(kube, kubeconfig, &here).await?;
+        let pods = static_pods::ask(kube, (PODS, kubeconfig), &static_pods::on(node_name)).await?;
         Ok(pods.and_then(|pods| COMPONENTS.iter().try_for_each(|name| complaint(&pods, name, version))))
     }
 }
@@ -103,7 +102,7 @@ async fn health(kube: &Kube<'_>, kubeconfig: &str) -> Result<Result<(), String>,
             return Ok(Err(format!("the API server does not say that {path} is fine: {}", why(&said.stderr))));
         }
     }
-    let members = pods(kube, kubeconfig, "--selector=component=etcd").await?;
+    let members = static_pods::ask(kube, (PODS, kubeconfig), "--selector=component=etcd").await?;
     let unready = |members: Vec<Pod>| match members.iter().find(|pod| !pod.is_ready()) {
         Some(pod) => Err(format!("{} is not ready", pod.metadata.name)),
         None => Ok(()),
@@ -147,25 +146,14 @@ async fn steadily(kube: &Kube<'_>, kubeconfig: &str, good: Good<'_>) -> Result<(
 
 /// What is wrong with a component of the control plane.
 fn complaint(pods: &[Pod], name: &str, version: Version) -> Result<(), String> {
-    let Some(pod) = pods.iter().find(|pod| pod.metadata.labels.get("component").is_some_and(|own| own == name)) else {
+    let Some(pod) = pods.iter().find(|pod| pod.is_of(name)) else {
         return Err(format!("there is no pod of {name}"));
     };
-    let image = pod.spec.containers.first().map_or("", |container| container.image.as_str());
+    let image = pod.image();
     if !image.ends_with(&format!(":{version}")) {
         return Err(format!("{name} is still {image}"));
     }
     if pod.is_ready() { Ok(()) } else { Err(format!("{name} {version} is not ready")) }
-}
-
-/// Pods of the control plane, or why the API server does not tell.
-async fn pods(kube: &Kube<'_>, kubeconfig: &str, which: &str) -> Result<Result<Vec<Pod>, String>, Failure> {
-    let question = ["get", "pods", "--namespace", "kube-system", which, "-o", "json"];
-    let said = kube.kubectl(kubeconfig, &question).await.map_err(failed(PODS, "ask for the control plane's pods"))?;
-    if said.code != Some(0) {
-        return Ok(Err(format!("the API server does not answer: {}", why(&said.stderr))));
-    }
-    let list: List = serde_json::from_str(&said.stdout).map_err(failed(PODS, "read the API server's answer"))?;
-    Ok(Ok(list.items))
 }
 
 fn why(stderr: &str) -> String {
@@ -181,58 +169,6 @@ struct ConfigMap {
 struct Data {
     #[serde(rename = "ClusterConfiguration")]
     cluster_configuration: String,
-}
-
-#[derive(Deserialize)]
-struct List {
-    items: Vec<Pod>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Pod {
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Metadata {
-    name: String,
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Spec {
-    containers: Vec<Container>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Container {
-    image: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Status {
-    conditions: Vec<Condition>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-impl Pod {
-    fn is_ready(&self) -> bool {
-        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
-    }
 }
 
 const PODS: &str = "control plane";
@@ -258,21 +194,14 @@ mod tests {
     #[test]
     fn a_component_of_the_old_version_or_that_does_not_stay_up_is_named() {
         let version: Version = "1.36.4".parse().unwrap();
-        let pod = |tag: &str, ready: &str| -> Pod {
-            let text = format!(
-                r#"{{"metadata":{{"name":"kube-scheduler-cp-1","labels":{{"component":"kube-scheduler"}}}},
-                "spec":{{"containers":[{{"image":"registry.k8s.io/kube-scheduler:{tag}"}}]}},
-                "status":{{"conditions":[{{"type":"Ready","status":"{ready}"}}]}}}}"#
-            );
-            serde_json::from_str(&text).unwrap()
-        };
+        let pod = |tag: &str, ready: &str| static_pods::tests::one("kube-scheduler", tag, ready, &[]);
         let said = |pods: &[Pod]| complaint(pods, "kube-scheduler", version);
-        assert_eq!(said(&[pod("v1.36.4", "True")]), Ok(()));
+        assert_eq!(said(&pod("v1.36.4", "True")), Ok(()));
         assert_eq!(
-            said(&[pod("v1.36.3", "True")]).unwrap_err(),
+            said(&pod("v1.36.3", "True")).unwrap_err(),
             "kube-scheduler is still registry.k8s.io/kube-scheduler:v1.36.3"
         );
-        assert_eq!(said(&[pod("v1.36.4", "False")]).unwrap_err(), "kube-scheduler v1.36.4 is not ready");
+        assert_eq!(said(&pod("v1.36.4", "False")).unwrap_err(), "kube-scheduler v1.36.4 is not ready");
         assert_eq!(said(&[]).unwrap_err(), "there is no pod of kube-scheduler");
     }
 

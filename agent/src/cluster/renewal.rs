@@ -9,6 +9,7 @@ use super::control_plane::{self, Noted};
 use super::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
 use super::kubelet;
 use super::snapshots::is_of;
+use super::static_pods::{self, Pod};
 use crate::host::{Access, Command, Host, HostError};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::{State, StateError};
@@ -187,11 +188,10 @@ pub(super) fn annotated(manifest: &str, mark: &str, stamp: &str) -> Option<Strin
 /// Waits until so many pods with the annotation are ready on this node.
 async fn taken(kube: &Kube<'_>, node_name: &str, stamp: &str, wanted: usize) -> Result<(), Failure> {
     let until = tokio::time::Instant::now() + RESTART;
-    let here = format!("--field-selector=spec.nodeName={node_name}");
-    let question = ["get", "pods", "--namespace", "kube-system", &here, "-o", "json"];
+    let here = static_pods::on(node_name);
     loop {
-        let said = kube.kubectl(ADMIN, &question).await.map_err(failed(RESTARTED, "ask for the static pods"))?;
-        let up = serde_json::from_str(&said.stdout).map_or(0, |list: Value| anew(&list, stamp));
+        let pods = static_pods::ask(kube, (RESTARTED, ADMIN), &here).await?;
+        let up = pods.map_or(0, |pods| anew(&pods, stamp));
         if up >= wanted {
             return Ok(());
         }
@@ -204,14 +204,9 @@ async fn taken(kube: &Kube<'_>, node_name: &str, stamp: &str, wanted: usize) -> 
     }
 }
 
-/// How many pods of a list are ready and have the annotation.
-fn anew(list: &Value, stamp: &str) -> usize {
-    let is_ready = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
-    };
-    let pods = list["items"].as_array().into_iter().flatten();
-    pods.filter(|pod| pod["metadata"]["annotations"][MARK] == stamp && is_ready(pod)).count()
+/// How many pods are ready and have the annotation.
+fn anew(pods: &[Pod], stamp: &str) -> usize {
+    pods.iter().filter(|pod| pod.annotation(MARK) == Some(stamp) && pod.is_ready()).count()
 }
 
 /// The client certificate in a kubeconfig, PEM.

@@ -3,6 +3,7 @@
 //! One that is asked for has its name only when whoever asks hears that it is there: what a provider that was killed has left is taken
 //! anew, in the same place. `schedule` has a timer of systemd take others.
 
+pub(super) mod away;
 pub(super) mod schedule;
 
 use super::Distribution;

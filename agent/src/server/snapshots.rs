@@ -1,10 +1,11 @@
 //! Messages about snapshots of etcd and about certificates to domain types and back. Every value of a request is checked here.
 
-use crate::cluster::{NodeCertificate, RenewalPlan, Schedule, Scheduled, SnapshotPlan};
+use crate::cluster::{NodeCertificate, RenewalPlan, Schedule, Scheduled, SnapshotPlan, Target, Wanted};
 use crate::host::etcd::Snapshot;
 use agent_proto::{form, v1 as proto};
 use std::time::{Duration, SystemTime};
 use yasna::models::GeneralizedTime;
+use zeroize::Zeroizing;
 
 pub(super) fn plan(request: proto::EtcdSnapshotTakeRequest) -> Result<SnapshotPlan, String> {
     Ok(SnapshotPlan { cluster_id: given(request.cluster_id, "cluster_id")?, path: path(request.path)? })
@@ -38,21 +39,85 @@ fn moment(time: SystemTime) -> String {
     format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", date.0, date.1, date.2, clock.0, clock.1, clock.2)
 }
 
-pub(super) fn schedule(request: proto::EtcdSnapshotScheduleRequest) -> Result<(String, Option<Schedule>), String> {
-    let proto::EtcdSnapshotScheduleRequest { cluster_id, snapshots } = request;
+pub(super) fn schedule(request: proto::EtcdSnapshotScheduleRequest) -> Result<(String, Option<Wanted>), String> {
+    let proto::EtcdSnapshotScheduleRequest { cluster_id, snapshots, s3_secret_access_key } = request;
+    let secret = Zeroizing::new(s3_secret_access_key);
     let cluster_id = given(cluster_id, "cluster_id")?;
-    let Some(proto::EtcdSnapshots { schedule, keep, directory, .. }) = snapshots else { return Ok((cluster_id, None)) };
+    let Some(proto::EtcdSnapshots { schedule, keep, directory, s3, .. }) = snapshots else {
+        return Ok((cluster_id, None));
+    };
     form::calendar(&schedule).map_err(|why| format!("snapshots.schedule: {schedule:?} {why}"))?;
     form::file(&directory).map_err(|why| format!("snapshots.directory: {directory:?} {why}"))?;
     if keep == 0 {
         return Err("snapshots.keep: one at least".to_owned());
     }
-    Ok((cluster_id, Some(Schedule { schedule, keep, directory })))
+    let s3 = s3.map(target).transpose()?;
+    if s3.is_some() && !form::is_secret(&secret) {
+        return Err("s3_secret_access_key: it is missing, or has characters that do not print".to_owned());
+    }
+    Ok((cluster_id, Some(Wanted { schedule: Schedule { schedule, keep, directory, s3 }, secret })))
+}
+
+fn target(target: proto::S3Target) -> Result<Target, String> {
+    let proto::S3Target {
+        endpoint,
+        bucket,
+        prefix,
+        region,
+        path_style,
+        access_key_id,
+        secret_version,
+        ca_certificate,
+        keep,
+    } = target;
+    let checks = [
+        ("endpoint", &endpoint, form::s3_endpoint(&endpoint)),
+        ("bucket", &bucket, form::bucket(&bucket)),
+        ("prefix", &prefix, if prefix.is_empty() { Ok(()) } else { form::object_prefix(&prefix) }),
+        ("region", &region, form::region(&region)),
+        ("access_key_id", &access_key_id, form::access_key(&access_key_id)),
+        (
+            "ca_certificate",
+            &ca_certificate,
+            if ca_certificate.is_empty() { Ok(()) } else { form::certificates(&ca_certificate) },
+        ),
+    ];
+    for (name, value, verdict) in checks {
+        verdict.map_err(|why| format!("snapshots.s3.{name}: {value:?} {why}"))?;
+    }
+    if keep == 0 {
+        return Err("snapshots.s3.keep: one at least".to_owned());
+    }
+    Ok(Target { endpoint, bucket, prefix, region, path_style, access_key_id, secret_version, ca_certificate, keep })
 }
 
 pub(super) fn scheduled(scheduled: Scheduled) -> proto::EtcdSnapshots {
-    let Scheduled { schedule: Schedule { schedule, keep, directory }, active, failure } = scheduled;
-    proto::EtcdSnapshots { schedule, keep, directory, active, failure: plain::line(&failure).into_owned() }
+    let Scheduled { schedule: Schedule { schedule, keep, directory, s3 }, active, failure } = scheduled;
+    let s3 = s3.map(|target| {
+        let Target {
+            endpoint,
+            bucket,
+            prefix,
+            region,
+            path_style,
+            access_key_id,
+            secret_version,
+            ca_certificate,
+            keep,
+        } = target;
+        proto::S3Target {
+            endpoint,
+            bucket,
+            prefix,
+            region,
+            path_style,
+            access_key_id,
+            secret_version,
+            ca_certificate,
+            keep,
+        }
+    });
+    proto::EtcdSnapshots { schedule, keep, directory, active, failure: plain::line(&failure).into_owned(), s3 }
 }
 
 pub(super) fn certificate(certificate: NodeCertificate) -> proto::NodeCertificate {
@@ -74,6 +139,17 @@ fn given(text: String, name: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn minio() -> proto::S3Target {
+        proto::S3Target {
+            endpoint: "https://minio.example.org:9000".into(),
+            bucket: "etcd".into(),
+            region: "us-east-1".into(),
+            access_key_id: "groundwork".into(),
+            keep: 7,
+            ..Default::default()
+        }
+    }
+
     #[test]
     fn a_moment_is_told_to_the_second() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_796_000_000_500);
@@ -89,13 +165,20 @@ mod tests {
             ..Default::default()
         };
         let ask = |snapshots: proto::EtcdSnapshots| {
-            schedule(proto::EtcdSnapshotScheduleRequest { cluster_id: "sha256:00".into(), snapshots: Some(snapshots) })
+            schedule(proto::EtcdSnapshotScheduleRequest {
+                cluster_id: "sha256:00".into(),
+                snapshots: Some(snapshots),
+                s3_secret_access_key: String::new(),
+            })
+            .map(|(_, wanted)| wanted.is_some())
         };
         assert!(ask(good.clone()).is_ok());
         for (snapshots, name) in [
             (proto::EtcdSnapshots { schedule: "daily\n[Service]".into(), ..good.clone() }, "snapshots.schedule"),
             (proto::EtcdSnapshots { keep: 0, ..good.clone() }, "snapshots.keep"),
-            (proto::EtcdSnapshots { directory: "backups".into(), ..good }, "snapshots.directory"),
+            (proto::EtcdSnapshots { directory: "backups".into(), ..good.clone() }, "snapshots.directory"),
+            (proto::EtcdSnapshots { s3: Some(proto::S3Target::default()), ..good.clone() }, "snapshots.s3.endpoint"),
+            (proto::EtcdSnapshots { s3: Some(minio()), ..good }, "s3_secret_access_key"),
         ] {
             let said = ask(snapshots).unwrap_err();
             assert!(said.starts_with(name), "{said}");

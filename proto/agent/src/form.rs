@@ -201,6 +201,42 @@ pub fn calendar(text: &str) -> Verdict {
     demand(good, "a calendar event of systemd, such as `daily`, `*-*-* 03:00:00` or `Mon..Fri 22:30`")
 }
 
+/// Where a server of S3 is: its name and its port, and no path.
+pub fn s3_endpoint(text: &str) -> Verdict {
+    let host = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or_default();
+    let good = is_word(host, ".-:[]") && !host.starts_with(['.', '-', ':']);
+    demand(good, "`http://` or `https://`, a host, and a port if need be, such as `https://minio.example.org:9000`")
+}
+
+/// Name of a bucket. Source: AWS, "General purpose bucket naming rules".
+pub fn bucket(text: &str) -> Verdict {
+    let good = (3..=63).contains(&text.len()) && is_dns_name(text);
+    demand(good, "the name of a bucket: 3 to 63 lower-case letters, digits, `-` and `.`")
+}
+
+/// What the keys of objects begin with, as a folder's path.
+pub fn object_prefix(text: &str) -> Verdict {
+    let good = is_word(text, "/-_.=") && is_straight(text) && text.len() <= 200;
+    demand(good, "a path without a `/` at either end: letters, digits, `/`, `-`, `_`, `.` and `=`")
+}
+
+/// What signatures for S3 name.
+pub fn region(text: &str) -> Verdict {
+    demand(is_word(text, "-_") && text.len() <= 64, "the name of a region, such as `us-east-1`")
+}
+
+/// Public half of an access key.
+pub fn access_key(text: &str) -> Verdict {
+    let good =
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"/,=".contains(c)) && text.len() <= 128;
+    demand(good, "the id of an access key: characters that print, without `/`, `,` and `=`")
+}
+
+/// Whether this can be the secret half of an access key.
+pub fn is_secret(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.chars().all(|c| c.is_ascii_graphic())
+}
+
 /// A device by a name that it keeps: the kernel numbers disks in the order in which it finds them.
 pub fn device(text: &str) -> Verdict {
     let moving = ["/dev/sd", "/dev/vd", "/dev/xvd", "/dev/hd"].iter().any(|disk| text.starts_with(disk));

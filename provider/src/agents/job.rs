@@ -8,6 +8,7 @@ use agent_proto::v1 as wire;
 use agent_proto::v1::machine::NodeSpec;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tf::Secret;
 use trust::Role;
 
 /// The first control plane to be, or one that is to be put right.
@@ -143,7 +144,12 @@ pub(crate) enum Job {
     /// Take a snapshot of etcd that becomes this file; on a control plane of the cluster.
     SnapshotTake { cluster_id: String, path: String },
     /// Have snapshots of etcd taken by a timer, or no more; on a control plane of the cluster.
-    SnapshotSchedule { cluster_id: String, schedule: Option<SnapshotSchedule> },
+    SnapshotSchedule {
+        cluster_id: String,
+        schedule: Option<SnapshotSchedule>,
+        /// Of its bucket's access key; empty without one.
+        secret: Secret<String>,
+    },
     /// Renew the certificates of a control plane if one of them ends within a time.
     CertificatesRenew { cluster_id: String, node_name: String, within: Duration },
     /// Leave the cluster in order, because the machine is to go.

@@ -218,9 +218,12 @@ impl Agent {
                 line.events("EtcdSnapshotTake", |mut client| async move { client.etcd_snapshot_take(request).await })
                     .await
             }
-            Job::SnapshotSchedule { cluster_id, schedule } => {
-                let snapshots = schedule.as_ref().map(SnapshotSchedule::to_wire);
-                let request = wire::EtcdSnapshotScheduleRequest { cluster_id: cluster_id.clone(), snapshots };
+            Job::SnapshotSchedule { cluster_id, schedule, secret } => {
+                let request = wire::EtcdSnapshotScheduleRequest {
+                    cluster_id: cluster_id.clone(),
+                    snapshots: schedule.as_ref().map(SnapshotSchedule::to_wire),
+                    s3_secret_access_key: secret.expose().clone(),
+                };
                 let ask = |mut client: Client| async move { client.etcd_snapshot_schedule(request).await };
                 line.events("EtcdSnapshotSchedule", ask).await
             }

@@ -19,6 +19,7 @@ mod model;
 mod networks;
 mod recovery;
 mod rules;
+mod s3;
 mod upgrade;
 
 use self::begun::Begun;
@@ -489,7 +490,10 @@ fn believed(act: &str, ca_certificate: &str, cluster_id: &str) -> Result<(), Dia
     Err(Diagnostic::error(format!("Cannot {act}"))
         .happened("The CA certificate on the control plane is not the CA of this cluster.")
         .holds("The cluster is as it is, and no kubeconfig was taken over.")
-        .next("See who changed `/etc/kubernetes/pki/ca.crt` on the control plane, put the cluster's own back, and apply again."))
+        .next(
+            "See who changed it there (`/etc/kubernetes/pki/ca.crt`, and with K3s `/var/lib/rancher/k3s/server/tls/server-ca.crt`), \
+             put the cluster's own back, and apply again.",
+        ))
 }
 
 /// Kind of the agent's record.

@@ -9,6 +9,7 @@ use crate::cluster::causes;
 use crate::cluster::control_plane;
 use crate::cluster::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
 use crate::cluster::renewal::annotated;
+use crate::cluster::static_pods::{self, Pod};
 use crate::host::Command;
 use crate::run::Failure;
 use agent_proto::overlay::Fragment;
@@ -173,12 +174,11 @@ pub(super) async fn up(
     known: Option<&[String]>,
 ) -> Result<(), Failure> {
     let until = Instant::now() + TIME;
-    let here = format!("--field-selector=spec.nodeName={node_name}");
-    let question = ["get", "pods", "--namespace", "kube-system", &here, "-o", "json"];
+    let here = static_pods::on(node_name);
     let mut good = 0;
     while good < STEADY {
-        let said = kube.kubectl(ADMIN, &question).await.map_err(failed(STEP, "ask for the static pods"))?;
-        let is_up = serde_json::from_str(&said.stdout).is_ok_and(|list: Value| stands(&list, component, stamp));
+        let pods = static_pods::ask(kube, (STEP, ADMIN), &here).await?;
+        let is_up = pods.is_ok_and(|pods| stands(&pods, component, stamp));
         good = if is_up { good + 1 } else { 0 };
         if let Some(words) = known.filter(|_| !is_up).and_then(|known| causes::fell(kube, component, known)) {
             return Err(failure(STEP, format!("{component} does not start as it is declared: {words}")));
@@ -192,14 +192,8 @@ pub(super) async fn up(
     control_plane::healthy(kube, ADMIN).await
 }
 
-fn stands(list: &Value, component: &str, stamp: Option<&str>) -> bool {
-    let is_ready = |pod: &Value| {
-        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-        conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
-    };
-    let pods = list["items"].as_array().into_iter().flatten();
-    let mut ours = pods.filter(|pod| pod["metadata"]["labels"]["component"] == component);
-    ours.any(|pod| pod["metadata"]["annotations"][MARK].as_str() == stamp && is_ready(pod))
+fn stands(pods: &[Pod], component: &str, stamp: Option<&str>) -> bool {
+    pods.iter().any(|pod| pod.is_of(component) && pod.annotation(MARK) == stamp && pod.is_ready())
 }
 
 pub(super) const STEP: &str = "config cluster";
@@ -217,6 +211,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::static_pods::tests::one;
     use serde_json::json;
 
     const DISK: &str = "metadata:\n  annotations:\n    kubeadm.kubernetes.io/x: y\n  name: etcd\nspec:\n    - etcd\n    - --a=b\n    \
@@ -280,19 +275,11 @@ mod tests {
 
     #[test]
     fn only_the_pod_of_this_manifest_counts_and_only_when_it_is_ready() {
-        let pod = |stamp: Value, ready: &str| {
-            json!({
-                "metadata": { "labels": { "component": "etcd" }, "annotations": { (MARK): stamp } },
-                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
-            })
-        };
-        let list = json!({ "items": [pod(json!("7"), "True"), pod(Value::Null, "False")] });
-        assert!(stands(&list, "etcd", Some("7")));
-        assert!(
-            !stands(&list, "etcd", Some("8"))
-                && !stands(&list, "etcd", None)
-                && !stands(&list, "kube-apiserver", Some("7"))
-        );
+        let marked = one("etcd", "3.6.8-0", "True", &[(MARK, "7")]);
+        assert!(stands(&marked, "etcd", Some("7")));
+        assert!(!stands(&marked, "etcd", Some("8")) && !stands(&marked, "etcd", None));
+        assert!(!stands(&marked, "kube-apiserver", Some("7")));
+        assert!(!stands(&one("etcd", "3.6.8-0", "False", &[]), "etcd", None));
     }
 
     #[test]

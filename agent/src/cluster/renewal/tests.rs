@@ -1,6 +1,7 @@
 //! Manifests that are annotated, and certificates that are read.
 
 use super::*;
+use crate::cluster::static_pods::tests::one;
 
 const YAML: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    tier: control-plane\n  name: kube-scheduler\nspec:\n  x: /etc/kubernetes/pki\n";
 
@@ -32,9 +33,10 @@ fn kube_vips_manifest_is_json() {
 
 #[test]
 fn only_pods_that_are_ready_with_the_new_certificates_count() {
-    let pod = |stamp: &str, ready: &str| json!({ "metadata": { "annotations": { (MARK): stamp } }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } });
-    let list = json!({ "items": [pod("1", "True"), pod("1", "False"), pod("0", "True"), {}] });
-    assert_eq!((anew(&list, "1"), anew(&json!({}), "1")), (1, 0));
+    let pod = |stamp: &str, ready: &str| one("etcd", "3.6.8-0", ready, &[(MARK, stamp)]);
+    let bare = one("etcd", "3.6.8-0", "True", &[]);
+    let pods: Vec<Pod> = [pod("1", "True"), pod("1", "False"), pod("0", "True"), bare].into_iter().flatten().collect();
+    assert_eq!((anew(&pods, "1"), anew(&[], "1")), (1, 0));
 }
 
 #[test]

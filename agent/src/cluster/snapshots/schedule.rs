@@ -4,6 +4,7 @@
 //! What is to be stands in the first line of the timer's file, so that it is known without a record; both files must be what that line says.
 //! Source: systemd.timer(5), systemd.time(7), systemd.service(5).
 
+use super::away::{SECRET, Target};
 use super::{fresh, is_of, part};
 use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure, refused};
 use crate::cluster::kubelet::state_of;
@@ -14,6 +15,7 @@ use crate::state::State;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use yasna::models::GeneralizedTime;
+use zeroize::Zeroizing;
 
 /// When, where, and how many stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,18 @@ pub struct Schedule {
     pub keep: u32,
     /// Absolute.
     pub directory: String,
+    /// Where they go too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<Target>,
+}
+
+/// A schedule that is to be, with the secret key of its bucket.
+#[derive(Default)]
+pub struct Wanted {
+    /// What may be read.
+    pub schedule: Schedule,
+    /// What may not.
+    pub secret: Zeroizing<String>,
 }
 
 /// A schedule, as it stands on the machine.
@@ -41,12 +55,7 @@ pub struct Scheduled {
 ///
 /// # Errors
 /// At `schedule` when systemd does not understand the calendar, at `snapshot` when none can be taken.
-pub async fn schedule(
-    cx: RunCx,
-    state: State,
-    cluster_id: String,
-    wanted: Option<Schedule>,
-) -> Result<Outcome, Failure> {
+pub async fn schedule(cx: RunCx, state: State, cluster_id: String, wanted: Option<Wanted>) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     is_of(&kube, &cluster_id)?;
     let there = look(kube.host()).await.map_err(failed(STEP, "look at the timer"))?;
@@ -58,7 +67,13 @@ pub async fn schedule(
     Ok(kube.done())
 }
 
-async fn settle(kube: &Kube<'_>, wanted: &Schedule, there: Option<Scheduled>) -> Result<(), Failure> {
+async fn settle(kube: &Kube<'_>, wanted: &Wanted, there: Option<Scheduled>) -> Result<(), Failure> {
+    let Wanted { schedule: wanted, secret } = wanted;
+    // Always: what is wrong with the key is seen by a snapshot that failed alone.
+    match &wanted.s3 {
+        Some(_) => kube.state.write(SECRET, secret).map_err(failed(STEP, "keep the secret key of the bucket"))?,
+        None => kube.state.burn(SECRET).map_err(failed(STEP, "forget the secret key of the bucket"))?,
+    }
     let is_good = there.as_ref().is_some_and(|there| there.active && there.schedule == *wanted);
     if !is_good {
         let since = Instant::now();
@@ -74,18 +89,24 @@ async fn settle(kube: &Kube<'_>, wanted: &Schedule, there: Option<Scheduled>) ->
         for words in [&["daemon-reload"][..], &["enable", TIMER], &["restart", TIMER]] {
             kube.must(STEP, &Command::new(SYSTEMCTL, words.iter().copied())).await?;
         }
+        let away = wanted.s3.as_ref().map_or_else(String::new, |s3| format!(", and in {}/{}", s3.endpoint, s3.bucket));
         let summary =
-            format!("snapshots of etcd: {}, {} of them in {}", wanted.schedule, wanted.keep, wanted.directory);
+            format!("snapshots of etcd: {}, {} of them in {}{away}", wanted.schedule, wanted.keep, wanted.directory);
         kube.made(STEP, &summary, "as the configuration says", since);
     }
-    match there.filter(|there| !there.failure.is_empty()) {
-        Some(there) => again(kube, &there.failure).await,
-        None => Ok(()),
+    let is_new = |there: &Scheduled| wanted.s3.is_some() && there.schedule.s3 != wanted.s3;
+    match there {
+        Some(there) if !there.failure.is_empty() => {
+            again(kube, &format!("the last one failed: {}", there.failure)).await
+        }
+        Some(there) if is_new(&there) => again(kube, BUCKET).await,
+        None if wanted.s3.is_some() => again(kube, BUCKET).await,
+        _ => Ok(()),
     }
 }
 
-/// One that failed is made up for: what was the matter may be over.
-async fn again(kube: &Kube<'_>, failed_before: &str) -> Result<(), Failure> {
+/// One that failed is made up for: what was the matter may be over. And whether a bucket takes anything is known when it has.
+async fn again(kube: &Kube<'_>, why: &str) -> Result<(), Failure> {
     let since = Instant::now();
     kube.cx.step_began(super::STEP, 1);
     let start = Command::new(SYSTEMCTL, ["start", SERVICE]).timeout(LONGEST);
@@ -94,7 +115,7 @@ async fn again(kube: &Kube<'_>, failed_before: &str) -> Result<(), Failure> {
         let why = last_words(kube.host()).await.map_err(failed(super::STEP, "read the journal"))?;
         return Err(failure(super::STEP, format!("no snapshot of etcd can be taken: {why}")));
     }
-    kube.made(super::STEP, "take a snapshot of etcd", &format!("the last one failed: {failed_before}"), since);
+    kube.made(super::STEP, "take a snapshot of etcd", why, since);
     Ok(())
 }
 
@@ -124,6 +145,7 @@ pub(in crate::cluster) async fn forget(kube: &Kube<'_>, step: &str) -> Result<()
     for file in [SERVICE_FILE, TIMER_FILE] {
         kube.host().remove(file).map_err(failed(step, &format!("remove {file}")))?;
     }
+    kube.state.burn(SECRET).map_err(failed(step, "forget the secret key of the bucket"))?;
     // A failure would be remembered; there is none to forget in most cases, which older releases answer with an error.
     kube.run(step, &Command::new(SYSTEMCTL, ["reset-failed", SERVICE])).await?;
     kube.must(step, &Command::new(SYSTEMCTL, ["daemon-reload"])).await?;
@@ -161,7 +183,7 @@ fn name(now: SystemTime) -> String {
     format!("etcd-{}.db", String::from_utf8_lossy(&time.to_bytes()))
 }
 
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     let time = name.strip_prefix("etcd-").and_then(|rest| rest.strip_suffix("Z.db"));
     time.is_some_and(|time| time.len() == 14 && time.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -169,7 +191,7 @@ fn is_ours(name: &str) -> bool {
 impl Schedule {
     /// What its files hold, the timer's last.
     fn files(&self) -> [(&'static str, String); 2] {
-        let Self { schedule, keep, directory } = self;
+        let Self { schedule, keep, directory, .. } = self;
         let service = format!(
             "{HEAD}\n[Unit]\nDescription=Snapshot of etcd, by Groundwork\nConditionPathExists=/etc/kubernetes/manifests/etcd.yaml\n\n\
              [Service]\nType=oneshot\nExecStart=/usr/local/bin/groundwork-agent etcd-snapshot {} {keep}\nTimeoutStartSec={}\nUMask=0077\n\
@@ -186,7 +208,7 @@ impl Schedule {
         [(SERVICE_FILE, service), (TIMER_FILE, timer)]
     }
 
-    fn read(timer: &str) -> Option<Self> {
+    pub(super) fn read(timer: &str) -> Option<Self> {
         serde_json::from_str(timer.lines().next()?.strip_prefix(MARK)?).ok()
     }
 }
@@ -209,11 +231,12 @@ async fn last_words(host: &dyn Host) -> Result<String, HostError> {
 }
 
 const STEP: &str = "schedule";
+const BUCKET: &str = "so that what is wrong with the bucket is said now";
 const HEAD: &str = "# By groundwork-agent, as `snapshots` of the cluster says. A change by hand is taken back.";
 const MARK: &str = "# groundwork: ";
 const TIMER: &str = "groundwork-etcd-snapshot.timer";
 const SERVICE: &str = "groundwork-etcd-snapshot.service";
-const TIMER_FILE: &str = "/etc/systemd/system/groundwork-etcd-snapshot.timer";
+pub(super) const TIMER_FILE: &str = "/etc/systemd/system/groundwork-etcd-snapshot.timer";
 const SERVICE_FILE: &str = "/etc/systemd/system/groundwork-etcd-snapshot.service";
 const ANALYZE: &str = "/usr/bin/systemd-analyze";
 const LONGEST: Duration = Duration::from_secs(1_800);
@@ -224,13 +247,18 @@ mod tests {
     use super::*;
 
     fn wanted() -> Schedule {
-        Schedule { schedule: "*-*-* 03:00:00".into(), keep: 7, directory: "/var/backups/100% \"etcd\"".into() }
+        let directory = "/var/backups/100% \"etcd\"".into();
+        Schedule { schedule: "*-*-* 03:00:00".into(), keep: 7, directory, s3: None }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let [(_, service), (_, timer)] = wanted().files();
         assert_eq!(Schedule::read(&timer), Some(wanted()));
+        let away =
+            Schedule { s3: Some(Target { ca_certificate: "-----\nA\n".into(), ..Target::default() }), ..wanted() };
+        let [_, (_, timer)] = away.files();
+        assert_eq!(Schedule::read(&timer), Some(away));
         assert!(service.contains(r#"etcd-snapshot "/var/backups/100%% \"etcd\"" 7"#), "{service}");
         assert!(timer.contains("\nOnCalendar=*-*-* 03:00:00\n"), "{timer}");
         assert_eq!(Schedule::read("[Timer]\nOnCalendar=daily\n"), None);

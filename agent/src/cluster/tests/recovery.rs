@@ -4,9 +4,10 @@
 use super::imitation::MOMENTS;
 use super::*;
 use crate::cluster::{
-    RenewalPlan, Schedule, SnapshotError, SnapshotPlan, Status, discard, keep, look_at_snapshot, renew, schedule,
-    take_scheduled, take_snapshot,
+    RenewalPlan, Schedule, SnapshotError, SnapshotPlan, Status, Target, Wanted, discard, keep, look_at_snapshot, renew,
+    schedule, take_scheduled, take_snapshot,
 };
+use zeroize::Zeroizing;
 
 const PATH: &str = "/var/backups/etcd/one.db";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -26,6 +27,7 @@ impl Scene {
     }
 
     async fn schedule(&mut self, wanted: Option<Schedule>) -> Result<Outcome, Failure> {
+        let wanted = wanted.map(|schedule| Wanted { schedule, secret: Zeroizing::new("of the bucket".to_owned()) });
         let (state, cluster_id) = (self.state(), self.authority_id());
         self.run(|cx| schedule(cx, state, cluster_id, wanted)).await
     }
@@ -50,7 +52,7 @@ impl Scene {
 }
 
 fn daily() -> Schedule {
-    Schedule { schedule: "daily".into(), keep: 2, directory: "/var/backups/etcd".into() }
+    Schedule { schedule: "daily".into(), keep: 2, directory: "/var/backups/etcd".into(), s3: None }
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,6 +116,30 @@ async fn a_timer_takes_snapshots_and_goes_with_the_cluster() {
     scene.schedule(Some(daily())).await.unwrap();
     scene.reset().await.unwrap();
     assert_eq!(scene.machine.list("/etc/systemd/system").unwrap(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_bucket_is_tried_at_once_and_its_key_goes_with_it() {
+    let mut scene = Scene::new();
+    scene.init().await.unwrap();
+    let key = |scene: &Scene| scene.state().read("cluster/snapshots-s3-secret").unwrap();
+    let target = |endpoint: &str| Target { endpoint: endpoint.to_owned(), ..Target::default() };
+    let away = Schedule { s3: Some(target("https://one")), ..daily() };
+    assert_eq!(scene.schedule(Some(away.clone())).await.unwrap().changes, 2);
+    assert_eq!(key(&scene).as_deref(), Some("of the bucket"));
+    let host: &dyn Host = &*scene.machine;
+    let timer = host.text("/etc/systemd/system/groundwork-etcd-snapshot.timer").unwrap().unwrap();
+    assert!(timer.contains("https://one") && !timer.contains("of the bucket"), "{timer}");
+    for (wanted, changes) in [(away.clone(), 0), (Schedule { keep: 9, ..away.clone() }, 1)] {
+        assert_eq!(scene.schedule(Some(wanted)).await.unwrap().changes, changes);
+    }
+    let other = Schedule { s3: Some(target("https://two")), ..daily() };
+    assert_eq!(scene.schedule(Some(other)).await.unwrap().changes, 2);
+    scene.schedule(Some(daily())).await.unwrap();
+    assert_eq!(key(&scene), None);
+    scene.schedule(Some(away)).await.unwrap();
+    scene.reset().await.unwrap();
+    assert_eq!(key(&scene), None);
 }
 
 #[tokio::test(start_paused = true)]

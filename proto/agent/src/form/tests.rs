@@ -49,6 +49,11 @@ fn rules() -> Vec<Rule> {
         account "www-data"
         unit "ssh.service"
         calendar "Mon..Fri *-*-* 22:30"
+        s3_endpoint "https://minio.example.org:9000"
+        bucket "etcd-prod"
+        object_prefix "prod/etcd"
+        region "eu-central-1"
+        access_key "AKIAIOSFODNN7EXAMPLE"
         device "/dev/disk/by-id/x y"
         filesystem "ext4"
         uuid "8a7e3f52-0000-4000-8000-0123456789ab"
@@ -110,6 +115,19 @@ fn names_are_those_of_dns() {
 fn a_calendar_event_is_one_line_of_what_systemd_reads() {
     let good = ["daily", "*-*-* 03:00:00", "Mon..Fri 22:30", "*:0/15", "2026-11-27 03:00:00 Europe/Berlin", "*-02~03"];
     check(calendar, &good, &["", " daily", "-daily", "daily\n[Service]", "%h", "a;b", "$(x)", &"1".repeat(201)]);
+}
+
+#[test]
+fn a_bucket_is_told_by_its_server_and_its_name() {
+    check(
+        s3_endpoint,
+        &["http://10.0.0.1:9000", "https://s3.eu-central-1.amazonaws.com", "https://[fd00::1]:9000"],
+        &["", "minio:9000", "https://", "https://minio/path", "https://a@b", "https://minio?x", "ftp://minio"],
+    );
+    check(bucket, &["etcd", "a.b-c"], &["ab", "Etcd", "a_b", "-ab", &"a".repeat(64)]);
+    check(object_prefix, &["prod", "a/b.c"], &["", "/a", "a/", "a//b", "../a", "a b", "a?b"]);
+    check(access_key, &["groundwork"], &["", "a/b", "a b", "a=b", "a,b"]);
+    assert!(is_secret("wJalrXUtnFEMI/K7MDENG") && !is_secret("") && !is_secret("a\n"));
 }
 
 #[test]

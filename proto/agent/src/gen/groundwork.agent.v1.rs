@@ -528,6 +528,38 @@ pub struct EtcdSnapshots {
     /// Why the last one was not taken; empty if it was, or none is due yet.
     #[prost(string, tag = "5")]
     pub failure: ::prost::alloc::string::String,
+    /// Where they go too; unset: nowhere.
+    #[prost(message, optional, tag = "6")]
+    pub s3: ::core::option::Option<S3Target>,
+}
+/// A bucket of S3, or of what speaks like it. Its secret key stands in the request that makes it known, and nowhere else.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct S3Target {
+    /// "<https://minio.example.org:9000":> scheme, host and port alone.
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub bucket: ::prost::alloc::string::String,
+    /// What the keys of all objects begin with; empty for none.
+    #[prost(string, tag = "3")]
+    pub prefix: ::prost::alloc::string::String,
+    /// What signatures name.
+    #[prost(string, tag = "4")]
+    pub region: ::prost::alloc::string::String,
+    /// The bucket stands in the path of a URL, and not before the host.
+    #[prost(bool, tag = "5")]
+    pub path_style: bool,
+    #[prost(string, tag = "6")]
+    pub access_key_id: ::prost::alloc::string::String,
+    /// Tells one secret key from the next.
+    #[prost(int64, tag = "7")]
+    pub secret_version: i64,
+    /// PEM, besides the machine's own; empty for none.
+    #[prost(string, tag = "8")]
+    pub ca_certificate: ::prost::alloc::string::String,
+    /// How many objects of each control plane stay.
+    #[prost(uint32, tag = "9")]
+    pub keep: u32,
 }
 /// A certificate that kubeadm or the kubelet keeps on a machine.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1130,6 +1162,9 @@ pub struct EtcdSnapshotScheduleRequest {
     /// Absent: none are taken any more; those that were taken stay.
     #[prost(message, optional, tag = "2")]
     pub snapshots: ::core::option::Option<EtcdSnapshots>,
+    /// Of the bucket's access key.
+    #[prost(string, tag = "3")]
+    pub s3_secret_access_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CertificatesRenewRequest {

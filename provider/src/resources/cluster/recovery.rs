@@ -6,11 +6,12 @@ use super::endpoint;
 use super::look::Machines;
 use super::membership::Crew;
 use super::model::Cluster;
+use super::s3::S3;
 use crate::agents::{ClusterStatus, Error, Job, NodeCertificate, Scheduled, SnapshotSchedule, Standing, form};
 use crate::explain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tf::check::{at_least, between};
-use tf::{Attr, Diagnostic, Diagnostics, Model, Row, block, optional, required};
+use tf::{Attr, Diagnostic, Diagnostics, Model, Row, Secret, block, optional, required};
 
 /// Snapshots by a timer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,11 +19,12 @@ pub(crate) struct Snapshots {
     pub(super) schedule: Attr<String>,
     pub(super) keep: Attr<i64>,
     pub(super) directory: Attr<String>,
+    pub(super) s3: Attr<S3>,
 }
 
 impl Model for Snapshots {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { schedule, keep, directory } = self;
+        let Self { schedule, keep, directory, s3 } = self;
         vec![
             required(
                 "schedule",
@@ -41,6 +43,13 @@ impl Model for Snapshots {
             )
             .default(DIRECTORY)
             .check(form::file),
+            block(
+                "s3",
+                s3,
+                "A bucket of S3, or of what speaks like it (MinIO, Ceph, Garage), that they go to too: a disk that is lost takes what stands on it with \
+                 it. Each control plane sends its own, as `PREFIX/HOST NAME/etcd-20261127030000Z.db`. One is taken when the block is new, so that what \
+                 is wrong with the bucket is said then; later a snapshot that could not be sent is a line of `drift`, and goes with the next one.",
+            ),
         ]
     }
 }
@@ -181,9 +190,16 @@ fn fault(there: &Scheduled, wanted: &SnapshotSchedule) -> Option<String> {
 }
 
 fn wanted(m: &Cluster) -> Option<SnapshotSchedule> {
-    let Snapshots { schedule, keep, directory } = m.snapshots.get()?;
+    let Snapshots { schedule, keep, directory, s3 } = m.snapshots.get()?;
     let keep = u32::try_from(keep.or(KEEP)).unwrap_or(u32::MAX);
-    Some(SnapshotSchedule { schedule: schedule.or(""), keep, directory: directory.or(DIRECTORY) })
+    let s3 = s3.get().map(|s3| s3.target(keep));
+    Some(SnapshotSchedule { schedule: schedule.or(""), keep, directory: directory.or(DIRECTORY), s3 })
+}
+
+/// Of its bucket's access key, which the configuration alone has.
+fn secret(m: &Cluster) -> Secret<String> {
+    let s3 = m.snapshots.get().and_then(|snapshots| snapshots.s3.get());
+    s3.map_or_else(|| Secret::from(""), |s3| s3.secret_access_key_wo.or(""))
 }
 
 /// How near its end a certificate is renewed; `None`: never.
@@ -253,7 +269,8 @@ impl Crew<'_> {
             if !self.is_ours(&own) || unscheduled(m, name, &own).is_none() {
                 continue;
             }
-            let job = Job::SnapshotSchedule { cluster_id: self.cluster_id.clone(), schedule: wanted(m) };
+            let (cluster_id, schedule, secret) = (self.cluster_id.clone(), wanted(m), secret(m));
+            let job = Job::SnapshotSchedule { cluster_id, schedule, secret };
             let done = self.cx.agents.run(&machine, &job, self.wait).await;
             done.map_err(|error| not_scheduled(name, &error))?;
         }
@@ -271,6 +288,7 @@ fn not_scheduled(name: &str, error: &Error) -> Diagnostic {
         Error::Run { failure, .. } if failure.step == "schedule" => {
             diagnostic.at(tf::Path::from("snapshots").name("schedule"))
         }
+        Error::Run { failure, .. } if failure.step == "snapshot" => diagnostic.at("snapshots"),
         _ => diagnostic,
     }
 }
@@ -305,7 +323,7 @@ mod tests {
     }
 
     fn scheduled(active: bool, failure: &str) -> ClusterStatus {
-        let schedule = SnapshotSchedule { schedule: "daily".into(), keep: 7, directory: DIRECTORY.into() };
+        let schedule = SnapshotSchedule { schedule: "daily".into(), keep: 7, directory: DIRECTORY.into(), s3: None };
         let there = Scheduled { schedule, active, failure: failure.to_owned() };
         ClusterStatus { snapshots: Some(there), ..ClusterStatus::default() }
     }
