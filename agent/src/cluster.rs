@@ -29,6 +29,7 @@ mod members;
 mod nodes;
 mod output;
 mod overlay;
+mod passage;
 mod programs;
 mod renewal;
 mod reset;
@@ -56,6 +57,7 @@ pub use manifests::{apply as apply_manifest, look as manifests, remove as remove
 pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
 pub use overlay::Overlay;
+pub use passage::newest;
 pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
 pub use snapshots::schedule::{Schedule, Scheduled, schedule, take_scheduled};
