@@ -11,7 +11,7 @@ use crate::host::{Access, HostError};
 use bytes::Bytes;
 use std::fmt;
 
-pub(crate) use apt::{left_over, offered};
+pub(crate) use apt::{available, left_over, offered};
 pub(crate) use key::plain as plain_key;
 pub use make::make;
 pub use original::{others, restores};

@@ -29,6 +29,7 @@ mod members;
 mod nodes;
 mod output;
 mod overlay;
+mod passage;
 mod programs;
 mod renewal;
 mod reset;
@@ -57,6 +58,7 @@ pub use manifests::{apply as apply_manifest, look as manifests, remove as remove
 pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
 pub use overlay::Overlay;
+pub use passage::newest;
 pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
 pub use snapshots::away::{Target, send_snapshots};

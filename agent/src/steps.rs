@@ -28,6 +28,7 @@ use crate::spec::Spec;
 use agent_proto::v1::machine::NodeSpec;
 
 pub(crate) use packages::{declared, is_to_be_held};
+pub(crate) use repositories::source_of;
 pub use step::{AnyStep, Step};
 
 /// The steps of a specification. Every step is there, also one that nothing is asked of: it takes back what it did earlier.

@@ -36,6 +36,21 @@ pub(crate) async fn offered(host: &dyn Host, transaction: &Transaction, lines: L
     Ok(())
 }
 
+/// The versions of a package that the package sources have, asked anew.
+pub(crate) async fn available(host: &dyn Host, package: &str) -> Result<Vec<String>, StepError> {
+    if !host.exists(APT)? {
+        return Err(StepError::unsupported("asking for packages", format!("there is no {APT}")));
+    }
+    update(host, &|_| {}).await?;
+    let madison = Command::new(APT_CACHE, ["madison", package]).env("LC_ALL", "C");
+    Ok(versions(&host.run_ok(&madison, &|_| {}).await?.stdout))
+}
+
+/// `kubeadm | 1.35.4-1.1 | https://… Packages`, a line for each version and source.
+fn versions(table: &str) -> Vec<String> {
+    table.lines().filter_map(|line| line.split('|').nth(1)).map(|version| version.trim().to_owned()).collect()
+}
+
 /// Holds a package at its version, or lets go of it.
 pub(super) async fn hold(host: &dyn Host, package: &str, held: bool, lines: Lines<'_>) -> Result<(), StepError> {
     let state = if held { "hold" } else { "install" };
@@ -144,6 +159,7 @@ fn quiet(command: Command) -> Command {
 }
 
 const APT: &str = "/usr/bin/apt-get";
+const APT_CACHE: &str = "/usr/bin/apt-cache";
 const DPKG: &str = "/usr/bin/dpkg";
 const INSTALL: [&str; 16] = [
     "install",

@@ -87,4 +87,4 @@ fn version_is(installed: &str, wanted: Version) -> bool {
 }
 
 const ALL: [&str; 3] = ["kubeadm", "kubectl", "kubelet"];
-const OFFER: &str = "offer";
+pub(super) const OFFER: &str = "offer";

@@ -13,7 +13,7 @@ use super::kube::{
 };
 use super::nodes::{self, Node};
 use super::version::Version;
-use super::{causes, cleanup, drain, kubelet, output, programs, status};
+use super::{causes, cleanup, drain, kubelet, output, passage, programs, status};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -34,6 +34,8 @@ pub struct UpgradePlan {
     pub ignored_checks: Vec<String>,
     /// Nothing is done: only whether it could be.
     pub only_check: bool,
+    /// Checked for a moment when the cluster has this version.
+    pub after: Option<Version>,
 }
 
 /// Upgrades the node of this machine. Changes nothing on one that has the version.
@@ -53,16 +55,12 @@ pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outco
     let work = Work { kube: &kube, plan: &plan, kubeconfig, is_control_plane, cluster: noted.version()? };
     let node = work.node().await?;
     work.may_be(&node)?;
-    programs::are_offered(&kube, plan.version).await?;
-    if plan.only_check {
-        return Ok(kube.done());
-    }
-    let done = match work.is_done(&node)? {
-        true => Ok(()),
-        false => work.all(&node).await,
-    };
-    let given_back = work.give_back(done.is_ok()).await;
-    done.and(given_back).map(|()| kube.done())
+    passage::open(kube.host(), plan.version)
+        .map_err(failed(programs::OFFER, "add the repository of a version on the way"))?;
+    let done = work.offered_and_done(&node).await;
+    let closed =
+        passage::close(kube.host()).map_err(failed(PROGRAMS, "take the repository of a version on the way out"));
+    done.and(closed).map(|()| kube.done())
 }
 
 /// Whether it is a control plane; a node of this cluster that this agent made.
@@ -97,6 +95,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// All that is asked for, while the packages of the version are on offer.
+    async fn offered_and_done(&self, node: &Node) -> Result<(), Failure> {
+        programs::are_offered(self.kube, self.plan.version).await?;
+        if self.plan.only_check {
+            return Ok(());
+        }
+        let done = match self.is_done(node)? {
+            true => Ok(()),
+            false => self.all(node).await,
+        };
+        let given_back = self.give_back(done.is_ok()).await;
+        done.and(given_back)
+    }
+
     /// Everything, from the beginning: each part does only what is missing.
     async fn all(&self, node: &Node) -> Result<(), Failure> {
         let version = self.plan.version;
@@ -135,7 +147,7 @@ impl Work<'_> {
 
     /// Nothing becomes older; a control plane takes one minor version at a time, and no worker goes before it.
     fn may_be(&self, node: &Node) -> Result<(), Failure> {
-        let (want, cluster) = (self.plan.version, self.cluster);
+        let (want, cluster) = (self.plan.version, self.plan.after.unwrap_or(self.cluster));
         let why = if version_of(node)? > want {
             format!("node {} has {}, and nothing is made older than it is", node.name, node.kubelet_version)
         } else if self.is_control_plane && want < cluster {

@@ -34,6 +34,12 @@ impl Version {
         (i64::from(self.major) - i64::from(other.major)) * 1_000 + i64::from(self.minor) - i64::from(other.minor)
     }
 
+    /// As package repositories are named: `1.28`.
+    #[must_use]
+    pub fn minor(self) -> String {
+        format!("{}.{}", self.major, self.minor)
+    }
+
     /// As packages have it, whatever their revision: `1.28.4-*`.
     #[must_use]
     pub fn of_packages(self) -> String {

@@ -296,6 +296,16 @@ impl Agent for AgentService {
         self.start("cluster upgrade", |cx| cluster::upgrade(cx, state, plan))
     }
 
+    async fn upgrade_offer(&self, request: Request<proto::UpgradeOfferRequest>) -> Answer<proto::UpgradeOfferReply> {
+        let minor = wire::minor(&request.into_inner().minor).map_err(Status::invalid_argument)?;
+        if let Some(id) = self.runner.current() {
+            return Err(wire::busy(&id));
+        }
+        let newest = cluster::newest(self.host(), minor).await.map_err(refused)?;
+        let version = newest.map(|version| version.to_string().trim_start_matches('v').to_owned());
+        Ok(Response::new(proto::UpgradeOfferReply { version: version.unwrap_or_default() }))
+    }
+
     async fn node_set(&self, request: Request<proto::NodeSetRequest>) -> Answer<Events> {
         let settings = wire::node_settings(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();

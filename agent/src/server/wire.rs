@@ -247,7 +247,13 @@ pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<Upgr
         drain: drain(request.drain_timeout_s),
         ignored_checks: checks(request.ignore_preflight_errors)?,
         only_check: request.only_check,
+        after: Some(request.after).filter(|after| !after.is_empty()).map(|after| version(&after)).transpose()?,
     })
+}
+
+/// A minor version: "1.35".
+pub(super) fn minor(text: &str) -> Result<Version, String> {
+    version(&format!("{text}.0")).map_err(|_| format!("minor: {text:?} is no minor version such as 1.35"))
 }
 
 pub(super) fn node_settings(request: proto::NodeSetRequest) -> Result<NodeSettings, String> {
@@ -412,6 +418,7 @@ mod tests {
             (proto::ClusterUpgradeRequest { version: "stable".into(), ..good.clone() }, "version"),
             (proto::ClusterUpgradeRequest { node_name: "--help".into(), ..good.clone() }, "node_name"),
             (proto::ClusterUpgradeRequest { cluster_id: String::new(), ..good.clone() }, "cluster_id"),
+            (proto::ClusterUpgradeRequest { after: "1.35".into(), ..good.clone() }, "version"),
             (
                 proto::ClusterUpgradeRequest { ignore_preflight_errors: vec!["--v=9".into()], ..good },
                 "ignore_preflight_errors",

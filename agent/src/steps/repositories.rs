@@ -37,7 +37,7 @@ impl Step for Repositories {
                 wanted.insert(path);
             }
             wanted.insert(key_path(name));
-            let (path, want) = (list_path(name), text(name, repository));
+            let (path, want) = (source_of(name), text(name, repository));
             if host.text(&path)?.as_deref() != Some(&want) {
                 let finding = if host.exists(&path)? { "differs" } else { "is missing" };
                 todo.push(format!("{path} {finding}"), Verb::Write(File::ours(&path, want)), "packages come from it");
@@ -70,7 +70,7 @@ fn key(host: &dyn Host, name: &str, repository: &RepositorySpec) -> Result<Optio
             (present.as_deref() != Some(&want)).then(|| Verb::Write(File::ours(&path, want)))
         }
         (None, Some(url)) => {
-            let ours = present.is_some() && host.text(&list_path(name))?.is_some_and(|text| text.contains(&from(url)));
+            let ours = present.is_some() && host.text(&source_of(name))?.is_some_and(|text| text.contains(&from(url)));
             (!ours).then(|| Verb::Fetch { url: url.clone(), path: path.clone() })
         }
         (None, None) => None,
@@ -99,7 +99,8 @@ fn from(url: &str) -> String {
     format!("# Key: {url}\n")
 }
 
-fn list_path(name: &str) -> String {
+/// The file of a repository of ours.
+pub(crate) fn source_of(name: &str) -> String {
     format!("{LISTS}/{PREFIX}{name}.sources")
 }
 

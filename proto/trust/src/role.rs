@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 36] = [
+const CALLS: [(&str, Role, Request); 37] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -141,6 +141,7 @@ const CALLS: [(&str, Role, Request); 36] = [
     ("Agent/JoinEnded", Role::Operator, Request::Message),
     ("Agent/ClusterJoin", Role::Operator, Request::Message),
     ("Agent/ClusterUpgrade", Role::Operator, Request::Message),
+    ("Agent/UpgradeOffer", Role::Operator, Request::Message),
     ("Agent/ClusterConfigure", Role::Operator, Request::Message),
     ("Agent/NodeSet", Role::Operator, Request::Message),
     ("Agent/NodeRemove", Role::Operator, Request::Message),

@@ -259,6 +259,13 @@ impl Agent {
         self.0.ask("Uninstall", |mut client| async move { client.uninstall(request).await }).await.map(drop)
     }
 
+    /// The newest version of a minor version, such as `1.35`, that the machine's package repositories offer.
+    pub(crate) async fn upgrade_offer(&mut self, minor: &str) -> Result<Option<String>, Error> {
+        let request = wire::UpgradeOfferRequest { minor: minor.to_owned() };
+        let said = self.0.ask("UpgradeOffer", |mut client| async move { client.upgrade_offer(request).await }).await?;
+        Ok(Some(plain::line(&said.version).into_owned()).filter(|version| !version.is_empty()))
+    }
+
     /// How the machine stands in its cluster.
     pub(crate) async fn cluster_status(&mut self) -> Result<ClusterStatus, Error> {
         let said = self

@@ -116,6 +116,8 @@ pub(crate) struct Upgrade {
     pub(crate) ignore_preflight_errors: Vec<String>,
     /// Only whether it could be done.
     pub(crate) only_check: bool,
+    /// By then the cluster has this version; empty: the one it has.
+    pub(crate) after: String,
 }
 
 /// What an agent can be set to do.
@@ -265,6 +267,7 @@ impl Upgrade {
             drain_timeout_s: seconds(self.drain),
             ignore_preflight_errors: self.ignore_preflight_errors.clone(),
             only_check: self.only_check,
+            after: self.after.clone(),
         }
     }
 }

@@ -185,8 +185,7 @@ impl Resource for ClusterResource {
         }
         let live = control_planes::version(&asked, &crew.cluster_id).unwrap_or_else(|| prior.version.or(""));
         let well = control_planes::well(&asked, &crew.cluster_id, None);
-        let stands = well.as_ref().map(|through| upgrade::stands(m, &through.status)).unwrap_or_default();
-        if let Some(refusal) = upgrade::refusal(&live, m, &stands) {
+        if let Some(refusal) = upgrade::refusal(&live, m) {
             return Err(refusal.error().into());
         }
         begun::note(cx.private(), m);
@@ -201,7 +200,7 @@ impl Resource for ClusterResource {
         let turn = cx.turns.take(&crew.cluster_id).await;
         let leaving = crew.bury(&old, &new).await?;
         crew.remove(&before, &after).await?;
-        crew.upgrade(m).await?;
+        crew.upgrade(m, &live).await?;
         crew.configure(prior, m).await?;
         crew.exchange(leaving, &new).await?;
         drop(turn);

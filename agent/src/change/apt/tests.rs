@@ -78,3 +78,10 @@ async fn another_package_manager_is_waited_for() {
     let error = run(&host, &install("kubeadm"), &|_| ()).await.unwrap_err();
     assert!(error.to_string().contains("Could not get lock /var/lib/apt/lists/lock"), "{error}");
 }
+
+#[test]
+fn versions_are_read_of_the_table_of_apt() {
+    let table = "   kubeadm | 1.35.4-1.1 | https://pkgs.k8s.io/core:/stable:/v1.35/deb  Packages\n   kubeadm | 1.35.3-1.1 | https://pkgs.k8s.io  Packages\n";
+    assert_eq!(versions(table), ["1.35.4-1.1", "1.35.3-1.1"]);
+    assert_eq!(versions("N: Unable to locate package kubeadm\n"), [""; 0]);
+}

@@ -1,9 +1,11 @@
 //! Nodes that get another version: in order, from every cut, and given back when nothing comes of it.
 
 use super::super::evidence::Attempt;
-use super::super::{UpgradePlan, upgrade};
+use super::super::{UpgradePlan, newest, upgrade};
 use super::Scene;
+use crate::host::Host as _;
 use crate::run::{Failure, Outcome};
+use crate::steps::source_of;
 use std::time::Duration;
 
 impl Scene {
@@ -41,6 +43,7 @@ impl Scene {
             drain: Duration::from_secs(60),
             ignored_checks: Vec::new(),
             only_check: false,
+            after: None,
         };
         let plan = change(plan);
         self.run(|cx| upgrade(cx, state, plan)).await
@@ -50,6 +53,16 @@ impl Scene {
     fn order<'a>(&self, words: &[&'a str]) -> Vec<&'a str> {
         let commands = self.machine.commands();
         commands.iter().filter_map(|line| words.iter().find(|word| line.contains(**word)).copied()).collect()
+    }
+
+    /// The machine declares the repository of 1.36.
+    fn declares_the_next_minor(&self) {
+        self.machine.put("/usr/bin/apt-get", "");
+        self.machine.put(&source_of("kubernetes"), "URIs: https://pkgs.k8s.io/core:/stable:/v1.36/deb/\nSuites: /\n");
+    }
+
+    fn passage(&self) -> bool {
+        self.machine.stat(&source_of("kubernetes-on-the-way")).unwrap().is_some()
     }
 
     #[track_caller]
@@ -209,4 +222,49 @@ async fn a_check_changes_nothing() {
     assert_eq!(scene.upgrade_with("cp-1", "1.36.0", check).await.unwrap().changes, 0);
     assert_eq!(scene.order(&PARTS), [""; 0]);
     scene.is_whole("cp-1", "v1.35.1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_on_the_way_comes_from_the_repository_of_its_minor_which_goes_again() {
+    let mut cuts = 0;
+    for moment in 1.. {
+        let mut scene = Scene::control_plane().await;
+        scene.declares_the_next_minor();
+        scene.machine.lives_for(Some(moment));
+        let cut = scene.upgrade("cp-1", "1.35.2").await;
+        scene.machine.lives_for(None);
+        if cut.is_ok() {
+            break;
+        }
+        scene.upgrade("cp-1", "1.35.2").await.unwrap();
+        scene.is_whole("cp-1", "v1.35.2");
+        assert!(!scene.passage(), "cut after {moment} changes");
+        scene.upgrade("cp-1", "1.36.0").await.unwrap();
+        scene.is_whole("cp-1", "v1.36.0");
+        cuts += 1;
+    }
+    assert!(cuts > 8, "{cuts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_of_a_minor_version_is_asked_of_its_repository() {
+    let scene = Scene::control_plane().await;
+    scene.declares_the_next_minor();
+    for (minor, found) in [("1.35.0", Some("v1.35.10")), ("1.36.0", Some("v1.36.10")), ("1.34.0", None)] {
+        let newest = newest(&*scene.machine, minor.parse().unwrap()).await.unwrap();
+        assert_eq!(newest.map(|version| version.to_string()).as_deref(), found);
+        assert!(!scene.passage());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_step_is_checked_as_if_the_one_before_was_done() {
+    let mut scene = Scene::control_plane().await;
+    scene.declares_the_next_minor();
+    scene.machine.cluster_is("v1.34.4");
+    let check = |plan| UpgradePlan { only_check: true, ..plan };
+    assert_eq!(scene.upgrade_with("cp-1", "1.36.0", check).await.unwrap_err().step, "skew");
+    let after = |plan| UpgradePlan { only_check: true, after: "1.35.10".parse().ok(), ..plan };
+    assert_eq!(scene.upgrade_with("cp-1", "1.36.0", after).await.unwrap().changes, 0);
+    assert!(!scene.passage());
 }

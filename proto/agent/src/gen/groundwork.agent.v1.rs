@@ -918,6 +918,21 @@ pub struct ClusterUpgradeRequest {
     /// Only look whether it could be done: its packages are on offer and nothing forbids it.
     #[prost(bool, tag = "6")]
     pub only_check: bool,
+    /// With `only_check`: the version that the cluster will have by then; empty: the one it has.
+    #[prost(string, tag = "7")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpgradeOfferRequest {
+    /// "1.35"
+    #[prost(string, tag = "1")]
+    pub minor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpgradeOfferReply {
+    /// "1.35.4"; empty: none of that minor version.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterConfigStatusRequest {
@@ -2062,6 +2077,31 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterUpgrade"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The newest version of a minor version that this machine's package repositories offer, asked anew; for an upgrade that passes through it.
+        pub async fn upgrade_offer(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpgradeOfferRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpgradeOfferReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/UpgradeOffer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "UpgradeOffer"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
         pub async fn cluster_config_status(
             &mut self,
@@ -2648,6 +2688,14 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterUpgradeRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::ClusterUpgradeStream>,
+            tonic::Status,
+        >;
+        /// The newest version of a minor version that this machine's package repositories offer, asked anew; for an upgrade that passes through it.
+        async fn upgrade_offer(
+            &self,
+            request: tonic::Request<super::UpgradeOfferRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpgradeOfferReply>,
             tonic::Status,
         >;
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
@@ -3780,6 +3828,51 @@ pub mod agent_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/UpgradeOffer" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpgradeOfferSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::UpgradeOfferRequest>
+                    for UpgradeOfferSvc<T> {
+                        type Response = super::UpgradeOfferReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpgradeOfferRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::upgrade_offer(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpgradeOfferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

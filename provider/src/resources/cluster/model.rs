@@ -68,9 +68,9 @@ impl Model for Cluster {
                 "Kubernetes version, such as `1.36.2`: the one that `groundwork_machine` installs on a new machine. Another one upgrades the \
                  cluster in place, node by node: the control planes one by one, then the workers, `max_unavailable` at a time. Each node \
                  is drained, and must be ready again before the next one begins. `upgrade_steps` of the plan lists the order. An upgrade that \
-                 stops at a node goes on there with the next apply. It goes up by one minor version at a time and never down: what \
-                 cannot be is a warning of the plan, which says what to write first, and the apply refuses it. Give `kubernetes.version` \
-                 of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`, and \
+                 stops at a node goes on there with the next apply. One that is several minor versions on is \
+                 reached by way of the newest of each minor version before it, in one apply. It never goes down: what cannot be is a warning of \
+                 the plan, which says what to write, and the apply refuses it. Give `kubernetes.version` of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`, and \
                  another one is refused by this version of the provider.",
             )
             .check(k3s::version),

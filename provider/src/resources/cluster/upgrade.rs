@@ -18,11 +18,13 @@ use crate::explain;
 use futures_util::future::join_all;
 pub(super) use order::{Rules, share};
 use order::{Stand, batches, sick};
+use road::{Stop, stops};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tf::{Attr, Diagnostic, Diagnostics, PlanNotes, Private};
 use tokio::time::Instant;
+use trust::Role;
 
 /// Members by node name.
 type Members = BTreeMap<String, Member>;
@@ -57,9 +59,9 @@ pub(super) fn lacks(node: &crate::agents::Node, version: &str) -> Option<String>
 }
 
 /// Why the cluster, which is `from`, cannot have the version that is asked for; `None` if it can, or that is not known yet.
-pub(super) fn refusal(from: &str, m: &Cluster, stands: &[Stand]) -> Option<Change> {
+pub(super) fn refusal(from: &str, m: &Cluster) -> Option<Change> {
     let (from, to) = (Version::parse(from).ok()?, Version::parse(m.version.text()?).ok()?);
-    let road::Refusal { why, next } = road::refusal(&from, &to, stands)?;
+    let road::Refusal { why, next } = road::refusal(&from, &to)?;
     Some(Change { what: format!("upgrade cluster {}", m.name.or("")), why, next, at: "version".into() })
 }
 
@@ -75,7 +77,7 @@ pub(super) fn plan(prior: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
     };
     let stands = of_members(m, notes.private().get(NODES).unwrap_or_default());
     let from = prior.version.or("");
-    if let Some(refusal) = refusal(&from, m, &stands) {
+    if let Some(refusal) = refusal(&from, m) {
         notes.warn(refusal.warning());
         return;
     }
@@ -85,43 +87,123 @@ pub(super) fn plan(prior: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
     }
 }
 
-/// A line for the version, if it is another one, and one for the nodes that are upgraded together.
+/// A line for each version that the cluster comes to, and one for the nodes that are upgraded together.
 fn steps(from: &str, to: &str, stands: &[Stand], rules: &Rules) -> Vec<String> {
-    let Ok(target) = Version::parse(to) else { return Vec::new() };
-    let road = (from != to).then(|| format!("{from} → {to}"));
-    let nodes = batches(stands, &target, rules).into_iter().map(|batch| batch.join(", "));
-    road.into_iter().chain(nodes).collect()
+    let (Ok(live), Ok(target)) = (Version::parse(from), Version::parse(to)) else { return Vec::new() };
+    let (mut stands, mut at, mut lines) = (stands.to_vec(), from.to_owned(), Vec::new());
+    for stop in stops(&live, &target, &stands) {
+        let next = stop.to_string();
+        lines.extend((next != at).then(|| format!("{at}{ROAD}{next}")));
+        lines.extend(batches(&stands, &stop.most(), rules).into_iter().map(|batch| batch.join(", ")));
+        stands = arrived(stands, &stop.most());
+        at = next;
+    }
+    lines
+}
+
+/// How nodes stand when all of them have come to a version.
+fn arrived(stands: Vec<Stand>, version: &Version) -> Vec<Stand> {
+    let come = |stand: Stand| match stand.waits(version) {
+        true => Stand { version: version.to_string(), ready: true, upgrading: false, ..stand },
+        false => stand,
+    };
+    stands.into_iter().map(come).collect()
 }
 
 /// The time that an upgrade of so many nodes may take, beside that of other changes.
 pub(super) fn time(m: &Cluster) -> Duration {
-    if m.upgrade_steps.or(Vec::new()).is_empty() {
+    let steps = m.upgrade_steps.or(Vec::new());
+    if steps.is_empty() {
         return Duration::ZERO;
     }
     let members: usize = [&m.control_planes, &m.workers].into_iter().filter_map(Attr::get).map(BTreeMap::len).sum();
-    EACH * u32::try_from(members).unwrap_or(u32::MAX)
+    let versions = steps.iter().filter(|line| line.contains(ROAD)).count().max(1);
+    EACH * u32::try_from(members * versions).unwrap_or(u32::MAX)
 }
 
 impl Crew<'_> {
-    /// Brings every node that is older to the version of the cluster; stops at the first that does not become well.
-    pub(super) async fn upgrade(&self, m: &Cluster) -> Result<(), Diagnostics> {
-        let (Ok(target), Some(rules)) = (Version::parse(&self.version), Rules::of(m)) else { return Ok(()) };
+    /// Brings every node that is older to the version of the cluster, by way of all minor versions before it; stops at the first that does
+    /// not become well.
+    pub(super) async fn upgrade(&self, m: &Cluster, live: &str) -> Result<(), Diagnostics> {
+        let (Ok(live), Ok(target)) = (Version::parse(live), Version::parse(&self.version)) else { return Ok(()) };
+        let Some(rules) = Rules::of(m) else { return Ok(()) };
         let members: Members = [&m.control_planes, &m.workers]
             .into_iter()
             .filter_map(Attr::get)
             .flatten()
             .map(|(name, member)| (name.clone(), member.clone()))
             .collect();
+        let mut stands = stands(m, &self.through(None, AWAY).await?.status);
+        // Nothing is begun whose end is not in sight: every machine has every version on the way.
+        let (mut versions, mut after) = (Vec::new(), String::new());
+        for stop in stops(&live, &target, &stands) {
+            let version = self.version_of(&stop).await?;
+            if versions.is_empty() {
+                self.waiting(m, (&version, &rules), &BTreeSet::new()).await?;
+            }
+            let names = batches(&stands, &version, &rules).concat();
+            let check = |name: &str| Step { version: &version, after: Some(after.clone()), name: name.to_owned() };
+            let checks: Vec<Step<'_>> = names.iter().map(|name| check(name)).collect();
+            all(join_all(checks.iter().map(|step| self.upgrade_one(&members, step))).await)?;
+            stands = arrived(stands, &version);
+            after = version.to_string();
+            versions.push(version);
+        }
+        for version in &versions {
+            self.upgrade_to(version, m, (&members, &rules)).await?;
+        }
+        Ok(())
+    }
+
+    /// The version of a stop, as the machines' package repositories have it.
+    async fn version_of(&self, stop: &Stop) -> Result<Version, Diagnostic> {
+        let minor = match stop {
+            Stop::Exactly(version) => return Ok(version.clone()),
+            Stop::Newest { .. } => stop.to_string(),
+        };
+        let through = self.through(None, AWAY).await?;
+        let ask = async {
+            self.cx
+                .agents
+                .connect(&through.endpoint, Role::Operator, &self.wait.until())
+                .await?
+                .upgrade_offer(&minor)
+                .await
+        };
+        let act = format!("upgrade cluster {}", self.name);
+        let newest = ask.await.map_err(|error| explain::agent(&act, &error))?;
+        newest.and_then(|version| Version::parse(&version).ok()).ok_or_else(|| {
+            Diagnostic::error(format!("Cannot {act}"))
+                .happened(format!(
+                    "It passes through {minor} on its way to {}, and the package repositories of {} offer no Kubernetes {minor}.",
+                    self.version, through.name
+                ))
+                .holds("Nothing was changed.")
+                .next(format!(
+                    "Set `kubernetes.version` of the machines to {}: the repository of {minor} is then looked for where theirs is, with v{minor} in its \
+                     address. If yours has none, set `version` to one of {minor} that you have, and apply.",
+                    self.version
+                ))
+                .at("version")
+        })
+    }
+
+    /// Brings every node that is older to one version.
+    async fn upgrade_to(
+        &self,
+        version: &Version,
+        m: &Cluster,
+        (members, rules): (&Members, &Rules),
+    ) -> Result<(), Diagnostics> {
         let mut done = BTreeSet::new();
         loop {
-            let waiting = self.waiting(m, (&target, &rules), &done).await?;
+            let waiting = self.waiting(m, (version, rules), &done).await?;
             let Some(batch) = waiting.first() else { return Ok(()) };
-            if done.is_empty() {
-                self.may_all(&members, &waiting.concat()).await?;
-            }
             let left: usize = waiting.iter().map(Vec::len).sum();
-            (self.wait.progress)(&format!("upgrading {} to {target}; {left} nodes are left", batch.join(", ")));
-            all(join_all(batch.iter().map(|name| self.upgrade_one(&members, name, false))).await)?;
+            (self.wait.progress)(&format!("upgrading {} to {version}; {left} nodes are left", batch.join(", ")));
+            let steps: Vec<Step<'_>> =
+                batch.iter().map(|name| Step { version, after: None, name: name.clone() }).collect();
+            all(join_all(steps.iter().map(|step| self.upgrade_one(members, step))).await)?;
             done.extend(batch.iter().cloned());
         }
     }
@@ -155,26 +237,23 @@ impl Crew<'_> {
                 return Err(explain::agent(&act, &Error::Stopped).into());
             }
             if Instant::now() > self.wait.deadline.min(since + patience) {
-                return Err(stopped(&act, why, done).into());
+                return Err(stopped(&act, why, target, done).into());
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     }
 
-    /// Asks every machine before the first one is touched whether it could be upgraded.
-    async fn may_all(&self, members: &Members, names: &[String]) -> Result<(), Diagnostics> {
-        all(join_all(names.iter().map(|name| self.upgrade_one(members, name, true))).await).map(drop)
-    }
-
-    async fn upgrade_one(&self, members: &Members, name: &str, only_check: bool) -> Result<(), Diagnostic> {
+    async fn upgrade_one(&self, members: &Members, step: &Step<'_>) -> Result<(), Diagnostic> {
+        let Step { version, after, name } = step;
         let member = members.get(name).ok_or_else(|| Diagnostic::bug("a node that is no member is upgraded"))?;
         let job = Job::Upgrade(Upgrade {
-            version: self.version.clone(),
-            node_name: name.to_owned(),
+            version: version.to_string(),
+            node_name: name.clone(),
             cluster_id: self.cluster_id.clone(),
             drain: self.drain,
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
-            only_check,
+            only_check: after.is_some(),
+            after: after.clone().unwrap_or_default(),
         });
         let report = self.cx.agents.run(&endpoint(member)?, &job, self.wait).await;
         let report =
@@ -184,12 +263,20 @@ impl Crew<'_> {
     }
 }
 
+/// A node that is to have a version.
+struct Step<'a> {
+    version: &'a Version,
+    /// Only whether it could, when the cluster has this version by then; empty: the one it has.
+    after: Option<String>,
+    name: String,
+}
+
 /// Another apply begins where this one ends.
-fn stopped(act: &str, why: String, done: &BTreeSet<String>) -> Diagnostic {
+fn stopped(act: &str, why: String, version: &Version, done: &BTreeSet<String>) -> Diagnostic {
     let names: Vec<&str> = done.iter().map(String::as_str).collect();
     let holds = match names.is_empty() {
-        true => "No node was upgraded.".to_owned(),
-        false => format!("Upgraded were {}. No other node was touched.", names.join(", ")),
+        true => format!("No node was upgraded to {version}."),
+        false => format!("Upgraded to {version} were {}. No other node was.", names.join(", ")),
     };
     Diagnostic::error(format!("Cannot {act}"))
         .happened(why)
@@ -227,6 +314,8 @@ pub(super) fn ahead(cx: &Cx, version: &str, nodes: &[crate::agents::Node]) {
     }
 }
 
+/// Between two versions of a plan.
+const ROAD: &str = " → ";
 /// What a refresh leaves for plans.
 const NODES: &str = "nodes";
 /// An etcd that is restarted takes its API server with it, for a minute or so.

@@ -83,6 +83,14 @@ impl Machine {
             ("kubeadm", ["upgrade", work @ ..]) => inner.upgrade(work),
             ("apt-get", [.., "update"]) => said(""),
             ("apt-get", ["install", words @ ..]) => inner.apt(words),
+            ("apt-cache", ["madison", "kubeadm"]) => {
+                let table = |minor: &&str| {
+                    format!(
+                        " kubeadm | {minor}.9-1.1 | http://lab Packages\n kubeadm | {minor}.10-1.1 | http://lab Packages\n"
+                    )
+                };
+                said(&OFFERED.iter().filter(|minor| inner.offers(minor)).map(table).collect::<String>())
+            }
             ("dpkg", ["--set-selections"]) => {
                 let text = String::from_utf8(command.stdin.clone().unwrap()).unwrap();
                 let (package, state) = text.trim().split_once(' ').unwrap();
@@ -134,13 +142,13 @@ impl Inner {
         said("")
     }
 
-    /// Every version of 1.35 and 1.36 is on offer. A transaction lets go of what was held.
+    /// Every version of 1.35 and 1.36 is on offer, or of what the machine's sources name. A transaction lets go of what was held.
     fn apt(&mut self, words: &[&str]) -> Output {
         let wanted: Vec<(&str, &str)> =
             words.iter().filter(|word| word.starts_with("kube")).filter_map(|word| word.split_once('=')).collect();
-        if let Some((name, version)) =
-            wanted.iter().find(|(_, version)| !version.starts_with("1.35.") && !version.starts_with("1.36."))
-        {
+        if let Some((name, version)) = wanted.iter().find(|(_, version)| {
+            !OFFERED.iter().any(|minor| version.starts_with(&format!("{minor}.")) && self.offers(minor))
+        }) {
             return failed(&format!("E: Version '{version}' for '{name}' was not found\n"));
         }
         if words.contains(&"--simulate") {
@@ -149,6 +157,11 @@ impl Inner {
         self.change(|inner| {
             wanted.iter().for_each(|(name, version)| inner.install(name, version.trim_end_matches("-*"), "install"));
         })
+    }
+
+    fn offers(&self, minor: &str) -> bool {
+        let mut sources = self.files.iter().filter(|(path, _)| path.starts_with("/etc/apt/")).peekable();
+        sources.peek().is_none() || sources.any(|(_, text)| text.contains(&format!("/v{minor}/")))
     }
 
     fn upgrade(&mut self, work: &[&str]) -> Output {
@@ -224,6 +237,7 @@ pub(super) fn manifest(version: &str) -> String {
     format!("    - --advertise-address=10.99.0.11\n    image: registry.k8s.io/kube-apiserver:{version}\n")
 }
 
+const OFFERED: [&str; 2] = ["1.35", "1.36"];
 const API_SERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const DPKG: &str = "/var/lib/dpkg/status";
 const DEAD: Output = Output { code: None, stdout: String::new(), stderr: String::new() };

@@ -1,9 +1,10 @@
-//! From one version to another: what Kubernetes allows, and what to write first where it does not.
+//! From one version to another: what Kubernetes allows, what to write where it does not, and what is passed on the way.
 //!
 //! Source: Kubernetes, "Version Skew Policy".
 
 use super::order::Stand;
 use semver::Version;
+use std::fmt;
 
 /// Why a cluster of `from` cannot become `to`, and what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(crate) struct Refusal {
 }
 
 /// What stands in the way of another version; nothing if it can be.
-pub(crate) fn refusal(from: &Version, to: &Version, stands: &[Stand]) -> Option<Refusal> {
+pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
     if to < from {
         return Some(Refusal {
             why: format!("It has {from}, and a cluster cannot be made older than it is."),
@@ -26,70 +27,83 @@ pub(crate) fn refusal(from: &Version, to: &Version, stands: &[Stand]) -> Option<
             next: format!("Set `version` to one of {}.", from.major),
         });
     }
-    if to.minor > from.minor + 1 {
-        let minors = (from.minor + 1..to.minor).map(|minor| format!("{}.{minor}", from.major));
-        let all: Vec<String> = std::iter::once(from.to_string()).chain(minors).chain([to.to_string()]).collect();
-        let first = format!("{}.{}", from.major, from.minor + 1);
-        return Some(Refusal {
-            why: format!(
-                "Kubernetes takes one minor version at a time: {}. The package repository of a machine has those of one minor version \
-                 alone, so each of them is an apply of its own.",
-                all.join(" → ")
-            ),
-            next: format!(
-                "Set `version`, and `kubernetes.version` of the machines, to the newest version of {first} and apply; then go on to {to}."
-            ),
-        });
-    }
-    let behind = |stand: &&Stand| {
-        Version::parse(&stand.version).is_ok_and(|own| own.major == to.major && to.minor > own.minor + most_behind(to))
-    };
-    stands.iter().find(behind).map(|stand| Refusal {
-        why: format!(
-            "Node {} has {}, and a kubelet may be at most {} minor versions older than its API server.",
-            stand.name,
-            stand.version,
-            most_behind(to)
-        ),
-        next: format!(
-            "Set `version` to {from}, which brings that node up to the others, apply, and go on to {to} then."
-        ),
-    })
+    None
 }
 
-/// Minor versions by which a kubelet may be older.
-fn most_behind(api_server: &Version) -> u64 {
-    if api_server.minor >= 28 { 3 } else { 2 }
+/// A version that all nodes have before the next one begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Of a minor version on the way: the newest that the machines' package repositories offer.
+    Newest {
+        major: u64,
+        minor: u64,
+    },
+    Exactly(Version),
+}
+
+impl Stop {
+    /// As high as it can be.
+    pub(crate) fn most(&self) -> Version {
+        match self {
+            Self::Newest { major, minor } => Version::new(*major, *minor, u64::MAX),
+            Self::Exactly(version) => version.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest { major, minor } => write!(f, "{major}.{minor}"),
+            Self::Exactly(version) => write!(f, "{version}"),
+        }
+    }
+}
+
+/// Where a cluster of `from` passes on its way to `to`: one minor version at a time, for kubeadm changes files of a node from each to the next
+/// alone. Nodes that were left behind come along first.
+pub(crate) fn stops(from: &Version, to: &Version, stands: &[Stand]) -> Vec<Stop> {
+    let is_behind = |stand: &Stand| Version::parse(&stand.version).is_ok_and(|own| own.minor < from.minor);
+    let first = (to.minor > from.minor && stands.iter().any(is_behind)).then(|| Stop::Exactly(from.clone()));
+    let between = (from.minor + 1..to.minor).map(|minor| Stop::Newest { major: from.major, minor });
+    first.into_iter().chain(between).chain([Stop::Exactly(to.clone())]).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(from: &str, to: &str, kubelet: &str) -> String {
-        let stand = Stand { name: "worker-1".into(), version: kubelet.into(), ..Stand::default() };
-        let refusal = refusal(&Version::parse(from).unwrap(), &Version::parse(to).unwrap(), &[stand]);
+    fn said(from: &str, to: &str) -> String {
+        let refusal = refusal(&Version::parse(from).unwrap(), &Version::parse(to).unwrap());
         refusal.map(|refusal| format!("{} {}", refusal.why, refusal.next)).unwrap_or_default()
     }
 
     #[test]
-    fn one_minor_version_at_a_time_and_never_back() {
-        for (from, to) in [("1.36.3", "1.36.3"), ("1.36.3", "1.36.4"), ("1.35.9", "1.36.0"), ("1.9.1", "1.10.0")] {
-            assert_eq!(said(from, to, from), "", "{from} to {to}");
+    fn never_back_and_on_through_every_minor_version() {
+        for (from, to) in [("1.36.3", "1.36.3"), ("1.36.3", "1.36.4"), ("1.34.4", "1.36.0"), ("1.9.1", "1.10.0")] {
+            assert_eq!(said(from, to), "", "{from} to {to}");
         }
-        assert!(said("1.36.4", "1.36.3", "1.36.3").contains("Set `version` to 1.36.4"));
-        assert!(said("1.36.4", "2.0.0", "1.36.3").contains("one of 1."));
-        let jump = said("1.34.4", "1.36.3", "1.34.4");
-        assert!(
-            jump.contains("1.34.4 → 1.35 → 1.36.3") && jump.contains("to the newest version of 1.35 and apply"),
-            "{jump}"
-        );
+        assert!(said("1.36.4", "1.36.3").contains("Set `version` to 1.36.4"));
+        assert!(said("1.36.4", "2.0.0").contains("one of 1."));
     }
 
     #[test]
-    fn a_node_that_would_be_left_too_far_behind_is_named() {
-        assert_eq!(said("1.35.4", "1.36.3", "1.33.0"), "");
-        let said = said("1.35.4", "1.36.3", "1.32.9");
-        assert!(said.contains("Node worker-1 has 1.32.9") && said.contains("Set `version` to 1.35.4"), "{said}");
+    fn a_jump_is_its_minor_versions_and_nodes_that_were_left_behind_come_first() {
+        let way = |from: &str, to: &str, kubelet: &str| {
+            let stand = Stand { name: "worker-1".into(), version: kubelet.into(), ..Stand::default() };
+            let stops = stops(&Version::parse(from).unwrap(), &Version::parse(to).unwrap(), &[stand]);
+            stops.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        for (from, to, kubelet, want) in [
+            ("1.36.3", "1.36.4", "1.36.3", "1.36.4"),
+            ("1.35.9", "1.36.0", "1.35.9", "1.36.0"),
+            ("1.34.4", "1.36.3", "1.34.4", "1.35 1.36.3"),
+            ("1.33.0", "1.36.3", "1.33.0", "1.34 1.35 1.36.3"),
+            ("1.35.4", "1.36.3", "1.34.4", "1.35.4 1.36.3"),
+            ("1.35.4", "1.35.5", "1.34.4", "1.35.5"),
+            ("1.35.4", "1.36.3", "1.35.2", "1.36.3"),
+        ] {
+            assert_eq!(way(from, to, kubelet), want, "{from} to {to} with {kubelet}");
+        }
     }
 }

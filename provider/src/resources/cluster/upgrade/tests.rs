@@ -59,9 +59,34 @@ fn the_plan_lists_the_order_and_nothing_where_nothing_is_to_be_done() {
         ..cluster("1.37.0")
     };
     check("1.36.3", canary, &OLD, &["1.36.3 → 1.37.0", "cp-1", "worker-3", "worker-1, worker-2"]);
+    let jump = [
+        "1.36.3 → 1.37",
+        "cp-1",
+        "worker-1, worker-2, worker-3",
+        "1.37 → 1.38.0",
+        "cp-1",
+        "worker-1, worker-2, worker-3",
+    ];
+    check("1.36.3", Cluster { max_unavailable: "100%".into(), ..cluster("1.38.0") }, &OLD, &jump);
     let mut half = OLD;
     (half[0].1, half[2].1) = ("1.36.4", "1.36.4");
     check("1.36.4", cluster("1.36.4"), &half, &["worker-1", "worker-3"]);
+}
+
+#[test]
+fn a_jump_that_was_stopped_goes_on_from_the_minor_version_that_it_stands_in() {
+    let m = || Cluster { max_unavailable: "3".into(), ..cluster("1.38.0") };
+    let mut half = OLD;
+    (half[0].1, half[1].1) = ("1.37.4", "1.37.4");
+    check("1.37.4", m(), &half, &["worker-2, worker-3", "1.37.4 → 1.38.0", "cp-1", "worker-1, worker-2, worker-3"]);
+    let last = OLD.map(|(name, _)| (name, if name == "cp-1" { "1.38.0" } else { "1.37.4" }));
+    check("1.38.0", m(), &last, &["worker-1, worker-2, worker-3"]);
+    let steps = |lines: &[&str]| {
+        let steps: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        time(&Cluster { upgrade_steps: steps.into(), ..cluster("1.38.0") })
+    };
+    assert_eq!((steps(&[]), steps(&["worker-1"])), (Duration::ZERO, EACH * 4));
+    assert_eq!(steps(&["1.36.3 → 1.37", "cp-1", "1.37 → 1.38.0", "cp-1"]), EACH * 8);
 }
 
 #[test]
@@ -77,7 +102,7 @@ fn what_is_not_known_yet_is_asked_again() {
 
 #[test]
 fn what_cannot_be_is_a_warning_that_says_what_to_write() {
-    for (to, words) in [("1.36.2", "Set `version` to 1.36.3"), ("1.38.0", "1.36.3 → 1.37 → 1.38.0")] {
+    for (to, words) in [("1.36.2", "Set `version` to 1.36.3"), ("2.0.0", "from 1.36.3 to 2.0.0")] {
         let (steps, warnings) = planned(&cluster("1.36.3"), cluster(to), &OLD);
         assert_eq!(steps, Attr::Known(Vec::new()), "{to}");
         assert!(warnings[0].contains("Cannot upgrade cluster main") && warnings[0].contains(words), "{warnings:?}");
