@@ -3,7 +3,7 @@
 //! Each step is a join or a departure of a control plane, which take half a minute and more on a small machine. So one cluster of real
 //! Kubernetes is made always, and loses its first control plane; another one, asked for by `GROUNDWORK_HA=1`, lives through the rest.
 
-mod balancer;
+pub(crate) mod balancer;
 
 use crate::harness::run::{command, run};
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};

@@ -1,13 +1,15 @@
-//! A cluster of K3s: one server and its agents, from nothing to what is left when it is gone.
+//! A cluster of K3s: one server and its agents, from nothing to what is left when it is gone. Several servers: `servers`.
 //!
-//! K3s comes from no registry of packages: CI has what stands in for it. A real one is given: `GROUNDWORK_K3S` is the path of the program,
+//! K3s comes from no registry of packages: CI has what stands in for it, around a real etcd. A real one is given: `GROUNDWORK_K3S` is the path of the program,
 //! `GROUNDWORK_K3S_VERSION` what it says it is, `GROUNDWORK_K3S_IMAGES` an archive (`.tar.zst`) with K3s' pause image and Kubernetes'
 //! `agnhost`.
 
-use crate::harness::{Backend, Lab, Terraform, provider_binary, ready, repository, run, wait_until};
+mod servers;
+
+use crate::harness::{Backend, Lab, Terraform, prepared, provider_binary, ready, repository, run, wait_until};
 use crate::quickstart::lab_is_empty;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
 /// What a cluster of K3s puts on a machine, and how to see it.
@@ -34,40 +36,33 @@ fn a_cluster_of_k3s_comes_changes_and_goes() {
         return;
     }
     let lab = Lab::start("k3s", Backend::Nspawn, &["--kubernetes", "none"]);
-    let program = repository().join("tests/lab/k3s/k3s-stand-in");
-    let sum = served(&lab, "k3s", program.as_os_str());
-    let given = Given {
-        version: VERSION.to_owned(),
-        images: served(&lab, "images.tar.zst", program.as_os_str()),
-        program: sum,
-        real: false,
-    };
+    let Some(given) = Given::stand_in(&lab) else { return };
     comes_changes_and_goes(&lab, &given);
 }
 
 #[test]
 fn a_real_k3s_works_changes_and_leaves_nothing() {
-    let given = ["GROUNDWORK_K3S", "GROUNDWORK_K3S_IMAGES"].map(std::env::var_os);
-    let [Some(program), Some(images)] = given else {
-        eprintln!("skipped: GROUNDWORK_K3S and GROUNDWORK_K3S_IMAGES are the paths of a K3s to try and of its images");
-        return;
-    };
-    if !ready() {
-        return;
+    if let Some((program, images)) = real() {
+        let lab = Lab::start("k3s-real", Backend::Nspawn, &["--kubernetes", "none"]);
+        comes_changes_and_goes(&lab, &Given::real(&lab, &program, &images));
     }
-    let lab = Lab::start("k3s-real", Backend::Nspawn, &["--kubernetes", "none"]);
-    let given = Given {
-        version: std::env::var("GROUNDWORK_K3S_VERSION").unwrap_or_else(|_| VERSION.to_owned()),
-        program: served(&lab, "k3s", &program),
-        images: served(&lab, "images.tar.zst", &images),
-        real: true,
+}
+
+/// A K3s to try, and its images.
+#[track_caller]
+fn real() -> Option<(OsString, OsString)> {
+    let [Some(program), Some(images)] = ["GROUNDWORK_K3S", "GROUNDWORK_K3S_IMAGES"].map(std::env::var_os) else {
+        eprintln!("skipped: GROUNDWORK_K3S and GROUNDWORK_K3S_IMAGES are the paths of a K3s to try and of its images");
+        return None;
     };
-    comes_changes_and_goes(&lab, &given);
+    ready().then_some((program, images))
 }
 
 fn comes_changes_and_goes(lab: &Lab, given: &Given) {
     let terraform = Terraform::for_lab(lab);
-    let write = |workers: u8, label: &str| terraform.write("main.tf", &configuration(lab, given, workers, label));
+    let write = |workers: u8, label: &str| {
+        terraform.write("main.tf", &Wanted::single(workers, label).configuration(lab, given))
+    };
     write(2, "a");
     terraform.apply();
     nodes_are_ready(lab, &["cp-1", "worker-1", "worker-2"]);
@@ -136,19 +131,18 @@ fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
 
 fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, given: &Given) {
     let newer = Given { version: "v1.34.4+k3s1".to_owned(), ..given.clone() };
-    terraform.write("main.tf", &configuration(lab, &newer, 2, "b"));
+    terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &newer));
     terraform.plan().exits(2).says(&["Cannot give cluster edge another version"]);
     terraform.fails(&["Cannot give cluster edge another version", "Nothing was changed"]);
-    let several =
-        configuration(lab, given, 2, "b").replace("for name in [\"cp-1\"]", "for name in [\"cp-1\", \"worker-3\"]");
-    terraform.write("main.tf", &several.replace("machine[name].endpoint }", "machine[\"cp-1\"].endpoint }"));
-    terraform.fails(&["Cannot make a cluster of K3s with more than one server"]);
+    let several = Wanted { servers: &[1, 2, 3], ..Wanted::single(2, "b") };
+    terraform.write("main.tf", &several.configuration(lab, given));
+    terraform.fails(&["Cannot use several control planes without an endpoint of their own"]);
 }
 
 /// What is no program of that checksum is not run, and the machine stays clean.
 fn another_program_is_never_run(lab: &Lab, terraform: &Terraform, given: &Given) {
     let wrong = Given { program: "0".repeat(64), ..given.clone() };
-    terraform.write("main.tf", &configuration(lab, &wrong, 2, "b"));
+    terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &wrong));
     terraform.fails(&["has another SHA-256 than `k3s.checksum` says"]);
     lab.must("cp-1", "test ! -e /usr/local/bin/k3s && test ! -e /etc/systemd/system/k3s.service");
 }
@@ -173,23 +167,29 @@ fn access_is_given(terraform: &Terraform) {
 fn tokens_are_nowhere(lab: &Lab, terraform: &Terraform) {
     let secret = lab.must("cp-1", "cut -d: -f4 /var/lib/rancher/k3s/server/token");
     let joined = lab.must("worker-1", "sed 's/.*:://' /etc/rancher/k3s/groundwork-token");
-    let state = std::fs::read_to_string(terraform.path("terraform.tfstate")).expect("the state");
     for (what, token) in [("the cluster's", &secret), ("a worker's", &joined)] {
-        assert!(token.len() > 10, "{what}: {token:?}");
-        assert!(!state.contains(token.as_str()), "{what} token stands in the state");
-        for vm in ["cp-1", "worker-1", "worker-2"] {
-            // In two parts: whoever looks must not be found.
-            let (first, rest) = token.split_at(token.len() / 2);
-            let look = "{ cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'; journalctl --no-pager; } 2>/dev/null";
-            let line =
-                format!("printf '%s%s\\n' '{first}' '{rest}' >/run/wanted; {look} | grep -c -F -f /run/wanted || true");
-            assert_eq!(lab.must(vm, &line), "0", "{vm}: {what} token is shown");
-        }
+        is_nowhere(lab, terraform, (what, token), &["cp-1", "worker-1", "worker-2"]);
     }
     assert_eq!(
         lab.must("worker-1", "stat -c %a /etc/rancher/k3s/groundwork-token /etc/rancher/k3s/config.yaml"),
         "600\n600"
     );
+}
+
+#[track_caller]
+fn is_nowhere(lab: &Lab, terraform: &Terraform, (what, token): (&str, &str), vms: &[&str]) {
+    let state = std::fs::read_to_string(terraform.path("terraform.tfstate")).expect("the state");
+    assert!(token.len() > 10, "{what}: {token:?}");
+    assert!(!state.contains(token), "{what} token stands in the state");
+    for vm in vms {
+        // In two parts: whoever looks must not be found.
+        let (first, rest) = token.split_at(token.len() / 2);
+        let look =
+            "{ cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n'; journalctl --no-pager; } 2>/dev/null";
+        let line =
+            format!("printf '%s%s\\n' '{first}' '{rest}' >/run/wanted; {look} | grep -c -F -f /run/wanted || true");
+        assert_eq!(lab.must(vm, &line), "0", "{vm}: {what} token is shown");
+    }
 }
 
 /// A server on one node answers a client on the other, over the pod network.
@@ -210,11 +210,15 @@ fn pod(name: &str, node: &str, arguments: &str) -> String {
 
 /// The cluster goes and its machines stay.
 fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform) {
+    leaves_nothing(lab, terraform, &["cp-1", "worker-1", "worker-2"]);
+}
+
+fn leaves_nothing(lab: &Lab, terraform: &Terraform, vms: &[&str]) {
     terraform
         .run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.edge"])
         .exits(0);
     let mut left = String::new();
-    for vm in ["cp-1", "worker-1", "worker-2"] {
+    for vm in vms {
         for (what, line) in TRACES {
             let said = lab.must(vm, &format!("{{ {line}; }} 2>/dev/null || true"));
             if !said.is_empty() {
@@ -229,10 +233,15 @@ fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Ter
 
 #[track_caller]
 fn kubectl(lab: &Lab, line: &str) -> String {
+    kubectl_by(lab, "cp-1", line)
+}
+
+#[track_caller]
+fn kubectl_by(lab: &Lab, vm: &str, line: &str) -> String {
     let mut said = String::new();
     // An API server that was just started refuses now and then.
     wait_until("kubectl gets an answer", || {
-        let run = lab.exec("cp-1", &format!("{KUBECTL} {line}"));
+        let run = lab.exec(vm, &format!("{KUBECTL} {line}"));
         said = run.text.trim().to_owned();
         run.code == 0
     });
@@ -247,8 +256,13 @@ fn node(lab: &Lab, name: &str) -> Value {
 /// These nodes are there, no others, and ready.
 #[track_caller]
 fn nodes_are_ready(lab: &Lab, names: &[&str]) {
+    nodes_are_ready_by(lab, "cp-1", names);
+}
+
+#[track_caller]
+fn nodes_are_ready_by(lab: &Lab, vm: &str, names: &[&str]) {
     wait_until(&format!("{names:?} are ready"), || {
-        let list: Value = serde_json::from_str(&kubectl(lab, "get nodes -o json")).expect("nodes");
+        let list: Value = serde_json::from_str(&kubectl_by(lab, vm, "get nodes -o json")).expect("nodes");
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let is_ready = |node: &Value| {
             let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -270,40 +284,83 @@ struct Given {
     real: bool,
 }
 
+impl Given {
+    /// What stands in for K3s, with an etcd in the place of its images.
+    #[track_caller]
+    fn stand_in(lab: &Lab) -> Option<Self> {
+        let etcd = prepared("GROUNDWORK_ETCD")?;
+        let program = repository().join("tests/lab/k3s/k3s-stand-in");
+        Some(Self {
+            version: VERSION.to_owned(),
+            program: served(lab, "k3s", program.as_os_str()),
+            images: served(lab, "images.tar.zst", etcd.as_os_str()),
+            real: false,
+        })
+    }
+
+    #[track_caller]
+    fn real(lab: &Lab, program: &OsStr, images: &OsStr) -> Self {
+        Self {
+            version: std::env::var("GROUNDWORK_K3S_VERSION").unwrap_or_else(|_| VERSION.to_owned()),
+            program: served(lab, "k3s", program),
+            images: served(lab, "images.tar.zst", images),
+            real: true,
+        }
+    }
+}
+
+/// A configuration. Packaged components are left out, whose images the archive need not have.
+struct Wanted<'a> {
+    servers: &'a [u8],
+    workers: u8,
+    label: &'a str,
+    endpoint: Option<String>,
+}
+
+impl<'a> Wanted<'a> {
+    fn single(workers: u8, label: &'a str) -> Self {
+        Self { servers: &[1], workers, label, endpoint: None }
+    }
+
+    fn configuration(&self, lab: &Lab, given: &Given) -> String {
+        let numbered = |name: &str, numbers: &[u8], first: u8| -> Value {
+            numbers.iter().map(|at| (format!("{name}-{at}"), json!(lab.address(first + at)))).collect()
+        };
+        let workers: Vec<u8> = (1..=self.workers).collect();
+        let registries =
+            json!({ "mirrors": { "registry.example.org": { "endpoint": ["http://registry.example.org"] } } });
+        let common = json!({
+            // The lab's machines lie on overlays, and share one disk with the host.
+            "snapshotter": "native",
+            "kubelet-arg": ["eviction-hard=nodefs.available<1%,imagefs.available<1%,memory.available<20Mi", "image-gc-high-threshold=100"],
+        });
+        let mut server = common.clone();
+        server["disable"] = json!(["coredns", "traefik", "servicelb", "local-storage", "metrics-server"]);
+        let text = |value: &Value| serde_json::to_string(&value.to_string()).expect("text");
+        let whole = include_str!("k3s/main.tf");
+        let (before, _) = whole.split_once("\n  manifest").expect("a manifest");
+        let without = format!("{before}}}\n");
+        if given.real { whole } else { &without }
+            .replace("@SERVERS@", &numbered("cp", self.servers, 10).to_string())
+            .replace("@WORKERS@", &numbered("worker", &workers, 20).to_string())
+            .replace("@ENDPOINT@", &json!(self.endpoint).to_string())
+            .replace("@GATEWAY@", &lab.address(1))
+            .replace("@IMAGE_URL@", &lab.value("LAB_IMAGE_URL"))
+            .replace("@IMAGE_SUM@", &lab.value("LAB_IMAGE_SHA256"))
+            .replace("@REGISTRIES@", &text(&registries))
+            .replace("@VERSION@", &given.version)
+            .replace("@SUM@", &given.program)
+            .replace("@IMAGES_SUM@", &given.images)
+            .replace("@SERVER@", &text(&server).replace("${", "$${"))
+            .replace("@AGENT@", &text(&common))
+            .replace("@LABEL@", self.label)
+    }
+}
+
 /// Serves a file to the lab's machines; its SHA-256.
 #[track_caller]
 fn served(lab: &Lab, name: &str, path: &OsStr) -> String {
     lab.serve(name, std::fs::read(path).expect("a file that was given"));
     let said = run::run(run::command("sha256sum").arg(path)).text;
     said.split_whitespace().next().expect("a sum").to_owned()
-}
-
-/// One server and so many workers. Packaged components are left out, whose images the archive need not have.
-fn configuration(lab: &Lab, given: &Given, workers: u8, label: &str) -> String {
-    let addresses: Value = (0..workers).map(|at| (format!("worker-{}", at + 1), json!(lab.address(21 + at)))).collect();
-    let registries = json!({ "mirrors": { "registry.example.org": { "endpoint": ["http://registry.example.org"] } } });
-    let common = json!({
-        // The lab's machines lie on overlays, and share one disk with the host.
-        "snapshotter": "native",
-        "kubelet-arg": ["eviction-hard=nodefs.available<1%,imagefs.available<1%,memory.available<20Mi", "image-gc-high-threshold=100"],
-    });
-    let mut server = common.clone();
-    server["disable"] = json!(["coredns", "traefik", "servicelb", "local-storage", "metrics-server"]);
-    let text = |value: &Value| serde_json::to_string(&value.to_string()).expect("text");
-    let whole = include_str!("k3s/main.tf");
-    let (before, _) = whole.split_once("\n  manifest").expect("a manifest");
-    let without = format!("{before}}}\n");
-    if given.real { whole } else { &without }
-        .replace("@WORKERS@", &addresses.to_string())
-        .replace("@SERVER_ADDRESS@", &lab.address(11))
-        .replace("@GATEWAY@", &lab.address(1))
-        .replace("@IMAGE_URL@", &lab.value("LAB_IMAGE_URL"))
-        .replace("@IMAGE_SUM@", &lab.value("LAB_IMAGE_SHA256"))
-        .replace("@REGISTRIES@", &text(&registries))
-        .replace("@VERSION@", &given.version)
-        .replace("@SUM@", &given.program)
-        .replace("@IMAGES_SUM@", &given.images)
-        .replace("@SERVER@", &text(&server).replace("${", "$${"))
-        .replace("@AGENT@", &text(&common))
-        .replace("@LABEL@", label)
 }

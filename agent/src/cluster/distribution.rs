@@ -113,6 +113,22 @@ impl Distribution {
         }
     }
 
+    /// Where its etcd notes whom it joined, on a control plane that has a member of its own.
+    pub(super) const fn etcd_note(self) -> &'static str {
+        match self {
+            Self::Kubeadm => "/etc/kubernetes/manifests/etcd.yaml",
+            Self::K3s => k3s::ETCD_NOTE,
+        }
+    }
+
+    /// The node that a member of etcd is of, by its name.
+    pub(super) fn node_of(self, member: &str) -> &str {
+        match self {
+            Self::Kubeadm => member,
+            Self::K3s => k3s::node_of(member),
+        }
+    }
+
     /// The unit whose work the node is.
     pub(super) fn unit(self, host: &dyn Host) -> Result<&'static str, HostError> {
         match self {

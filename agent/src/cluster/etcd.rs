@@ -5,7 +5,7 @@
 //! Source: etcd, "Runtime reconfiguration"; kubeadm, `etcd-join`.
 
 use super::Distribution;
-use super::kube::{ADMIN, Kube, failed, failure, kubectl};
+use super::kube::{Kube, failed, failure, kubectl};
 use super::nodes::Node;
 use crate::chain::chain;
 use crate::host::etcd::Member;
@@ -47,45 +47,70 @@ impl EtcdMember {
 /// # Errors
 /// [`HostError::Etcd`] when no member tells.
 pub(super) async fn look(host: &dyn Host) -> Result<Option<Vec<EtcdMember>>, HostError> {
-    let Some(manifest) = host.text(MANIFEST)? else { return Ok(None) };
-    let (at, members) = reach(host, &manifest).await?;
+    let own = Distribution::here(host)?;
+    let Some(note) = host.text(own.etcd_note())? else { return Ok(None) };
+    let (at, members) = reach(host, own, &note).await?;
     let alarms = host.etcd().alarms(&at).await.unwrap_or_default();
     let seen = members.into_iter().map(async |member| {
-        let own = alarms.iter().filter(|(id, _)| *id == member.id).map(|(_, word)| word.clone()).collect();
-        EtcdMember { alarms: own, ..asked(host, member).await }
+        let member = Member { name: own.node_of(&member.name).to_owned(), ..member };
+        let alarms = alarms.iter().filter(|(id, _)| *id == member.id).map(|(_, word)| word.clone()).collect();
+        EtcdMember { alarms, ..asked(host, member).await }
     });
     Ok(Some(join_all(seen).await))
 }
 
 /// The list of a member that answers, the one of this machine first, and where that is. A member that was taken out answers no more.
-async fn reach(host: &dyn Host, manifest: &str) -> Result<(String, Vec<Member>), HostError> {
-    let own = match host.etcd().members(OWN).await {
+async fn reach(host: &dyn Host, own: Distribution, note: &str) -> Result<(String, Vec<Member>), HostError> {
+    let silent = match host.etcd().members(OWN).await {
         Ok(members) => return Ok((OWN.to_owned(), members)),
         Err(error) => error,
     };
-    let known: BTreeSet<String> = announced(manifest).into_iter().chain(running(host).await).collect();
+    let known: BTreeSet<String> = announced(note).into_iter().chain(running(host, own).await).collect();
     for at in known {
         if let Ok(members) = host.etcd().members(&at).await {
             return Ok((at, members));
         }
     }
-    Err(own)
+    Err(silent)
 }
 
-/// Where the members were that this one joined: `--initial-cluster=cp-1=https://192.0.2.11:2380,…`.
-fn announced(manifest: &str) -> Vec<String> {
-    let line = manifest.lines().find_map(|line| line.trim().strip_prefix("- --initial-cluster="));
+/// Where the members were that this one joined: `cp-1=https://192.0.2.11:2380,…`, in kubeadm's manifest or etcd's own configuration.
+fn announced(note: &str) -> Vec<String> {
+    let line = note.lines().find_map(|line| {
+        let line = line.trim();
+        line.strip_prefix("- --initial-cluster=").or_else(|| line.strip_prefix("initial-cluster: "))
+    });
     let peers = line.into_iter().flat_map(|line| line.split(','));
     peers.filter_map(|peer| Some(format!("{}:{CLIENTS}", host_of_url(peer.split_once('=')?.1)))).collect()
 }
 
-/// Where members are that joined later, by what kubeadm wrote on their pods.
-async fn running(host: &dyn Host) -> Vec<String> {
-    let path = "jsonpath={.items[*].metadata.annotations.kubeadm\\.kubernetes\\.io/etcd\\.advertise-client-urls}";
-    let question = ["get", "pods", "--namespace", "kube-system", "--selector=component=etcd", "-o", path];
-    let said =
-        kubectl(host, (Distribution::Kubeadm, ADMIN), &question).await.map(|said| said.stdout).unwrap_or_default();
-    said.split_whitespace().map(|url| url.trim_start_matches("https://").to_owned()).collect()
+/// Where members are that joined later, by what kubeadm wrote on their pods, or K3s on their nodes.
+async fn running(host: &dyn Host, own: Distribution) -> Vec<String> {
+    let ask: &[&str] = match own {
+        Distribution::Kubeadm => &[
+            "get",
+            "pods",
+            "--namespace",
+            "kube-system",
+            "--selector=component=etcd",
+            "-o",
+            "jsonpath={.items[*].metadata.annotations.kubeadm\\.kubernetes\\.io/etcd\\.advertise-client-urls}",
+        ],
+        Distribution::K3s => {
+            &["get", "nodes", "-o", "jsonpath={.items[*].metadata.annotations.etcd\\.k3s\\.cattle\\.io/node-address}"]
+        }
+    };
+    let said = kubectl(host, (own, own.admin()), ask).await.map(|said| said.stdout).unwrap_or_default();
+    said.split_whitespace().map(client_at).collect()
+}
+
+/// `host:port` for clients, from a URL or a mere address.
+fn client_at(place: &str) -> String {
+    match place.strip_prefix("https://") {
+        Some(at) => at.to_owned(),
+        None if place.contains(':') => format!("[{place}]:{CLIENTS}"),
+        None => format!("{place}:{CLIENTS}"),
+    }
 }
 
 /// How a member does, by itself.
@@ -107,6 +132,12 @@ async fn asked(host: &dyn Host, member: Member) -> EtcdMember {
 fn host_of_url(url: &str) -> &str {
     let place = url.trim_start_matches("https://");
     place.rsplit_once(':').map_or(place, |(host, _)| host)
+}
+
+/// Whether the control plane of this name has a vote; also where it has no etcd of its own.
+pub(super) async fn votes(kube: &Kube<'_>, name: &str) -> Result<bool, Failure> {
+    let members = look(kube.host()).await.map_err(failed("look", "ask etcd for its members"))?;
+    Ok(members.is_none_or(|members| members.iter().any(|member| member.name == name && !member.learner)))
 }
 
 /// Why etcd would not live on without the member of this name, in numbers; `None` if it would, or has none of that name.
@@ -219,7 +250,6 @@ async fn remove(host: &dyn Host, members: &[EtcdMember], leaving: &EtcdMember) -
     if left.iter().any(|member| member.id == leaving.id) { removed } else { Ok(()) }
 }
 
-const MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The member on this machine.
 pub(super) const OWN: &str = "127.0.0.1:2379";
 const CLIENTS: u16 = 2379;
@@ -291,6 +321,11 @@ mod tests {
         let manifest = "    - --initial-advertise-peer-urls=https://10.77.5.22:2380\n\
             \x20   - --initial-cluster=cp-1=https://10.77.5.11:2380,cp-2=https://[fd00::2]:2380\n";
         assert_eq!(announced(manifest), ["10.77.5.11:2379", "[fd00::2]:2379"]);
+        let of_k3s = "data-dir: /var/lib/rancher/k3s/server/db/etcd\ninitial-cluster: m3-617246bf=https://10.99.0.13:2380,m1-624f1727=https://10.99.0.11:2380\n\
+            initial-cluster-state: existing\n";
+        assert_eq!(announced(of_k3s), ["10.99.0.13:2379", "10.99.0.11:2379"]);
+        assert_eq!(client_at("fd00::11"), "[fd00::11]:2379");
+        assert_eq!(client_at("https://10.99.0.11:2379"), "10.99.0.11:2379");
         assert_eq!(announced(""), [""; 0]);
         total::text("etcd-manifest", &[manifest], announced);
     }

@@ -103,8 +103,7 @@ async fn whole(kube: &Kube<'_>, plan: &JoinPlan, node: Option<Node>) -> Result<O
     if plan.control_plane.is_none() {
         return Ok(Some(node));
     }
-    let members = etcd::look(kube.host()).await.map_err(failed("look", "ask etcd for its members"))?;
-    let votes = members.is_none_or(|members| members.iter().any(|member| member.name == node.name && !member.learner));
+    let votes = etcd::votes(kube, &node.name).await?;
     Ok(Some(node).filter(|node| node.control_plane && votes))
 }
 

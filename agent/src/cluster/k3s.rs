@@ -1,4 +1,4 @@
-//! K3s: a server with its own etcd, and agents. What is made and unmade otherwise than by kubeadm; the rest of the cluster's work is shared.
+//! K3s: servers, each with a member of etcd, and agents. What is made and unmade otherwise than by kubeadm; the rest of the cluster's work is shared.
 //!
 //! K3s is one program that the agent fetches, checks by its sum, and runs by a unit of its own making; nobody's script is run. It differs from kubeadm in
 //! that it never ends by itself: an agent that cannot join tries for ever, a server that cannot start is started again, and an exit code
@@ -7,6 +7,7 @@
 
 mod agent;
 mod config;
+mod further;
 mod processes;
 mod program;
 mod removal;
@@ -23,6 +24,7 @@ use crate::run::Failure;
 
 pub use agent::{AgentPlan, join};
 pub(super) use config::endpoint;
+pub use further::{FurtherPlan, join_server};
 pub use program::{Release, Source};
 pub(super) use removal::{left, remove, stop};
 pub use server::{ServerPlan, init};
@@ -65,6 +67,17 @@ pub(super) fn unit_here(host: &dyn Host) -> Result<&'static str, HostError> {
     Ok(if host.exists(SERVER_UNIT)? { SERVER } else { AGENT })
 }
 
+/// The node that a member of etcd is of: K3s names it by its node, with eight hex digits of its own making.
+pub(super) fn node_of(member: &str) -> &str {
+    let is_mark = |mark: &str| mark.len() == 8 && mark.bytes().all(|byte| byte.is_ascii_hexdigit());
+    member.rsplit_once('-').filter(|(_, mark)| is_mark(mark)).map_or(member, |(node, _)| node)
+}
+
+/// The secret in `kube-system` with the password by which K3s knows the machine of a node again.
+pub(super) fn password_of(node_name: &str) -> String {
+    format!("{node_name}.node-password.k3s")
+}
+
 /// It comes with the program, which unpacks itself when it starts.
 pub(super) const KUBECTL: &str = "/var/lib/rancher/k3s/data/current/bin/kubectl";
 pub(super) const ADMIN: &str = "/var/lib/rancher/k3s/server/cred/admin.kubeconfig";
@@ -78,6 +91,10 @@ pub(super) const AUTHORITY_OF_CLIENTS: [&str; 2] =
     ["/var/lib/rancher/k3s/server/tls/client-ca.crt", "/var/lib/rancher/k3s/server/tls/client-ca.key"];
 /// The administrator's certificate: its kubeconfig only names it.
 pub(super) const ADMINISTRATOR: &str = "/var/lib/rancher/k3s/server/tls/client-admin.crt";
+/// etcd's own configuration: with whom it began.
+pub(super) const ETCD_NOTE: &str = "/var/lib/rancher/k3s/server/db/etcd/config";
+/// The cluster's secret, by which servers join.
+const SECRET: &str = "/var/lib/rancher/k3s/server/token";
 const SERVER: &str = "k3s.service";
 const AGENT: &str = "k3s-agent.service";
 const SERVER_UNIT: &str = "/etc/systemd/system/k3s.service";

@@ -60,7 +60,7 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
 }
 
 /// Takes away what a join or a reset has left that did not come to its end. A control plane's join may have brought a member into etcd.
-async fn undo(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
+pub(super) async fn undo(kube: &Kube<'_>, attempt: &Attempt) -> Result<(), Failure> {
     if attempt.kind == "join"
         && let Err(failure) = etcd::take_out(kube, &attempt.node_name).await
     {

@@ -115,9 +115,6 @@ pub enum ClusterError {
     /// kubeadm, or K3s, ended badly.
     #[error("no token was made: {0}")]
     Token(String),
-    /// This version makes clusters of K3s with one server.
-    #[error("a second server of K3s cannot join with this version of the agent")]
-    SecondServer,
     /// kubeadm did not lay up the certificates of control planes.
     #[error("kubeadm did not lay up the certificates of the control planes: {0}")]
     Certificates(String),

@@ -17,8 +17,10 @@ pub struct JoinMaterial {
     pub token: String,
     /// Pin of the cluster CA's key, as kubeadm writes it.
     pub ca_hash: String,
-    /// Opens the certificates that are laid up for a control plane; empty for a worker. Secret.
+    /// Opens the certificates that are laid up for a control plane; empty for a worker, and with K3s. Secret.
     pub certificate_key: String,
+    /// The token is the cluster's own, which lives as long as that: servers of K3s join with no other.
+    pub lasting: bool,
 }
 
 /// Who is to join.
@@ -59,7 +61,7 @@ pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Re
     let said = said.map_err(ClusterError::Host)?;
     let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
     let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
-    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)?, certificate_key })
+    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)?, certificate_key, lasting: false })
 }
 
 /// Deletes what was made for a join that is over, however it ended. Fine if it is gone.

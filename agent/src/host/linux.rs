@@ -96,7 +96,7 @@ impl Host for Linux {
     }
 
     fn etcd(&self) -> &dyn Etcd {
-        &etcd::KUBEADMS
+        etcd::here()
     }
 }
 

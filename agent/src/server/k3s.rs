@@ -1,7 +1,7 @@
 //! Requests for nodes of K3s, read and checked.
 
 use super::wire::{address, given, near, node_name, some, taints};
-use crate::cluster::k3s::{AgentPlan, Release, ServerPlan, Source};
+use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, ServerPlan, Source};
 use agent_proto::overlay::{self, Fragment, Part};
 use agent_proto::{form, v1 as proto};
 
@@ -31,10 +31,35 @@ pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPl
     })
 }
 
-pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan, String> {
-    if request.control_plane.is_some() {
-        return Err("control_plane: this agent makes clusters of k3s with one server".to_owned());
+pub(super) fn further_plan(request: proto::ClusterJoinRequest) -> Result<FurtherPlan, String> {
+    let material = request.material.ok_or("material is missing")?;
+    let join = request.control_plane.ok_or("control_plane is missing")?;
+    if join.kube_vip.is_some() {
+        return Err("control_plane.kube_vip: this agent does not do this with k3s".to_owned());
     }
+    let endpoint = given(material.endpoint, "material.endpoint")?;
+    let server = ServerPlan {
+        release: release(&request.version, request.k3s)?,
+        node_name: node_name(request.node_name)?,
+        address: address(request.advertise_address)?,
+        endpoint: Some(endpoint.clone()),
+        pod_subnet: some(join.pod_subnet),
+        service_subnet: some(join.service_subnet),
+        certificate_names: join.certificate_names.iter().map(|name| name.trim().to_owned()).collect(),
+        taints: if join.taints_given { Some(taints(&join.taints)?) } else { None },
+        overlay: fragment(Part::Server, &request.config.unwrap_or_default().server)?,
+        cluster_id: None,
+    };
+    Ok(FurtherPlan {
+        server,
+        endpoint,
+        token: given(material.token, "material.token")?,
+        ca_hash: given(material.ca_hash, "material.ca_hash")?,
+        near: near(request.near)?,
+    })
+}
+
+pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan, String> {
     let material = request.material.ok_or("material is missing")?;
     Ok(AgentPlan {
         release: release(&request.version, request.k3s)?,
@@ -86,6 +111,34 @@ mod tests {
     fn a_server_is_read() {
         let plan = server_plan(init()).unwrap();
         assert_eq!((plan.release.version.as_str(), plan.release.images), ("v1.34.3+k3s1", None));
+    }
+
+    #[test]
+    fn a_further_server_is_read_with_what_all_of_them_are_told() {
+        let material = proto::JoinMaterialReply {
+            endpoint: "api.example.org:6443".into(),
+            token: format!("K10{}::server:SECRET", "0".repeat(64)),
+            ca_hash: "sha256:00".into(),
+            lasting: true,
+            ..Default::default()
+        };
+        let join = proto::ControlPlaneJoin { pod_subnet: "10.52.0.0/16".into(), ..Default::default() };
+        let request = proto::ClusterJoinRequest {
+            distribution: "k3s".into(),
+            version: init().version,
+            node_name: "cp-2".into(),
+            k3s: init().k3s,
+            material: Some(material),
+            control_plane: Some(join.clone()),
+            config: Some(proto::ConfigOverlay { server: r#"{"disable":["traefik"]}"#.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let plan = further_plan(request.clone()).unwrap();
+        assert_eq!(plan.server.pod_subnet.as_deref(), Some("10.52.0.0/16"));
+        assert!(plan.server.overlay.contains_key("disable") && !format!("{plan:?}").contains("SECRET"));
+        let vip = proto::ControlPlaneJoin { kube_vip: Some(proto::KubeVip::default()), ..join };
+        let refused = further_plan(proto::ClusterJoinRequest { control_plane: Some(vip), ..request }).unwrap_err();
+        assert!(refused.starts_with("control_plane.kube_vip"), "{refused}");
     }
 
     #[test]

@@ -245,9 +245,9 @@ impl Agent for AgentService {
     async fn join_material(&self, request: Request<proto::JoinMaterialRequest>) -> Answer<proto::JoinMaterialReply> {
         let proto::JoinMaterialRequest { ttl_s, control_plane } = request.into_inner();
         let (ttl, joiner) = (wire::ttl(ttl_s).map_err(Status::invalid_argument)?, wire::joiner(control_plane));
-        let cluster::JoinMaterial { endpoint, token, ca_hash, certificate_key } =
+        let cluster::JoinMaterial { endpoint, token, ca_hash, certificate_key, lasting } =
             cluster::join_material(self.host(), ttl, joiner).await.map_err(refused)?;
-        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash, certificate_key }))
+        Ok(Response::new(proto::JoinMaterialReply { endpoint, token, ca_hash, certificate_key, lasting }))
     }
 
     async fn join_ended(&self, request: Request<proto::JoinEndedRequest>) -> Answer<proto::JoinEndedReply> {
@@ -262,6 +262,10 @@ impl Agent for AgentService {
             Distribution::Kubeadm => {
                 let plan = wire::join_plan(request).map_err(Status::invalid_argument)?;
                 self.start("cluster join", |cx| cluster::join(cx, state, plan))
+            }
+            Distribution::K3s if request.control_plane.is_some() => {
+                let plan = k3s::further_plan(request).map_err(Status::invalid_argument)?;
+                self.start("cluster join", |cx| cluster::k3s::join_server(cx, state, plan))
             }
             Distribution::K3s => {
                 let plan = k3s::agent_plan(request).map_err(Status::invalid_argument)?;

@@ -214,7 +214,7 @@ pub(super) fn join_plan(request: proto::ClusterJoinRequest) -> Result<JoinPlan, 
 }
 
 fn control_plane(join: proto::ControlPlaneJoin) -> Result<ControlPlane, String> {
-    let proto::ControlPlaneJoin { certificate_key, taints: own, taints_given, kube_vip: vip } = join;
+    let proto::ControlPlaneJoin { certificate_key, taints: own, taints_given, kube_vip: vip, .. } = join;
     let is_key = certificate_key.len() == 64 && certificate_key.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_key {
         return Err("control_plane.certificate_key is no key: 64 hex digits".to_owned());
@@ -517,7 +517,7 @@ mod tests {
                     certificate_key: key.to_owned(),
                     taints,
                     taints_given: true,
-                    kube_vip: None,
+                    ..Default::default()
                 }),
                 ..Default::default()
             })

@@ -274,8 +274,7 @@ const KUBELET: [(&str, &str); 3] = [
 ];
 const KUBE_PROXY: [(&str, &str); 1] = [("clusterCIDR", "that is `pod_subnet`")];
 const K3S_PLACE: &str = "Groundwork looks for a cluster in K3s' usual places";
-const K3S_TOKEN: &str =
-    "K3s makes its own secret, and tokens are made for each join, live for minutes and are stored nowhere";
+const K3S_TOKEN: &str = "K3s makes its own secret, by which servers join; agents have tokens that are made for each join and live for minutes; no state holds either";
 const K3S_SECRET: &str = "it is a secret, and would stand in Terraform's state: put it into a file of the machine";
 const SERVER: [(&str, &str); 31] = [
     ("cluster-init", OWN),

@@ -303,12 +303,12 @@ impl Agent {
     }
 
     /// Mints a join token that lives for half an hour at most, and for a control plane a key for its certificates; see
-    /// [`Self::join_ended`].
+    /// [`Self::join_ended`]. For a server of K3s it is told the cluster's own.
     pub(crate) async fn join_material(&mut self, joiner: Joiner) -> Result<JoinMaterial, Error> {
         let control_plane = joiner == Joiner::ControlPlane;
         let request = wire::JoinMaterialRequest { ttl_s: JOIN_TOKEN_S, control_plane };
         let said = self.0.ask(MATERIAL, |mut client| async move { client.join_material(request).await }).await?;
-        if control_plane && said.certificate_key.is_empty() {
+        if control_plane && said.certificate_key.is_empty() && !said.lasting {
             return Err(self.0.odd(MATERIAL, "it is older than this provider and lets no control plane join"));
         }
         Ok(JoinMaterial(said))
@@ -316,6 +316,10 @@ impl Agent {
 
     /// Has what was made for a join deleted, however the join ended.
     pub(crate) async fn join_ended(&mut self, material: &JoinMaterial) -> Result<(), Error> {
+        // Nothing was made for a server of K3s, and of its token no part is public.
+        if material.0.lasting {
+            return Ok(());
+        }
         // Before a token of K3s stands the sum of the cluster's CA.
         let token = material.0.token.rsplit("::").next().unwrap_or_default();
         let token_id = token.split('.').next().unwrap_or_default().to_owned();

@@ -68,6 +68,10 @@ pub(crate) struct K3s {
     /// Fragments of `config.yaml`, as JSON; empty: none.
     pub(crate) server: String,
     pub(crate) agent: String,
+    /// What else all servers are told alike, each by itself.
+    pub(crate) pod_subnet: String,
+    pub(crate) service_subnet: String,
+    pub(crate) certificate_names: Vec<String>,
 }
 
 /// A further node to be.
@@ -234,6 +238,8 @@ impl Kubeadm {
 
 impl Join {
     pub(super) fn to_wire(&self) -> wire::ClusterJoinRequest {
+        let k3s = self.k3s.clone().unwrap_or_default();
+        let is_server = self.control_plane.is_some();
         wire::ClusterJoinRequest {
             distribution: distribution(self.k3s.as_ref()),
             version: self.version.clone(),
@@ -246,11 +252,15 @@ impl Join {
                 taints: join.taints.clone().unwrap_or_default(),
                 taints_given: join.taints.is_some(),
                 kube_vip: join.kube_vip.as_ref().map(KubeVip::to_wire),
+                pod_subnet: k3s.pod_subnet,
+                service_subnet: k3s.service_subnet,
+                certificate_names: k3s.certificate_names,
             }),
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
             config: Some(wire::ConfigOverlay {
                 join: self.kubeadm.join.clone(),
-                agent: self.k3s.as_ref().map(|k3s| k3s.agent.clone()).unwrap_or_default(),
+                server: if is_server { k3s.server } else { String::new() },
+                agent: if is_server { String::new() } else { k3s.agent },
                 ..Default::default()
             }),
             k3s: self.k3s.as_ref().map(K3s::to_wire),

@@ -11,8 +11,9 @@ provider "groundwork" {
 }
 
 locals {
+  servers  = @SERVERS@
   workers  = @WORKERS@
-  machines = merge({ cp-1 = "@SERVER_ADDRESS@" }, local.workers)
+  machines = merge(local.servers, local.workers)
 }
 
 resource "groundwork_image" "debian" {
@@ -59,6 +60,7 @@ resource "groundwork_cluster" "edge" {
   name         = "edge"
   distribution = "k3s"
   version      = "@VERSION@"
+  endpoint     = @ENDPOINT@
 
   k3s {
     url      = "http://@GATEWAY@/files/k3s"
@@ -71,7 +73,7 @@ resource "groundwork_cluster" "edge" {
     server = @SERVER@
     agent  = @AGENT@
   }
-  control_planes = { for name in ["cp-1"] : name => { endpoint = groundwork_machine.machine[name].endpoint } }
+  control_planes = { for name, _ in local.servers : name => { endpoint = groundwork_machine.machine[name].endpoint } }
   workers = { for name, _ in local.workers : name => {
     endpoint = groundwork_machine.machine[name].endpoint
     labels   = { "example.org/zone" = "@LABEL@" }

@@ -166,5 +166,5 @@ async fn registered(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Node, Failure> 
 
 const START: Duration = Duration::from_secs(600);
 /// Of a node that ran before.
-const AGAIN: Duration = Duration::from_secs(120);
+pub(super) const AGAIN: Duration = Duration::from_secs(120);
 const REGISTERED: Duration = Duration::from_secs(120);

@@ -42,13 +42,17 @@ pub(in crate::cluster) fn endpoint(host: &dyn Host) -> Result<Option<String>, Ho
     Ok(Some(note(host)?.endpoint).filter(|endpoint| !endpoint.is_empty()))
 }
 
-/// Of a server that begins a cluster, with etcd, so that more can come. Its secret it makes itself.
+/// Of a server. One that begins a cluster does so with etcd, so that more can come, and makes its secret itself; one that joins `others`
+/// has that in a file.
 ///
 /// # Errors
 /// What the user's part has in another form.
-pub(super) fn server(plan: &ServerPlan) -> Result<String, String> {
+pub(super) fn server(plan: &ServerPlan, others: Option<&str>) -> Result<String, String> {
     let mut own = Fragment::new();
-    own.insert("cluster-init".into(), json!(true));
+    match others {
+        None => drop(own.insert("cluster-init".into(), json!(true))),
+        Some(endpoint) => joins(&mut own, endpoint),
+    }
     own.insert("write-kubeconfig-mode".into(), json!("0600"));
     node(&mut own, &plan.node_name, plan.address.as_deref());
     if let Some(address) = &plan.address {
@@ -74,10 +78,27 @@ pub(super) fn server(plan: &ServerPlan) -> Result<String, String> {
 /// What the user's part has in another form.
 pub(super) fn agent(plan: &AgentPlan) -> Result<String, String> {
     let mut own = Fragment::new();
-    own.insert("server".into(), json!(format!("https://{}", plan.endpoint)));
-    own.insert("token-file".into(), json!(TOKEN));
+    joins(&mut own, &plan.endpoint);
     node(&mut own, &plan.node_name, plan.address.as_deref());
     text(own, Part::Agent, &plan.overlay)
+}
+
+/// The configuration of the server that began the cluster, as it is to be once others join: one that they cast out would begin an empty
+/// cluster with its next start, and is to join them. `None` where it is so.
+///
+/// # Errors
+/// When it is not in the form in which it was written.
+pub(super) fn of_several(text: &str, endpoint: &str) -> Result<Option<String>, serde_json::Error> {
+    let mut own: Fragment = serde_json::from_str(text)?;
+    Ok(own.remove("cluster-init").map(|_| {
+        joins(&mut own, endpoint);
+        format!("{:#}\n", Value::Object(own))
+    }))
+}
+
+fn joins(own: &mut Fragment, endpoint: &str) {
+    own.insert("server".into(), json!(format!("https://{endpoint}")));
+    own.insert("token-file".into(), json!(TOKEN));
 }
 
 fn node(own: &mut Fragment, name: &str, address: Option<&str>) {

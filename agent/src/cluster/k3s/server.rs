@@ -1,4 +1,4 @@
-//! The first server of a cluster of K3s: made, or seen to be one, or put right.
+//! The first server of a cluster of K3s: made, or seen to be one. Any server: put right.
 
 use super::config::{self, Note};
 use super::program::{self, Release};
@@ -7,14 +7,15 @@ use crate::cluster::config::Taint;
 use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
 use crate::cluster::init::{answering, authority, node};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
+use crate::cluster::status::ClusterError;
 use crate::cluster::{Distribution, before, cleanup};
-use crate::host::Access;
+use crate::host::{Access, Host};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use agent_proto::overlay::Fragment;
 use std::time::{Duration, Instant};
 
-/// What the first server is to be.
+/// What a server is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerPlan {
     /// Which K3s.
@@ -69,7 +70,7 @@ pub async fn init(cx: RunCx, state: State, plan: ServerPlan) -> Result<Outcome, 
 }
 
 /// What pods reach without a proxy: pods, services, and the API server.
-fn near(plan: &ServerPlan) -> Vec<String> {
+pub(super) fn near(plan: &ServerPlan) -> Vec<String> {
     let subnet = |own: &Option<String>, usual: &str| own.clone().unwrap_or_else(|| usual.to_owned());
     let endpoint = plan.endpoint.as_deref().map(|endpoint| host_of(endpoint).to_owned());
     let networks = [subnet(&plan.pod_subnet, PODS), subnet(&plan.service_subnet, SERVICES)];
@@ -128,7 +129,7 @@ async fn make(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
     let note = Note { mark: attempt.mark.clone(), endpoint: full(&endpoint), own_program };
     note.write(kube.host()).map_err(failed("init", "note what is begun"))?;
     program::install(kube, &plan.release, own_program).await?;
-    let text = config::server(plan).map_err(|why| failure("config", why))?;
+    let text = config::server(plan, None).map_err(|why| failure("config", why))?;
     known(kube, ("server", &plan.release.version), &plan.overlay).await?;
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
@@ -190,12 +191,25 @@ pub(super) fn own_traces() -> impl Iterator<Item = &'static str> {
     TRACES.iter().filter(|(_, trace)| *trace != Trace::Stranger).map(|(path, _)| *path)
 }
 
+/// Has the server that began the cluster know of others from its next start on. They have the cluster's secret, and a server that K3s has taken
+/// out of etcd joins by it.
+pub(super) fn has_others(host: &dyn Host, endpoint: &str, token: &str) -> Result<(), ClusterError> {
+    let text = host.text(config::FILE).map_err(ClusterError::Host)?.unwrap_or_default();
+    let text = config::of_several(&text, endpoint)
+        .map_err(|error| ClusterError::Token(format!("{} is not as it was written: {error}", config::FILE)))?;
+    let Some(text) = text else { return Ok(()) };
+    for (path, text) in [(config::TOKEN, format!("{token}\n")), (config::FILE, text)] {
+        host.write(path, text.as_bytes(), Access::PRIVATE).map_err(ClusterError::Host)?;
+    }
+    Ok(())
+}
+
 const MEND: &str = "repair";
 /// K3s' defaults.
 const PODS: &str = "10.42.0.0/16";
 const SERVICES: &str = "10.43.0.0/16";
 /// Small machines unpack it, and make keys, for minutes.
-const START: Duration = Duration::from_secs(600);
+pub(super) const START: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod endpoint_tests {

@@ -1,42 +1,67 @@
-//! Bootstrap tokens of K3s: `K10<sum of the CA's file>::<id>.<secret>`. One for each join, deleted when the join is over.
+//! Tokens of K3s. Agents: `K10<sum of the CA's file>::<id>.<secret>`, one for each join, deleted when the join is over. Servers:
+//! `K10<sum>::server:<secret>`, the cluster's own, for all of them and for ever.
 //!
-//! The cluster's own secret, by which servers join, never leaves its server. Source: recordings of `k3s token create`.
+//! K3s lets a server in by no other: with that secret its servers open what they have in common. So it goes from server to server, and nowhere
+//! else. Source: recordings of `k3s token create`, and of a server that tried to join with such a token.
 
 use super::program::PROGRAM;
-use crate::cluster::Distribution;
+use super::server;
 use crate::cluster::output::reasons;
-use crate::cluster::status::{ClusterError, cluster_id};
+use crate::cluster::status::{ClusterError, ask_nodes, cluster_id};
 use crate::cluster::tokens::{JoinMaterial, Joiner};
+use crate::cluster::{Distribution, etcd};
 use crate::host::{Command, Host};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::time::Duration;
 
-/// A token for an agent that lives for `ttl`, and what goes with it.
+/// A token, which lives for `ttl` if it is an agent's, and what goes with it.
 ///
 /// # Errors
-/// When this is no server, or K3s makes none.
+/// When this is no server, K3s makes none, or etcd takes no further member just now.
 pub(in crate::cluster) async fn mint(
     host: &dyn Host,
     ttl: Duration,
     joiner: Joiner,
 ) -> Result<JoinMaterial, ClusterError> {
-    if joiner == Joiner::ControlPlane {
-        return Err(ClusterError::SecondServer);
-    }
     let endpoint = super::endpoint(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
     let authority =
         Distribution::K3s.authority(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let sum = hex::encode(digest(&SHA256, &authority));
+    let (token, lasting) = match joiner {
+        Joiner::Worker => (create(host, ttl).await?, false),
+        Joiner::ControlPlane => {
+            let nodes = ask_nodes(host).await?.map_err(ClusterError::Silent)?;
+            etcd::admit(host, &nodes).await.map_err(ClusterError::Etcd)?;
+            (secret(host)?, true)
+        }
+    };
+    if !token.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(&sum)) {
+        return Err(ClusterError::Token("the token is for another CA than the one that stands here".to_owned()));
+    }
+    if lasting {
+        server::has_others(host, &endpoint, &token)?;
+    }
+    Ok(JoinMaterial { endpoint, token, ca_hash: cluster_id(host)?, certificate_key: String::new(), lasting })
+}
+
+/// The secret of the cluster.
+fn secret(host: &dyn Host) -> Result<String, ClusterError> {
+    let token = host.text(super::SECRET).map_err(ClusterError::Host)?.unwrap_or_default();
+    let token = token.trim();
+    if is_pinned(token) {
+        return Ok(token.to_owned());
+    }
+    Err(ClusterError::Token(format!("{} does not hold the cluster's secret", super::SECRET)))
+}
+
+/// A token for one agent.
+async fn create(host: &dyn Host, ttl: Duration) -> Result<String, ClusterError> {
     let ttl = format!("{}s", ttl.as_secs());
     let create = ["token", "create", "--ttl", &ttl, "--description", "one join, by Groundwork"];
     let said = host.run(&Command::new(PROGRAM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
     let said = said.map_err(ClusterError::Host)?;
     let token = said.stdout.split_whitespace().find(|word| is_pinned(word)).filter(|_| said.code == Some(0));
-    let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;
-    let sum = hex::encode(digest(&SHA256, &authority));
-    if !token.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(&sum)) {
-        return Err(ClusterError::Token("the token is for another CA than the one that stands here".to_owned()));
-    }
-    Ok(JoinMaterial { endpoint, token: token.to_owned(), ca_hash: cluster_id(host)?, certificate_key: String::new() })
+    token.map(str::to_owned).ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))
 }
 
 /// Whether a token says which CA the cluster has.

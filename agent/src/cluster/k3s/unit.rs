@@ -196,7 +196,7 @@ const WAITS: [&str; 3] = [
     "Failed to validate connection to cluster",
     "Waiting for control-plane node",
 ];
-const CURES: [(&str, &str); 4] = [
+const CURES: [(&str, &str); 6] = [
     (
         "token CA hash does not match",
         "Another cluster answers where this one's API server is reached: see where `endpoint` leads",
@@ -205,7 +205,18 @@ const CURES: [(&str, &str); 4] = [
         "Node password rejected",
         "A Node of this name was made by another installation: `kubectl delete node` it if it is not there any more, or give this node another name",
     ),
-    ("not authorized", "The token was not taken: it lives for half an hour. Apply again"),
+    (
+        "not authorized",
+        "The token was not taken. One of an agent lives for half an hour; that of servers is another one after a `k3s token rotate`. Apply again",
+    ),
+    (
+        "duplicate node name found",
+        "etcd has a member of this name, which another installation left there: take the node out of the configuration, apply, and put it in again",
+    ),
+    (
+        "critical configuration value mismatch",
+        "Settings of `config.server`, `pod_subnet` or `service_subnet` are not those that the cluster was made with, or `config.yaml.d` on this machine says other ones",
+    ),
     ("only https:// URLs are supported", "Correct `endpoint`"),
 ];
 const RESTARTS: u32 = 3;

@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::borrow::Cow;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -25,13 +26,28 @@ use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-/// An etcd whose certificates lie in this folder, named as kubeadm names them.
+/// An etcd whose certificates lie in this folder: its CA's, and one for clients with its key.
 pub(super) struct At {
     folder: Cow<'static, str>,
+    files: [&'static str; 3],
 }
 
 /// The one that kubeadm makes.
-pub(super) static KUBEADMS: At = At { folder: Cow::Borrowed("/etc/kubernetes/pki/etcd") };
+static KUBEADMS: At = At {
+    folder: Cow::Borrowed("/etc/kubernetes/pki/etcd"),
+    files: ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"],
+};
+/// The one in K3s.
+static K3S: At = At {
+    folder: Cow::Borrowed("/var/lib/rancher/k3s/server/tls/etcd"),
+    files: ["server-ca.crt", "client.crt", "client.key"],
+};
+
+/// The one whose certificates stand here.
+pub(super) fn here() -> &'static At {
+    let stands = |at: &At| Path::new(&*at.folder).join(at.files[0]).exists();
+    if stands(&K3S) && !stands(&KUBEADMS) { &K3S } else { &KUBEADMS }
+}
 
 impl Etcd for At {
     fn members<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Member>, HostError>> {
@@ -132,10 +148,11 @@ impl At {
         let odd =
             |error: &dyn std::fmt::Display| format!("the certificates in {} cannot be used: {error}", self.folder);
         let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(&read("ca.crt")?).map_err(|error| odd(&error))?;
+        let [authority, certificate, key] = self.files;
+        let authority = CertificateDer::from_pem_slice(&read(authority)?).map_err(|error| odd(&error))?;
         roots.add(authority).map_err(|error| odd(&error))?;
-        let own = CertificateDer::from_pem_slice(&read("healthcheck-client.crt")?).map_err(|error| odd(&error))?;
-        let key = PrivateKeyDer::from_pem_slice(&read("healthcheck-client.key")?).map_err(|error| odd(&error))?;
+        let own = CertificateDer::from_pem_slice(&read(certificate)?).map_err(|error| odd(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| odd(&error))?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| odd(&error))?
@@ -232,7 +249,11 @@ mod tests {
     pub(super) use super::At;
     use super::*;
     use std::ffi::OsStr;
-    use std::path::Path;
+
+    /// One with its certificates in this folder, as kubeadm names them.
+    pub(super) fn kubeadms(folder: &Path) -> At {
+        At { folder: folder.to_str().unwrap().to_owned().into(), files: KUBEADMS.files }
+    }
 
     #[test]
     fn what_nobody_reads_is_passed_over() {
@@ -269,7 +290,7 @@ mod tests {
         let ports = free_ports();
         keys(folder.path());
         let mut three = three(&program, folder.path(), &ports);
-        let etcd = At { folder: folder.path().to_str().unwrap().to_owned().into() };
+        let etcd = kubeadms(folder.path());
         let at = |member: usize| format!("127.0.0.1:{}", ports[member]);
         let (first, third) = (at(0), at(2));
         knows_a_leader(&etcd, &first, true).await;

@@ -797,7 +797,7 @@ pub struct ConfigOverlay {
     pub kubelet: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub kube_proxy: ::prost::alloc::string::String,
-    /// Of K3s' `config.yaml`: of servers, and of agents.
+    /// Of K3s' `config.yaml`: of servers, all of which have the same, and of agents.
     #[prost(string, tag = "6")]
     pub server: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -824,9 +824,12 @@ pub struct JoinMaterialReply {
     /// "sha256:<hex>", which is also the cluster's id.
     #[prost(string, tag = "3")]
     pub ca_hash: ::prost::alloc::string::String,
-    /// Secret: opens the certificates that are laid up for a control plane.
+    /// Secret: opens the certificates that are laid up for a control plane. Of distribution "kubeadm".
     #[prost(string, tag = "4")]
     pub certificate_key: ::prost::alloc::string::String,
+    /// The token is the cluster's own: it is deleted by no JoinEnded. Servers of K3s join with no other.
+    #[prost(bool, tag = "5")]
+    pub lasting: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedRequest {
@@ -883,6 +886,13 @@ pub struct ControlPlaneJoin {
     /// Runs beside it.
     #[prost(message, optional, tag = "4")]
     pub kube_vip: ::core::option::Option<KubeVip>,
+    /// Of distribution "k3s", whose servers are told alike, each by itself: as at the init.
+    #[prost(string, tag = "5")]
+    pub pod_subnet: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub service_subnet: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "7")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterResetRequest {

@@ -75,12 +75,15 @@ pub(super) async fn ask(cx: &Cx, planes: &[Plane], until: &Until) -> Vec<Asked> 
     join_all(asked).await
 }
 
-/// The first that is well, and not of this name.
+/// The first that is well, and not of this name: neither here nor in the cluster, where one that gets another name has its old one still.
 pub(super) fn well(asked: &[Asked], ours: &str, without: Option<&str>) -> Option<Through> {
     let others = asked.iter().filter(|one| without != Some(one.plane.name.as_str()));
     others
         .filter_map(|one| {
             let status = one.said.as_ref().ok().filter(|status| is_of(status, ours) && status.api_ready)?;
+            if without == Some(status.node_name.as_str()) {
+                return None;
+            }
             let Plane { name, endpoint } = one.plane.clone();
             Some(Through { name, endpoint, status: status.clone() })
         })
@@ -275,6 +278,9 @@ mod tests {
         let all = [asked("cp-1", good()), asked("cp-2", good())];
         assert_eq!(well(&all, OURS, Some("cp-1")).unwrap().name, "cp-2");
         assert!(well(&all[..1], OURS, Some("cp-1")).is_none());
+        let renamed = good().map(|status| ClusterStatus { node_name: "second".to_owned(), ..status });
+        let all = [asked("cp-1", renamed), asked("cp-2", good())];
+        assert_eq!(well(&all, OURS, Some("second")).unwrap().name, "cp-2", "it is the machine that leaves");
     }
 
     #[test]

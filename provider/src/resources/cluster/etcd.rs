@@ -1,5 +1,6 @@
 //! What etcd's members tell at a refresh: differences that an apply puts right, and warnings for a person.
 
+use super::k3s;
 use super::model::Cluster;
 use crate::agents::{ClusterStatus, EtcdMember};
 use tf::Diagnostic;
@@ -21,7 +22,11 @@ pub(super) fn warnings(m: &Cluster, cluster: &ClusterStatus) -> Vec<Diagnostic> 
         found.push(
             Diagnostic::warning(format!("Cannot look at the etcd of cluster {}", m.name.or("")))
                 .happened(format!("None of its members answers: {}.", cluster.etcd_message))
-                .next("Look at it on a control plane: `crictl ps -a --name etcd`, and `journalctl -u kubelet`."),
+                .next(if k3s::is(m) {
+                    "Look at it on a server: `journalctl -u k3s`."
+                } else {
+                    "Look at it on a control plane: `crictl ps -a --name etcd`, and `journalctl -u kubelet`."
+                }),
         );
     }
     found.extend(unwell(cluster));

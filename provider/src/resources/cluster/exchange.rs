@@ -7,7 +7,7 @@
 use super::control_planes::Through;
 use super::membership::{ANSWERING, Crew, Members, Parting, same_machine, stays, was_in};
 use super::model::Member;
-use super::{endpoint, etcd, look, own_address, to_init};
+use super::{endpoint, etcd, k3s, look, own_address, to_init};
 use crate::agents::{ClusterStatus, ControlPlaneJoin, Error, Init, Job, Standing};
 use crate::explain;
 use std::time::Duration;
@@ -106,7 +106,10 @@ impl Crew<'_> {
                         WHOLE.as_secs()
                     ))
                     .holds("The cluster lives on with the others. No other control plane was touched.")
-                    .next(format!("Look at `journalctl -u kubelet` on {name}, and apply again.")));
+                    .next(format!(
+                        "Look at `journalctl -u {}` on {name}, and apply again.",
+                        k3s::unit(self.k3s.is_some())
+                    )));
             }
             if self.wait.stop.is_cancelled() {
                 return Err(explain::agent(&format!("join control plane {name}"), &Error::Stopped));
@@ -134,8 +137,7 @@ impl Crew<'_> {
             }
             let address = own_address(self.cx, m, (&name, &machine), &self.wait.until()).await?;
             let init = to_init(m, &name, address)?;
-            let init =
-                Init { version: super::k3s::spelled(m, live.to_owned()), cluster_id: self.cluster_id.clone(), ..init };
+            let init = Init { version: k3s::spelled(m, live.to_owned()), cluster_id: self.cluster_id.clone(), ..init };
             let done = self.cx.agents.run(&machine, &Job::Init(Box::new(init)), self.wait).await;
             done.map_err(|error| explain::agent(&format!("repair control plane {name}"), &error))?;
         }

@@ -66,6 +66,11 @@ pub(super) fn is(m: &Cluster) -> bool {
     known(m) == Some(true)
 }
 
+/// The unit whose journal tells why a control plane does not do.
+pub(super) fn unit(k3s: bool) -> &'static str {
+    if k3s { "k3s" } else { "kubelet" }
+}
+
 /// A version as the configuration spells it.
 pub(super) fn spelled(m: &Cluster, bare: String) -> String {
     if is(m) { format!("v{}", bare.trim_start_matches('v')) } else { bare }
@@ -88,6 +93,9 @@ pub(super) fn release(m: &Cluster) -> Option<agents::K3s> {
         images_sha256: hex(&k3s.images_checksum),
         server: config.server.or(""),
         agent: config.agent.or(""),
+        pod_subnet: m.pod_subnet.or(""),
+        service_subnet: m.service_subnet.or(""),
+        certificate_names: m.certificate_names.or(Vec::new()),
     })
 }
 
@@ -133,16 +141,12 @@ fn of_kubeadm(m: &Cluster) -> Vec<Diagnostic> {
 fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
     let mut found = wrong_version(m, form::k3s_version);
     found.extend(no_source(m));
-    let is_more = m.control_planes.get().is_some_and(|members| members.len() > 1);
-    if is_more {
-        found.push(not_yet("more than one server", "Give `control_planes` one machine. The cluster is made with etcd, so that more can come with a later version.", "control_planes"));
-    }
     let attributes = [
         (
             "kube_vip",
             m.kube_vip.is_known(),
             "a virtual address by kube-vip",
-            "Take the block away; with one server its own address is the `endpoint`.",
+            "Take the block away, and set `endpoint`: to the name or address of a load balancer, or with one server to its own.",
         ),
         (
             "snapshots",
@@ -302,7 +306,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         check(&cluster(), &[]);
-        check(&Cluster { control_planes: members(&["a", "b", "c"]), ..cluster() }, &["control_planes"]);
+        check(&Cluster { control_planes: members(&["a", "b", "c"]), ..cluster() }, &[]);
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
             kube_vip: Attr::Known(super::super::model::KubeVip::default()),

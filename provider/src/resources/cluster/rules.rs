@@ -79,11 +79,22 @@ fn number_of_control_planes(m: &Cluster) -> Option<Diagnostic> {
 
 /// Nodes and users must reach whichever is well.
 fn no_common_endpoint(m: &Cluster) -> Option<Diagnostic> {
-    let several = !k3s::is(m) && m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
+    let several = m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
+    let (why, next) = if k3s::is(m) {
+        (
+            "Without `endpoint` all nodes and users would reach the first one alone, and nobody could join once that is gone.",
+            "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer. It cannot be added to a cluster later.",
+        )
+    } else {
+        (
+            "Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.",
+            "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.",
+        )
+    };
     several.then(|| {
         Diagnostic::error("Cannot use several control planes without an endpoint of their own")
-            .happened("Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.")
-            .next("Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.")
+            .happened(why)
+            .next(next)
             .at("endpoint")
     })
 }
@@ -231,6 +242,9 @@ mod tests {
         check_paths(&with(1, Attr::Null), &[]);
         check_paths(&with(3, Attr::Null), &["endpoint"]);
         check_paths(&with(3, Attr::Unknown), &[]);
+        let servers = Cluster { distribution: "k3s".into(), ..with(3, Attr::Null) };
+        let said = no_common_endpoint(&servers).unwrap().to_string();
+        assert!(!said.contains("kubeadm") && !said.contains("kube_vip"), "{said}");
         let vip = super::super::model::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
         check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
         let said = problems(&with(4, api()));

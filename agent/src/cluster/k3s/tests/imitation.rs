@@ -3,6 +3,8 @@
 //! A unit runs when it is started, unless it is told never to; then its journal says what the recording says, and it tries for ever. The
 //! power goes after so many writes.
 
+mod etcd;
+
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +17,7 @@ pub(super) struct Moment;
 
 impl Moment {
     pub(super) const SERVER: usize = 10;
+    pub(super) const FURTHER: usize = 11;
     pub(super) const AGENT: usize = 11;
 }
 
@@ -37,6 +40,7 @@ struct Inner {
     journal: String,
     restarts: u32,
     nodes: BTreeMap<String, (bool, bool)>,
+    members: etcd::Members,
     rules: String,
 }
 
@@ -148,6 +152,22 @@ impl Machine {
         format!("K10{}::aaaaaa.0123456789abcdef", sum(&self.authority))
     }
 
+    /// The cluster's own.
+    pub(super) fn secret(&self) -> String {
+        format!("K10{}::server:5ecret5ecret", sum(&self.authority))
+    }
+
+    /// Another server of the cluster.
+    pub(super) fn has_server(&self, name: &str) {
+        let mut inner = self.inner();
+        inner.nodes.insert(name.to_owned(), (false, true));
+        inner.members.add(name);
+    }
+
+    pub(super) fn nodes(&self) -> Vec<String> {
+        self.inner().nodes.keys().cloned().collect()
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
@@ -184,7 +204,8 @@ impl Machine {
         }
         self.put("/etc/rancher/node/password", "SECRETHEX32");
         self.put("/run/k3s/containerd/containerd.sock", "");
-        let name = if is_server { "cp-1" } else { "worker-1" };
+        let config: serde_json::Value = serde_json::from_str(&self.text("/etc/rancher/k3s/config.yaml")).unwrap();
+        let name = config["node-name"].as_str().unwrap();
         if is_server {
             let [clients, key, admin] = &self.clients;
             let server = "/var/lib/rancher/k3s/server";
@@ -195,7 +216,9 @@ impl Machine {
                 ("tls/client-ca.key", key),
                 ("tls/client-admin.crt", admin),
                 ("cred/admin.kubeconfig", "server: https://127.0.0.1:6444\n"),
-                ("db/etcd/name", "cp-1-624f1727"),
+                ("tls/etcd/server-ca.crt", ""),
+                ("db/etcd/config", "initial-cluster: cp-1-624f1727=https://cp-1-624f1727:2380\n"),
+                ("token", &format!("{}\n", self.secret())),
             ] {
                 self.put(&format!("{server}/{path}"), text);
             }
@@ -204,6 +227,10 @@ impl Machine {
         let mut inner = self.inner();
         inner.running = Some(unit.to_owned());
         inner.nodes.entry(name.to_owned()).or_insert((false, is_server));
+        if is_server {
+            inner.members.add(name);
+            name.clone_into(&mut inner.members.own);
+        }
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each program")]
@@ -313,6 +340,11 @@ impl Machine {
                 false => failed("Error from server (NotFound)"),
             },
             ["get", "pods", ..] => said("{\"items\":[]}"),
+            ["get", "nodes", "-o", _] => said(""),
+            ["delete", "node", name, ..] => {
+                inner.nodes.remove(*name);
+                said("")
+            }
             ["annotate", "--overwrite", "node", name, "groundwork/leaving=true"] => {
                 inner.nodes.get_mut(*name).unwrap().0 = true;
                 said("")
@@ -332,6 +364,10 @@ fn failed(stderr: &str) -> Output {
 }
 
 impl Host for Machine {
+    fn etcd(&self) -> &dyn crate::host::etcd::Etcd {
+        self
+    }
+
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "files of the test's own, which no power cut is to survive")]
 
-use super::super::tests::{At, Running, free_ports, keys, knows_a_leader, single, three};
+use super::super::tests::{At, Running, free_ports, keys, knows_a_leader, kubeadms, single, three};
 use super::*;
 use crate::host::etcd::Etcd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -71,7 +71,7 @@ async fn a_real_cluster_goes_on_in_another_one_that_begins_with_its_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     keys(folder.path());
-    let etcd = At { folder: folder.path().to_str().unwrap().to_owned().into() };
+    let etcd = kubeadms(folder.path());
     let ports = free_ports();
     let mut old = three(&program, folder.path(), &ports);
     let at = format!("127.0.0.1:{}", ports[0]);
@@ -116,7 +116,7 @@ async fn a_real_cluster_goes_on_in_another_one_that_begins_with_its_snapshot() {
 async fn a_snapshot_that_cannot_be_taken_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     keys(folder.path());
-    let etcd = At { folder: folder.path().to_str().unwrap().to_owned().into() };
+    let etcd = kubeadms(folder.path());
     let nobody = format!("127.0.0.1:{}", free_ports()[0]);
     let file = folder.path().join("etcd.db");
     let error = etcd.snapshot(&nobody, file.to_str().unwrap()).await.unwrap_err();

@@ -1,0 +1,183 @@
+//! A further server of K3s: joined with a member of etcd of its own, or seen to be one, or gone on with.
+//!
+//! It knows the cluster's CA by its token, as an agent does, and without one K3s would begin another cluster, so none is started without. What was
+//! begun by an attempt that was killed has mostly come up by itself since, and is taken as it is then.
+
+use super::agent::AGAIN;
+use super::config::{self, Note, TOKEN};
+use super::server::{self, ServerPlan};
+use super::{program, unit};
+use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
+use crate::cluster::init::authority;
+use crate::cluster::join::{back, known};
+use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
+use crate::cluster::nodes::Node;
+use crate::cluster::{Distribution, before, cleanup, etcd, leave};
+use crate::host::Access;
+use crate::run::{Failure, Outcome, RunCx};
+use crate::state::State;
+use std::time::{Duration, Instant};
+
+/// What a further server joins.
+#[derive(Clone)]
+pub struct FurtherPlan {
+    /// What it is to be. All servers are told the same, but for their names, addresses and taints.
+    pub server: ServerPlan,
+    /// `host:port` of the API server.
+    pub endpoint: String,
+    /// Secret of the cluster, with the sum of its CA before it.
+    pub token: String,
+    /// `sha256:<hex>` of the cluster CA's public key.
+    pub ca_hash: String,
+    /// What nodes of the cluster reach without a proxy.
+    pub near: Vec<String>,
+}
+
+impl std::fmt::Debug for FurtherPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FurtherPlan").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// Makes this machine a server of the cluster that `plan` names.
+///
+/// # Errors
+/// Also when it belongs to another cluster, or another machine has its name.
+pub async fn join_server(cx: RunCx, state: State, plan: FurtherPlan) -> Result<Outcome, Failure> {
+    let mut kube = Kube::begin(&cx, &state).await?;
+    kube.distribution = Distribution::K3s;
+    kube.near = plan.near.iter().cloned().chain(server::near(&plan.server)).collect();
+    kube.near.push(host_of(&plan.endpoint).to_owned());
+    if !super::tokens::is_pinned(&plan.token) {
+        return Err(failure("join", "the token does not say which CA the cluster has"));
+    }
+    let address = kube.own(plan.server.address.clone()).await;
+    let plan = FurtherPlan { server: ServerPlan { address, ..plan.server }, ..plan };
+    if already(&kube, &plan).await? {
+        return Ok(kube.done());
+    }
+    before::note(&kube).await?;
+    kube.direct("join").await?;
+    make(&kube, &plan).await?;
+    Ok(kube.done())
+}
+
+/// Whether this machine is such a server of that cluster already; clears away what a killed attempt of ours has left.
+async fn already(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<bool, Failure> {
+    let found = kube.traces()?;
+    cleanup::no_stranger(&found)?;
+    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
+    let here = authority(kube)?;
+    let standing = standing(&traces);
+    if standing == Standing::Clean {
+        return Ok(false);
+    }
+    if standing == Standing::Worker {
+        return Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first"));
+    }
+    let Some(attempt) = kube.attempt()? else { return Err(not_ours(&found, standing, &here)) };
+    let ours = attempt.may_be_undone(&here, &traces) || super::has_begun(kube, &attempt)?;
+    let lost = here.is_empty() && attempt.cluster_id.is_some();
+    if standing == Standing::Partial {
+        if !ours && !lost {
+            return Err(not_ours(&found, standing, &here));
+        }
+        leave::undo(kube, &attempt).await?;
+        return Ok(false);
+    }
+    if here != plan.ca_hash {
+        return Err(foreign(format!("this machine is a server of another cluster, whose CA is {here}")));
+    }
+    if !attempt.has_made(&here) {
+        return Err(not_ours(&found, standing, &here));
+    }
+    if let Some(node) = running(kube, plan, &attempt).await? {
+        back(kube, kube.distribution.admin(), &node).await?;
+        kube.note(&Attempt::new("join", &plan.server.node_name).finished(&here))?;
+        return Ok(true);
+    }
+    leave::undo(kube, &Attempt { kind: "join".to_owned(), ..attempt }).await?;
+    Ok(false)
+}
+
+fn not_ours(found: &[(&'static str, Trace)], standing: Standing, here: &str) -> Failure {
+    if standing == Standing::ControlPlane {
+        return foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}"));
+    }
+    cleanup::not_ours(found)
+}
+
+/// The node of a server that is whole, which is started if nobody runs it. The data of one that was finished once are not thrown away because it
+/// does not start.
+async fn running(kube: &Kube<'_>, plan: &FurtherPlan, attempt: &Attempt) -> Result<Option<Node>, Failure> {
+    if !unit::SERVER.stand(kube, "join").await?.runs() {
+        let since = Instant::now();
+        unit::SERVER.write(kube, "join").await?;
+        if let Err(failure) = unit::SERVER.start(kube, "join", AGAIN).await {
+            if failure.cancelled || attempt.cluster_id.is_some() {
+                return Err(failure);
+            }
+            kube.cx.note("join", &failure.message);
+            return Ok(None);
+        }
+        kube.made("join", "start k3s.service", "it did not run", since);
+    }
+    registered(kube, &plan.server.node_name, AGAIN).await
+}
+
+async fn make(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<(), Failure> {
+    let FurtherPlan { server, endpoint, token, ca_hash, .. } = plan;
+    let attempt = Attempt::new("join", &server.node_name).under(ca_hash);
+    kube.note(&attempt)?;
+    let own_program = !program::stands(kube, &server.release).await?;
+    let note = Note { mark: None, endpoint: endpoint.clone(), own_program };
+    note.write(kube.host()).map_err(failed("join", "note what is begun"))?;
+    program::install(kube, &server.release, own_program).await?;
+    let text = config::server(server, Some(endpoint)).map_err(|why| failure("config", why))?;
+    server::known(kube, ("server", &server.release.version), &server.overlay).await?;
+    kube.may_go_on("join")?;
+    kube.cx.step_began("join", 1);
+    let since = Instant::now();
+    let token = format!("{token}\n");
+    for (path, text) in [(TOKEN, &token), (config::FILE, &text)] {
+        kube.host().write(path, text.as_bytes(), Access::PRIVATE).map_err(failed("join", &format!("write {path}")))?;
+    }
+    unit::SERVER.write(kube, "join").await?;
+    unit::SERVER.start(kube, "join", server::START).await?;
+    kube.made("join", "start k3s.service", "this machine becomes a server", since);
+    kube.cx.step_began("ready", 0);
+    let Some(node) = registered(kube, &server.node_name, REGISTERED).await? else {
+        let message = format!(
+            "the cluster has no server {} with a vote in etcd after {} s",
+            server.node_name,
+            REGISTERED.as_secs()
+        );
+        return Err(failure("ready", message));
+    };
+    back(kube, kube.distribution.admin(), &node).await?;
+    kube.note(&attempt.finished(ca_hash))
+}
+
+/// Waits until the cluster has the node, with its role and a vote in etcd; `None` if it does not get them. K3s says that it runs before its kubelet has
+/// made the node known.
+async fn registered(kube: &Kube<'_>, node_name: &str, patience: Duration) -> Result<Option<Node>, Failure> {
+    let until = tokio::time::Instant::now() + patience;
+    loop {
+        match whole(kube, node_name).await {
+            Ok(Some(node)) => return Ok(Some(node)),
+            Ok(None) if tokio::time::Instant::now() > until => return Ok(None),
+            // An etcd that has just got a member may elect, and then no API server answers for a moment.
+            Err(failure) if failure.cancelled || tokio::time::Instant::now() > until => return Err(failure),
+            Ok(None) | Err(_) => kube.pause("ready", Duration::from_millis(500)).await?,
+        }
+    }
+}
+
+/// The node, if nothing is missing of it.
+async fn whole(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure> {
+    let node = known(kube, kube.distribution.admin(), node_name).await?;
+    let votes = etcd::votes(kube, node_name).await?;
+    Ok(node.filter(|node| node.control_plane && votes))
+}
+
+const REGISTERED: Duration = Duration::from_secs(180);
