@@ -2,7 +2,7 @@
 """What scripts/release.sh needs more than a shell for: archives of fixed bytes, mirrors, the list of parts.
 
 Sources: Terraform's "Provider Registry Protocol", "Provider Network Mirror Protocol" and "Dependency Lock File"; `Hash1` of
-golang.org/x/mod/sumdb/dirhash; CycloneDX 1.5.
+golang.org/x/mod/sumdb/dirhash; CycloneDX 1.5; Apple's `mach-o/loader.h` and `kern/cs_blobs.h`.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import hashlib
 import json
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,8 @@ import zipfile
 REGISTRIES = ("registry.terraform.io", "registry.opentofu.org")
 AGENTS = ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl")
 PROVIDER = "groundwork-tf/groundwork"
+# In Mach-O and in its signatures.
+LC_CODE_SIGNATURE, SHA256 = 0x1D, 2
 # The least that a zip can say, so that it says nothing of the day of the build.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -33,6 +36,7 @@ def main() -> None:
         made.set_defaults(run=run)
 
     word("zip", pack, "archive", "files")
+    word("signed", signed, "program")
     word("mirrors", mirrors, "folder", "version", "files")
     word("sbom", sbom, "version", "path", "targets")
     word("notes", notes, "changelog", "version")
@@ -49,6 +53,31 @@ def pack(archive: str, files: list[str]) -> None:
             entry.external_attr = (0o100755 if name.startswith("terraform-provider") else 0o100644) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             made.writestr(entry, pathlib.Path(path).read_bytes(), compresslevel=9)
+
+
+def signed(program: str) -> None:
+    """Whether the linker's own signature of a program for macOS fits all of it: a Mac with Apple's processor ends any other at once."""
+    data = pathlib.Path(program).read_bytes()
+    (count,) = struct.unpack_from("<I", data, 16)
+    offset, places = 32, []
+    for _ in range(count):
+        command, size = struct.unpack_from("<2I", data, offset)
+        if command == LC_CODE_SIGNATURE:
+            places += struct.unpack_from("<I", data, offset + 8)
+        offset += size
+    if not places:
+        sys.exit(f"{program} has no signature")
+    # A list of blobs, of which the first is the directory of the code's pages.
+    start = places[0] + struct.unpack_from(">I", data, places[0] + 16)[0]
+    hashes, _, _, pages, end = struct.unpack_from(">5I", data, start + 16)
+    length, kind, shift = data[start + 36], data[start + 37], data[start + 39]
+    if kind != SHA256:
+        sys.exit(f"{program} is signed with another sum than SHA-256")
+    for page in range(pages):
+        code = data[page << shift : min((page + 1) << shift, end)]
+        at = start + hashes + page * length
+        if hashlib.sha256(code).digest()[:length] != data[at : at + length]:
+            sys.exit(f"{program} was changed after it was signed: page {page} of {pages}")
 
 
 def mirrors(folder: str, version: str, files: list[str]) -> None:

@@ -135,6 +135,7 @@ headers() {
     strange=$(grep -viE "${LIBRARIES[${1%_*}]}" <<<"$loads" || true)
     [ -z "$strange" ] || die "$2 needs what is not on every computer: $strange"
     [ "${1%_*}" != linux ] || ! "$READOBJ" --program-headers "$2" | grep -q PT_INTERP || die "$2 is not static"
+    [ "$1" != darwin_arm64 ] || python3 scripts/release.py signed "$2"
 }
 
 # archive PLATFORM: the zip, whose bytes depend on the program alone.
