@@ -23,7 +23,7 @@ declare -A TARGETS=(
 declare -A LIBRARIES=(
     [linux]='^$'
     [darwin]='^/usr/lib/lib(System\.B|iconv\.2|resolv\.9|objc\.A)\.dylib$|^/System/Library/Frameworks/'
-    [windows]='^(api-ms-win-|(advapi32|bcrypt|bcryptprimitives|iphlpapi|kernel32|msvcrt|ntdll|secur32|userenv|user32|ws2_32|crypt32|synchronization)\.dll$)'
+    [windows]='^(api-ms-win-|(advapi32|bcrypt|bcryptprimitives|iphlpapi|kernel32|msvcrt|ntdll|oleaut32|secur32|userenv|user32|ws2_32|crypt32|synchronization)\.dll$)'
 )
 # An archive with both agents inside, in bytes: what docs/benchmarks.md promises.
 LARGEST=16000000

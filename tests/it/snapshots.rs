@@ -3,6 +3,7 @@
 
 mod bucket;
 
+use crate::harness::run::run;
 use crate::harness::{Backend, Lab, Terraform, ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
 use bucket::Server;
@@ -134,18 +135,20 @@ impl Stage<'_> {
             "SignatureDoesNotMatch",
         ]);
         ask_for(bucket::SECRET, 2);
-        self.terraform.apply();
+        let mut apply = self.terraform.command(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+        run(apply.env("TF_LOG", "TRACE").env("TF_LOG_PATH", self.terraform.path("trace.log"))).exits(0);
         self.terraform.has_no_changes();
         let here = || self.must("cd /srv/etcd && ls etcd-*.db | tail -n 2");
         assert_eq!(server.objects("prod/cp-1").join("\n"), here());
         let newest = here().lines().last().expect("a snapshot").to_owned();
         let sum = self.must(&format!("sha256sum /srv/etcd/{newest}"));
         assert_eq!(sum.split_whitespace().next(), Some(server.sum(&format!("prod/cp-1/{newest}")).as_str()));
-        self.must(&format!("systemctl start {SERVICE}"));
+        // Their names are of the second in which they were taken.
+        self.must(&format!("sleep 1; systemctl start {SERVICE}"));
         assert_eq!(server.objects("prod/cp-1").join("\n"), here(), "the oldest goes");
 
         server.stop();
-        assert_ne!(self.lab.exec("cp-1", &format!("systemctl start {SERVICE}")).code, 0);
+        assert_ne!(self.lab.exec("cp-1", &format!("sleep 1; systemctl start {SERVICE}")).code, 0);
         self.terraform.plan().exits(2).says(&["cp-1: its last snapshot of etcd failed", "did not get into the bucket"]);
         server.begin();
         self.terraform.apply();

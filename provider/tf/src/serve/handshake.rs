@@ -25,8 +25,10 @@ pub(super) struct Environment {
     /// The only client to be let in (PEM); without it connections are plain.
     pub(super) client_certificate: Option<String>,
     /// Where a Unix socket should be.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "sockets of this kind are of Unix"))]
     pub(super) socket_dir: Option<PathBuf>,
     /// The group, by name or number, that may use the socket.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "sockets of this kind are of Unix"))]
     pub(super) socket_group: Option<String>,
     /// Between which TCP ports to listen, where a Unix socket is not to be had; any, without.
     pub(super) ports: (u16, u16),
