@@ -39,7 +39,7 @@ fn nodes_leave_in_order_and_what_is_taken_from_them_comes_back() {
 
     // A budget that lets nothing go is no obstacle where the whole cluster goes, nor is a version that this provider refuses.
     stage.budget(2);
-    terraform.variables(&with(variables(&lab, 1), "kubernetes_version", &json!("1.99.0")));
+    terraform.variables(&with(variables(&lab, 1), "kubernetes_version", &json!("1.35.0")));
     terraform.plan().exits(2).says(&["Cannot upgrade cluster quickstart"]);
     terraform.destroy();
     lab_is_empty(&lab);
