@@ -286,7 +286,7 @@ async fn a_run_in_progress_ends_before_the_update() {
     let mut apply = std::pin::pin!(systemd.apply(&spec));
     tokio::select! {
         _ = &mut apply => panic!("the other run is in progress"),
-        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        () = tokio::time::sleep(Duration::from_secs(2)) => {}
     }
     assert_eq!(systemd.host.program().1, "0.0.9");
     drop(busy);
