@@ -119,7 +119,7 @@ zigbuild() { zig_cargo "$1" zigbuild "${@:2}"; }
 # link_for_macos: how a program for macOS is linked, as LINK. Zig's own linker ends in the middle of a program as large as the provider
 # (seen: 0.15.2), so Rust's does it, with Zig's list of what the system's library has.
 link_for_macos() {
-    local programs stubs=$GROUNDWORK_CACHE/macos-$ZIG
+    local name programs stubs=$GROUNDWORK_CACHE/macos-$ZIG
     need_zig
     programs=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
     mkdir -p "$stubs"
