@@ -36,12 +36,12 @@ pub(crate) use manifests::{Applied, Manifest, Removal};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};
 pub(crate) use rotate::{Goal, endpoints, renew, rotate};
 pub(crate) use run::Report;
-pub(crate) use snapshots::{NodeCertificate, S3Target, Scheduled, Snapshot, SnapshotSchedule};
+pub(crate) use snapshots::{NodeCertificate, Scheduled, Snapshot, SnapshotSchedule};
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
 
-/// The only messages that a resource speaks: what a machine is to be. Their rules and forms are the agent's own.
-pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::machine};
+/// The only messages that a resource speaks: what a machine is to be, and where snapshots go. Their rules and forms are the agent's own.
+pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::S3Target, v1::machine};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

@@ -23,25 +23,8 @@ pub(crate) struct SnapshotSchedule {
     pub(crate) schedule: String,
     pub(crate) keep: u32,
     pub(crate) directory: String,
-    pub(crate) s3: Option<S3Target>,
-}
-
-/// A bucket that they go to too.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct S3Target {
-    /// URL without a path.
-    pub(crate) endpoint: String,
-    pub(crate) bucket: String,
-    /// Empty for none.
-    pub(crate) prefix: String,
-    pub(crate) region: String,
-    pub(crate) path_style: bool,
-    pub(crate) access_key_id: String,
-    /// Tells one secret key from the next.
-    pub(crate) secret_version: i64,
-    /// PEM, empty for none.
-    pub(crate) ca_certificate: String,
-    pub(crate) keep: u32,
+    /// A bucket that they go to too; as the contract has it.
+    pub(crate) s3: Option<wire::S3Target>,
 }
 
 /// A schedule as it stands on a machine.
@@ -76,47 +59,14 @@ impl Snapshot {
 impl SnapshotSchedule {
     pub(super) fn to_wire(&self) -> wire::EtcdSnapshots {
         let Self { schedule, keep, directory, s3 } = self.clone();
-        wire::EtcdSnapshots { schedule, keep, directory, s3: s3.map(S3Target::into_wire), ..Default::default() }
+        wire::EtcdSnapshots { schedule, keep, directory, s3, ..Default::default() }
     }
 }
 
 impl Scheduled {
     pub(super) fn of(wire: wire::EtcdSnapshots) -> Self {
         let wire::EtcdSnapshots { schedule, keep, directory, active, failure, s3 } = wire;
-        Self { schedule: SnapshotSchedule { schedule, keep, directory, s3: s3.map(S3Target::of) }, active, failure }
-    }
-}
-
-impl S3Target {
-    fn into_wire(self) -> wire::S3Target {
-        let Self { endpoint, bucket, prefix, region, path_style, access_key_id, secret_version, ca_certificate, keep } =
-            self;
-        wire::S3Target {
-            endpoint,
-            bucket,
-            prefix,
-            region,
-            path_style,
-            access_key_id,
-            secret_version,
-            ca_certificate,
-            keep,
-        }
-    }
-
-    fn of(wire: wire::S3Target) -> Self {
-        let wire::S3Target {
-            endpoint,
-            bucket,
-            prefix,
-            region,
-            path_style,
-            access_key_id,
-            secret_version,
-            ca_certificate,
-            keep,
-        } = wire;
-        Self { endpoint, bucket, prefix, region, path_style, access_key_id, secret_version, ca_certificate, keep }
+        Self { schedule: SnapshotSchedule { schedule, keep, directory, s3 }, active, failure }
     }
 }
 
