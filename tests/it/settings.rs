@@ -1,6 +1,6 @@
 //! The settings of a machine as its user finds them: what runs and what will run, not only what is on the disk.
 
-use crate::harness::{Backend, Lab, Terraform, ready, scene};
+use crate::harness::{Backend, Lab, Terraform, ready, scene, wait_until};
 
 /// A service that only runs, and shows its environment.
 const DEMO: &str = r#"
@@ -89,7 +89,6 @@ fn a_name_is_no_pattern(machine: &Machine) {
 
 fn a_drop_in_reaches_what_runs(machine: &Machine) {
     let path = "/etc/systemd/system/demo.service.d/env.conf";
-    let environment = "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value demo)/environ";
     let with = |value: &str| {
         format!("{DEMO}  file \"{path}\" {{\n    content = \"[Service]\\nEnvironment=LEVEL={value}\\n\"\n  }}")
     };
@@ -97,7 +96,11 @@ fn a_drop_in_reaches_what_runs(machine: &Machine) {
     machine.terraform.apply();
     machine.declare(&with("1"));
     machine.terraform.apply();
-    assert!(machine.must(environment).lines().any(|line| line == "LEVEL=1"));
+    let level = |wanted: Option<&str>| {
+        let has = process_environment(machine, "demo");
+        assert_eq!(has.lines().find_map(|line| line.strip_prefix("LEVEL=")), wanted, "{has}");
+    };
+    level(Some("1"));
     machine.terraform.has_no_changes();
 
     // Changed by hand, read and put back by hand: the disk is as declared, and the process is not.
@@ -107,14 +110,21 @@ fn a_drop_in_reaches_what_runs(machine: &Machine) {
     machine.must(&format!("touch -d '1 hour ago' {path} && systemctl daemon-reload"));
     machine.terraform.plan().exits(2).says(&["demo.service runs without its declared environment"]);
     machine.terraform.apply();
-    assert!(machine.must(environment).lines().any(|line| line == "LEVEL=1"));
+    level(Some("1"));
     machine.terraform.has_no_changes();
 
     // No longer declared, it is no longer in force.
     machine.declare(DEMO);
     machine.terraform.apply();
-    assert!(!machine.must(environment).contains("LEVEL"));
+    level(None);
     machine.terraform.has_no_changes();
+}
+
+/// Of a service's program: systemd forks and says that it runs, and executes it a moment later.
+fn process_environment(machine: &Machine, service: &str) -> String {
+    let line = format!("tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value {service})/environ");
+    wait_until("the program runs", || machine.must(&line).contains("INVOCATION_ID="));
+    machine.must(&line)
 }
 
 fn a_proxy_reaches_what_runs(machine: &Machine) {
@@ -128,7 +138,7 @@ fn a_proxy_reaches_what_runs(machine: &Machine) {
         .declare(&format!("  proxy {{\n    http = \"{gateway}\"\n    no_proxy = [\".lan\", \"169.254.77.1\"]\n  }}"));
     machine.terraform.apply();
     machine.terraform.has_no_changes();
-    let environment = machine.must("tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value containerd)/environ");
+    let environment = process_environment(machine, "containerd");
     let none = environment.lines().find(|line| line.starts_with("NO_PROXY=")).unwrap_or_default();
     assert!(environment.lines().any(|line| line == format!("HTTP_PROXY={gateway}")), "{environment}");
     let own = format!("{}/24", machine.lab.address(0));
@@ -142,7 +152,7 @@ fn a_proxy_reaches_what_runs(machine: &Machine) {
 
     machine.declare("");
     machine.terraform.apply();
-    let environment = machine.must("tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value containerd)/environ");
+    let environment = process_environment(machine, "containerd");
     assert!(!environment.contains("PROXY"), "{environment}");
     assert_eq!(
         machine.must("ls /etc/systemd/system/containerd.service.d /etc/apt/apt.conf.d | grep -c groundwork || true"),

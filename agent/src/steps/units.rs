@@ -125,11 +125,14 @@ fn environment(host: &dyn Host, pid: u32) -> Vec<String> {
     text.unwrap_or_default().split('\0').filter(|one| !one.is_empty()).map(str::to_owned).collect()
 }
 
-/// Whether a process lacks a variable that its unit has. What systemd quotes is not compared, nor a process that changed all of it.
+/// Whether a process lacks a variable that its unit has. What systemd quotes is not compared, nor a process without the variable that
+/// systemd gives to each: it is not the service's program yet (`systemctl restart` of a simple service ends at the fork, before that is
+/// executed), or has changed all of it. Source: systemd.exec(5), "Environment Variables in Spawned Processes".
 fn lacks(process: &[String], unit: &str) -> bool {
     let plain = !unit.contains(['"', '\\', '\'', '$']);
+    let started = process.iter().any(|has| has.starts_with("INVOCATION_ID="));
     let wanted: Vec<_> = unit.split_whitespace().filter(|one| one.contains('=')).collect();
-    plain && !process.is_empty() && wanted.iter().any(|want| !process.iter().any(|has| has == want))
+    plain && started && wanted.iter().any(|want| !process.iter().any(|has| has == want))
 }
 
 /// The unit whose file or drop-in this is. Those of templates and of whole kinds of units are nobody's.
@@ -184,10 +187,11 @@ mod tests {
 
     #[test]
     fn a_process_without_its_units_environment_is_told() {
-        let process = ["A=1", "B=2"].map(str::to_owned);
+        let process = ["A=1", "B=2", "INVOCATION_ID=0"].map(str::to_owned);
         assert!(!lacks(&process, "A=1") && !lacks(&process, ""));
         assert!(lacks(&process, "A=1 C=3") && lacks(&process, "B=1"));
         assert!(!lacks(&process, "\"C=x y\""), "quoted");
         assert!(!lacks(&[], "A=1"), "one that cannot be looked at");
+        assert!(!lacks(&["TERM=vt220".to_owned()], "A=1"), "systemd's own, before it executes the program");
     }
 }

@@ -33,8 +33,11 @@ class Network:
         tag = self.namespace
         await run("ip", "netns", "add", tag)
         await self._inside("link", "set", "lo", "up")
-        for bridge in BRIDGES:
-            await self._inside("link", "add", bridge, "type", "bridge", "forward_delay", "0")
+        for index, bridge in enumerate(BRIDGES):
+            # With an address of its own, as a host's bridge has its network card's. Otherwise it takes the lowest of its ports', another
+            # one when that machine is destroyed, and the others go on sending to the old one for half a minute.
+            address = ("address", f"02:00:00:00:00:{index + 1:02x}")
+            await self._inside("link", "add", bridge, *address, "type", "bridge", "forward_delay", "0")
             await self._inside("link", "set", bridge, "up")
         await self._inside("addr", "add", f"{self.settings.address(1)}/24", "dev", BRIDGES[0])
         await self._inside("addr", "add", f"{WELL_KNOWN}/32", "dev", BRIDGES[0])

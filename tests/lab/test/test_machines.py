@@ -12,7 +12,6 @@ import warnings
 import aiohttp
 from lab import cgroups, image, iso, launch, settings
 from lab.machines import Drive, qemu
-from lab.network import Network
 
 SEED = {
     "meta-data": "instance-id: one\n",
@@ -132,20 +131,6 @@ class Serials(unittest.TestCase):
 
         self.assertEqual(serial({}), "drive-scsi1")
         self.assertEqual(serial({"serial": "data%2D1"}), "data-1")
-
-
-class Leftovers(unittest.TestCase):
-    def test_a_killed_labs_network_is_cleared_by_the_next(self):
-        lab = settings.Settings(pathlib.Path("/nonexistent"), "x", "nspawn", 199)
-        network = Network(lab)
-
-        async def twice() -> list[str]:
-            await network.up()
-            await network.up()
-            await network.down()
-            return await network.leftovers()
-
-        self.assertEqual(asyncio.run(twice()), [])
 
 
 class Recipe(unittest.TestCase):
