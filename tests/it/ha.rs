@@ -55,8 +55,31 @@ fn control_planes_come_and_go() {
     lab_is_empty(&lab);
 }
 
+/// Names of etcd's members as the one on `vm` has them, which all have a vote.
+#[track_caller]
+pub(crate) fn members(lab: &Lab, terraform: &Terraform, vm: &str) -> Vec<String> {
+    for file in ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"] {
+        let text = lab.must(vm, &format!("cat /etc/kubernetes/pki/etcd/{file}"));
+        terraform.write(file, &text);
+    }
+    let number: u8 = vm.trim_start_matches("cp-").parse().expect("cp-N");
+    let url = format!("https://{}:2379/v3/cluster/member/list", lab.address(10 + number));
+    let mut curl = command("curl");
+    curl.current_dir(terraform.path(".")).args(["--silent", "--fail", "--max-time", "10", "--cacert", "ca.crt"]);
+    curl.args(["--cert", "healthcheck-client.crt", "--key", "healthcheck-client.key", "--data", "{}", &url]);
+    let said = run(&mut curl);
+    let told: Value = serde_json::from_str(&said.exits(0).text).expect("etcd speaks JSON");
+    let name = |member: &Value| {
+        assert!(member["isLearner"].is_null(), "it has a vote: {member}");
+        member["name"].as_str().unwrap_or("(never started)").to_owned()
+    };
+    let mut names: Vec<String> = told["members"].as_array().expect("members").iter().map(name).collect();
+    names.sort();
+    names
+}
+
 /// What leads to an API server that is ready.
-fn balancer(lab: &Lab) -> Balancer {
+pub(crate) fn balancer(lab: &Lab) -> Balancer {
     Balancer::start(&lab.address(254), [1, 2, 3, 4].map(|number| lab.address(10 + number)).to_vec())
 }
 
@@ -118,40 +141,9 @@ impl Stage<'_> {
             all
         };
         assert_eq!(nodes_by(self.lab, by), sorted(&["worker-1"]));
-        assert_eq!(self.members(by), sorted(&[]));
+        assert_eq!(members(self.lab, self.terraform, by), sorted(&[]));
         let roles = self.kubectl(by, "get nodes --selector=node-role.kubernetes.io/control-plane -o name");
         assert_eq!(roles.lines().count(), names.len(), "{roles}");
-    }
-
-    /// Names of etcd's members as the one on `vm` has them, which all have a vote.
-    #[track_caller]
-    fn members(&self, vm: &str) -> Vec<String> {
-        for file in ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"] {
-            let text = self.lab.must(vm, &format!("cat /etc/kubernetes/pki/etcd/{file}"));
-            self.terraform.write(file, &text);
-        }
-        let number: u8 = vm.trim_start_matches("cp-").parse().expect("cp-N");
-        let url = format!("https://{}:2379/v3/cluster/member/list", self.lab.address(10 + number));
-        let mut curl = command("curl");
-        curl.current_dir(self.terraform.path(".")).args([
-            "--silent",
-            "--fail",
-            "--max-time",
-            "10",
-            "--cacert",
-            "ca.crt",
-        ]);
-        curl.args(["--cert", "healthcheck-client.crt", "--key", "healthcheck-client.key", "--data", "{}", &url]);
-        let said = run(&mut curl);
-        let told: Value = serde_json::from_str(&said.exits(0).text).expect("etcd speaks JSON");
-        let members = told["members"].as_array().expect("members");
-        let name = |member: &Value| {
-            assert!(member["isLearner"].is_null(), "it has a vote: {member}");
-            member["name"].as_str().unwrap_or("(never started)").to_owned()
-        };
-        let mut names: Vec<String> = members.iter().map(name).collect();
-        names.sort();
-        names
     }
 
     #[track_caller]

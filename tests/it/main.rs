@@ -12,6 +12,8 @@ mod changes;
 mod clones;
 mod configuration;
 mod creation;
+mod crowd;
+mod cuts;
 mod demo;
 mod empty_root;
 mod examples;

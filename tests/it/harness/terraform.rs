@@ -194,6 +194,15 @@ impl Terraform {
     }
 }
 
+/// The most memory that a provider of a running terraform has had until now, in KiB (`VmHWM`).
+pub(crate) fn provider_memory(terraform: &Child) -> u64 {
+    let peak = |provider: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{provider}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.trim().parse().ok()
+    };
+    children_named(terraform.id(), "terraform-provi").iter().filter_map(peak).max().unwrap_or(0)
+}
+
 /// Kills every provider of a running terraform; how many there were.
 pub(crate) fn kill_provider(terraform: &Child) -> usize {
     let providers = children_named(terraform.id(), "terraform-provi");

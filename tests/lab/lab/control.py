@@ -17,6 +17,7 @@ from .faults import KINDS, Rule
 from .machines import CannotStart
 from .pve import LabPve
 from .run import Failed
+from .settings import LAST_REQUESTS
 
 
 class Refused(Exception):
@@ -31,7 +32,7 @@ class Control:
         self.stop_asked = asyncio.Event()
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/{verb}", self._call)
-        self.runner = web.AppRunner(app, access_log=None)
+        self.runner = web.AppRunner(app, shutdown_timeout=LAST_REQUESTS, access_log=None)
 
     async def start(self) -> None:
         await self.runner.setup()

@@ -7,6 +7,7 @@ from aiohttp import web
 from .kubernetes.registry import Registry
 from .kubernetes.upstream import Upstream
 from .parts import Parts
+from .settings import LAST_REQUESTS
 
 IMAGE_PATH = "/images/machine.qcow2"
 
@@ -21,7 +22,7 @@ class FileServer:
         self.app.router.add_static("/files", own)
         if parts:
             self._add_parts(parts)
-        self.runner = web.AppRunner(self.app, access_log=None)
+        self.runner = web.AppRunner(self.app, shutdown_timeout=LAST_REQUESTS, access_log=None)
 
     def _add_parts(self, parts: Parts) -> None:
         for name in ("debian", "kubernetes"):

@@ -8,6 +8,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
 BACKENDS = ("nspawn", "qemu", "none")
 NODES = ("pve1", "pve2")
 BRIDGES = ("vmbr0", "vmbr1")
+# Seconds. A lab that ends waits so long for requests that are not answered yet: whoever made them may be gone.
+LAST_REQUESTS = 2.0
 
 
 def cache() -> pathlib.Path:

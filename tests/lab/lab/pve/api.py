@@ -12,7 +12,7 @@ from fakepve import FakePve, shapes
 from ..disks import Disks
 from ..faults import Faults
 from ..machines import Machine, Plan
-from ..settings import NODES, Settings
+from ..settings import LAST_REQUESTS, NODES, Settings
 from .agent import Agent
 from .config import Config
 from .hotplug import Hotplug
@@ -84,7 +84,7 @@ class LabPve(Rights, Traffic, Tasks, Transfer, Config, Hotplug, Local, Volumes, 
         """Listens, with pveproxy's patience for idle connections."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certfile, keyfile)
-        self.runner = Runner(self._build_app(), keepalive_timeout=5, access_log=None)
+        self.runner = Runner(self._build_app(), keepalive_timeout=5, shutdown_timeout=LAST_REQUESTS, access_log=None)
         await self.runner.setup()
         await web.TCPSite(self.runner, self.host, self.port, ssl_context=context).start()
 
