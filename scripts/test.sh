@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Every test: formatting, lints, units, the real protocol, the real Terraform, machines in the lab, real Kubernetes.
 #
-#   scripts/test.sh             everything (root on Linux; the first time Kubernetes is built too)
+#   scripts/test.sh             what every change must pass (root on Linux; the first time Kubernetes is built too)
 #   scripts/test.sh --fast      without the emulated virtual machines
+#   scripts/test.sh --long      with the long stories of clusters too, which take hours: for the night
 #   scripts/test.sh --terraform PROGRAM    the end-to-end tests alone, with another Terraform, or with OpenTofu
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,12 +12,14 @@ source scripts/setup.sh
 need_packages ssh-keygen=openssh-client ssh-agent=openssh-client
 
 FAST=
+LONG=
 OTHER=
 case "${1:-}=${2:-}" in
     =) ;;
     --fast=) FAST=1 ;;
+    --long=) LONG=1 ;;
     --terraform=?*) OTHER=$(command -v "$2") || die "$2 is no program." ;;
-    *) die "usage: scripts/test.sh [--fast | --terraform PROGRAM]" ;;
+    *) die "usage: scripts/test.sh [--fast | --long | --terraform PROGRAM]" ;;
 esac
 STARTED=$(date +%s)
 STAGES=()
@@ -80,9 +83,10 @@ UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
 TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
 # Tests that make a cluster of their own.
-CLUSTERS=(kubernetes:: manifests:: ha:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: addons:: mixed:: k3s::)
-# The longest of them.
-LONG=(upgrade:: nodes:: snapshots::)
+CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: k3s::)
+LIVES=(nodes:: upgrade::)
+# Long ones, each of which costs as much as all of those. They look for GROUNDWORK_LONG.
+STORIES=(ha:: manifests:: snapshots:: mixed:: k3s:: life:: upgrade:: addons:: cuts:: crowd::)
 
 # both ONE OTHER: two at once, for what waits for half of its time. The other's output comes after the one's.
 both() {
@@ -110,18 +114,19 @@ VERSITYGW=1.8.0
 # What a user does, with the program that is called terraform. Machines in containers, but for the last.
 lab_tests() {
     $TESTS -- --test-threads 2 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: --skip guest:: \
-        "${CLUSTERS[@]/#/--skip=}" "${LONG[@]/#/--skip=}"
+        "${CLUSTERS[@]/#/--skip=}" "${LIVES[@]/#/--skip=}" "${STORIES[@]/#/--skip=}"
 }
 cluster_tests() { $TESTS -- --test-threads 2 "${CLUSTERS[@]}"; }
-long_tests() { $TESTS -- --test-threads 2 "${LONG[@]}"; }
-others_machines() { $TESTS -- --test-threads 2 --skip qemu ssh:: guest::; }
+lives_of_clusters() { $TESTS -- --test-threads 2 "${LIVES[@]}"; }
+others_machines() { $TESTS -- --test-threads 2 --skip qemu ssh:: guest:: && { [ -n "$FAST$OTHER" ] || virtual_machines; }; }
 virtual_machines() { $TESTS -- --test-threads 1 qemu --nocapture; }
+story() { GROUNDWORK_LONG=1 $TESTS -- --test-threads 2 --nocapture "$1"; }
 
 end_to_end() {
     stage "terraform in an empty root" $TESTS -- empty_root::
     stage "quickstart from a mirror" $TESTS -- registry::
     stage "terraform against the lab; real Kubernetes" both lab_tests cluster_tests
-    stage "machines of others; long lives of clusters" both others_machines long_tests
+    stage "machines of others, virtual ones; nodes" both others_machines lives_of_clusters
 }
 
 # OpenTofu, built once for all checkouts: `go install` refuses its module for a replacement in it.
@@ -166,5 +171,9 @@ stage "OpenTofu: the program" opentofu
 stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -- registry::
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
-[ -n "$FAST" ] || stage "terraform against virtual machines" virtual_machines
+if [ -n "$LONG" ]; then
+    for STORY in "${STORIES[@]}"; do
+        stage "long story: $STORY" story "$STORY"
+    done
+fi
 summary

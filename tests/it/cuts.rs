@@ -169,8 +169,9 @@ fn a_snapshot_and_an_upgrade_are_finished_whatever_is_cut() {
 }
 
 struct Stage {
-    lab: Lab,
+    // Before its lab: it ends by a connection to itself.
     _balancer: Balancer,
+    lab: Lab,
     terraform: Terraform,
     /// Machines, whether they are nodes or not.
     planes: u8,
