@@ -27,7 +27,7 @@ use self::begun::Begun;
 use self::control_planes::{Asked, Look, Plane};
 use self::manifests::Manifests;
 use self::membership::{Crew, Members};
-use crate::agents::{ClusterStatus, Endpoint, Init, Job, KubeVip, Kubeadm, Until, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, KubeVip, Kubeadm, Until, Wait, again};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
@@ -445,8 +445,10 @@ async fn remember(m: &mut Cluster, crew: &Crew<'_>) -> Result<(), Diagnostics> {
     };
     let document = record::write(&document);
     for Plane { name, endpoint } in control_planes::known(&[m])? {
-        let asked =
-            async { crew.cx.agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await };
+        let agents = &crew.cx.agents;
+        let asked = again(|| async {
+            agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await
+        });
         match asked.await {
             // One that is down has the record of before, and every other one this.
             Err(error) if error.is_unreachable() && name != through.name => {

@@ -10,7 +10,7 @@ use super::model::Cluster;
 use super::upgrade::Rules;
 use super::{endpoint, fixed, to_kubeadm};
 use crate::agents::overlay::{self, Fragment, Part};
-use crate::agents::{ClusterStatus, Configure, Differences, Endpoint, Error, Job, Kubeadm, Standing, Until};
+use crate::agents::{ClusterStatus, Configure, Differences, Endpoint, Error, Job, Kubeadm, Standing, Until, again};
 use crate::context::{Cx, looking};
 use crate::explain;
 use futures_util::future::join_all;
@@ -110,7 +110,8 @@ async fn differences(cx: &Cx, m: &Cluster, through: &Through, until: &Until) -> 
     let declared = to_kubeadm(m);
     let is_declared = [&declared.cluster, &declared.kubelet, &declared.kube_proxy].iter().any(|text| !text.is_empty());
     let asked = async |machine: &Endpoint| -> Result<Differences, Error> {
-        cx.agents.connect(machine, Role::Observer, until).await?.configuration(&declared).await
+        again(|| async { cx.agents.connect(machine, Role::Observer, until).await?.configuration(&declared).await })
+            .await
     };
     let mut found = Found::default();
     let members = [&m.control_planes, &m.workers].into_iter().filter_map(Attr::get).flatten();

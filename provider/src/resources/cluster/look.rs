@@ -7,7 +7,7 @@ use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
 use super::{address, configuration, endpoint, etcd, recovery, upgrade};
-use crate::agents::{ClusterStatus, Node, Standing};
+use crate::agents::{ClusterStatus, Node, Standing, again};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ pub(super) async fn machines(cx: &Cx, models: &[&Cluster], asked: Vec<Asked>) ->
     let workers: BTreeMap<&String, &Member> = all.collect();
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
+        let until = looking(cx);
         let status =
-            async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
-        Some(((*name).clone(), status.ok()?))
+            again(|| async { cx.agents.connect(&machine, Role::Observer, &until).await?.cluster_status().await });
+        Some(((*name).clone(), status.await.ok()?))
     });
     // Here, too: the last of a name stays.
     let control_planes = planes.into_iter().rev().filter_map(|one| Some((one.plane.name, one.said.ok()?)));
