@@ -3,8 +3,8 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings, Overlay,
-    Standing, Status, Taint, UpgradePlan, Version,
+    self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers, LoadBalancer,
+    NodeSettings, Overlay, Standing, Status, Taint, UpgradePlan, Version, Volume,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -173,6 +173,15 @@ fn node(node: cluster::Node) -> proto::ClusterNode {
         pressures: node.pressures,
         leaving: node.leaving,
         upgrading: node.upgrading,
+    }
+}
+
+pub(super) fn leftovers(found: Leftovers) -> proto::ClusterLeftoversReply {
+    let service = |LoadBalancer { name, addresses }| proto::LoadBalancer { name, addresses };
+    let volume = |Volume { name, claim, storage }| proto::PersistentVolume { name, claim, storage };
+    proto::ClusterLeftoversReply {
+        services: found.services.into_iter().map(service).collect(),
+        volumes: found.volumes.into_iter().map(volume).collect(),
     }
 }
 

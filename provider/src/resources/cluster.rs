@@ -13,6 +13,7 @@ mod etcd;
 mod exchange;
 mod fixed;
 mod k3s;
+mod left;
 mod look;
 mod manifests;
 mod membership;
@@ -79,10 +80,17 @@ impl Resource for ClusterResource {
         if fixed::is_alone(prior) && !fixed::any_stays(prior, m) {
             notes.replace("control_planes");
             notes.warn(begins_anew(&prior.name.or("")));
+            self.plan_destroy(prior, notes);
         }
         // It names the agents of all of them.
         if control_planes::known(&[prior]).ok() != control_planes::known(&[m]).ok() {
             m.kubeconfig = Attr::Unknown;
+        }
+    }
+
+    fn plan_destroy(&self, prior: &Cluster, notes: &mut PlanNotes) {
+        if let Some(warning) = left::warning(&prior.name.or(""), notes.private()) {
+            notes.warn(warning);
         }
     }
 
@@ -157,7 +165,8 @@ impl Resource for ClusterResource {
         if let Some(version) = control_planes::version(&asked, &through.status.cluster_id) {
             m.version.set(k3s::spelled(m, version));
         }
-        let machines = look::machines(cx, &[m, begun.members()], asked).await;
+        let known = [&*m, begun.members()];
+        let (machines, ()) = tokio::join!(look::machines(cx, &known, asked), left::look(cx, &through));
         look::take_over(m, &begun, &through.status, &machines);
         keys::note(cx, members(m));
         look::compare(cx, m, &through.status, &machines);

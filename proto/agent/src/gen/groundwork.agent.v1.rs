@@ -944,6 +944,37 @@ pub struct UpgradeOfferReply {
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterLeftoversRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterLeftoversReply {
+    /// Services of type LoadBalancer.
+    #[prost(message, repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<LoadBalancer>,
+    /// Those that are not on a machine's own disk.
+    #[prost(message, repeated, tag = "2")]
+    pub volumes: ::prost::alloc::vec::Vec<PersistentVolume>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadBalancer {
+    /// "namespace/name"
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Addresses and names that it was given.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentVolume {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "namespace/name" of its claim; empty: it has none.
+    #[prost(string, tag = "2")]
+    pub claim: ::prost::alloc::string::String,
+    /// "csi rbd.csi.ceph.com", "nfs nas.example.org"
+    #[prost(string, tag = "3")]
+    pub storage: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterConfigStatusRequest {
     /// What is declared: `cluster`, `kubelet` and `kube_proxy`.
@@ -978,6 +1009,8 @@ pub struct ClusterConfigureRequest {
     /// On a control plane, last of all: every node has it, and what was declared before is forgotten.
     #[prost(bool, tag = "6")]
     pub settle: bool,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeSetRequest {
@@ -2112,6 +2145,33 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "UpgradeOffer"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a cluster that is destroyed leaves outside of its machines. On a control plane.
+        pub async fn cluster_leftovers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterLeftoversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterLeftoversReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterLeftovers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterLeftovers"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
         pub async fn cluster_config_status(
             &mut self,
@@ -2706,6 +2766,14 @@ pub mod agent_server {
             request: tonic::Request<super::UpgradeOfferRequest>,
         ) -> std::result::Result<
             tonic::Response<super::UpgradeOfferReply>,
+            tonic::Status,
+        >;
+        /// What a cluster that is destroyed leaves outside of its machines. On a control plane.
+        async fn cluster_leftovers(
+            &self,
+            request: tonic::Request<super::ClusterLeftoversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterLeftoversReply>,
             tonic::Status,
         >;
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
@@ -3872,6 +3940,51 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpgradeOfferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterLeftovers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterLeftoversSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterLeftoversRequest>
+                    for ClusterLeftoversSvc<T> {
+                        type Response = super::ClusterLeftoversReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterLeftoversRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_leftovers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterLeftoversSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
