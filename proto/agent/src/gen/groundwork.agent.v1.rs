@@ -980,6 +980,9 @@ pub struct ClusterConfigStatusRequest {
     /// What is declared: `cluster`, `kubelet` and `kube_proxy`.
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<ConfigOverlay>,
+    /// Further names and addresses in the API server's certificate.
+    #[prost(string, repeated, tag = "2")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterConfigStatusReply {
@@ -1009,6 +1012,11 @@ pub struct ClusterConfigureRequest {
     /// On a control plane, last of all: every node has it, and what was declared before is forgotten.
     #[prost(bool, tag = "6")]
     pub settle: bool,
+    /// Further names and addresses in the API server's certificate, and those of before.
+    #[prost(string, repeated, tag = "7")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "8")]
+    pub certificate_names_before: ::prost::alloc::vec::Vec<
         ::prost::alloc::string::String,
     >,
 }

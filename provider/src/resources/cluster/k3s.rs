@@ -257,6 +257,16 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
             at: "version".into(),
         });
     }
+    let names = |m: &Cluster| m.certificate_names.or(Vec::new());
+    if !m.certificate_names.is_unknown() && names(prior) != names(m) {
+        found.push(Change {
+            what: format!("change `certificate_names` of cluster {name}"),
+            why: "K3s reads them when a server is made, and this version of the provider does not change them afterwards."
+                .to_owned(),
+            next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
+            at: "certificate_names".into(),
+        });
+    }
     let server = |m: &Cluster| m.config.cloned().unwrap_or_default().server;
     if !m.config.is_unknown() && differ(&server(prior), &server(m)) {
         found.push(Change {

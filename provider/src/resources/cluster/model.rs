@@ -132,9 +132,13 @@ fn api<'a>(
                  address and announces it by ARP or neighbour discovery. The control planes must be in one network, and the address in no \
                  range of DHCP. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
             ),
-            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
-                .replaces()
-                .check(rules::certificate_name),
+            optional(
+                "certificate_names",
+                certificate_names,
+                "Further DNS names and addresses in the API server's certificate. A change makes the certificate anew on one control plane after the \
+                 other, and restarts its API server; a name that a certificate lacks is a line of `drift`. With K3s it cannot be changed later.",
+            )
+            .check(form::certificate_name),
     ]
 }
 

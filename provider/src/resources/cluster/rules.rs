@@ -19,14 +19,6 @@ pub(super) fn api_endpoint(text: &str) -> Verdict {
     Err("must be `host` or `host:port`, such as `api.example.org:6443` or `[2001:db8::10]:6443`, and no URL".to_owned())
 }
 
-/// Source: kubeadm, `certSANs`.
-pub(super) fn certificate_name(text: &str) -> Verdict {
-    if is_host(text.strip_prefix("*.").unwrap_or(text)) {
-        return Ok(());
-    }
-    Err("must be a DNS name or an IP address, without scheme and port".to_owned())
-}
-
 fn is_host(text: &str) -> bool {
     form::address(text).is_ok() || form::dns_name(text).is_ok()
 }
@@ -183,15 +175,6 @@ mod tests {
                 "2001:db8::10",
             ],
             &["", "https://api.example.org:6443", "api:", "api:0", "api:70000", "[::1]", "a b:1", ":6443"],
-        );
-    }
-
-    #[test]
-    fn a_certificate_name_is_no_url() {
-        check(
-            certificate_name,
-            &["api.example.org", "*.example.org", "192.0.2.10", "::1"],
-            &["https://api.example.org", "api.example.org:6443", "*", ""],
         );
     }
 
