@@ -52,7 +52,7 @@ pub use etcd::EtcdMember;
 pub use evidence::Standing;
 pub use init::init;
 pub use join::join;
-pub use kube_vip::KubeVip;
+pub use kube_vip::{Bgp, KubeVip, Peer};
 pub use leave::leave;
 pub use leftovers::{Leftovers, LoadBalancer, Volume, leftovers};
 pub use manifests::{AskError, ManifestPlan, ManifestStatus, RemovalPlan};

@@ -33,7 +33,7 @@ pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};
 pub(crate) use first_boot::FirstBoot;
 pub(crate) use install::{PendingEnrolment, SeedFor};
-pub(crate) use job::{ControlPlaneJoin, Init, Job, Join, K3s, KubeVip, Kubeadm, NodeSettings, Upgrade};
+pub(crate) use job::{Bgp, ControlPlaneJoin, Init, Job, Join, K3s, KubeVip, Kubeadm, NodeSettings, Peer, Upgrade};
 pub(crate) use leftovers::{Leftovers, LoadBalancer};
 pub(crate) use manifests::{Applied, Manifest, Removal};
 pub(crate) use pki::{Authority, Ending, Given, Issued, init, intermediate, issue, show};

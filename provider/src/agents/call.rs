@@ -283,11 +283,7 @@ impl Agent {
             nodes: said.nodes.into_iter().map(node).collect(),
             etcd: said.etcd.into_iter().map(member).collect(),
             etcd_message: said.etcd_message,
-            kube_vip: said.kube_vip.map(|wire::KubeVip { address, interface, image }| KubeVip {
-                address,
-                interface,
-                image,
-            }),
+            kube_vip: said.kube_vip.map(KubeVip::of),
             snapshots: said.snapshots.map(Scheduled::of),
             certificates: said.certificates.into_iter().map(NodeCertificate::of).collect(),
             renewal_unfinished: said.renewal_unfinished,

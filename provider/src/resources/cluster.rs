@@ -23,12 +23,13 @@ mod recovery;
 mod rules;
 mod s3;
 mod upgrade;
+mod vip;
 
 use self::begun::Begun;
 use self::control_planes::{Asked, Look, Plane};
 use self::manifests::Manifests;
 use self::membership::{Crew, Members};
-use crate::agents::{ClusterStatus, Endpoint, Init, Job, KubeVip, Kubeadm, Until, Wait, again};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Until, Wait, again};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
@@ -374,14 +375,9 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         kubeadm: to_kubeadm(m),
         k3s: k3s::release(m),
         cluster_id: String::new(),
-        kube_vip: to_kube_vip(m),
+        kube_vip: vip::of(m),
         restore_from: String::new(),
     })
-}
-
-fn to_kube_vip(m: &Cluster) -> Option<KubeVip> {
-    let vip = m.kube_vip.get()?;
-    Some(KubeVip { address: vip.address.or(""), interface: vip.interface.or(""), image: vip.image.or("") })
 }
 
 /// What nodes and users reach: as it is given, or else kube-vip's address, with a port that IPv6 needs to be told from.
@@ -485,7 +481,7 @@ mod tests {
     #[test]
     fn the_api_is_reached_at_the_endpoint_or_the_virtual_address() {
         let with = |address: &str, endpoint: Attr<String>| {
-            let kube_vip = model::KubeVip { address: address.into(), ..model::KubeVip::default() };
+            let kube_vip = vip::KubeVip { address: address.into(), ..vip::KubeVip::default() };
             api(&Cluster { kube_vip: kube_vip.into(), endpoint, ..Cluster::default() })
         };
         assert_eq!(with("192.0.2.10", Attr::Null).as_deref(), Some("192.0.2.10:6443"));

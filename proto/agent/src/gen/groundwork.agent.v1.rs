@@ -578,7 +578,7 @@ pub struct NodeCertificate {
     pub until: ::prost::alloc::string::String,
 }
 /// A virtual address in the machines' own network, which one of the control planes has: kube-vip's, announced by ARP or neighbour discovery.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KubeVip {
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
@@ -588,6 +588,29 @@ pub struct KubeVip {
     /// "ghcr.io/kube-vip/kube-vip:v0.9.1"
     #[prost(string, tag = "3")]
     pub image: ::prost::alloc::string::String,
+    /// Routers are told of it, in place of ARP and neighbour discovery.
+    #[prost(message, optional, tag = "4")]
+    pub bgp: ::core::option::Option<Bgp>,
+}
+/// Announcing an address to routers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Bgp {
+    /// Number of the machines' autonomous system.
+    #[prost(uint32, tag = "1")]
+    pub asn: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub peers: ::prost::alloc::vec::Vec<BgpPeer>,
+}
+/// A router.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BgpPeer {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub asn: u32,
+    /// It is not in the machines' own network.
+    #[prost(bool, tag = "3")]
+    pub multihop: bool,
 }
 /// A member of etcd, as the others have it and as it answers itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -842,7 +865,7 @@ pub struct JoinEndedRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedReply {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterJoinRequest {
     #[prost(string, tag = "1")]
     pub distribution: ::prost::alloc::string::String,
@@ -872,7 +895,7 @@ pub struct ClusterJoinRequest {
     #[prost(message, optional, tag = "10")]
     pub k3s: ::core::option::Option<K3s>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneJoin {
     /// Secret: of the material.

@@ -319,7 +319,7 @@ mod tests {
         check(&Cluster { control_planes: members(&["a", "b", "c"]), ..cluster() }, &[]);
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
-            kube_vip: Attr::Known(super::super::model::KubeVip::default()),
+            kube_vip: Attr::Known(super::super::vip::KubeVip::default()),
             snapshots: Attr::Known(Snapshots::default()),
             restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
             certificate_renewal_days: 30.into(),
@@ -372,6 +372,8 @@ mod tests {
         let at = |m: &Cluster| changes(&prior, m).iter().map(|one| one.at.to_string()).collect::<Vec<_>>();
         assert!(at(&prior).is_empty());
         assert_eq!(at(&Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() }), ["version"]);
+        let names = vec!["api.example.org".to_owned()];
+        assert_eq!(at(&Cluster { certificate_names: names.into(), ..prior.clone() }), ["certificate_names"]);
         assert_eq!(at(&Cluster { config: config("{\"debug\":true}", "{}"), ..prior.clone() }), ["config.server"]);
         assert!(
             at(&Cluster { config: config("{}", "{\"debug\":true}"), ..prior.clone() }).is_empty(),

@@ -125,7 +125,7 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
         }
         let own = machines.get(name).unwrap_or(&silent);
         lines.extend(control_plane(name, own, cluster).or_else(|| etcd::lacks(cluster, name)));
-        let differs = machines.contains_key(name) && own.kube_vip != super::to_kube_vip(m);
+        let differs = machines.contains_key(name) && own.kube_vip != super::vip::of(m);
         lines.extend(differs.then(|| format!("{name}: its kube-vip is not as declared")));
         lines.extend(machines.get(name).map(|own| recovery::lacks(m, name, own)).unwrap_or_default());
     }

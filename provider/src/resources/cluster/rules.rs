@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::{k3s, manifests, networks};
+use super::{k3s, manifests, networks, vip};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -32,6 +32,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(strangers_first(m));
     found.extend(networks::problems(m));
     found.extend(k3s::problems(m));
+    found.extend(vip::problems(m));
     found.extend(manifests::problems(m));
     found
 }
@@ -228,7 +229,7 @@ mod tests {
         let servers = Cluster { distribution: "k3s".into(), ..with(3, Attr::Null) };
         let said = no_common_endpoint(&servers).unwrap().to_string();
         assert!(!said.contains("kubeadm") && !said.contains("kube_vip"), "{said}");
-        let vip = super::super::model::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
+        let vip = vip::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
         check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
         let said = problems(&with(4, api()));
         assert!(said.iter().all(|one| one.severity() == tf::Severity::Warning), "it may be while one is replaced");
