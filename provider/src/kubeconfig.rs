@@ -3,7 +3,7 @@
 //! `kubectl` runs `terraform-provider-groundwork credential ADDRESS FINGERPRINT …`, which asks the agents of the control planes, one after
 //! the other, for the administrator's certificate and key and prints them as an `ExecCredential` (client.authentication.k8s.io/v1).
 
-use crate::agents::{Agents, Authority, Credential, Endpoint, Error, Kubeconfig, Until};
+use crate::agents::{Agent, Agents, Authority, Credential, Endpoint, Error, Kubeconfig, Until};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
@@ -66,8 +66,13 @@ pub(crate) async fn credential(authority: Authority, endpoints: &[Endpoint]) -> 
     let (until, agents) =
         (Until::new(Instant::now() + PATIENCE, &CancellationToken::new()), Agents::new(Some(authority)));
     let mut last = Error::BadEndpoint(String::new());
-    for endpoint in endpoints {
-        match ask(&agents, endpoint, &until).await {
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        // The next one is asked at once, and only the last may be restarting.
+        let agent = match at + 1 < endpoints.len() {
+            true => agents.connect_once(endpoint, Role::Admin, &until).await,
+            false => agents.connect(endpoint, Role::Admin, &until).await,
+        };
+        match async { ask(agent?, &endpoint.address).await }.await {
             Ok(credential) => return Ok(credential),
             Err(error) => last = error,
         }
@@ -75,12 +80,11 @@ pub(crate) async fn credential(authority: Authority, endpoints: &[Endpoint]) -> 
     Err(last)
 }
 
-async fn ask(agents: &Agents, endpoint: &Endpoint, until: &Until) -> Result<Value, Error> {
-    let mut agent = agents.connect(endpoint, Role::Admin, until).await?;
+async fn ask(mut agent: Agent, address: &str) -> Result<Value, Error> {
     let access = agent.kubeconfig().await?;
     let pem = |key: &str| {
         let missing = || Error::Refused {
-            address: endpoint.address.clone(),
+            address: address.to_owned(),
             call: "Kubeconfig",
             message: format!("its kubeconfig has no {key}"),
         };

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 pub(crate) fn is_changed_in_place(lab: &Lab, terraform: &Terraform) {
     let stage = Stage { lab, terraform };
     stage.arguments_are_changed_in_place();
+    stage.the_api_server_shows_other_names();
     stage.a_wrong_argument_costs_nothing();
     stage.what_is_read_at_the_creation_alone_is_refused();
     if std::env::var_os("GROUNDWORK_CONFIG").is_none() {
@@ -69,6 +70,21 @@ impl Stage<'_> {
         assert!(self.api_server().contains(" --v=3"), "{}", self.api_server());
         assert_eq!(scheduler(), before, "nobody else is restarted");
         assert!(self.kubectl("-n kube-system get configmap kubeadm-config -o yaml").contains("name: v"));
+        self.terraform.has_no_changes();
+    }
+
+    /// They stay declared.
+    fn the_api_server_shows_other_names(&self) {
+        let is_shown = |name: &str| {
+            self.lab.exec("cp-1", &format!("{KUBECTL} --tls-server-name={name} get --raw /livez")).code == 0
+        };
+        assert!(!is_shown("other.example.org"));
+        let names = json!({ "certificate_names": ["other.example.org", "198.51.100.7"] });
+        let over = json!({ "resource": { "groundwork_cluster": { "main": names } } });
+        self.terraform.write("names_override.tf.json", &over.to_string());
+        self.terraform.plan().exits(2).says(&["config: cp-1", "0 to add, 1 to change, 0 to destroy"]);
+        self.terraform.apply();
+        assert!(is_shown("other.example.org") && is_shown("198.51.100.7"));
         self.terraform.has_no_changes();
     }
 

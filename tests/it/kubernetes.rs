@@ -110,9 +110,15 @@ fn a_node_leaves_and_comes_back(lab: &Lab, terraform: &Terraform) {
 
 /// The cluster goes and its machines stay: nothing runs, is mounted or filters there that was the cluster's.
 fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform) {
+    something_is_kept_elsewhere(lab);
     terraform
         .run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.main"])
-        .exits(0);
+        .exits(0)
+        .says(&[
+            "Cluster quickstart leaves something outside of its machines",
+            "Services of type LoadBalancer: default/shop (198.51.100.80).",
+            "PersistentVolumes: kept (nfs nas.example.org).",
+        ]);
     let mut left = String::new();
     for vm in ["cp-1", "worker-1", "worker-2"] {
         for (what, line) in TRACES {
@@ -125,6 +131,17 @@ fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Ter
     assert!(left.is_empty(), "the cluster left\n{left}");
     let plan = terraform.plan();
     plan.exits(2).says(&["groundwork_cluster.main will be created", "1 to add, 0 to change, 0 to destroy"]);
+}
+
+/// A load balancer gave a Service its address, and a volume is on another server.
+fn something_is_kept_elsewhere(lab: &Lab) {
+    let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "198.51.100.80" }] } } });
+    kubectl(lab, "create service loadbalancer shop --tcp=80");
+    kubectl(lab, &format!("patch service shop --subresource=status --type=merge --patch='{status}'"));
+    let volume = json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": "kept" }, "spec": {
+        "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteMany"], "nfs": { "server": "nas.example.org", "path": "/" },
+    } });
+    kubectl(lab, &format!("create -f - <<'END'\n{volume}\nEND\n"));
 }
 
 /// A line for `kubectl` that runs a pod on a node.

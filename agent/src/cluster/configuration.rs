@@ -12,6 +12,7 @@ mod kept;
 mod node;
 mod pods;
 mod proxy;
+mod serving;
 
 use self::document::{Laid, differences, relaid};
 use self::documents::Documents;
@@ -117,6 +118,10 @@ pub async fn look_at_configuration(host: &dyn Host, declared: &Overlay) -> Resul
         let other = differences(document, &declared.kubelet);
         found.node.extend(told(&other, "its kubelet is not configured as `config.kubelet` says"));
     }
+    if is_control_plane {
+        let lacks = serving::lacks(host, &declared.cluster).map_err(ClusterError::Host)?;
+        found.node.extend(told(&lacks, "the certificate of its API server lacks names of `certificate_names`"));
+    }
     for (component, at) in components {
         let pod = read.get(at).cloned().unwrap_or_default().into();
         let lacks = component.lacks(&declared.cluster, &pod);
@@ -137,7 +142,10 @@ fn of_cluster(documents: &Documents, declared: &Overlay) -> Vec<String> {
     for (part, live, declared) in parts {
         let Some(live) = live else { continue };
         let line = format!("the cluster's {} is not as `config.{}` says", part.kind(), part.name());
-        found.extend(told(&without_values(differences(live, declared)), &line));
+        let (names, rest): (Vec<String>, Vec<String>) =
+            without_values(differences(live, declared)).into_iter().partition(|path| path == NAMES);
+        found.extend(told(&names, &format!("the cluster's {} is not as `certificate_names` says", part.kind())));
+        found.extend(told(&rest, &line));
     }
     // What an apply that did not come to its end has laid over them.
     if documents.laid.as_ref().is_some_and(|laid| *laid != Laid::of(declared)) {
@@ -222,12 +230,23 @@ impl Work<'_> {
             }
             self.has_version(wanted)?;
             self.write(wanted)?;
-            let replaced = self.replace_all(&components).await;
+            let replaced = self.renew_and_replace(wanted, laid, &components).await;
             kube.host().remove(FILE).map_err(failed(pods::STEP, "remove kubeadm's configuration"))?;
             is_other |= replaced?;
         }
         self.noted(documents, &documents::CLUSTER, (&documents.cluster, &wanted.cluster)).await?;
         if is_other { kept::forget(self) } else { Ok(()) }
+    }
+
+    /// The API server's certificate, and the manifests; whether there was anything to do.
+    async fn renew_and_replace(
+        &self,
+        wanted: &Wanted,
+        laid: &Laid,
+        components: &[&pods::Component],
+    ) -> Result<bool, Failure> {
+        let renewed = serving::renewed(self, &wanted.cluster, &laid.cluster).await?;
+        Ok(self.replace_all(components).await? || renewed)
     }
 
     /// One after the other; whether there was anything to replace.
@@ -348,6 +367,7 @@ impl Wanted {
 }
 
 const LOOK: &str = "look";
+const NAMES: &str = "apiServer.certSANs";
 /// As for a creation: what kubeadm does not understand.
 const CONFIG: &str = "config";
 const NOTE: &str = "note";

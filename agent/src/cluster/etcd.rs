@@ -8,7 +8,7 @@ use super::Distribution;
 use super::kube::{Kube, failed, failure, kubectl};
 use super::nodes::Node;
 use crate::chain::chain;
-use crate::host::etcd::Member;
+use crate::host::etcd::{Member, Standing};
 use crate::host::{Host, HostError};
 use crate::run::Failure;
 use futures_util::future::join_all;
@@ -118,7 +118,7 @@ async fn asked(host: &dyn Host, member: Member) -> EtcdMember {
     let at = member.client_urls.first().map(|url| url.trim_start_matches("https://").to_owned());
     let ailing = match &at {
         None => Some("it has not started yet".to_owned()),
-        Some(at) => match host.etcd().standing(at).await {
+        Some(at) => match standing(host, at).await {
             Ok(standing) if standing.has_leader => None,
             Ok(_) => Some("it knows no leader".to_owned()),
             Err(error) => Some(chain(&error)),
@@ -126,6 +126,17 @@ async fn asked(host: &dyn Host, member: Member) -> EtcdMember {
     };
     let address = member.peer_urls.first().map(|url| host_of_url(url).to_owned()).unwrap_or_default();
     EtcdMember { id: member.id, name: member.name, address, learner: member.learner, ailing, alarms: Vec::new(), at }
+}
+
+/// How the member at a place does. One that knows no leader is asked again when an election would be over: for a second or two after a
+/// leader has died nobody knows one.
+pub(super) async fn standing(host: &dyn Host, at: &str) -> Result<Standing, HostError> {
+    let said = host.etcd().standing(at).await?;
+    if said.has_leader {
+        return Ok(said);
+    }
+    tokio::time::sleep(ELECTION).await;
+    host.etcd().standing(at).await
 }
 
 /// The host of `https://192.0.2.11:2380`.
@@ -241,13 +252,25 @@ pub(super) fn complaint(member: &EtcdMember) -> Option<String> {
     member.learner.then(|| format!("member {name} of etcd has no vote yet"))
 }
 
-/// Takes one member out, by the word of another one that is well: whoever takes himself out cannot tell what came of it.
+/// Takes one member out, by the word of another one that is well: whoever takes himself out cannot tell what came of it. Where one does not
+/// get it done the next one is asked.
 async fn remove(host: &dyn Host, members: &[EtcdMember], leaving: &EtcdMember) -> Result<(), HostError> {
     let others = members.iter().filter(|member| member.id != leaving.id && member.ailing.is_none() && !member.learner);
-    let at = others.filter_map(|member| member.at.as_deref()).next().unwrap_or(OWN);
-    let removed = host.etcd().remove(at, leaving.id).await;
-    let left = host.etcd().members(at).await?;
-    if left.iter().any(|member| member.id == leaving.id) { removed } else { Ok(()) }
+    let mut places: Vec<&str> = others.filter_map(|member| member.at.as_deref()).collect();
+    if places.is_empty() {
+        places.push(OWN);
+    }
+    let mut done = Ok(());
+    for at in places {
+        done = host.etcd().remove(at, leaving.id).await;
+        let left = host.etcd().members(at).await;
+        done = match left {
+            Ok(left) if left.iter().all(|member| member.id != leaving.id) => return Ok(()),
+            Ok(_) => done,
+            Err(error) => done.and(Err(error)),
+        };
+    }
+    done
 }
 
 /// The member on this machine.
@@ -256,6 +279,8 @@ const CLIENTS: u16 = 2379;
 const STEP: &str = "etcd";
 pub(super) const QUORUM: &str = "quorum";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// An etcd misses its leader after one second, and votes for another one in the next, or after one more where the votes were split.
+const ELECTION: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

@@ -184,7 +184,7 @@ async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     kube.cx.step_began("init", 1);
     let since = Instant::now();
     let attempt = begin(kube, &plan.node_name).await?;
-    kube_vip::before_init(kube, plan.kube_vip.as_ref(), plan.version)?;
+    kube_vip::before_init(kube, plan.kube_vip.as_ref(), (plan.version, plan.advertise_address.as_deref()))?;
     let mut passed = plan.ignored_checks.clone();
     passed.extend(plan.kube_vip.as_ref().map(|_| kube_vip::CHECK.to_owned()));
     if let Some(path) = &plan.restore_from {

@@ -7,7 +7,7 @@ pub(super) mod away;
 pub(super) mod schedule;
 
 use super::Distribution;
-use super::etcd::OWN;
+use super::etcd::{self, OWN};
 use super::evidence::{Standing, standing};
 use super::kube::{CA, Kube, failed, failure, foreign, traces};
 use super::status;
@@ -105,7 +105,7 @@ pub fn discard(host: &dyn Host, path: &str, sha256: &str) -> Result<(), Snapshot
 
 /// Takes one of this machine's member into a file. A member that knows no leader may have been left behind.
 async fn fresh(host: &dyn Host, to: &str) -> Result<Snapshot, HostError> {
-    if !host.etcd().standing(OWN).await?.has_leader {
+    if !etcd::standing(host, OWN).await?.has_leader {
         let why = "it knows no leader, and what it has may be old".to_owned();
         return Err(HostError::Etcd { at: OWN.to_owned(), why });
     }

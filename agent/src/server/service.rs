@@ -310,6 +310,14 @@ impl Agent for AgentService {
         Ok(Response::new(proto::UpgradeOfferReply { version: version.unwrap_or_default() }))
     }
 
+    async fn cluster_leftovers(
+        &self,
+        _: Request<proto::ClusterLeftoversRequest>,
+    ) -> Answer<proto::ClusterLeftoversReply> {
+        let found = cluster::leftovers(self.host()).await.map_err(refused)?;
+        Ok(Response::new(wire::leftovers(found)))
+    }
+
     async fn node_set(&self, request: Request<proto::NodeSetRequest>) -> Answer<Events> {
         let settings = wire::node_settings(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();

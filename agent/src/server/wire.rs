@@ -3,8 +3,8 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings, Overlay,
-    Standing, Status, Taint, UpgradePlan, Version,
+    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
+    LoadBalancer, NodeSettings, Overlay, Peer, Standing, Status, Taint, UpgradePlan, Version, Volume,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -134,10 +134,11 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         declared_version: status.declared,
         etcd,
         etcd_message,
-        kube_vip: status.kube_vip.map(|KubeVip { address, interface, image }| proto::KubeVip {
+        kube_vip: status.kube_vip.map(|KubeVip { address, interface, image, bgp: routers }| proto::KubeVip {
             address,
             interface,
             image,
+            bgp: routers.map(bgp),
         }),
         snapshots: status.snapshots.map(snapshots::scheduled),
         certificates: status.certificates.into_iter().map(snapshots::certificate).collect(),
@@ -173,6 +174,15 @@ fn node(node: cluster::Node) -> proto::ClusterNode {
         pressures: node.pressures,
         leaving: node.leaving,
         upgrading: node.upgrading,
+    }
+}
+
+pub(super) fn leftovers(found: Leftovers) -> proto::ClusterLeftoversReply {
+    let service = |LoadBalancer { name, addresses }| proto::LoadBalancer { name, addresses };
+    let volume = |Volume { name, claim, storage }| proto::PersistentVolume { name, claim, storage };
+    proto::ClusterLeftoversReply {
+        services: found.services.into_iter().map(service).collect(),
+        volumes: found.volumes.into_iter().map(volume).collect(),
     }
 }
 
@@ -225,13 +235,33 @@ fn control_plane(join: proto::ControlPlaneJoin) -> Result<ControlPlane, String> 
 
 /// It becomes part of a static pod.
 fn kube_vip(message: proto::KubeVip) -> Result<KubeVip, String> {
-    let proto::KubeVip { address, interface, image } = message;
+    let proto::KubeVip { address, interface, image, bgp } = message;
     form::address(&address).map_err(|why| format!("kube_vip.address: {address:?} {why}"))?;
     if !interface.is_empty() {
         form::interface(&interface).map_err(|why| format!("kube_vip.interface: {interface:?} {why}"))?;
     }
     form::image(&image).map_err(|why| format!("kube_vip.image: {image:?} {why}"))?;
-    Ok(KubeVip { address, interface, image })
+    Ok(KubeVip { address, interface, image, bgp: bgp.map(bgp_of).transpose()? })
+}
+
+fn bgp_of(proto::Bgp { asn, peers }: proto::Bgp) -> Result<Bgp, String> {
+    let peer = |proto::BgpPeer { address, asn, multihop }| {
+        form::address(&address).map_err(|why| format!("kube_vip.bgp.peer: {address:?} {why}"))?;
+        Ok(Peer { address, asn, multihop })
+    };
+    let peers: Vec<Peer> = peers.into_iter().map(peer).collect::<Result<_, String>>()?;
+    if peers.is_empty() {
+        return Err("kube_vip.bgp.peer: one at least".to_owned());
+    }
+    if asn == 0 || peers.iter().any(|peer| peer.asn == 0) {
+        return Err("kube_vip.bgp.asn: no autonomous system has the number 0".to_owned());
+    }
+    Ok(Bgp { asn, peers })
+}
+
+fn bgp(Bgp { asn, peers }: Bgp) -> proto::Bgp {
+    let peer = |Peer { address, asn, multihop }| proto::BgpPeer { address, asn, multihop };
+    proto::Bgp { asn, peers: peers.into_iter().map(peer).collect() }
 }
 
 /// Who is to join.

@@ -42,6 +42,13 @@ pub fn address(text: &str) -> Verdict {
     demand(text.parse::<IpAddr>().is_ok(), "an IP address")
 }
 
+/// What a server's certificate may be for. Source: kubeadm, `certSANs`.
+pub fn certificate_name(text: &str) -> Verdict {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let good = address(name).is_ok() || dns_name(name).is_ok();
+    demand(good, "a DNS name or an IP address, without scheme and port")
+}
+
 /// A network card's name. Source: Linux, `dev_valid_name`.
 pub fn interface(text: &str) -> Verdict {
     let good = (1..=15).contains(&text.len()) && is_word(text, "_-.@") && ![".", ".."].contains(&text);

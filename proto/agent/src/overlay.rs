@@ -169,12 +169,14 @@ fn within(at: &str, fragment: &Fragment) -> Fragment {
 }
 
 /// What a living cluster can be given; the last ones hold for what is joined, and for certificates that are made, from then on.
-const CHANGEABLE: [&str; 16] = [
+const CHANGEABLE: [&str; 17] = [
     "apiVersion",
     "kind",
     "apiServer.extraArgs",
     "apiServer.extraVolumes",
     "apiServer.extraEnvs",
+    // Of its own attribute, which a fragment of a user's never has.
+    "apiServer.certSANs",
     "controllerManager.extraArgs",
     "controllerManager.extraVolumes",
     "controllerManager.extraEnvs",

@@ -5,6 +5,7 @@ use crate::role::Role;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
+use std::net::IpAddr;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -31,6 +32,8 @@ pub struct Certificate {
     pub path_len: Option<usize>,
     /// URI names, which carry roles, the UUID of a machine and an issuer's highest role.
     pub uris: Vec<String>,
+    /// Names and addresses of servers that it is for.
+    pub hosts: Vec<String>,
     client: bool,
     server: bool,
     key: Vec<u8>,
@@ -44,6 +47,13 @@ pub fn pem(certificate: &CertificateDer<'_>) -> String {
     let text = STANDARD.encode(certificate);
     let lines: Vec<&str> = (0..text.len()).step_by(64).filter_map(|at| text.get(at..text.len().min(at + 64))).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// An address of four bytes or of sixteen.
+fn address(bytes: &[u8]) -> Option<String> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let address = four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
+    address.ok().map(|address| address.to_string())
 }
 
 impl Certificate {
@@ -60,6 +70,14 @@ impl Certificate {
         let uri = |name: &GeneralName<'_>| match name {
             GeneralName::URI(uri) => Some((*uri).to_owned()),
             _ => None,
+        };
+        let host = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(bytes) => address(bytes),
+            _ => None,
+        };
+        let named = |of: &dyn Fn(&GeneralName<'_>) -> Option<String>| -> Vec<String> {
+            names.iter().flat_map(|names| names.value.general_names.iter().filter_map(of)).collect()
         };
         let seconds = |time: i64| u64::try_from(time).unwrap_or_default();
         let end = read.validity().not_after;
@@ -78,7 +96,8 @@ impl Certificate {
             not_after: seconds(end.timestamp()),
             is_ca: basic.is_some_and(|basic| basic.ca),
             path_len: basic.and_then(|basic| basic.path_len_constraint).and_then(|most| most.try_into().ok()),
-            uris: names.map(|names| names.value.general_names.iter().filter_map(uri).collect()).unwrap_or_default(),
+            uris: named(&uri),
+            hosts: named(&host),
             client: usage.is_some_and(|usage| usage.client_auth),
             server: usage.is_some_and(|usage| usage.server_auth),
             key: read.public_key().raw.to_vec(),

@@ -123,13 +123,14 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 37] = [
+const CALLS: [(&str, Role, Request); 38] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
     ("Agent/Attach", Role::Observer, Request::Message),
     ("Agent/ClusterStatus", Role::Observer, Request::Message),
     ("Agent/ClusterConfigStatus", Role::Observer, Request::Message),
+    ("Agent/ClusterLeftovers", Role::Observer, Request::Message),
     ("Agent/ManifestStatus", Role::Observer, Request::Message),
     ("Agent/EtcdSnapshotStatus", Role::Observer, Request::Message),
     ("Agent/Apply", Role::Operator, Request::Message),

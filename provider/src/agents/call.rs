@@ -5,7 +5,6 @@
 use super::job::KubeVip;
 use super::line::Line;
 use super::snapshots::{NodeCertificate, Scheduled};
-use super::until::Until;
 use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
@@ -187,11 +186,6 @@ impl ClusterStatus {
 }
 
 impl Agents {
-    /// Connects to the agent with this address and key. The agent's answers too are waited for `until` then.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, role: Role, until: &Until) -> Result<Agent, Error> {
-        Line::open(self.authority()?, role, endpoint, until).await.map(Agent)
-    }
-
     /// As [`Self::connect`], and asks again for `patience` while the machine gives no answer at all: it may be restarting.
     pub(crate) async fn reach(
         &self,
@@ -204,7 +198,7 @@ impl Agents {
         let wait = Wait { deadline: wait.deadline.min(Instant::now() + patience), ..*wait };
         let mut told = false;
         loop {
-            let error = match self.connect(endpoint, role, &all).await {
+            let error = match self.connect_once(endpoint, role, &all).await {
                 Err(error) if error.is_unreachable() => error,
                 other => return other,
             };
@@ -289,11 +283,7 @@ impl Agent {
             nodes: said.nodes.into_iter().map(node).collect(),
             etcd: said.etcd.into_iter().map(member).collect(),
             etcd_message: said.etcd_message,
-            kube_vip: said.kube_vip.map(|wire::KubeVip { address, interface, image }| KubeVip {
-                address,
-                interface,
-                image,
-            }),
+            kube_vip: said.kube_vip.map(KubeVip::of),
             snapshots: said.snapshots.map(Scheduled::of),
             certificates: said.certificates.into_iter().map(NodeCertificate::of).collect(),
             renewal_unfinished: said.renewal_unfinished,

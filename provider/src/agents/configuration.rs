@@ -14,6 +14,9 @@ pub(crate) struct Configure {
     pub(crate) declared: Kubeadm,
     /// As far as it is known.
     pub(crate) before: Kubeadm,
+    /// Further names in the API server's certificate, and those of before.
+    pub(crate) names: Vec<String>,
+    pub(crate) names_before: Vec<String>,
     /// On a worker: the kubelet takes the cluster's configuration.
     pub(crate) kubelet: bool,
     /// On a control plane, last of all: every node has it.
@@ -38,14 +41,17 @@ impl Configure {
             before: Some(self.before.to_wire()),
             kubelet: self.kubelet,
             settle: self.settle,
+            certificate_names: self.names.clone(),
+            certificate_names_before: self.names_before.clone(),
         }
     }
 }
 
 impl Agent {
     /// What a machine and, on a control plane, its cluster do not have of the configuration that is declared.
-    pub(crate) async fn configuration(&mut self, declared: &Kubeadm) -> Result<Differences, Error> {
-        let request = wire::ClusterConfigStatusRequest { config: Some(declared.to_wire()) };
+    pub(crate) async fn configuration(&mut self, declared: &Kubeadm, names: &[String]) -> Result<Differences, Error> {
+        let request =
+            wire::ClusterConfigStatusRequest { config: Some(declared.to_wire()), certificate_names: names.to_vec() };
         let ask = |mut client: super::line::Client| async move { client.cluster_config_status(request).await };
         let said = self.0.ask("ClusterConfigStatus", ask).await?;
         Ok(Differences { cluster: plain::list(said.cluster), node: plain::list(said.node) })

@@ -53,9 +53,13 @@ impl Agents {
         until: &Until,
     ) -> Result<(Credential, Vec<Refusal>), Vec<Refusal>> {
         let mut passed = Vec::new();
-        for (name, endpoint) in control_planes {
-            let asked = async { self.connect(endpoint, Role::Operator, until).await?.credential(access).await };
-            match asked.await {
+        for (at, (name, endpoint)) in control_planes.iter().enumerate() {
+            // The next one is asked at once, and only the last may be restarting.
+            let agent = match at + 1 < control_planes.len() {
+                true => self.connect_once(endpoint, Role::Operator, until).await,
+                false => self.connect(endpoint, Role::Operator, until).await,
+            };
+            match async { agent?.credential(access).await }.await {
                 Ok(credential) => return Ok((credential, passed)),
                 Err(error) if is_ours(&error) => return Err(vec![(name.clone(), error)]),
                 Err(error) => passed.push((name.clone(), error)),

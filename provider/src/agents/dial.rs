@@ -236,6 +236,7 @@ fn judge(address: &str, error: &io::Error) -> Error {
         Some(rustls::Error::AlertReceived(alert)) if REFUSALS.contains(alert) => {
             Error::OtherAuthority { address, alert: format!("{alert:?}") }
         }
+        _ if CLOSED.contains(&error.kind()) => Error::Closed { address, why: error.to_string() },
         _ => Error::Unreachable { address, why: error.to_string() },
     }
 }
@@ -252,6 +253,15 @@ const REFUSALS: [AlertDescription; 6] = [
     AlertDescription::UnsupportedCertificate,
     AlertDescription::AccessDenied,
     AlertDescription::DecryptError,
+];
+
+/// What is told of a connection that the other side does not take, or ends.
+const CLOSED: [io::ErrorKind; 5] = [
+    io::ErrorKind::ConnectionRefused,
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::UnexpectedEof,
 ];
 
 /// Of one try to connect; together as long as a slow network may take.

@@ -73,6 +73,14 @@ pub(crate) enum Error {
         /// The network's words.
         why: String,
     },
+    /// The agent's machine refuses the connection, or cut it: its agent does not run, or restarts.
+    #[error("the agent at {address} cannot be reached: {why}")]
+    Closed {
+        /// Where.
+        address: String,
+        /// The network's words.
+        why: String,
+    },
     /// Nobody answers any more since a run has begun, for longer than a restart takes.
     #[error("the agent at {address} has not answered for {minutes} min, in the middle of run {run_id}")]
     Away {
@@ -267,7 +275,7 @@ fn without(unknown: &[String]) -> String {
 impl Error {
     /// Whether waiting may help: the machine may still be booting.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::NotEnrolled { .. } | Self::Clock { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Closed { .. } | Self::NotEnrolled { .. } | Self::Clock { .. })
     }
 
     /// Whether somebody answers who is not the machine, or not one of ours any more.
@@ -282,10 +290,15 @@ impl Error {
         )
     }
 
+    /// Whether the machine answers, and the agent on it does not run just now.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
+
     /// Whether the machine gave no answer at all.
     pub(crate) fn is_unreachable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Away { .. } => true,
+            Self::Unreachable { .. } | Self::Closed { .. } | Self::Away { .. } => true,
             Self::Deadline { last, .. } => last.as_deref().is_some_and(Self::is_unreachable),
             _ => false,
         }

@@ -42,6 +42,25 @@ pub(crate) struct KubeVip {
     /// Empty: the card of the default route.
     pub(crate) interface: String,
     pub(crate) image: String,
+    /// Whom it is announced to, in place of neighbours.
+    pub(crate) bgp: Option<Bgp>,
+}
+
+/// Routers that are told of an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Bgp {
+    /// Of the machines.
+    pub(crate) asn: u32,
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// A router.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    pub(crate) asn: u32,
+    /// It is not in the machines' own network.
+    pub(crate) multihop: bool,
 }
 
 /// How kubeadm's work is changed by the user.
@@ -213,8 +232,18 @@ impl Init {
 
 impl KubeVip {
     fn to_wire(&self) -> wire::KubeVip {
-        let Self { address, interface, image } = self.clone();
-        wire::KubeVip { address, interface, image }
+        let Self { address, interface, image, bgp } = self.clone();
+        let peer = |Peer { address, asn, multihop }| wire::BgpPeer { address, asn, multihop };
+        let bgp = bgp.map(|Bgp { asn, peers }| wire::Bgp { asn, peers: peers.into_iter().map(peer).collect() });
+        wire::KubeVip { address, interface, image, bgp }
+    }
+
+    /// As an agent tells it.
+    pub(super) fn of(wire: wire::KubeVip) -> Self {
+        let wire::KubeVip { address, interface, image, bgp } = wire;
+        let peer = |wire::BgpPeer { address, asn, multihop }| Peer { address, asn, multihop };
+        let bgp = bgp.map(|wire::Bgp { asn, peers }| Bgp { asn, peers: peers.into_iter().map(peer).collect() });
+        Self { address, interface, image, bgp }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Endpoint, Error};
 use agent_proto::v1 as wire;
 use agent_proto::v1::agent_client::AgentClient;
 use rustls::pki_types::CertificateDer;
+use std::error::Error as _;
 use std::time::Duration;
 use tf::chain;
 use tonic::transport::Channel;
@@ -116,6 +117,10 @@ fn judge(address: &str, call: &'static str, status: &Status) -> Error {
     match (status.code(), run_id) {
         (Code::Aborted, Some(run_id)) => Error::Busy { address, run_id: run_id.to_owned() },
         (Code::Unimplemented, _) => Error::NotKnown { address, what: format!("the call {call}") },
+        // Where there is a cause the connection is gone; what the agent says itself has none.
+        (Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal, _) if status.source().is_some() => {
+            Error::Closed { address, why: chain(status) }
+        }
         (Code::Unavailable | Code::Cancelled | Code::Unknown, _) => Error::Unreachable { address, why: chain(status) },
         _ => Error::Refused { address, call, message: status.message().to_owned() },
     }

@@ -12,6 +12,7 @@ pub(crate) use issue::{Issued, init, intermediate, issue};
 pub(crate) use show::show;
 
 use super::keys::Keys;
+use super::restart::Restarts;
 use super::{Error, Updates};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -44,6 +45,8 @@ pub(crate) struct Authority {
     pub(super) updates: Updates,
     /// Which keys machines were seen with.
     pub(super) keys: Keys,
+    /// Which agents refuse connections just now.
+    pub(super) restarts: Restarts,
 }
 
 enum Holds {
@@ -180,7 +183,7 @@ impl Authority {
 
     fn of(anchors: Vec<CertificateDer<'static>>, holds: Holds) -> Self {
         let pem = anchors.iter().map(trust::pem).collect();
-        Self { anchors, pem, holds, updates: Updates::default(), keys: Keys::default() }
+        Self { anchors, pem, holds, updates: Updates::default(), keys: Keys::default(), restarts: Restarts::default() }
     }
 
     /// The same, and this about agents of other versions.

@@ -43,7 +43,7 @@ impl Agents {
             };
             match error {
                 Error::Busy { run_id, .. } => self.wait_for_other(endpoint, &run_id, wait).await?,
-                error @ Error::Unreachable { .. } if Instant::now() < patience => {
+                error @ (Error::Unreachable { .. } | Error::Closed { .. }) if Instant::now() < patience => {
                     wait.pause(PAUSE, "the agent to answer", error).await?;
                 }
                 error => return Err(error),
@@ -139,7 +139,7 @@ impl Agents {
         loop {
             silence.goes_on(wait.progress)?;
             wait.pause(PAUSE, "the agent to answer again", last).await?;
-            last = match self.connect(endpoint, role, &wait.until()).await {
+            last = match self.connect_once(endpoint, role, &wait.until()).await {
                 Err(error) if error.may_pass() || error.is_unreachable() => error,
                 Err(error) => return Err(error),
                 Ok(mut agent) => match agent.0.attach(&run.run_id).await {

@@ -3,6 +3,7 @@
 
 mod bare;
 mod credentials;
+mod restarts;
 mod roles;
 mod rotation;
 mod stops;

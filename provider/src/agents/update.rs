@@ -7,6 +7,7 @@
 use super::call::{Agent, Description, Missing, for_observer, role_to_plan};
 use super::job::Job;
 use super::program::{PROGRAMS, Program};
+use super::restart::again;
 use super::rotate::{Due, due};
 use super::{Agents, Endpoint, Error, Until, Wait};
 use agent_proto::fields;
@@ -104,6 +105,10 @@ impl Agents {
     /// Facts, and what the machine lacks to be as `spec` says. What an older agent cannot look at is part of that: it is unknown
     /// whether the machine is so.
     pub(crate) async fn inspect(&self, endpoint: &Endpoint, spec: &NodeSpec, until: &Until) -> Result<Look, Error> {
+        again(|| self.inspected(endpoint, spec, until)).await
+    }
+
+    async fn inspected(&self, endpoint: &Endpoint, spec: &NodeSpec, until: &Until) -> Result<Look, Error> {
         let updates = &self.authority()?.updates;
         let role = self.at_most(role_to_plan(spec));
         let narrow = (role == Role::Observer).then(|| for_observer(spec.clone()));
@@ -205,7 +210,7 @@ impl Agents {
         let mut last = Error::Unreachable { address: address(), why: "it has not restarted yet".to_owned() };
         loop {
             wait.pause(PAUSE, "the updated agent to answer", last).await?;
-            let asked = async { self.connect(endpoint, Role::Operator, &wait.until()).await?.describe().await };
+            let asked = async { self.connect_once(endpoint, Role::Operator, &wait.until()).await?.describe().await };
             let said = match asked.await {
                 Ok(said) => said,
                 Err(error) if error.is_unreachable() => {

@@ -204,7 +204,9 @@ fn holds(error: &Error) -> &'static str {
         Error::NotEnrolled { .. } | Error::AlreadyEnrolled { .. } | Error::NotProven { .. } => {
             "The machine runs, and its agent is not enrolled by this configuration."
         }
-        Error::Unreachable { .. } | Error::Clock { .. } | Error::Booting { .. } => "What was done before holds.",
+        Error::Unreachable { .. } | Error::Closed { .. } | Error::Clock { .. } | Error::Booting { .. } => {
+            "What was done before holds."
+        }
         Error::Run { .. } | Error::Away { .. } | Error::Deadline { .. } | Error::Stopped => {
             "What was done until then holds. If the agent is still in a run, the next apply waits for its end."
         }
@@ -247,6 +249,9 @@ fn next(error: &Error) -> String {
         }
         Error::Unreachable { .. } => {
             "See that the machine runs and that this TCP port is open between here and there, and apply again."
+        }
+        Error::Closed { .. } => {
+            "See whether the agent runs there (`systemctl status groundwork-agent` on the machine), and apply again."
         }
         Error::Away { .. } => {
             "See whether the machine is switched off or hangs, get it to run again, and apply again: only what is missing will be done."

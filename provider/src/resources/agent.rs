@@ -9,7 +9,7 @@ mod look;
 mod model;
 mod way;
 
-use crate::agents::{Endpoint, Error, Until};
+use crate::agents::{Endpoint, Error, Until, again};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::{AgentEndpoint, EndpointModel};
 use crate::timeouts::Limit;
@@ -142,7 +142,7 @@ impl Resource for AgentResource {
         drop(agent);
         // A creation that came before its end would take it for a good one.
         let end = Instant::now() + GOING;
-        while cx.agents.connect(&endpoint, Role::Observer, &until).await.is_ok() {
+        while cx.agents.connect_once(&endpoint, Role::Observer, &until).await.is_ok() {
             if cx.stop.is_cancelled() || Instant::now() > end {
                 return Err(failed(Error::Deadline { what: "the agent to go".to_owned(), last: None }).into());
             }
@@ -169,8 +169,7 @@ impl Resource for AgentResource {
 
 /// Asks the agent itself.
 async fn look(cx: &Cx, m: &mut Agent, endpoint: &Endpoint, until: &Until) -> Result<(), Error> {
-    let mut agent = cx.agents.connect(endpoint, Role::Observer, until).await?;
-    let said = agent.describe().await?;
+    let said = again(|| async { cx.agents.connect(endpoint, Role::Observer, until).await?.describe().await }).await?;
     m.id.set(endpoint.fingerprint.clone());
     m.facts.set(said.facts);
     Ok(())

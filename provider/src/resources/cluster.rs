@@ -13,6 +13,7 @@ mod etcd;
 mod exchange;
 mod fixed;
 mod k3s;
+mod left;
 mod look;
 mod manifests;
 mod membership;
@@ -22,12 +23,13 @@ mod recovery;
 mod rules;
 mod s3;
 mod upgrade;
+mod vip;
 
 use self::begun::Begun;
 use self::control_planes::{Asked, Look, Plane};
 use self::manifests::Manifests;
 use self::membership::{Crew, Members};
-use crate::agents::{ClusterStatus, Endpoint, Init, Job, KubeVip, Kubeadm, Until, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Init, Job, Kubeadm, Until, Wait, again};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::{self, Limit};
@@ -79,10 +81,17 @@ impl Resource for ClusterResource {
         if fixed::is_alone(prior) && !fixed::any_stays(prior, m) {
             notes.replace("control_planes");
             notes.warn(begins_anew(&prior.name.or("")));
+            self.plan_destroy(prior, notes);
         }
         // It names the agents of all of them.
         if control_planes::known(&[prior]).ok() != control_planes::known(&[m]).ok() {
             m.kubeconfig = Attr::Unknown;
+        }
+    }
+
+    fn plan_destroy(&self, prior: &Cluster, notes: &mut PlanNotes) {
+        if let Some(warning) = left::warning(&prior.name.or(""), notes.private()) {
+            notes.warn(warning);
         }
     }
 
@@ -157,7 +166,8 @@ impl Resource for ClusterResource {
         if let Some(version) = control_planes::version(&asked, &through.status.cluster_id) {
             m.version.set(k3s::spelled(m, version));
         }
-        let machines = look::machines(cx, &[m, begun.members()], asked).await;
+        let known = [&*m, begun.members()];
+        let (machines, ()) = tokio::join!(look::machines(cx, &known, asked), left::look(cx, &through));
         look::take_over(m, &begun, &through.status, &machines);
         keys::note(cx, members(m));
         look::compare(cx, m, &through.status, &machines);
@@ -365,14 +375,9 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         kubeadm: to_kubeadm(m),
         k3s: k3s::release(m),
         cluster_id: String::new(),
-        kube_vip: to_kube_vip(m),
+        kube_vip: vip::of(m),
         restore_from: String::new(),
     })
-}
-
-fn to_kube_vip(m: &Cluster) -> Option<KubeVip> {
-    let vip = m.kube_vip.get()?;
-    Some(KubeVip { address: vip.address.or(""), interface: vip.interface.or(""), image: vip.image.or("") })
 }
 
 /// What nodes and users reach: as it is given, or else kube-vip's address, with a port that IPv6 needs to be told from.
@@ -445,8 +450,10 @@ async fn remember(m: &mut Cluster, crew: &Crew<'_>) -> Result<(), Diagnostics> {
     };
     let document = record::write(&document);
     for Plane { name, endpoint } in control_planes::known(&[m])? {
-        let asked =
-            async { crew.cx.agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await };
+        let agents = &crew.cx.agents;
+        let asked = again(|| async {
+            agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await
+        });
         match asked.await {
             // One that is down has the record of before, and every other one this.
             Err(error) if error.is_unreachable() && name != through.name => {
@@ -474,7 +481,7 @@ mod tests {
     #[test]
     fn the_api_is_reached_at_the_endpoint_or_the_virtual_address() {
         let with = |address: &str, endpoint: Attr<String>| {
-            let kube_vip = model::KubeVip { address: address.into(), ..model::KubeVip::default() };
+            let kube_vip = vip::KubeVip { address: address.into(), ..vip::KubeVip::default() };
             api(&Cluster { kube_vip: kube_vip.into(), endpoint, ..Cluster::default() })
         };
         assert_eq!(with("192.0.2.10", Attr::Null).as_deref(), Some("192.0.2.10:6443"));

@@ -3,7 +3,7 @@
 //! The agent there takes it from its own member. The file gets its name when the provider hears that it is there, so that what a provider
 //! that was killed has left is taken anew in the same place, and nothing that stands under a name is written over.
 
-use crate::agents::{ClusterStatus, Endpoint, Error, Job, Snapshot, Standing, Until, Wait, form};
+use crate::agents::{ClusterStatus, Endpoint, Error, Job, Snapshot, Standing, Until, Wait, again, form};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::{AgentEndpoint, EndpointModel, fingerprint_form};
 use crate::timeouts::{self, Limit};
@@ -166,8 +166,9 @@ impl Resource for EtcdSnapshotResource {
         m.control_plane.set(name.clone());
         m.endpoint.set(AgentEndpoint::from(&endpoint));
         m.id.set(format!("{name}:{path}"));
+        let until = wait.until();
         let kept =
-            async { cx.agents.connect(&endpoint, Role::Operator, &wait.until()).await?.keep_snapshot(&path).await };
+            again(|| async { cx.agents.connect(&endpoint, Role::Operator, &until).await?.keep_snapshot(&path).await });
         fill(m, kept.await.map_err(|error| explain::agent(&act, &error))?);
         Ok(())
     }
@@ -176,7 +177,8 @@ impl Resource for EtcdSnapshotResource {
         keys::recall(cx);
         let (endpoint, path) = (endpoint(m)?, m.path.need()?.clone());
         let until = looking(cx);
-        let asked = async { cx.agents.connect(&endpoint, Role::Observer, &until).await?.snapshot(&path).await };
+        let asked =
+            again(|| async { cx.agents.connect(&endpoint, Role::Observer, &until).await?.snapshot(&path).await });
         match asked.await {
             // What stands there is as it was taken.
             Ok(Some(found)) if m.sha256.get().is_none_or(|sha256| *sha256 == found.sha256) => fill(m, found),
@@ -257,7 +259,8 @@ async fn choose(cx: &Cx, m: &EtcdSnapshot, until: &Until, act: &str) -> Result<(
         }
         let endpoint = own.endpoint.get().and_then(EndpointModel::to_endpoint);
         let endpoint = endpoint.ok_or_else(|| Diagnostic::bug("a control plane's endpoint is not known at apply"))?;
-        let asked = async { cx.agents.connect(&endpoint, Role::Observer, until).await?.cluster_status().await };
+        let asked =
+            again(|| async { cx.agents.connect(&endpoint, Role::Observer, until).await?.cluster_status().await });
         match asked.await.map(|status| unfit(name, &status, cluster_id)) {
             Ok(None) => return Ok((name.clone(), endpoint)),
             Ok(Some(why)) => passed.push(format!("{name}: {why}")),

@@ -8,7 +8,7 @@ mod message;
 mod model;
 mod rules;
 
-use crate::agents::{Endpoint, Error, Job, Wait};
+use crate::agents::{Endpoint, Error, Job, Wait, again};
 use crate::context::{Cx, Data, looking};
 use crate::endpoint::EndpointModel;
 use crate::timeouts::Limit;
@@ -136,8 +136,10 @@ async fn apply(cx: &Cx, m: &mut Machine, verb: &str, time: Duration) -> Result<(
         );
     }
     let document = Machine { drift: Attr::Null, skipped: Attr::Null, facts: Attr::Null, ..m.clone() };
-    let mut agent = cx.agents.connect(&endpoint, Role::Operator, &wait.until()).await.map_err(explained)?;
-    match agent.record(RECORD, &record::write(&document)).await {
+    let (document, until) = (record::write(&document), wait.until());
+    let keep =
+        again(|| async { cx.agents.connect(&endpoint, Role::Operator, &until).await?.record(RECORD, &document).await });
+    match keep.await {
         Err(error @ Error::Refused { .. }) => cx.warn(unrecorded(&name(m), &error)),
         kept => kept.map_err(explained)?,
     }

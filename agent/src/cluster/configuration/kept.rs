@@ -5,7 +5,7 @@
 
 use super::documents::{self, Document};
 use super::pods::{self, COMPONENTS};
-use super::{Work, node, proxy};
+use super::{Work, node, proxy, serving};
 use crate::cluster::kube::failed;
 use crate::host::Access;
 use crate::run::Failure;
@@ -38,11 +38,11 @@ pub(in crate::cluster) fn is_unfinished(state: &State, cluster_id: &str) -> Resu
     Ok(kept.is_some_and(|kept| kept.cluster_id == cluster_id))
 }
 
-/// Keeps a file; the first text of it counts.
+/// Keeps a file; the first text of it counts, and the last that is written in its place.
 pub(super) fn file(work: &Work<'_>, path: &str, before: &str, wrote: Option<&str>) -> Result<(), Failure> {
     let mut kept = read(work)?;
     let file = KeptFile { before: before.to_owned(), wrote: wrote.map(str::to_owned) };
-    kept.files.entry(path.to_owned()).or_insert(file);
+    kept.files.entry(path.to_owned()).and_modify(|kept| kept.wrote.clone_from(&file.wrote)).or_insert(file);
     write(work, &kept)
 }
 
@@ -82,6 +82,8 @@ pub(super) async fn take_back(work: &Work<'_>) -> Result<bool, Failure> {
         }
         match COMPONENTS.iter().find(|component| component.path() == *path) {
             Some(component) => components.push((component.name, before)),
+            // Its API server is started anew for its manifest.
+            None if path.starts_with(serving::PKI) => {}
             None => restarts = true,
         }
     }

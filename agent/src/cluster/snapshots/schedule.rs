@@ -166,7 +166,7 @@ pub async fn take_scheduled(host: &dyn Host, directory: &str, keep: usize) -> Re
     {
         host.remove(&format!("{directory}/{name}"))?;
     }
-    let path = format!("{directory}/{}", name(host.now()));
+    let path = free(host, directory)?;
     let taken = fresh(host, &part(&path)).await?;
     host.etcd().rename(&part(&path), &path)?;
     let ours: Vec<String> = host.list(directory)?.into_iter().filter(|name| is_ours(name)).collect();
@@ -174,6 +174,18 @@ pub async fn take_scheduled(host: &dyn Host, directory: &str, keep: usize) -> Re
         host.remove(&format!("{directory}/{name}"))?;
     }
     Ok((path, taken))
+}
+
+/// Where one of this moment goes. Where there is one of the same second it is named as if it were of the next: names tell the order.
+fn free(host: &dyn Host, directory: &str) -> Result<String, HostError> {
+    let mut time = host.now();
+    loop {
+        let path = format!("{directory}/{}", name(time));
+        if !host.exists(&path)? {
+            return Ok(path);
+        }
+        time += Duration::from_secs(1);
+    }
 }
 
 /// `etcd-20261127030000Z.db`

@@ -4,6 +4,8 @@ use super::super::{ConfigurePlan, Differences, Overlay, configure, look_at_confi
 use super::Scene;
 use crate::host::Host;
 use crate::run::{Failure, Outcome};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 impl Scene {
@@ -57,7 +59,14 @@ impl Scene {
         let documents =
             ["kubeadm-config", "kubelet-config", "kube-proxy"].map(|map| self.machine.document(map).to_string());
         let kubelet = self.text("/var/lib/kubelet/config.yaml");
-        manifests.into_iter().chain(documents).chain(kubelet).collect()
+        manifests.into_iter().chain(documents).chain(kubelet).chain([self.serving().join(" ")]).collect()
+    }
+
+    /// Names in the API server's certificate.
+    fn serving(&self) -> Vec<String> {
+        let pem = self.text("/etc/kubernetes/pki/apiserver.crt").unwrap_or_default();
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        trust::Certificate::read(&der).unwrap().hosts
     }
 
     async fn is_unfinished(&self) -> bool {
@@ -89,7 +98,8 @@ fn overlay(cluster: &Value, kubelet: &Value, kube_proxy: &Value) -> Overlay {
 
 /// Something of each part.
 fn all() -> Overlay {
-    let cluster = arguments(&[("apiServer", "v", "4"), ("scheduler", "v", "5")]).cluster;
+    let mut cluster = arguments(&[("apiServer", "v", "4"), ("scheduler", "v", "5")]).cluster;
+    cluster["apiServer"]["certSANs"] = json!(["api.example.org"]);
     overlay(&cluster.into(), &json!({ "maxPods": 50 }), &json!({ "mode": "nftables" }))
 }
 
@@ -145,6 +155,55 @@ async fn a_wrong_argument_costs_nothing_and_is_told_with_the_last_words() {
             "the change can be taken back"
         );
     }
+}
+
+/// Names in the API server's certificate.
+fn names(names: &[&str]) -> Overlay {
+    overlay(&json!({ "apiServer": { "certSANs": names } }), &json!({}), &json!({}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_api_server_shows_the_names_that_are_declared_and_no_longer_those_of_before() {
+    let mut scene = Scene::living().await;
+    let (none, one) = (Overlay::default(), names(&["api.example.org", "192.0.2.10"]));
+    let found = scene.differences(&one).await;
+    assert_eq!(
+        found.cluster,
+        ["the cluster's ClusterConfiguration is not as `certificate_names` says: `apiServer.certSANs`"]
+    );
+    assert_eq!(
+        found.node,
+        ["the certificate of its API server lacks names of `certificate_names`: `192.0.2.10`, `api.example.org`"]
+    );
+    let manifest = scene.manifest("kube-apiserver");
+    scene.configure(&one, &none).await.unwrap();
+    assert_eq!(scene.serving(), ["kubernetes", "10.99.0.11", "api.example.org", "192.0.2.10"]);
+    assert_ne!(scene.manifest("kube-apiserver"), manifest, "it was started anew");
+    assert_eq!(scene.differences(&one).await, Differences::default());
+    assert_eq!(scene.configure(&one, &none).await.unwrap().changes, 0);
+    scene.configure_as("cp-1", &one, &none, true).await.unwrap();
+
+    let other = names(&["192.0.2.10"]);
+    scene.configure(&other, &one).await.unwrap();
+    assert_eq!(scene.serving(), ["kubernetes", "10.99.0.11", "192.0.2.10"]);
+    scene.configure_as("cp-1", &other, &one, true).await.unwrap();
+    assert_eq!(scene.configure(&other, &other).await.unwrap().changes, 0);
+
+    // Somebody put another one there.
+    scene.machine.remove("/etc/kubernetes/pki/apiserver.crt").unwrap();
+    scene.machine.certify_for(365);
+    assert_eq!(scene.differences(&other).await.node.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_whose_certificate_cannot_be_made_keeps_the_one_it_has() {
+    let mut scene = Scene::living().await;
+    scene.machine.remove("/etc/kubernetes/pki/ca.key").unwrap();
+    let before = scene.serving();
+    let refused = scene.configure(&names(&["api.example.org"]), &Overlay::default()).await.unwrap_err();
+    assert!(refused.step == "certificate names" && refused.message.contains("kept elsewhere"), "{refused:?}");
+    assert_eq!(scene.serving(), before);
+    assert!(!scene.is_unfinished().await);
 }
 
 #[tokio::test(start_paused = true)]

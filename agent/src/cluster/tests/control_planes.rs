@@ -112,6 +112,24 @@ async fn a_member_goes_although_its_node_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_election_is_waited_for_and_is_no_loss_of_the_quorum() {
+    let mut scene = Scene::among(&["cp-2", "cp-3"]).await;
+    scene.machine.member_dies("cp-3");
+    scene.machine.leader_is_missed(2);
+    assert_eq!(scene.remove("cp-3").await.unwrap().changes, 3, "drained, out of etcd, deleted");
+    scene.machine.leader_is_missed(9);
+    assert_eq!(scene.remove("cp-2").await.unwrap_err().step, "quorum");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_gets_no_change_done_is_passed_over() {
+    let mut scene = Scene::among(&["cp-2", "cp-3"]).await;
+    scene.machine.member_is_deaf("cp-1");
+    assert_eq!(scene.remove("cp-3").await.unwrap().changes, 3);
+    assert_eq!(scene.machine.members(), ["cp-1", "cp-2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_never_came_up_is_in_nobodys_way() {
     let scene = Scene::among(&["cp-2"]).await;
     scene.machine.announce_member("192.0.2.13");

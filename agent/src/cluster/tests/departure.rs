@@ -112,3 +112,15 @@ async fn a_worker_that_dies_while_it_is_drained_is_not_waited_for() {
     assert!(scene.notes().contains("its pods were not waited for"), "{}", scene.notes());
     assert_eq!(scene.machine.pods(), ["web"], "nobody ended it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_tells_what_its_cluster_would_leave_elsewhere() {
+    let mut scene = Scene::new();
+    assert!(crate::cluster::leftovers(&*scene.machine).await.is_err(), "no control plane");
+    scene.init().await.unwrap();
+    let found = crate::cluster::leftovers(&*scene.machine).await.unwrap();
+    assert_eq!(found.services[0].addresses, ["192.0.2.80"]);
+    assert_eq!((found.volumes.len(), found.volumes[0].claim.as_str()), (1, "default/data"));
+    scene.machine.api_down(true);
+    assert!(crate::cluster::leftovers(&*scene.machine).await.unwrap_err().to_string().contains("does not answer"));
+}

@@ -247,6 +247,8 @@ impl Machine {
             ["get", "configmaps", "--all-namespaces", "--field-selector=metadata.name=kube-root-ca.crt", ..] => {
                 said(&serde_json::json!({ "items": [{ "metadata": { "namespace": "default" }, "data": { "ca.crt": self.authority } }] }).to_string())
             }
+            ["get", "services", "--all-namespaces", ..] => said("default/web\t192.0.2.80 \n"),
+            ["get", "persistentvolumes", ..] => said("pv-1\tdefault/data\t\trbd.csi.ceph.com\t\n"),
             ["get", "configmap", "cluster-info", ..] => said("{\"data\":{\"kubeconfig\":\"\"}}"),
             ["get", "nodes", "-o", "json"] => {
                 let items: Vec<String> = inner.nodes.iter().map(|(name, node)| node.json(name)).collect();

@@ -169,6 +169,13 @@ async fn the_timers_process_keeps_as_many_as_it_is_told() {
     let names = scene.machine.list(folder).unwrap();
     let newest = path.rsplit('/').next().unwrap();
     assert_eq!(names, ["etcd-20200102000000Z.db", newest, "etcd-by-hand.db"]);
+    // Another one, of the same second.
+    let (second, _) = take_scheduled(&*scene.machine, folder, 2).await.unwrap();
+    assert!(second > path, "{second}");
+    assert_eq!(
+        scene.machine.list(folder).unwrap()[..2],
+        [path, second].map(|path| path.rsplit('/').next().unwrap().to_owned())
+    );
 }
 
 #[tokio::test(start_paused = true)]

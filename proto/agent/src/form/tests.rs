@@ -27,6 +27,7 @@ fn rules() -> Vec<Rule> {
         manifest_name "cp-1"
         dns_name "cp-1.example.org"
         address "192.0.2.1"
+        certificate_name "*.example.org"
         interface "eth0.5"
         swap "off"
         kernel_module "br_netfilter"
@@ -109,6 +110,12 @@ fn names_are_those_of_dns() {
     check(dns_name, &["cp-1", "cp-1.example.org", &long], &["", "CP", "a_b", "-a", "a-", "a..b", &format!("{long}a")]);
     check(hostname, &[&format!("{}.b", "a".repeat(62))], &[&format!("{long}.b")]);
     check(node_name, &[&long, "cp-1.lan"], &[&format!("{long}.b"), "CP_1"]);
+}
+
+#[test]
+fn a_certificate_is_for_no_url() {
+    let bad = ["https://api.example.org", "api.example.org:6443", "*", ""];
+    check(certificate_name, &["api.example.org", "*.example.org", "192.0.2.10", "::1"], &bad);
 }
 
 #[test]

@@ -578,7 +578,7 @@ pub struct NodeCertificate {
     pub until: ::prost::alloc::string::String,
 }
 /// A virtual address in the machines' own network, which one of the control planes has: kube-vip's, announced by ARP or neighbour discovery.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KubeVip {
     #[prost(string, tag = "1")]
     pub address: ::prost::alloc::string::String,
@@ -588,6 +588,29 @@ pub struct KubeVip {
     /// "ghcr.io/kube-vip/kube-vip:v0.9.1"
     #[prost(string, tag = "3")]
     pub image: ::prost::alloc::string::String,
+    /// Routers are told of it, in place of ARP and neighbour discovery.
+    #[prost(message, optional, tag = "4")]
+    pub bgp: ::core::option::Option<Bgp>,
+}
+/// Announcing an address to routers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Bgp {
+    /// Number of the machines' autonomous system.
+    #[prost(uint32, tag = "1")]
+    pub asn: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub peers: ::prost::alloc::vec::Vec<BgpPeer>,
+}
+/// A router.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BgpPeer {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub asn: u32,
+    /// It is not in the machines' own network.
+    #[prost(bool, tag = "3")]
+    pub multihop: bool,
 }
 /// A member of etcd, as the others have it and as it answers itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -842,7 +865,7 @@ pub struct JoinEndedRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinEndedReply {}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterJoinRequest {
     #[prost(string, tag = "1")]
     pub distribution: ::prost::alloc::string::String,
@@ -872,7 +895,7 @@ pub struct ClusterJoinRequest {
     #[prost(message, optional, tag = "10")]
     pub k3s: ::core::option::Option<K3s>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ControlPlaneJoin {
     /// Secret: of the material.
@@ -944,11 +967,45 @@ pub struct UpgradeOfferReply {
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterLeftoversRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterLeftoversReply {
+    /// Services of type LoadBalancer.
+    #[prost(message, repeated, tag = "1")]
+    pub services: ::prost::alloc::vec::Vec<LoadBalancer>,
+    /// Those that are not on a machine's own disk.
+    #[prost(message, repeated, tag = "2")]
+    pub volumes: ::prost::alloc::vec::Vec<PersistentVolume>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LoadBalancer {
+    /// "namespace/name"
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Addresses and names that it was given.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PersistentVolume {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "namespace/name" of its claim; empty: it has none.
+    #[prost(string, tag = "2")]
+    pub claim: ::prost::alloc::string::String,
+    /// "csi rbd.csi.ceph.com", "nfs nas.example.org"
+    #[prost(string, tag = "3")]
+    pub storage: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterConfigStatusRequest {
     /// What is declared: `cluster`, `kubelet` and `kube_proxy`.
     #[prost(message, optional, tag = "1")]
     pub config: ::core::option::Option<ConfigOverlay>,
+    /// Further names and addresses in the API server's certificate.
+    #[prost(string, repeated, tag = "2")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClusterConfigStatusReply {
@@ -978,6 +1035,13 @@ pub struct ClusterConfigureRequest {
     /// On a control plane, last of all: every node has it, and what was declared before is forgotten.
     #[prost(bool, tag = "6")]
     pub settle: bool,
+    /// Further names and addresses in the API server's certificate, and those of before.
+    #[prost(string, repeated, tag = "7")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "8")]
+    pub certificate_names_before: ::prost::alloc::vec::Vec<
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeSetRequest {
@@ -2112,6 +2176,33 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "UpgradeOffer"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a cluster that is destroyed leaves outside of its machines. On a control plane.
+        pub async fn cluster_leftovers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterLeftoversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterLeftoversReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterLeftovers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterLeftovers"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
         pub async fn cluster_config_status(
             &mut self,
@@ -2706,6 +2797,14 @@ pub mod agent_server {
             request: tonic::Request<super::UpgradeOfferRequest>,
         ) -> std::result::Result<
             tonic::Response<super::UpgradeOfferReply>,
+            tonic::Status,
+        >;
+        /// What a cluster that is destroyed leaves outside of its machines. On a control plane.
+        async fn cluster_leftovers(
+            &self,
+            request: tonic::Request<super::ClusterLeftoversRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterLeftoversReply>,
             tonic::Status,
         >;
         /// What of its declared configuration this machine and, on a control plane, its cluster does not have. Nothing is done.
@@ -3872,6 +3971,51 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpgradeOfferSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterLeftovers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterLeftoversSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterLeftoversRequest>
+                    for ClusterLeftoversSvc<T> {
+                        type Response = super::ClusterLeftoversReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterLeftoversRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_leftovers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterLeftoversSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -63,7 +63,7 @@ async fn a_control_plane_that_is_down_is_passed_over() {
     let down = Endpoint { address: free, ..endpoint.clone() };
     let members = [named("a", &down), named("b", &endpoint), named("c", &down)];
     let (_, passed) = operator.agents.credential(&members, &access(&cluster_id), &soon()).await.unwrap();
-    let [(name, Error::Unreachable { .. })] = &passed[..] else { panic!("{passed:?}") };
+    let [(name, Error::Closed { .. })] = &passed[..] else { panic!("{passed:?}") };
     assert_eq!(name, "a");
     let none = operator.agents.credential(&members[..1], &access(&cluster_id), &soon()).await.unwrap_err();
     assert_eq!(none.len(), 1);

@@ -10,7 +10,7 @@ use super::model::Cluster;
 use super::upgrade::Rules;
 use super::{endpoint, fixed, to_kubeadm};
 use crate::agents::overlay::{self, Fragment, Part};
-use crate::agents::{ClusterStatus, Configure, Differences, Endpoint, Error, Job, Kubeadm, Standing, Until};
+use crate::agents::{ClusterStatus, Configure, Differences, Endpoint, Error, Job, Standing, Until, again};
 use crate::context::{Cx, looking};
 use crate::explain;
 use futures_util::future::join_all;
@@ -22,15 +22,24 @@ pub(super) fn fragment(part: Part, text: &str) -> Fragment {
     overlay::read(part, text).unwrap_or_default()
 }
 
-/// Parts of `config` that a living cluster is given and that differ, by what they say.
-fn changed(before: &Kubeadm, after: &Kubeadm) -> Vec<Part> {
+/// Parts of `config` that a living cluster is given and that differ, by what they say. Names in certificates stand in that of the cluster.
+fn changed(prior: &Cluster, m: &Cluster) -> Vec<Part> {
+    let (before, after) = (&to_kubeadm(prior), &to_kubeadm(m));
     let parts = [
         (Part::Cluster, &before.cluster, &after.cluster),
         (Part::Kubelet, &before.kubelet, &after.kubelet),
         (Part::KubeProxy, &before.kube_proxy, &after.kube_proxy),
     ];
-    let differ = |(part, before, after): &(Part, &String, &String)| fragment(*part, before) != fragment(*part, after);
+    let named = names(prior) != names(m);
+    let differ = |(part, before, after): &(Part, &String, &String)| {
+        fragment(*part, before) != fragment(*part, after) || *part == Part::Cluster && named
+    };
     parts.into_iter().filter(differ).map(|(part, ..)| part).collect()
+}
+
+/// Further names in the API server's certificate.
+fn names(m: &Cluster) -> Vec<String> {
+    m.certificate_names.or(Vec::new())
 }
 
 /// Says in the plan in which order the nodes are changed.
@@ -41,7 +50,7 @@ pub(super) fn plan(prior: &Cluster, m: &mut Cluster) {
     let is_unknown = |config: &super::model::Config| {
         [&config.cluster, &config.kubelet, &config.kube_proxy].iter().any(|text| text.is_unknown())
     };
-    let unknown = m.config.is_unknown() || m.config.get().is_some_and(is_unknown);
+    let unknown = m.config.is_unknown() || m.certificate_names.is_unknown() || m.config.get().is_some_and(is_unknown);
     let (Some(rules), Some(planes), false) = (Rules::of(m), m.control_planes.get(), unknown || m.workers.is_unknown())
     else {
         m.upgrade_steps = Attr::Unknown;
@@ -51,8 +60,7 @@ pub(super) fn plan(prior: &Cluster, m: &mut Cluster) {
         now.keys().filter(|name| before.get().is_some_and(|before| before.contains_key(*name))).cloned().collect()
     };
     let workers = stays(&m.workers.or(Members::new()), &prior.workers);
-    let steps =
-        steps(&changed(&to_kubeadm(prior), &to_kubeadm(m)), &stays(planes, &prior.control_planes), &workers, &rules);
+    let steps = steps(&changed(prior, m), &stays(planes, &prior.control_planes), &workers, &rules);
     if !steps.is_empty() {
         let all: Vec<String> = m.upgrade_steps.or(Vec::new()).into_iter().chain(steps).collect();
         m.upgrade_steps.set(all);
@@ -108,9 +116,14 @@ impl Found {
 /// Asks all members at once. Who does not answer, or is older and gets this program before anything is applied, tells nothing.
 async fn differences(cx: &Cx, m: &Cluster, through: &Through, until: &Until) -> Found {
     let declared = to_kubeadm(m);
-    let is_declared = [&declared.cluster, &declared.kubelet, &declared.kube_proxy].iter().any(|text| !text.is_empty());
+    let texts = [&declared.cluster, &declared.kubelet, &declared.kube_proxy];
+    let names = names(m);
+    let is_declared = !names.is_empty() || texts.iter().any(|text| !text.is_empty());
     let asked = async |machine: &Endpoint| -> Result<Differences, Error> {
-        cx.agents.connect(machine, Role::Observer, until).await?.configuration(&declared).await
+        again(|| async {
+            cx.agents.connect(machine, Role::Observer, until).await?.configuration(&declared, &names).await
+        })
+        .await
     };
     let mut found = Found::default();
     let members = [&m.control_planes, &m.workers].into_iter().filter_map(Attr::get).flatten();
@@ -148,7 +161,7 @@ impl Crew<'_> {
     /// Brings the nodes that are in the cluster to the configuration that is declared; stops at the first that does not take it.
     pub(super) async fn configure(&self, prior: &Cluster, m: &Cluster) -> Result<(), Diagnostics> {
         let through = self.through(None, super::membership::ANSWERING).await?;
-        let changed = changed(&to_kubeadm(prior), &self.kubeadm);
+        let changed = changed(prior, m);
         let found = differences(self.cx, m, &through, &self.wait.until()).await;
         if changed.is_empty() && found.is_empty() {
             return Ok(());
@@ -213,6 +226,8 @@ impl Crew<'_> {
             node_name: name.to_owned(),
             declared: to_kubeadm(m),
             before: to_kubeadm(prior),
+            names: names(m),
+            names_before: names(prior),
             kubelet: true,
             settle,
         };
@@ -235,6 +250,7 @@ fn not_configured(name: &str, error: &Error) -> Diagnostic {
             "config cluster" => Some(Part::Cluster),
             "config kubelet" => Some(Part::Kubelet),
             "config kube-proxy" => Some(Part::KubeProxy),
+            "certificate names" => return explain::configuring(&act, error).at("certificate_names"),
             _ => return explain::agent(&act, error),
         },
         _ => return explain::agent(&act, error),
@@ -297,6 +313,20 @@ mod tests {
     }
 
     #[test]
+    fn other_names_in_the_certificate_go_over_the_control_planes_and_are_known_later_if_they_are_not_yet() {
+        let prior = cluster(Config::default(), "2");
+        let planned = |names: Attr<Vec<String>>| {
+            let mut m = Cluster { certificate_names: names, ..cluster(Config::default(), "2") };
+            plan(&prior, &mut m);
+            m.upgrade_steps
+        };
+        let lines = |lines: &[&str]| Attr::Known(lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+        assert_eq!(planned(vec!["api.example.org".to_owned()].into()), lines(&["config: cp-1", "config: cp-2"]));
+        assert_eq!(planned(Vec::new().into()), lines(&[]));
+        assert_eq!(planned(Attr::Unknown), Attr::Unknown);
+    }
+
+    #[test]
     fn what_differs_is_told_with_the_node_it_is_on() {
         let nodes = vec![("cp-1".to_owned(), Vec::new()), ("w-1".to_owned(), vec!["its kubelet".to_owned()])];
         let found = Found { cluster: vec!["the cluster".to_owned()], nodes };
@@ -319,6 +349,8 @@ mod tests {
                 "{step}"
             );
         }
+        let path = not_configured("cp-1", &error("certificate names")).path().map(ToString::to_string);
+        assert_eq!(path.as_deref(), Some("certificate_names"));
         assert!(not_configured("cp-1", &error("health")).path().is_none());
     }
 }

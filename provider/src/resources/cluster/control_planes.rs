@@ -6,7 +6,7 @@
 
 use super::endpoint;
 use super::model::Cluster;
-use crate::agents::{ClusterStatus, Endpoint, Error, Standing, Until, Wait};
+use crate::agents::{ClusterStatus, Endpoint, Error, Standing, Until, Wait, again};
 use crate::context::Cx;
 use crate::explain;
 use futures_util::future::join_all;
@@ -69,7 +69,8 @@ pub(super) fn known(models: &[&Cluster]) -> Result<Vec<Plane>, Diagnostic> {
 /// Asks them all at once.
 pub(super) async fn ask(cx: &Cx, planes: &[Plane], until: &Until) -> Vec<Asked> {
     let asked = planes.iter().map(async |plane| {
-        let said = async { cx.agents.connect(&plane.endpoint, Role::Observer, until).await?.cluster_status().await };
+        let said =
+            again(|| async { cx.agents.connect(&plane.endpoint, Role::Observer, until).await?.cluster_status().await });
         Asked { plane: plane.clone(), said: said.await }
     });
     join_all(asked).await

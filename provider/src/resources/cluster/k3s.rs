@@ -257,6 +257,16 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
             at: "version".into(),
         });
     }
+    let names = |m: &Cluster| m.certificate_names.or(Vec::new());
+    if !m.certificate_names.is_unknown() && names(prior) != names(m) {
+        found.push(Change {
+            what: format!("change `certificate_names` of cluster {name}"),
+            why: "K3s reads them when a server is made, and this version of the provider does not change them afterwards."
+                .to_owned(),
+            next: "Take the change back; or destroy the cluster, which resets its machines, and apply then.".to_owned(),
+            at: "certificate_names".into(),
+        });
+    }
     let server = |m: &Cluster| m.config.cloned().unwrap_or_default().server;
     if !m.config.is_unknown() && differ(&server(prior), &server(m)) {
         found.push(Change {
@@ -309,7 +319,7 @@ mod tests {
         check(&Cluster { control_planes: members(&["a", "b", "c"]), ..cluster() }, &[]);
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
-            kube_vip: Attr::Known(super::super::model::KubeVip::default()),
+            kube_vip: Attr::Known(super::super::vip::KubeVip::default()),
             snapshots: Attr::Known(Snapshots::default()),
             restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
             certificate_renewal_days: 30.into(),
@@ -362,6 +372,8 @@ mod tests {
         let at = |m: &Cluster| changes(&prior, m).iter().map(|one| one.at.to_string()).collect::<Vec<_>>();
         assert!(at(&prior).is_empty());
         assert_eq!(at(&Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() }), ["version"]);
+        let names = vec!["api.example.org".to_owned()];
+        assert_eq!(at(&Cluster { certificate_names: names.into(), ..prior.clone() }), ["certificate_names"]);
         assert_eq!(at(&Cluster { config: config("{\"debug\":true}", "{}"), ..prior.clone() }), ["config.server"]);
         assert!(
             at(&Cluster { config: config("{}", "{\"debug\":true}"), ..prior.clone() }).is_empty(),

@@ -7,7 +7,7 @@ use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
 use super::{address, configuration, endpoint, etcd, recovery, upgrade};
-use crate::agents::{ClusterStatus, Node, Standing};
+use crate::agents::{ClusterStatus, Node, Standing, again};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -27,9 +27,10 @@ pub(super) async fn machines(cx: &Cx, models: &[&Cluster], asked: Vec<Asked>) ->
     let workers: BTreeMap<&String, &Member> = all.collect();
     let asked = workers.iter().map(async |(name, member)| {
         let machine = endpoint(member).ok()?;
+        let until = looking(cx);
         let status =
-            async { cx.agents.connect(&machine, Role::Observer, &looking(cx)).await?.cluster_status().await }.await;
-        Some(((*name).clone(), status.ok()?))
+            again(|| async { cx.agents.connect(&machine, Role::Observer, &until).await?.cluster_status().await });
+        Some(((*name).clone(), status.await.ok()?))
     });
     // Here, too: the last of a name stays.
     let control_planes = planes.into_iter().rev().filter_map(|one| Some((one.plane.name, one.said.ok()?)));
@@ -124,7 +125,7 @@ fn drift(m: &Cluster, cluster: &ClusterStatus, machines: &Machines) -> Vec<Strin
         }
         let own = machines.get(name).unwrap_or(&silent);
         lines.extend(control_plane(name, own, cluster).or_else(|| etcd::lacks(cluster, name)));
-        let differs = machines.contains_key(name) && own.kube_vip != super::to_kube_vip(m);
+        let differs = machines.contains_key(name) && own.kube_vip != super::vip::of(m);
         lines.extend(differs.then(|| format!("{name}: its kube-vip is not as declared")));
         lines.extend(machines.get(name).map(|own| recovery::lacks(m, name, own)).unwrap_or_default());
     }

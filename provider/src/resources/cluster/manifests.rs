@@ -10,7 +10,7 @@ mod order;
 pub(super) use order::problems;
 
 use super::model::Cluster;
-use crate::agents::{self, Applied, Endpoint, Error, Job, Removal, Report, Wait};
+use crate::agents::{self, Applied, Endpoint, Error, Job, Removal, Report, Wait, again};
 use crate::context::{Cx, looking};
 use crate::explain;
 use crate::fetch::{self, FetchError};
@@ -71,7 +71,9 @@ pub(super) async fn look(cx: &Cx, m: &mut Cluster, first: &Endpoint) {
     let manifests = of(m);
     let names = manifests.iter().filter(|(_, manifest)| !manifest.once.is_true()).map(|(name, _)| name.clone());
     let names: Vec<String> = names.collect();
-    let asked = async { cx.agents.connect(first, Role::Observer, &looking(cx)).await?.manifests(names).await };
+    let until = looking(cx);
+    let asked =
+        again(|| async { cx.agents.connect(first, Role::Observer, &until).await?.manifests(names.clone()).await });
     let known = match asked.await {
         Ok(known) => by_name(known),
         // An older agent is updated before anything is applied.
@@ -158,9 +160,11 @@ pub(super) async fn apply(site: &Site<'_>, before: &Manifests, after: &Manifests
 /// What the cluster has of them now.
 async fn ask(site: &Site<'_>, after: &Manifests) -> Result<BTreeMap<String, Applied>, Diagnostic> {
     let act = "look at the cluster's manifests";
-    let names = after.iter().filter(|(_, manifest)| !manifest.once.is_true()).map(|(name, _)| name.clone()).collect();
-    let until = site.wait.until();
-    let asked = async { site.cx.agents.connect(site.first, Role::Observer, &until).await?.manifests(names).await };
+    let names = after.iter().filter(|(_, manifest)| !manifest.once.is_true()).map(|(name, _)| name.clone());
+    let (names, until): (Vec<String>, _) = (names.collect(), site.wait.until());
+    let agents = &site.cx.agents;
+    let asked =
+        again(|| async { agents.connect(site.first, Role::Observer, &until).await?.manifests(names.clone()).await });
     match asked.await {
         Ok(known) => Ok(by_name(known)),
         // Nothing was applied by an older agent. It is updated before the first manifest is.

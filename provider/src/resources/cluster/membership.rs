@@ -59,7 +59,7 @@ impl<'a> Crew<'a> {
             cluster_id: m.ca_fingerprint.or(""),
             api: address::of_api(m),
             near: super::networks::near(m),
-            kube_vip: super::to_kube_vip(m),
+            kube_vip: super::vip::of(m),
             wait,
         })
     }

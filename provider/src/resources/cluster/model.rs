@@ -5,6 +5,7 @@ use super::k3s::{self, K3s};
 use super::manifests::Manifests;
 use super::networks;
 use super::recovery::{self, RestoreFrom, Snapshots};
+use super::vip::KubeVip;
 use super::{rules, upgrade};
 use crate::agents::{form, overlay};
 use crate::endpoint::EndpointModel;
@@ -129,12 +130,16 @@ fn api<'a>(
                 "kube_vip",
                 kube_vip,
                 "A virtual address for the API server without a load balancer: kube-vip as a static pod on each control plane, of which one has the \
-                 address and announces it by ARP or neighbour discovery. The control planes must be in one network, and the address in no \
-                 range of DHCP. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
+                 address and announces it by ARP or neighbour discovery, for which the control planes must be in one network, and the address in no \
+                 range of DHCP; or, with `bgp`, to routers. It cannot be added to a cluster or taken from it later, unless `endpoint` is a name that leads elsewhere then.",
             ),
-            optional("certificate_names", certificate_names, "Further DNS names and addresses in the API server's certificate.")
-                .replaces()
-                .check(rules::certificate_name),
+            optional(
+                "certificate_names",
+                certificate_names,
+                "Further DNS names and addresses in the API server's certificate. A change makes the certificate anew on one control plane after the \
+                 other, and restarts its API server; a name that a certificate lacks is a line of `drift`. With K3s it cannot be changed later.",
+            )
+            .check(form::certificate_name),
     ]
 }
 
@@ -270,33 +275,6 @@ fn access<'a>(
         computed("ca_fingerprint", ca_fingerprint, "SHA-256 of the cluster CA's public key: tells clusters apart.").keep(),
     ]
 }
-
-/// A virtual address by kube-vip.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct KubeVip {
-    pub(super) address: Attr<String>,
-    pub(super) interface: Attr<String>,
-    pub(super) image: Attr<String>,
-}
-
-impl Model for KubeVip {
-    fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { address, interface, image } = self;
-        vec![
-            required("address", address, "A free address in the network of the control planes. It is the cluster's `endpoint`, if you give none.")
-                .replaces()
-                .check(address::form),
-            optional("interface", interface, "Card that carries it, such as `eth0`. Default: the one of the default route.")
-                .check(form::interface),
-            optional("image", image, "kube-vip's image. A change is made on one control plane after the other.")
-                .default(KUBE_VIP)
-                .check(form::image),
-        ]
-    }
-}
-
-/// The version that this one was tried with.
-const KUBE_VIP: &str = "ghcr.io/kube-vip/kube-vip:v0.9.1";
 
 /// What is laid over the configuration that kubeadm is given.
 #[derive(Debug, Clone, Default, PartialEq)]

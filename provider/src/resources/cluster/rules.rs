@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::{k3s, manifests, networks};
+use super::{k3s, manifests, networks, vip};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -19,14 +19,6 @@ pub(super) fn api_endpoint(text: &str) -> Verdict {
     Err("must be `host` or `host:port`, such as `api.example.org:6443` or `[2001:db8::10]:6443`, and no URL".to_owned())
 }
 
-/// Source: kubeadm, `certSANs`.
-pub(super) fn certificate_name(text: &str) -> Verdict {
-    if is_host(text.strip_prefix("*.").unwrap_or(text)) {
-        return Ok(());
-    }
-    Err("must be a DNS name or an IP address, without scheme and port".to_owned())
-}
-
 fn is_host(text: &str) -> bool {
     form::address(text).is_ok() || form::dns_name(text).is_ok()
 }
@@ -40,6 +32,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(strangers_first(m));
     found.extend(networks::problems(m));
     found.extend(k3s::problems(m));
+    found.extend(vip::problems(m));
     found.extend(manifests::problems(m));
     found
 }
@@ -187,15 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_name_is_no_url() {
-        check(
-            certificate_name,
-            &["api.example.org", "*.example.org", "192.0.2.10", "::1"],
-            &["https://api.example.org", "api.example.org:6443", "*", ""],
-        );
-    }
-
-    #[test]
     fn any_text_and_record_is_answered() {
         total::text("api-endpoint", &["[2001:db8::10]:6443", "api.example.org:8443"], api_endpoint);
         let good = r#"{"name":"a","version":"1.36.3","workers":{"w":{"endpoint":{"address":"192.0.2.1:7443","fingerprint":"a"},"labels":{"a":"b"}}}}"#;
@@ -245,7 +229,7 @@ mod tests {
         let servers = Cluster { distribution: "k3s".into(), ..with(3, Attr::Null) };
         let said = no_common_endpoint(&servers).unwrap().to_string();
         assert!(!said.contains("kubeadm") && !said.contains("kube_vip"), "{said}");
-        let vip = super::super::model::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
+        let vip = vip::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
         check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
         let said = problems(&with(4, api()));
         assert!(said.iter().all(|one| one.severity() == tf::Severity::Warning), "it may be while one is replaced");

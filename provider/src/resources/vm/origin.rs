@@ -4,7 +4,7 @@
 use tf::{Attr, Diagnostic};
 
 use super::model::Vm;
-use crate::agents::{Endpoint, Error};
+use crate::agents::{Endpoint, Error, again};
 use crate::context::{Cx, looking};
 use crate::{explain, record};
 use trust::Role;
@@ -24,8 +24,8 @@ pub(super) async fn keep(cx: &Cx, m: &Vm) {
 }
 
 async fn kept(cx: &Cx, m: &Vm, endpoint: &Endpoint) -> Result<(), Error> {
-    let mut agent = cx.agents.connect(endpoint, Role::Operator, &looking(cx)).await?;
-    agent.record(RECORD, &record::write(&of(m))).await
+    let (document, until) = (record::write(&of(m)), looking(cx));
+    again(|| async { cx.agents.connect(endpoint, Role::Operator, &until).await?.record(RECORD, &document).await }).await
 }
 
 /// Whether the record of a machine is another one than before, or the first.

@@ -9,7 +9,16 @@ use std::time::SystemTime;
 
 /// Members in the order in which they came.
 #[derive(Default)]
-pub(super) struct Members(Vec<(Member, bool)>);
+pub(super) struct Members(Vec<(Member, bool)>, Trouble);
+
+/// What members have with one another just now.
+#[derive(Default)]
+struct Trouble {
+    /// How often one still says that it knows no leader.
+    leaderless: u32,
+    /// Name of one that gets no change done.
+    deaf: String,
+}
 
 impl Members {
     /// A member that is well and votes, in the place of one of the same name.
@@ -27,6 +36,16 @@ impl Machine {
     pub(in super::super) fn member_dies(&self, name: &str) {
         let mut inner = self.inner();
         inner.members.0.iter_mut().filter(|(member, _)| member.name == name).for_each(|(_, well)| *well = false);
+    }
+
+    /// Their leader is gone: so many more answers know none.
+    pub(in super::super) fn leader_is_missed(&self, answers: u32) {
+        self.inner().members.1.leaderless = answers;
+    }
+
+    /// A member that is well, and takes nobody out.
+    pub(in super::super) fn member_is_deaf(&self, name: &str) {
+        name.clone_into(&mut self.inner().members.1.deaf);
     }
 
     /// A member was announced and never came up.
@@ -56,21 +75,27 @@ impl Etcd for Machine {
     }
 
     fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
-        let inner = self.inner();
+        let mut inner = self.inner();
         let own = inner.own_node();
         let is_at = |member: &Member| at == format!("{}:2379", member.name) || at == OWN && member.name == own;
         let is_well = inner.members.0.iter().any(|(member, well)| is_at(member) && *well);
         if !is_well {
             return silent(at);
         }
-        Box::pin(ready(Ok(Standing { version: "3.6.8".to_owned(), has_leader: true })))
+        let has_leader = inner.members.1.leaderless == 0;
+        inner.members.1.leaderless = inner.members.1.leaderless.saturating_sub(1);
+        Box::pin(ready(Ok(Standing { version: "3.6.8".to_owned(), has_leader })))
     }
 
     fn alarms<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<(u64, String)>, HostError>> {
         Box::pin(ready(Ok(Vec::new())))
     }
 
-    fn remove<'a>(&'a self, _: &'a str, id: u64) -> BoxFuture<'a, Result<(), HostError>> {
+    fn remove<'a>(&'a self, at: &'a str, id: u64) -> BoxFuture<'a, Result<(), HostError>> {
+        let deaf = self.inner().members.1.deaf.clone();
+        if at.strip_suffix(":2379") == Some(&deaf) {
+            return silent(at);
+        }
         self.inner().members.0.retain(|(member, _)| member.id != id);
         Box::pin(ready(Ok(())))
     }

@@ -30,6 +30,7 @@ impl Machine {
         inner.living.maps.insert("kube-proxy".into(), proxy.into());
         inner.files.insert(KUBELET.into(), kubelet.into());
         let cluster = inner.document("kubeadm-config");
+        inner.certify(&cluster);
         for (name, section) in COMPONENTS {
             let text = inner.manifest(&cluster, name, section);
             inner.files.insert(path(name), text);
@@ -95,22 +96,7 @@ impl Machine {
                 "kubectl",
                 [.., "get", "pods", "--namespace", "kube-system", "--selector=k8s-app=kube-proxy", "-o", "json"],
             ) => said("{\"items\":[]}"),
-            ("kubeadm", ["init", "phase", "control-plane" | "etcd", part, "--config", file, "--dry-run"]) => {
-                let (name, section) = COMPONENTS
-                    .into_iter()
-                    .find(|(name, _)| part == &"local" && *name == "etcd" || name.ends_with(part))
-                    .unwrap();
-                let documents: Vec<Value> =
-                    inner.files[*file].split("---\n").map(|text| serde_json::from_str(text).unwrap()).collect();
-                let cluster = documents.iter().find(|one| one["kind"] == "ClusterConfiguration").unwrap();
-                let text = inner.manifest(cluster, name, section);
-                inner.files.insert(format!("/etc/kubernetes/tmp/kubeadm-init-dryrun7/{name}.yaml"), text);
-                said("")
-            }
-            ("kubeadm", ["upgrade", "node", "phase", "kubelet-config"]) => {
-                let text = inner.text("kubelet-config").unwrap();
-                inner.change(|inner| drop(inner.files.insert(KUBELET.to_owned(), text)))
-            }
+            ("kubeadm", _) => return inner.of_kubeadm(args),
             ("systemctl", ["show", "--property=NRestarts", ..]) => {
                 said(if inner.files[KUBELET].contains("nonsense") { "3\n" } else { "0\n" })
             }
@@ -120,6 +106,48 @@ impl Machine {
 }
 
 impl Inner {
+    fn of_kubeadm(&mut self, args: &[&str]) -> Option<Output> {
+        Some(match args {
+            ["init", "phase", "control-plane" | "etcd", part, "--config", file, "--dry-run"] => {
+                let (name, section) = COMPONENTS
+                    .into_iter()
+                    .find(|(name, _)| part == &"local" && *name == "etcd" || name.ends_with(part))
+                    .unwrap();
+                let documents: Vec<Value> =
+                    self.files[*file].split("---\n").map(|text| serde_json::from_str(text).unwrap()).collect();
+                let cluster = documents.iter().find(|one| one["kind"] == "ClusterConfiguration").unwrap();
+                let text = self.manifest(cluster, name, section);
+                self.files.insert(format!("/etc/kubernetes/tmp/kubeadm-init-dryrun7/{name}.yaml"), text);
+                said("")
+            }
+            ["init", "phase", "certs", "apiserver", "--config", file] => {
+                let documents = self.files[*file].clone();
+                let mut documents = documents.split("---\n").map(|text| serde_json::from_str::<Value>(text).unwrap());
+                let cluster = documents.find(|one| one["kind"] == "ClusterConfiguration").unwrap();
+                self.change(|inner| inner.certify(&cluster))
+            }
+            ["upgrade", "node", "phase", "kubelet-config"] => {
+                let text = self.text("kubelet-config").unwrap();
+                self.change(|inner| drop(inner.files.insert(KUBELET.to_owned(), text)))
+            }
+            _ => return None,
+        })
+    }
+
+    /// kubeadm makes a certificate for the API server where none stands.
+    fn certify(&mut self, cluster: &Value) {
+        if self.files.contains_key(SERVING) {
+            return;
+        }
+        let declared = cluster["apiServer"]["certSANs"].as_array().into_iter().flatten();
+        let names = ["kubernetes", "10.99.0.11"].into_iter().chain(declared.filter_map(Value::as_str));
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
+        self.files.insert(SERVING.to_owned(), certificate.pem());
+        self.files.insert(SERVING.replace(".crt", ".key"), key.serialize_pem());
+    }
+
     /// Whether the API server does not start.
     pub(super) fn is_down(&self) -> bool {
         self.files.get(&path("kube-apiserver")).is_some_and(|text| text.contains("--nonsense"))
@@ -255,3 +283,4 @@ const MAPS: [(&str, &str); 4] = [
     ("groundwork-configuration", "laid"),
 ];
 const KUBELET: &str = "/var/lib/kubelet/config.yaml";
+const SERVING: &str = "/etc/kubernetes/pki/apiserver.crt";

@@ -12,10 +12,13 @@ use crate::host::linux::{content, failed, some};
 use crate::host::{Access, HostError};
 use aws_lc_rs::digest::{self, Context, SHA256};
 use http::uri::PathAndQuery;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use tonic::client::Grpc;
@@ -95,12 +98,24 @@ pub(super) fn rename(from: &str, to: &str) -> Result<(), HostError> {
         let (old, new) = (Path::new(from), Path::new(to));
         let folder = folder::of(old, Missing::Fails)?;
         let (old, new) = (folder::name(old)?, folder::name(new)?);
-        // A second name and then the end of the first: unlike a renaming this replaces nothing.
-        nix::unistd::linkat(&folder, old.as_os_str(), &folder, new.as_os_str(), AtFlags::empty())?;
+        // A second name and then the end of the first: unlike a renaming this replaces nothing. Cut in between it has both.
+        match nix::unistd::linkat(&folder, old.as_os_str(), &folder, new.as_os_str(), AtFlags::empty()) {
+            Err(Errno::EEXIST) if is_one(&folder, &old, &new)? => {}
+            done => done?,
+        }
         content::unlink(&folder, &old)?;
         File::from(folder).sync_all()
     };
     rename().map_err(failed("name", to))
+}
+
+/// Whether both are names of one file.
+fn is_one(folder: &OwnedFd, one: &OsStr, other: &OsStr) -> io::Result<bool> {
+    let identity = |name: &OsStr| -> io::Result<(u64, u64)> {
+        let stat = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok((stat.st_dev, stat.st_ino))
+    };
+    Ok(identity(one)? == identity(other)?)
 }
 
 /// See [`Etcd::restore`](crate::host::etcd::Etcd::restore).

@@ -162,4 +162,8 @@ fn a_name_is_given_once() {
     assert_eq!(std::fs::read(path("two")).unwrap(), b"2");
     rename(&path("one"), &path("three")).unwrap();
     assert_eq!((std::fs::read(path("three")).unwrap(), folder.path().join("one").exists()), (b"1".to_vec(), false));
+    // Cut off between the second name and the end of the first.
+    std::fs::hard_link(path("three"), path("one")).unwrap();
+    rename(&path("one"), &path("three")).unwrap();
+    assert_eq!((std::fs::read(path("three")).unwrap(), folder.path().join("one").exists()), (b"1".to_vec(), false));
 }
