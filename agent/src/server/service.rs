@@ -106,6 +106,7 @@ impl Agent for AgentService {
     type EtcdSnapshotTakeStream = Events;
     type EtcdSnapshotScheduleStream = Events;
     type CertificatesRenewStream = Events;
+    type QuorumRecoverStream = Events;
     type ClusterConfigureStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
@@ -421,6 +422,12 @@ impl Agent for AgentService {
         let plan = snapshots::renewal(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();
         self.start("certificates renew", |cx| cluster::renew(cx, state, plan))
+    }
+
+    async fn quorum_recover(&self, request: Request<proto::QuorumRecoverRequest>) -> Answer<Events> {
+        let plan = snapshots::quorum(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("quorum recovery", |cx| cluster::recover_quorum(cx, state, plan))
     }
 }
 

@@ -144,6 +144,7 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         renewal_unfinished: status.renewal_unfinished,
         certificates_external: status.certificates_external,
         configuration_unfinished: status.configuration_unfinished,
+        quorum_recovery: status.quorum_recovery.map(snapshots::recovery),
     }
 }
 

@@ -123,7 +123,7 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 37] = [
+const CALLS: [(&str, Role, Request); 38] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
@@ -153,6 +153,7 @@ const CALLS: [(&str, Role, Request); 37] = [
     ("Agent/EtcdSnapshotRemove", Role::Operator, Request::Message),
     ("Agent/EtcdSnapshotSchedule", Role::Operator, Request::Message),
     ("Agent/CertificatesRenew", Role::Operator, Request::Message),
+    ("Agent/QuorumRecover", Role::Admin, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/NextKey", Role::Admin, Request::Message),

@@ -10,6 +10,7 @@ use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -99,6 +100,17 @@ pub(crate) struct ClusterStatus {
     pub(crate) certificates_external: bool,
     /// A change of its configuration was cut off.
     pub(crate) configuration_unfinished: bool,
+    /// The last recovery of etcd's quorum from its member.
+    pub(crate) quorum_recovery: Option<Recovery>,
+}
+
+/// A recovery of etcd's quorum, made from a control plane's member or begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recovery {
+    /// After what, in the user's words.
+    pub(crate) incident: String,
+    /// It was cut off.
+    pub(crate) unfinished: bool,
 }
 
 /// A member of etcd.
@@ -299,6 +311,9 @@ impl Agent {
             renewal_unfinished: said.renewal_unfinished,
             certificates_external: said.certificates_external,
             configuration_unfinished: said.configuration_unfinished,
+            quorum_recovery: said
+                .quorum_recovery
+                .map(|wire::QuorumRecovery { incident, unfinished }| Recovery { incident, unfinished }),
         })
     }
 

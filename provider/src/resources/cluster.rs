@@ -18,6 +18,7 @@ mod manifests;
 mod membership;
 mod model;
 mod networks;
+mod quorum;
 mod recovery;
 mod rules;
 mod s3;
@@ -63,7 +64,8 @@ impl Resource for ClusterResource {
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
         // What is wrong now will be put right. This line is what makes drift a change of the plan.
         m.drift.set(Vec::new());
-        recovery::said(prior, m).into_iter().for_each(|warning| notes.warn(warning));
+        let recovered = recovery::said(prior, m).into_iter().chain(quorum::said(prior, m, notes.private()));
+        recovered.for_each(|warning| notes.warn(warning));
         let Some(prior) = prior else {
             m.upgrade_steps.set(Vec::new());
             return;
@@ -128,6 +130,7 @@ impl Resource for ClusterResource {
         let begun = Begun::of(cx.private());
         let asked = control_planes::ask(cx, &control_planes::known(&[m, begun.members()])?, &looking(cx)).await;
         let ours = m.ca_fingerprint.cloned();
+        quorum::look(cx, (&name, ours.as_deref()), &asked);
         let through = match control_planes::look(&asked, ours.as_deref()) {
             Look::Well(through) => *through,
             Look::Gone => return Ok(Presence::Gone),
@@ -184,6 +187,7 @@ impl Resource for ClusterResource {
         if let Look::Another(cluster_id) = control_planes::look(&asked, Some(&crew.cluster_id)) {
             return Err(not_this_one(&format!("change cluster {}", crew.name), cluster_id).into());
         }
+        let asked = crew.recover_quorum(prior, m, asked).await?;
         let live = control_planes::version(&asked, &crew.cluster_id).unwrap_or_else(|| prior.version.or(""));
         let well = control_planes::well(&asked, &crew.cluster_id, None);
         if let Some(refusal) = upgrade::refusal(&live, m) {
@@ -279,7 +283,7 @@ fn silent(name: &str, why: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
         .happened(why)
         .holds("What the state says about its nodes was kept.")
-        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`.")
+        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`. If most control planes are lost for good, `quorum_recovery` goes on from one.")
 }
 
 /// No agent of a control plane answers: what the state says is kept. An error that waiting does not mend is one.

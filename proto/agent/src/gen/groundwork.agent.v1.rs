@@ -509,6 +509,9 @@ pub struct ClusterStatusReply {
     /// A change of the configuration was cut off: the next one takes it back first.
     #[prost(bool, tag = "17")]
     pub configuration_unfinished: bool,
+    /// The last recovery of etcd's quorum from this machine's member; absent without one.
+    #[prost(message, optional, tag = "18")]
+    pub quorum_recovery: ::core::option::Option<QuorumRecovery>,
 }
 /// Snapshots of etcd that a timer of systemd has taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1201,6 +1204,26 @@ pub struct CertificatesRenewRequest {
     /// A certificate that ends within so many seconds has all of them renewed.
     #[prost(uint64, tag = "3")]
     pub within_s: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuorumRecoverRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// What has happened, in the user's words. It is recovered once for each.
+    #[prost(string, tag = "2")]
+    pub incident: ::prost::alloc::string::String,
+    /// It is not the one to go on with: its etcd stops, and starts no more.
+    #[prost(bool, tag = "3")]
+    pub stand_down: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuorumRecovery {
+    #[prost(string, tag = "1")]
+    pub incident: ::prost::alloc::string::String,
+    /// It was cut off: the member may still start as one that forgets all others, and nobody may join.
+    #[prost(bool, tag = "2")]
+    pub unfinished: bool,
 }
 /// Generated client implementations.
 pub mod enrolment_client {
@@ -2509,6 +2532,32 @@ pub mod agent_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Makes this control plane's member of etcd the only one, when its quorum is lost; or has it stand down, so that another one is. Repeating it
+        /// changes nothing. Refused while etcd has a leader.
+        pub async fn quorum_recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QuorumRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/QuorumRecover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "QuorumRecover"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2869,6 +2918,21 @@ pub mod agent_server {
             request: tonic::Request<super::CertificatesRenewRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::CertificatesRenewStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the QuorumRecover method.
+        type QuorumRecoverStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes this control plane's member of etcd the only one, when its quorum is lost; or has it stand down, so that another one is. Repeating it
+        /// changes nothing. Refused while etcd has a leader.
+        async fn quorum_recover(
+            &self,
+            request: tonic::Request<super::QuorumRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::QuorumRecoverStream>,
             tonic::Status,
         >;
     }
@@ -4557,6 +4621,52 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CertificatesRenewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/QuorumRecover" => {
+                    #[allow(non_camel_case_types)]
+                    struct QuorumRecoverSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::QuorumRecoverRequest>
+                    for QuorumRecoverSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::QuorumRecoverStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QuorumRecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::quorum_recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QuorumRecoverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

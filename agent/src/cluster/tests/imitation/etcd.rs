@@ -9,7 +9,15 @@ use std::time::SystemTime;
 
 /// Members in the order in which they came.
 #[derive(Default)]
-pub(super) struct Members(Vec<(Member, bool)>);
+pub(super) struct Members(Vec<(Member, bool)>, Quorum);
+
+/// Whether most of them agree.
+#[derive(Default, PartialEq)]
+enum Quorum {
+    #[default]
+    Stands,
+    Lost,
+}
 
 impl Members {
     /// A member that is well and votes, in the place of one of the same name.
@@ -20,6 +28,12 @@ impl Members {
         let peer_urls = vec![format!("https://{name}:2380")];
         self.0.push((Member { id, name: name.to_owned(), peer_urls, client_urls, learner: false }, true));
     }
+
+    /// One goes on without the others.
+    pub(super) fn forced(&mut self, name: &str) {
+        self.0.retain(|(member, _)| member.name == name);
+        self.1 = Quorum::Stands;
+    }
 }
 
 impl Machine {
@@ -27,6 +41,11 @@ impl Machine {
     pub(in super::super) fn member_dies(&self, name: &str) {
         let mut inner = self.inner();
         inner.members.0.iter_mut().filter(|(member, _)| member.name == name).for_each(|(_, well)| *well = false);
+    }
+
+    /// More of them are gone than may be.
+    pub(in super::super) fn quorum_is_lost(&self) {
+        self.inner().members.1 = Quorum::Lost;
     }
 
     /// A member was announced and never came up.
@@ -52,7 +71,8 @@ fn silent<'a, T: Send + 'a>(at: &str) -> BoxFuture<'a, Result<T, HostError>> {
 impl Etcd for Machine {
     fn members<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Member>, HostError>> {
         let all: Vec<Member> = self.inner().members.0.iter().map(|(member, _)| member.clone()).collect();
-        if all.is_empty() { silent(at) } else { Box::pin(ready(Ok(all))) }
+        let runs = at != OWN || self.inner().files.contains_key(super::kubeadm::ETCD);
+        if all.is_empty() || !runs { silent(at) } else { Box::pin(ready(Ok(all))) }
     }
 
     fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
@@ -60,10 +80,12 @@ impl Etcd for Machine {
         let own = inner.own_node();
         let is_at = |member: &Member| at == format!("{}:2379", member.name) || at == OWN && member.name == own;
         let is_well = inner.members.0.iter().any(|(member, well)| is_at(member) && *well);
-        if !is_well {
+        let runs = at != OWN || inner.files.contains_key(super::kubeadm::ETCD);
+        if !is_well || !runs {
             return silent(at);
         }
-        Box::pin(ready(Ok(Standing { version: "3.6.8".to_owned(), has_leader: true })))
+        let has_leader = inner.members.1 == Quorum::Stands;
+        Box::pin(ready(Ok(Standing { version: "3.6.8".to_owned(), has_leader })))
     }
 
     fn alarms<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<(u64, String)>, HostError>> {
