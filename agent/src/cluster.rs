@@ -4,6 +4,7 @@
 //! that survive the agent. Tokens stand in files that only root can read, never among a program's arguments, and are cut out of
 //! everything that is shown. Start with `init`; `evidence` says what is known about killed attempts.
 
+mod adopt;
 mod before;
 mod causes;
 mod certificates;
@@ -44,6 +45,7 @@ mod tokens;
 mod upgrade;
 mod version;
 
+pub use adopt::{Found, adopt, look_at_found};
 pub use config::{ControlPlane, InitPlan, JoinPlan, Taint};
 pub use configuration::{ConfigurePlan, Differences, configure, look_at_configuration};
 pub use credential::{Access, AccessPlan, credential};

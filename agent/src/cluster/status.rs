@@ -101,11 +101,14 @@ pub enum ClusterError {
     #[error("the cluster's manifests cannot be looked at")]
     Manifests(#[source] super::manifests::AskError),
     /// Another cluster is meant.
-    #[error("this machine is a control plane of another cluster, whose CA is {here}")]
+    #[error("this machine is a node of another cluster, whose CA is {here}")]
     OtherCluster {
         /// The one that stands here.
         here: String,
     },
+    /// Nothing to take over.
+    #[error("this machine is no whole node of a cluster that kubeadm made")]
+    NoWholeNode,
     /// A cluster whose CA is kept elsewhere.
     #[error("the key of the cluster's CA is not on this control plane")]
     NoKey,

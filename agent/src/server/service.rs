@@ -229,6 +229,19 @@ impl Agent for AgentService {
         Ok(Response::new(wire::cluster_status(status)))
     }
 
+    async fn cluster_found(&self, _: Request<proto::ClusterFoundRequest>) -> Answer<proto::ClusterFoundReply> {
+        let found = cluster::look_at_found(self.host()).await.map_err(refused)?;
+        Ok(Response::new(wire::found(found)))
+    }
+
+    async fn cluster_adopt(&self, request: Request<proto::ClusterAdoptRequest>) -> Answer<proto::ClusterAdoptReply> {
+        if let Some(id) = self.runner.current() {
+            return Err(wire::busy(&id));
+        }
+        cluster::adopt(self.host(), &self.state, &request.into_inner().cluster_id).map_err(refused)?;
+        Ok(Response::new(proto::ClusterAdoptReply {}))
+    }
+
     async fn cluster_init(&self, request: Request<proto::ClusterInitRequest>) -> Answer<Events> {
         let (request, state) = (request.into_inner(), self.state.clone());
         match Distribution::parse(&request.distribution).map_err(Status::invalid_argument)? {

@@ -3,8 +3,8 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings, Overlay,
-    Standing, Status, Taint, UpgradePlan, Version,
+    self, Access, AccessPlan, ControlPlane, EtcdMember, Found, InitPlan, JoinPlan, Joiner, KubeVip, NodeSettings,
+    Overlay, Standing, Status, Taint, UpgradePlan, Version,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -233,6 +233,11 @@ fn kube_vip(message: proto::KubeVip) -> Result<KubeVip, String> {
     }
     form::image(&image).map_err(|why| format!("kube_vip.image: {image:?} {why}"))?;
     Ok(KubeVip { address, interface, image })
+}
+
+pub(super) fn found(found: Found) -> proto::ClusterFoundReply {
+    let Found { node_name, endpoint, certificate_names, pod_subnet, service_subnet } = found;
+    proto::ClusterFoundReply { node_name, endpoint, certificate_names, pod_subnet, service_subnet }
 }
 
 /// Who is to join.

@@ -113,6 +113,19 @@ pub(crate) struct Recovery {
     pub(crate) unfinished: bool,
 }
 
+/// What a node that kubeadm made tells of its cluster. A worker knows its name alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClusterFound {
+    /// Name of the machine's node.
+    pub(crate) node_name: String,
+    /// `host:port`; empty: the cluster was made without one.
+    pub(crate) endpoint: String,
+    /// Further names in the API server's certificate.
+    pub(crate) certificate_names: Vec<String>,
+    pub(crate) pod_subnet: String,
+    pub(crate) service_subnet: String,
+}
+
 /// A member of etcd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct EtcdMember {
@@ -269,6 +282,22 @@ impl Agent {
     pub(crate) async fn uninstall(&mut self) -> Result<(), Error> {
         let request = wire::UninstallRequest {};
         self.0.ask("Uninstall", |mut client| async move { client.uninstall(request).await }).await.map(drop)
+    }
+
+    /// What a node that kubeadm made tells of its cluster.
+    pub(crate) async fn cluster_found(&mut self) -> Result<ClusterFound, Error> {
+        let ask =
+            |mut client: super::line::Client| async move { client.cluster_found(wire::ClusterFoundRequest {}).await };
+        let wire::ClusterFoundReply { node_name, endpoint, certificate_names, pod_subnet, service_subnet } =
+            self.0.ask("ClusterFound", ask).await?;
+        Ok(ClusterFound { node_name, endpoint, certificate_names, pod_subnet, service_subnet })
+    }
+
+    /// Has the machine's node of this cluster be ours from now on.
+    pub(crate) async fn adopt_cluster(&mut self, cluster_id: &str) -> Result<(), Error> {
+        let request = wire::ClusterAdoptRequest { cluster_id: cluster_id.to_owned() };
+        let ask = |mut client: super::line::Client| async move { client.cluster_adopt(request).await };
+        self.0.ask("ClusterAdopt", ask).await.map(drop)
     }
 
     /// The newest version of a minor version, such as `1.35`, that the machine's package repositories offer.

@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod adoption;
 mod begun;
 mod configuration;
 mod control_planes;
@@ -130,6 +131,7 @@ impl Resource for ClusterResource {
         let begun = Begun::of(cx.private());
         let asked = control_planes::ask(cx, &control_planes::known(&[m, begun.members()])?, &looking(cx)).await;
         let ours = m.ca_fingerprint.cloned();
+        adoption::look(cx, &name);
         quorum::look(cx, (&name, ours.as_deref()), &asked);
         let through = match control_planes::look(&asked, ours.as_deref()) {
             Look::Well(through) => *through,
@@ -187,6 +189,7 @@ impl Resource for ClusterResource {
         if let Look::Another(cluster_id) = control_planes::look(&asked, Some(&crew.cluster_id)) {
             return Err(not_this_one(&format!("change cluster {}", crew.name), cluster_id).into());
         }
+        crew.adopt(prior).await?;
         let asked = crew.recover_quorum(prior, m, asked).await?;
         let live = control_planes::version(&asked, &crew.cluster_id).unwrap_or_else(|| prior.version.or(""));
         let well = control_planes::well(&asked, &crew.cluster_id, None);
@@ -227,15 +230,20 @@ impl Resource for ClusterResource {
         keys::recall(cx);
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
-        Crew::of(cx, &[m], &wait)?.reset_all(m).await
+        let crew = Crew::of(cx, &[m], &wait)?;
+        crew.adopt(m).await?;
+        crew.reset_all(m).await
     }
 
     async fn import(&self, cx: &Cx, id: &str) -> Result<Cluster, Diagnostics> {
+        if let Some((name, machines)) = adoption::parse(id) {
+            return adoption::import(cx, &name, machines).await;
+        }
         let refusal = |why: String| {
             Diagnostic::error(format!("Cannot import cluster {id}"))
                 .happened(why)
                 .holds("Nothing was recorded in the state.")
-                .next("Give the address and fingerprint of a control plane's agent: `192.0.2.11:7443,sha256:…`.")
+                .next("Give the address and fingerprint of a control plane's agent: `192.0.2.11:7443,sha256:…`. For a cluster that kubeadm made without this provider, a name and the agents of all its nodes: `NAME=192.0.2.11:7443,sha256:…;192.0.2.21:7443,sha256:…`.")
         };
         let endpoint = EndpointModel::from_id(id).and_then(|model| model.to_endpoint());
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
