@@ -4,6 +4,7 @@
 //! that survive the agent. Tokens stand in files that only root can read, never among a program's arguments, and are cut out of
 //! everything that is shown. Start with `init`; `evidence` says what is known about killed attempts.
 
+mod adopt;
 mod before;
 mod causes;
 mod certificates;
@@ -32,6 +33,7 @@ mod output;
 mod overlay;
 mod passage;
 mod programs;
+mod quorum;
 mod renewal;
 mod reset;
 mod restore;
@@ -44,6 +46,7 @@ mod tokens;
 mod upgrade;
 mod version;
 
+pub use adopt::{Found, adopt, look_at_found};
 pub use config::{ControlPlane, InitPlan, JoinPlan, Taint};
 pub use configuration::{ConfigurePlan, Differences, configure, look_at_configuration};
 pub use credential::{Access, AccessPlan, credential};
@@ -61,6 +64,7 @@ pub use members::{NodeSettings, remove, set};
 pub use nodes::Node;
 pub use overlay::Overlay;
 pub use passage::newest;
+pub use quorum::{QuorumPlan, QuorumRecovery, recover_quorum};
 pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
 pub use snapshots::away::{Target, send_snapshots};

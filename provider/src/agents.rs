@@ -27,7 +27,9 @@ mod tests;
 mod until;
 mod update;
 
-pub(crate) use call::{Agent, ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Standing};
+pub(crate) use call::{
+    Agent, ClusterFound, ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Recovery, Standing,
+};
 pub(crate) use configuration::{Configure, Differences};
 pub(crate) use credential::{Access, Credential, Refusal};
 pub(crate) use error::{Error, RunFailure};

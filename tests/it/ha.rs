@@ -1,9 +1,11 @@
 //! Three control planes behind a load balancer: none of them is special, and etcd is asked who its members are.
 //!
 //! Each step is a join or a departure of a control plane, which take half a minute and more on a small machine. So one cluster of real
-//! Kubernetes is made always, and loses its first control plane; another one, asked for by `GROUNDWORK_HA=1`, lives through the rest.
+//! Kubernetes is made always, and loses its first control plane; another one, asked for by `GROUNDWORK_HA=1`, lives through the rest,
+//! and a third one loses its quorum (`quorum`).
 
 pub(crate) mod balancer;
+mod quorum;
 
 use crate::harness::run::{command, run};
 use crate::harness::{Backend, Lab, Terraform, ready, wait_until};

@@ -51,6 +51,7 @@ mod settings;
 mod snapshots;
 mod ssh;
 mod stopped;
+mod taken_over;
 mod templates;
 mod tidy;
 mod unmanaged;

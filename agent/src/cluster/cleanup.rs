@@ -9,7 +9,7 @@ use super::evidence::{Attempt, Trace};
 use super::init::authority;
 use super::kube::{KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
 use super::snapshots::schedule;
-use super::{Distribution, before, k3s};
+use super::{Distribution, before, k3s, quorum};
 use crate::host::{Command, Kind};
 use crate::run::Failure;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     // What was begun and has no CA yet may get one until it is stopped: it is known by its mark.
     kube.note(&if reset.mark.is_some() { reset } else { reset.under(&here) })?;
     schedule::forget(kube, step).await?;
+    quorum::forget(kube, step)?;
     match kube.distribution {
         Distribution::Kubeadm => kubeadm_reset(kube, step).await?,
         Distribution::K3s => k3s::stop(kube, step).await?,

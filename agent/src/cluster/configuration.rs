@@ -21,7 +21,7 @@ use super::kube::{ADMIN, KUBELET, Kube, failed, failure};
 use super::overlay::Overlay;
 use super::status::{self, ClusterError};
 use super::{config, kubelet, upgrade};
-use crate::host::{Access, Host};
+use crate::host::{Access, Host, HostError};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use agent_proto::overlay::{Fragment, Part};
@@ -128,6 +128,11 @@ pub async fn look_at_configuration(host: &dyn Host, declared: &Overlay) -> Resul
         found.node.extend(told(&lacks, &format!("its {} does not run as `config.cluster` says", component.name)));
     }
     Ok(found)
+}
+
+/// The cluster's own document as kubeadm has noted it, or why it cannot be read.
+pub(super) async fn noted(host: &dyn Host) -> Result<Result<Fragment, String>, HostError> {
+    Ok(Documents::look(host).await?.map(|documents| documents.cluster))
 }
 
 /// What the cluster notes otherwise than it is declared.

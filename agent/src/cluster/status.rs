@@ -10,6 +10,7 @@ use super::kube_vip::{self, KubeVip};
 use super::kubelet;
 use super::nodes::{self, Node};
 use super::output::reasons;
+use super::quorum::{self, QuorumRecovery};
 use super::renewal::{self, NodeCertificate};
 use super::snapshots::schedule::{self, Scheduled};
 use crate::chain::chain;
@@ -60,6 +61,8 @@ pub struct Status {
     pub certificates_external: bool,
     /// A change of the configuration was cut off.
     pub configuration_unfinished: bool,
+    /// The last recovery of etcd's quorum from this machine's member.
+    pub quorum_recovery: Option<QuorumRecovery>,
 }
 
 /// The administrator's access. The text is a secret.
@@ -98,11 +101,14 @@ pub enum ClusterError {
     #[error("the cluster's manifests cannot be looked at")]
     Manifests(#[source] super::manifests::AskError),
     /// Another cluster is meant.
-    #[error("this machine is a control plane of another cluster, whose CA is {here}")]
+    #[error("this machine is a node of another cluster, whose CA is {here}")]
     OtherCluster {
         /// The one that stands here.
         here: String,
     },
+    /// Nothing to take over.
+    #[error("this machine is no whole node of a cluster that kubeadm made")]
+    NoWholeNode,
     /// A cluster whose CA is kept elsewhere.
     #[error("the key of the cluster's CA is not on this control plane")]
     NoKey,
@@ -191,6 +197,7 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
             && own == Distribution::Kubeadm
             && renewal::is_external(host).map_err(ClusterError::Host)?,
         configuration_unfinished: configuration::is_unfinished(state, &cluster_id).map_err(ClusterError::State)?,
+        quorum_recovery: quorum::last(state).map_err(ClusterError::State)?,
     })
 }
 

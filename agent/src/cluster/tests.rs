@@ -1,5 +1,6 @@
 //! Cluster operations on an imitated machine: from clean to node and back, and from every cut in between.
 
+mod adoption;
 mod configuration;
 mod control_planes;
 mod departure;

@@ -106,6 +106,7 @@ impl Agent for AgentService {
     type EtcdSnapshotTakeStream = Events;
     type EtcdSnapshotScheduleStream = Events;
     type CertificatesRenewStream = Events;
+    type QuorumRecoverStream = Events;
     type ClusterConfigureStream = Events;
 
     async fn describe(&self, request: Request<proto::DescribeRequest>) -> Answer<proto::Description> {
@@ -226,6 +227,19 @@ impl Agent for AgentService {
     async fn cluster_status(&self, _: Request<proto::ClusterStatusRequest>) -> Answer<proto::ClusterStatusReply> {
         let status = cluster::status(self.host(), &self.state).await.map_err(internal)?;
         Ok(Response::new(wire::cluster_status(status)))
+    }
+
+    async fn cluster_found(&self, _: Request<proto::ClusterFoundRequest>) -> Answer<proto::ClusterFoundReply> {
+        let found = cluster::look_at_found(self.host()).await.map_err(refused)?;
+        Ok(Response::new(wire::found(found)))
+    }
+
+    async fn cluster_adopt(&self, request: Request<proto::ClusterAdoptRequest>) -> Answer<proto::ClusterAdoptReply> {
+        if let Some(id) = self.runner.current() {
+            return Err(wire::busy(&id));
+        }
+        cluster::adopt(self.host(), &self.state, &request.into_inner().cluster_id).map_err(refused)?;
+        Ok(Response::new(proto::ClusterAdoptReply {}))
     }
 
     async fn cluster_init(&self, request: Request<proto::ClusterInitRequest>) -> Answer<Events> {
@@ -429,6 +443,12 @@ impl Agent for AgentService {
         let plan = snapshots::renewal(request.into_inner()).map_err(Status::invalid_argument)?;
         let state = self.state.clone();
         self.start("certificates renew", |cx| cluster::renew(cx, state, plan))
+    }
+
+    async fn quorum_recover(&self, request: Request<proto::QuorumRecoverRequest>) -> Answer<Events> {
+        let plan = snapshots::quorum(request.into_inner()).map_err(Status::invalid_argument)?;
+        let state = self.state.clone();
+        self.start("quorum recovery", |cx| cluster::recover_quorum(cx, state, plan))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages about snapshots of etcd and about certificates to domain types and back. Every value of a request is checked here.
 
-use crate::cluster::{NodeCertificate, RenewalPlan, Schedule, Scheduled, SnapshotPlan, Target, Wanted};
+use crate::cluster::{
+    NodeCertificate, QuorumPlan, QuorumRecovery, RenewalPlan, Schedule, Scheduled, SnapshotPlan, Target, Wanted,
+};
 use crate::host::etcd::Snapshot;
 use agent_proto::{form, v1 as proto};
 use std::time::{Duration, SystemTime};
@@ -23,6 +25,17 @@ pub(super) fn restore_from(path: String) -> Result<Option<String>, String> {
     }
     form::file(&path).map_err(|why| format!("restore_from: {path:?} {why}"))?;
     Ok(Some(path))
+}
+
+pub(super) fn quorum(request: proto::QuorumRecoverRequest) -> Result<QuorumPlan, String> {
+    let proto::QuorumRecoverRequest { cluster_id, incident, stand_down } = request;
+    form::incident(&incident).map_err(|why| format!("incident: {incident:?} {why}"))?;
+    Ok(QuorumPlan { cluster_id: given(cluster_id, "cluster_id")?, incident, stand_down })
+}
+
+pub(super) fn recovery(recovery: QuorumRecovery) -> proto::QuorumRecovery {
+    let QuorumRecovery { incident, unfinished } = recovery;
+    proto::QuorumRecovery { incident, unfinished }
 }
 
 pub(super) fn snapshot(snapshot: Snapshot) -> proto::EtcdSnapshot {

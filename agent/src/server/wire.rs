@@ -3,7 +3,7 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
+    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, Found, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
     LoadBalancer, NodeSettings, Overlay, Peer, Standing, Status, Taint, UpgradePlan, Version, Volume,
 };
 use crate::facts::Facts;
@@ -145,6 +145,7 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         renewal_unfinished: status.renewal_unfinished,
         certificates_external: status.certificates_external,
         configuration_unfinished: status.configuration_unfinished,
+        quorum_recovery: status.quorum_recovery.map(snapshots::recovery),
     }
 }
 
@@ -262,6 +263,11 @@ fn bgp_of(proto::Bgp { asn, peers }: proto::Bgp) -> Result<Bgp, String> {
 fn bgp(Bgp { asn, peers }: Bgp) -> proto::Bgp {
     let peer = |Peer { address, asn, multihop }| proto::BgpPeer { address, asn, multihop };
     proto::Bgp { asn, peers: peers.into_iter().map(peer).collect() }
+}
+
+pub(super) fn found(found: Found) -> proto::ClusterFoundReply {
+    let Found { node_name, endpoint, certificate_names, pod_subnet, service_subnet } = found;
+    proto::ClusterFoundReply { node_name, endpoint, certificate_names, pod_subnet, service_subnet }
 }
 
 /// Who is to join.

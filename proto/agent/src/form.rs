@@ -95,6 +95,14 @@ pub fn short_name(text: &str) -> Verdict {
     demand(is_word(text, "_-"), "a name of letters, digits, `_` and `-`")
 }
 
+/// What has happened, in somebody's words: it is written down, and compared.
+pub fn incident(text: &str) -> Verdict {
+    demand(
+        !text.trim().is_empty() && is_line(text) && text.len() <= 200,
+        "one line that is not empty, at most 200 bytes",
+    )
+}
+
 /// A package. Source: Debian policy, 5.6.1; apt-get(8): to apt a hyphen at the end of a name means that the package is to go.
 pub fn package(text: &str) -> Verdict {
     let good = is_word(text, "+-.") && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.ends_with('-');

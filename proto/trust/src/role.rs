@@ -123,12 +123,13 @@ pub fn needs(path: &str) -> Option<Need> {
 }
 
 /// THE table: call, least role, how the request comes.
-const CALLS: [(&str, Role, Request); 38] = [
+const CALLS: [(&str, Role, Request); 41] = [
     ("Enrolment/Enroll", Role::Admin, Request::Stream),
     ("Agent/Describe", Role::Observer, Request::Message),
     ("Agent/Plan", Role::Observer, Request::Message),
     ("Agent/Attach", Role::Observer, Request::Message),
     ("Agent/ClusterStatus", Role::Observer, Request::Message),
+    ("Agent/ClusterFound", Role::Observer, Request::Message),
     ("Agent/ClusterConfigStatus", Role::Observer, Request::Message),
     ("Agent/ClusterLeftovers", Role::Observer, Request::Message),
     ("Agent/ManifestStatus", Role::Observer, Request::Message),
@@ -154,12 +155,14 @@ const CALLS: [(&str, Role, Request); 38] = [
     ("Agent/EtcdSnapshotRemove", Role::Operator, Request::Message),
     ("Agent/EtcdSnapshotSchedule", Role::Operator, Request::Message),
     ("Agent/CertificatesRenew", Role::Operator, Request::Message),
+    ("Agent/QuorumRecover", Role::Admin, Request::Message),
     ("Agent/Update", Role::Admin, Request::Stream),
     ("Agent/ReplaceAuthorities", Role::Admin, Request::Message),
     ("Agent/NextKey", Role::Admin, Request::Message),
     ("Agent/ReplaceCertificate", Role::Admin, Request::Message),
     ("Agent/Uninstall", Role::Admin, Request::Message),
     ("Agent/ClusterReset", Role::Admin, Request::Message),
+    ("Agent/ClusterAdopt", Role::Admin, Request::Message),
     ("Agent/ClusterLeave", Role::Admin, Request::Message),
     ("Agent/Kubeconfig", Role::Admin, Request::Message),
 ];

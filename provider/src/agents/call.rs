@@ -9,6 +9,7 @@ use super::{Agents, Endpoint, Error, Wait};
 use agent_proto::LARGEST_LOOK;
 use agent_proto::v1::machine::NodeSpec;
 use agent_proto::v1::{self as wire, node_evidence::Standing as WireStanding};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -98,6 +99,30 @@ pub(crate) struct ClusterStatus {
     pub(crate) certificates_external: bool,
     /// A change of its configuration was cut off.
     pub(crate) configuration_unfinished: bool,
+    /// The last recovery of etcd's quorum from its member.
+    pub(crate) quorum_recovery: Option<Recovery>,
+}
+
+/// A recovery of etcd's quorum, made from a control plane's member or begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recovery {
+    /// After what, in the user's words.
+    pub(crate) incident: String,
+    /// It was cut off.
+    pub(crate) unfinished: bool,
+}
+
+/// What a node that kubeadm made tells of its cluster. A worker knows its name alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClusterFound {
+    /// Name of the machine's node.
+    pub(crate) node_name: String,
+    /// `host:port`; empty: the cluster was made without one.
+    pub(crate) endpoint: String,
+    /// Further names in the API server's certificate.
+    pub(crate) certificate_names: Vec<String>,
+    pub(crate) pod_subnet: String,
+    pub(crate) service_subnet: String,
 }
 
 /// A member of etcd.
@@ -253,6 +278,22 @@ impl Agent {
         self.0.ask("Uninstall", |mut client| async move { client.uninstall(request).await }).await.map(drop)
     }
 
+    /// What a node that kubeadm made tells of its cluster.
+    pub(crate) async fn cluster_found(&mut self) -> Result<ClusterFound, Error> {
+        let ask =
+            |mut client: super::line::Client| async move { client.cluster_found(wire::ClusterFoundRequest {}).await };
+        let wire::ClusterFoundReply { node_name, endpoint, certificate_names, pod_subnet, service_subnet } =
+            self.0.ask("ClusterFound", ask).await?;
+        Ok(ClusterFound { node_name, endpoint, certificate_names, pod_subnet, service_subnet })
+    }
+
+    /// Has the machine's node of this cluster be ours from now on.
+    pub(crate) async fn adopt_cluster(&mut self, cluster_id: &str) -> Result<(), Error> {
+        let request = wire::ClusterAdoptRequest { cluster_id: cluster_id.to_owned() };
+        let ask = |mut client: super::line::Client| async move { client.cluster_adopt(request).await };
+        self.0.ask("ClusterAdopt", ask).await.map(drop)
+    }
+
     /// The newest version of a minor version, such as `1.35`, that the machine's package repositories offer.
     pub(crate) async fn upgrade_offer(&mut self, minor: &str) -> Result<Option<String>, Error> {
         let request = wire::UpgradeOfferRequest { minor: minor.to_owned() };
@@ -289,6 +330,9 @@ impl Agent {
             renewal_unfinished: said.renewal_unfinished,
             certificates_external: said.certificates_external,
             configuration_unfinished: said.configuration_unfinished,
+            quorum_recovery: said
+                .quorum_recovery
+                .map(|wire::QuorumRecovery { incident, unfinished }| Recovery { incident, unfinished }),
         })
     }
 

@@ -177,6 +177,8 @@ pub(crate) enum Job {
     },
     /// Renew the certificates of a control plane if one of them ends within a time.
     CertificatesRenew { cluster_id: String, node_name: String, within: Duration },
+    /// Make the member of etcd there the only one, or have it stand down.
+    QuorumRecover { cluster_id: String, incident: String, stand_down: bool },
     /// Leave the cluster in order, because the machine is to go.
     Leave { drain: Duration },
 }
@@ -184,7 +186,7 @@ pub(crate) enum Job {
 impl Job {
     pub(super) fn role(&self) -> Role {
         match self {
-            Self::Reset { .. } | Self::Leave { .. } => Role::Admin,
+            Self::Reset { .. } | Self::Leave { .. } | Self::QuorumRecover { .. } => Role::Admin,
             Self::Apply(_)
             | Self::Init(_)
             | Self::Join(_)

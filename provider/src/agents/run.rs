@@ -233,6 +233,11 @@ impl Agent {
                 line.events("CertificatesRenew", |mut client| async move { client.certificates_renew(request).await })
                     .await
             }
+            Job::QuorumRecover { cluster_id, incident, stand_down } => {
+                let (cluster_id, incident) = (cluster_id.clone(), incident.clone());
+                let request = wire::QuorumRecoverRequest { cluster_id, incident, stand_down: *stand_down };
+                line.events("QuorumRecover", |mut client| async move { client.quorum_recover(request).await }).await
+            }
             Job::Leave { drain } => {
                 let request = wire::ClusterLeaveRequest { drain_timeout_s: seconds(*drain) };
                 line.events("ClusterLeave", |mut client| async move { client.cluster_leave(request).await }).await

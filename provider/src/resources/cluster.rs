@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod adoption;
 mod begun;
 mod configuration;
 mod control_planes;
@@ -19,6 +20,7 @@ mod manifests;
 mod membership;
 mod model;
 mod networks;
+mod quorum;
 mod recovery;
 mod rules;
 mod s3;
@@ -65,7 +67,8 @@ impl Resource for ClusterResource {
     fn plan(&self, prior: Option<&Cluster>, _config: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
         // What is wrong now will be put right. This line is what makes drift a change of the plan.
         m.drift.set(Vec::new());
-        recovery::said(prior, m).into_iter().for_each(|warning| notes.warn(warning));
+        let recovered = recovery::said(prior, m).into_iter().chain(quorum::said(prior, m, notes.private()));
+        recovered.for_each(|warning| notes.warn(warning));
         let Some(prior) = prior else {
             m.upgrade_steps.set(Vec::new());
             return;
@@ -137,6 +140,8 @@ impl Resource for ClusterResource {
         let begun = Begun::of(cx.private());
         let asked = control_planes::ask(cx, &control_planes::known(&[m, begun.members()])?, &looking(cx)).await;
         let ours = m.ca_fingerprint.cloned();
+        adoption::look(cx, &name);
+        quorum::look(cx, (&name, ours.as_deref()), &asked);
         let through = match control_planes::look(&asked, ours.as_deref()) {
             Look::Well(through) => *through,
             Look::Gone => return Ok(Presence::Gone),
@@ -194,6 +199,8 @@ impl Resource for ClusterResource {
         if let Look::Another(cluster_id) = control_planes::look(&asked, Some(&crew.cluster_id)) {
             return Err(not_this_one(&format!("change cluster {}", crew.name), cluster_id).into());
         }
+        crew.adopt(prior).await?;
+        let asked = crew.recover_quorum(prior, m, asked).await?;
         let live = control_planes::version(&asked, &crew.cluster_id).unwrap_or_else(|| prior.version.or(""));
         let well = control_planes::well(&asked, &crew.cluster_id, None);
         if let Some(refusal) = upgrade::refusal(&live, m) {
@@ -233,15 +240,20 @@ impl Resource for ClusterResource {
         keys::recall(cx);
         let progress = |line: &str| cx.progress(line);
         let wait = wait(cx, Limit::of("delete", m.timeouts.get().map(|timeouts| &timeouts.delete), TIME), &progress);
-        Crew::of(cx, &[m], &wait)?.reset_all(m).await
+        let crew = Crew::of(cx, &[m], &wait)?;
+        crew.adopt(m).await?;
+        crew.reset_all(m).await
     }
 
     async fn import(&self, cx: &Cx, id: &str) -> Result<Cluster, Diagnostics> {
+        if let Some((name, machines)) = adoption::parse(id) {
+            return adoption::import(cx, &name, machines).await;
+        }
         let refusal = |why: String| {
             Diagnostic::error(format!("Cannot import cluster {id}"))
                 .happened(why)
                 .holds("Nothing was recorded in the state.")
-                .next("Give the address and fingerprint of a control plane's agent: `192.0.2.11:7443,sha256:…`.")
+                .next("Give the address and fingerprint of a control plane's agent: `192.0.2.11:7443,sha256:…`. For a cluster that kubeadm made without this provider, a name and the agents of all its nodes: `NAME=192.0.2.11:7443,sha256:…;192.0.2.21:7443,sha256:…`.")
         };
         let endpoint = EndpointModel::from_id(id).and_then(|model| model.to_endpoint());
         let endpoint = endpoint.ok_or_else(|| refusal("This is no id of a cluster.".to_owned()))?;
@@ -289,7 +301,7 @@ fn silent(name: &str, why: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
         .happened(why)
         .holds("What the state says about its nodes was kept.")
-        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`.")
+        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`. If most control planes are lost for good, `quorum_recovery` goes on from one.")
 }
 
 /// No agent of a control plane answers: what the state says is kept. An error that waiting does not mend is one.

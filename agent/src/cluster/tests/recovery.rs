@@ -4,12 +4,13 @@
 use super::imitation::MOMENTS;
 use super::*;
 use crate::cluster::{
-    RenewalPlan, Schedule, SnapshotError, SnapshotPlan, Status, Target, Wanted, discard, keep, look_at_snapshot, renew,
-    schedule, take_scheduled, take_snapshot,
+    QuorumPlan, RenewalPlan, Schedule, SnapshotError, SnapshotPlan, Status, Target, Wanted, discard, keep,
+    look_at_snapshot, recover_quorum, renew, schedule, take_scheduled, take_snapshot,
 };
 use zeroize::Zeroizing;
 
 const PATH: &str = "/var/backups/etcd/one.db";
+const ETCD: &str = "/etc/kubernetes/manifests/etcd.yaml";
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Scene {
@@ -30,6 +31,28 @@ impl Scene {
         let wanted = wanted.map(|schedule| Wanted { schedule, secret: Zeroizing::new("of the bucket".to_owned()) });
         let (state, cluster_id) = (self.state(), self.authority_id());
         self.run(|cx| schedule(cx, state, cluster_id, wanted)).await
+    }
+
+    /// A control plane of three, of which two are gone.
+    async fn left_alone() -> Self {
+        let mut scene = Self::new();
+        scene.init().await.unwrap();
+        scene.machine.put(ETCD, "spec:\n  containers:\n  - command:\n    - etcd\n    - --initial-cluster=cp-1=https://cp-1:2380,cp-2=https://cp-2:2380\n    - --name=cp-1\n");
+        for name in ["cp-2", "cp-3"] {
+            scene.machine.add_node(name, true);
+            scene.machine.member_dies(name);
+        }
+        scene
+    }
+
+    fn of_etcd(&self) -> Option<String> {
+        self.machine.read(ETCD).unwrap().map(|text| String::from_utf8(text).unwrap())
+    }
+
+    async fn recover(&mut self, stand_down: bool) -> Result<Outcome, Failure> {
+        let (cluster_id, incident) = (self.authority_id(), "a fire".to_owned());
+        let (state, plan) = (self.state(), QuorumPlan { cluster_id, incident, stand_down });
+        self.run(|cx| recover_quorum(cx, state, plan)).await
     }
 
     async fn renew(&mut self) -> Result<Outcome, Failure> {
@@ -251,4 +274,64 @@ async fn certificates_that_are_over_are_renewed_although_nothing_answers() {
     assert!(scene.story.iter().any(|what| matches!(what, What::Note { warning: true, .. })));
     scene.machine.api_down(false);
     assert_eq!(scene.renew().await.unwrap().changes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_quorum_is_recovered_from_the_member_that_is_left_from_wherever_it_was_cut_off() {
+    for moment in 1.. {
+        let mut scene = Scene::left_alone().await;
+        scene.machine.quorum_is_lost();
+        scene.machine.lives_for(Some(moment));
+        let cut = scene.recover(false).await;
+        scene.machine.lives_for(None);
+        if cut.is_err() {
+            assert!(scene.status().await.quorum_recovery.unwrap().unfinished, "cut after {moment} changes");
+            scene.recover(false).await.unwrap();
+        }
+        let last = scene.status().await.quorum_recovery.unwrap();
+        assert_eq!((last.incident.as_str(), last.unfinished), ("a fire", false));
+        assert_eq!(scene.machine.members(), ["cp-1"], "cut after {moment} changes");
+        let manifest = scene.of_etcd().unwrap();
+        assert!(
+            manifest.contains("--initial-cluster=cp-1=https://cp-1:2380\n") && !manifest.contains("force"),
+            "{manifest}"
+        );
+        assert_eq!(scene.recover(false).await.unwrap().changes, 0);
+        if cut.is_ok() {
+            assert!(moment > 2, "{moment}");
+            break;
+        }
+    }
+    let mut scene = Scene::left_alone().await;
+    scene.machine.quorum_is_lost();
+    scene.recover(false).await.unwrap();
+    let commands = scene.machine.commands();
+    assert!(
+        commands.iter().any(|line| line
+            .contains("cp -a --reflink=auto /var/lib/etcd/member /var/backups/groundwork/etcd/before-recovery-")),
+        "{commands:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_recovered_while_etcd_has_a_leader() {
+    let mut scene = Scene::left_alone().await;
+    let before = scene.of_etcd();
+    for stand_down in [false, true] {
+        assert_eq!(scene.recover(stand_down).await.unwrap_err().step, "quorum");
+    }
+    assert_eq!((scene.of_etcd(), scene.machine.members().len()), (before, 3));
+    assert_eq!(scene.status().await.quorum_recovery, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_not_the_one_to_go_on_stops_for_good_and_may_be_reset() {
+    let mut scene = Scene::left_alone().await;
+    scene.machine.quorum_is_lost();
+    scene.recover(true).await.unwrap();
+    assert_eq!(scene.of_etcd(), None);
+    assert_eq!(scene.recover(true).await.unwrap().changes, 0);
+    assert_eq!(scene.standing().await, Standing::ControlPlane);
+    scene.reset().await.unwrap();
+    assert_eq!(scene.machine.left(), [""; 0]);
 }

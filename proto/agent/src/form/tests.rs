@@ -34,6 +34,7 @@ fn rules() -> Vec<Rule> {
         sysctl "net.ipv4.ip_forward"
         sysctl_value "10000 60999"
         short_name "a-b"
+        incident "2026-11-27 rack 3"
         package "g++"
         package_version "1.28.4-*"
         url "file:///srv/apt"
@@ -186,6 +187,7 @@ fn values_of_the_kernel() {
         &["ip_forward", "a..b", "a b", "net.//.//.//.etc.shadow", "net.ipv4.conf.*.rp_filter", ".a.b"],
     );
     check(sysctl_value, &["1", "10000 60999"], &["", " ", "1\n2"]);
+    check(incident, &["a fire", "2026-11-27 rack 3"], &["", " ", "a\nb", &"x".repeat(201)]);
 }
 
 #[test]

@@ -509,6 +509,9 @@ pub struct ClusterStatusReply {
     /// A change of the configuration was cut off: the next one takes it back first.
     #[prost(bool, tag = "17")]
     pub configuration_unfinished: bool,
+    /// The last recovery of etcd's quorum from this machine's member; absent without one.
+    #[prost(message, optional, tag = "18")]
+    pub quorum_recovery: ::core::option::Option<QuorumRecovery>,
 }
 /// Snapshots of etcd that a timer of systemd has taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -738,6 +741,32 @@ pub struct ClusterNode {
     #[prost(bool, tag = "13")]
     pub upgrading: bool,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterFoundRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterFoundReply {
+    /// Name of this machine's node.
+    #[prost(string, tag = "1")]
+    pub node_name: ::prost::alloc::string::String,
+    /// Of a control plane, as all that follows: `host:port`; empty: the cluster was made without one.
+    #[prost(string, tag = "2")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// Further names in the API server's certificate.
+    #[prost(string, repeated, tag = "3")]
+    pub certificate_names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub pod_subnet: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub service_subnet: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterAdoptRequest {
+    /// The cluster that is meant; a node of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterAdoptReply {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClusterInitRequest {
     #[prost(string, tag = "1")]
@@ -1265,6 +1294,26 @@ pub struct CertificatesRenewRequest {
     /// A certificate that ends within so many seconds has all of them renewed.
     #[prost(uint64, tag = "3")]
     pub within_s: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuorumRecoverRequest {
+    /// The cluster that is meant; a control plane of another one refuses.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// What has happened, in the user's words. It is recovered once for each.
+    #[prost(string, tag = "2")]
+    pub incident: ::prost::alloc::string::String,
+    /// It is not the one to go on with: its etcd stops, and starts no more.
+    #[prost(bool, tag = "3")]
+    pub stand_down: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuorumRecovery {
+    #[prost(string, tag = "1")]
+    pub incident: ::prost::alloc::string::String,
+    /// It was cut off: the member may still start as one that forgets all others, and nobody may join.
+    #[prost(bool, tag = "2")]
+    pub unfinished: bool,
 }
 /// Generated client implementations.
 pub mod enrolment_client {
@@ -1976,6 +2025,57 @@ pub mod agent_client {
                 .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterStatus"));
             self.inner.unary(req, path, codec).await
         }
+        /// What a node that kubeadm made tells of its cluster, whoever had it made; for an import.
+        pub async fn cluster_found(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterFoundRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterFoundReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterFound",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterFound"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Notes that this machine, a whole node that kubeadm made, is ours from now on: it is upgraded and reset like one that this agent made. The caller
+        /// names the cluster. Repeating it changes nothing.
+        pub async fn cluster_adopt(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ClusterAdoptRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterAdoptReply>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/ClusterAdopt",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "ClusterAdopt"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Makes this machine the first control plane. Repeating it on a control plane puts right what was taken from it, and makes nothing anew.
         pub async fn cluster_init(
             &mut self,
@@ -2600,6 +2700,32 @@ pub mod agent_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Makes this control plane's member of etcd the only one, when its quorum is lost; or has it stand down, so that another one is. Repeating it
+        /// changes nothing. Refused while etcd has a leader.
+        pub async fn quorum_recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QuorumRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/groundwork.agent.v1.Agent/QuorumRecover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("groundwork.agent.v1.Agent", "QuorumRecover"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2703,6 +2829,23 @@ pub mod agent_server {
             request: tonic::Request<super::ClusterStatusRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ClusterStatusReply>,
+            tonic::Status,
+        >;
+        /// What a node that kubeadm made tells of its cluster, whoever had it made; for an import.
+        async fn cluster_found(
+            &self,
+            request: tonic::Request<super::ClusterFoundRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterFoundReply>,
+            tonic::Status,
+        >;
+        /// Notes that this machine, a whole node that kubeadm made, is ours from now on: it is upgraded and reset like one that this agent made. The caller
+        /// names the cluster. Repeating it changes nothing.
+        async fn cluster_adopt(
+            &self,
+            request: tonic::Request<super::ClusterAdoptRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ClusterAdoptReply>,
             tonic::Status,
         >;
         /// Server streaming response type for the ClusterInit method.
@@ -2968,6 +3111,21 @@ pub mod agent_server {
             request: tonic::Request<super::CertificatesRenewRequest>,
         ) -> std::result::Result<
             tonic::Response<Self::CertificatesRenewStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the QuorumRecover method.
+        type QuorumRecoverStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes this control plane's member of etcd the only one, when its quorum is lost; or has it stand down, so that another one is. Repeating it
+        /// changes nothing. Refused while etcd has a leader.
+        async fn quorum_recover(
+            &self,
+            request: tonic::Request<super::QuorumRecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::QuorumRecoverStream>,
             tonic::Status,
         >;
     }
@@ -3608,6 +3766,96 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ClusterStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterFound" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterFoundSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterFoundRequest>
+                    for ClusterFoundSvc<T> {
+                        type Response = super::ClusterFoundReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterFoundRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_found(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterFoundSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/ClusterAdopt" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClusterAdoptSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::UnaryService<super::ClusterAdoptRequest>
+                    for ClusterAdoptSvc<T> {
+                        type Response = super::ClusterAdoptReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ClusterAdoptRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::cluster_adopt(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClusterAdoptSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4701,6 +4949,52 @@ pub mod agent_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CertificatesRenewSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/groundwork.agent.v1.Agent/QuorumRecover" => {
+                    #[allow(non_camel_case_types)]
+                    struct QuorumRecoverSvc<T: Agent>(pub Arc<T>);
+                    impl<
+                        T: Agent,
+                    > tonic::server::ServerStreamingService<super::QuorumRecoverRequest>
+                    for QuorumRecoverSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::QuorumRecoverStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QuorumRecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Agent>::quorum_recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QuorumRecoverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -155,6 +155,7 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "Take the block away: K3s takes its own, as `etcd-snapshot-schedule-cron` and `etcd-snapshot-retention` in `config.server` say.",
         ),
         ("restore_from", m.restore_from.is_known(), "a beginning with a snapshot", "Take the block away."),
+        ("quorum_recovery", m.quorum_recovery.is_known(), "a recovery of etcd from one member", "Take the block away."),
         (
             "certificate_renewal_days",
             m.certificate_renewal_days.is_known(),
@@ -322,6 +323,7 @@ mod tests {
             kube_vip: Attr::Known(super::super::vip::KubeVip::default()),
             snapshots: Attr::Known(Snapshots::default()),
             restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
+            quorum_recovery: Attr::Known(super::super::quorum::QuorumRecovery::default()),
             certificate_renewal_days: 30.into(),
             max_unavailable: "2".into(),
             upgrade_first: vec!["a".to_owned()].into(),
@@ -334,6 +336,7 @@ mod tests {
                 "kube_vip",
                 "snapshots",
                 "restore_from",
+                "quorum_recovery",
                 "certificate_renewal_days",
                 "max_unavailable",
                 "upgrade_first",

@@ -4,6 +4,7 @@ use super::address;
 use super::k3s::{self, K3s};
 use super::manifests::Manifests;
 use super::networks;
+use super::quorum::{self, QuorumRecovery};
 use super::recovery::{self, RestoreFrom, Snapshots};
 use super::vip::KubeVip;
 use super::{rules, upgrade};
@@ -38,6 +39,7 @@ pub(crate) struct Cluster {
     pub(super) manifest: Attr<Manifests>,
     pub(super) snapshots: Attr<Snapshots>,
     pub(super) restore_from: Attr<RestoreFrom>,
+    pub(super) quorum_recovery: Attr<QuorumRecovery>,
     pub(super) certificate_renewal_days: Attr<i64>,
     pub(super) timeouts: Attr<Timeouts>,
     pub(super) drift: Attr<Vec<String>>,
@@ -53,7 +55,7 @@ impl Model for Cluster {
         #[rustfmt::skip]
         let Self {
             id, name, distribution, version, k3s, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
-            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, snapshots, restore_from,
+            control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, snapshots, restore_from, quorum_recovery,
             certificate_renewal_days, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
@@ -88,6 +90,7 @@ impl Model for Cluster {
         rows.extend(members(control_planes, workers));
         rows.extend(nodes(drain_timeout, max_unavailable, upgrade_first).into_iter().chain([manifests(manifest)]));
         rows.extend(recovery::rows(snapshots, restore_from, certificate_renewal_days));
+        rows.push(quorum::row(quorum_recovery));
         rows.extend([
             optional(
                 "deletion_protection",

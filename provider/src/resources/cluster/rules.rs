@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::{k3s, manifests, networks, vip};
+use super::{k3s, manifests, networks, quorum, vip};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -33,6 +33,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(networks::problems(m));
     found.extend(k3s::problems(m));
     found.extend(vip::problems(m));
+    found.extend(quorum::problem(m));
     found.extend(manifests::problems(m));
     found
 }

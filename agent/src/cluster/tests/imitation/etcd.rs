@@ -29,6 +29,12 @@ impl Members {
         let peer_urls = vec![format!("https://{name}:2380")];
         self.0.push((Member { id, name: name.to_owned(), peer_urls, client_urls, learner: false }, true));
     }
+
+    /// One goes on without the others.
+    pub(super) fn forced(&mut self, name: &str) {
+        self.0.retain(|(member, _)| member.name == name);
+        self.1.leaderless = 0;
+    }
 }
 
 impl Machine {
@@ -46,6 +52,11 @@ impl Machine {
     /// A member that is well, and takes nobody out.
     pub(in super::super) fn member_is_deaf(&self, name: &str) {
         name.clone_into(&mut self.inner().members.1.deaf);
+    }
+
+    /// More of them are gone than may be: nobody leads until one is made to go on alone.
+    pub(in super::super) fn quorum_is_lost(&self) {
+        self.inner().members.1.leaderless = u32::MAX;
     }
 
     /// A member was announced and never came up.
@@ -71,7 +82,8 @@ fn silent<'a, T: Send + 'a>(at: &str) -> BoxFuture<'a, Result<T, HostError>> {
 impl Etcd for Machine {
     fn members<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Vec<Member>, HostError>> {
         let all: Vec<Member> = self.inner().members.0.iter().map(|(member, _)| member.clone()).collect();
-        if all.is_empty() { silent(at) } else { Box::pin(ready(Ok(all))) }
+        let runs = at != OWN || self.inner().files.contains_key(super::kubeadm::ETCD);
+        if all.is_empty() || !runs { silent(at) } else { Box::pin(ready(Ok(all))) }
     }
 
     fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
@@ -79,7 +91,8 @@ impl Etcd for Machine {
         let own = inner.own_node();
         let is_at = |member: &Member| at == format!("{}:2379", member.name) || at == OWN && member.name == own;
         let is_well = inner.members.0.iter().any(|(member, well)| is_at(member) && *well);
-        if !is_well {
+        let runs = at != OWN || inner.files.contains_key(super::kubeadm::ETCD);
+        if !is_well || !runs {
             return silent(at);
         }
         let has_leader = inner.members.1.leaderless == 0;

@@ -162,6 +162,10 @@ impl Inner {
 
     /// The kubelet starts what a manifest says, again and again.
     pub(super) fn starts(&mut self, manifest: &str) {
+        if manifest == super::kubeadm::ETCD && self.files[manifest].contains("--force-new-cluster") {
+            let own = self.own_node();
+            self.members.forced(own);
+        }
         let Some(name) =
             manifest.strip_prefix("/etc/kubernetes/manifests/").and_then(|name| name.strip_suffix(".yaml"))
         else {

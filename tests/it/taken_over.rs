@@ -1,0 +1,127 @@
+//! A cluster that kubeadm made by hand is imported, planned without changes, and changed from there like any other.
+
+use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, version};
+
+#[test]
+fn a_cluster_that_was_made_by_hand_is_taken_over_by_an_import_and_by_nothing_else() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("taken-over", Backend::Nspawn, &[]);
+    let terraform = quickstart::prepare_machines(&lab, 1);
+    let machines = std::fs::read_to_string(terraform.path("main.tf")).expect("the machines");
+    let stage = Stage { lab: &lab, terraform: &terraform, machines };
+    terraform.apply();
+    stage.is_made_by_hand();
+    stage.nothing_is_taken_over_silently();
+    stage.an_import_looks();
+    stage.a_change_takes_over();
+    terraform.destroy();
+    lab_is_empty(&lab);
+}
+
+struct Stage<'a> {
+    lab: &'a Lab,
+    terraform: &'a Terraform,
+    /// The configuration without a cluster.
+    machines: String,
+}
+
+impl Stage<'_> {
+    /// As the documentation of kubeadm has it, but for what containers cannot do.
+    fn is_made_by_hand(&self) {
+        let (address, version) = (self.lab.address(11), version(self.lab));
+        let config = format!(
+            "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint: {{ advertiseAddress: {address} }}\n\
+             nodeRegistration: {{ name: cp-1 }}\n---\n\
+             apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v{version}\n\
+             networking: {{ podSubnet: 10.244.0.0/16 }}\napiServer: {{ certSANs: [api.example.org] }}\n---\n\
+             apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n\
+             imageGCHighThresholdPercent: 100\nevictionHard: {{ nodefs.available: 0% }}\n---\n\
+             apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nconntrack: {{ maxPerCore: 0, min: 0 }}\n"
+        );
+        self.lab.must("cp-1", &format!("cat > /root/kubeadm.yaml <<'END'\n{config}END\n"));
+        self.lab.must("cp-1", &format!("kubeadm init --config /root/kubeadm.yaml {IGNORED} 2>&1"));
+        let network = std::fs::read_to_string(self.terraform.path("kube-flannel.yaml")).expect("the network plugin");
+        self.lab.must("cp-1", &format!("{KUBECTL} apply -f - <<'END'\n{network}\nEND\n"));
+        let join = self.lab.must("cp-1", "kubeadm token create --print-join-command 2>/dev/null");
+        self.lab.must("worker-1", &format!("{} --node-name worker-1 {IGNORED} 2>&1", join.trim()));
+        self.lab.must("cp-1", &format!("{KUBECTL} wait --for=condition=Ready node/cp-1 node/worker-1 --timeout=3m"));
+        self.lab.must("cp-1", &format!("{KUBECTL} create configmap witness --from-literal=of=before"));
+    }
+
+    /// The cluster as it is, with `more` lines, and workers with these settings.
+    fn declares(&self, more: &str, of_workers: &str) {
+        let members = |map: &str, more: &str| {
+            format!(
+                "{{ for name, _ in local.{map} : name => {{ endpoint = groundwork_machine.machine[name].endpoint{more} }} }}"
+            )
+        };
+        let cluster = format!(
+            "resource \"groundwork_cluster\" \"main\" {{\n  name = \"by-hand\"\n  version = var.kubernetes_version\n  pod_subnet = \"10.244.0.0/16\"\n  \
+             certificate_names = [\"api.example.org\"]\n  control_planes = {}\n  workers = {}\n{more}\n}}\n",
+            members("control_planes", ""),
+            members("workers", of_workers),
+        );
+        self.terraform.write("main.tf", &format!("{}\n{cluster}", self.machines));
+    }
+
+    /// A creation refuses what stands there, and neither an id without a name nor one without all nodes knows of a cluster.
+    fn nothing_is_taken_over_silently(&self) {
+        self.declares("", "");
+        self.terraform.fails(&["Cannot create cluster by-hand", "a control plane that this agent did not make"]);
+        self.terraform.run(&["state", "rm", "groundwork_cluster.main"]).exits(0);
+        self.import(&self.endpoint("cp-1")).exits(1).says(&["has no record of a cluster made by this provider"]);
+        for (machine, words) in [
+            ("worker-1", "None of the machines is a control plane"),
+            ("cp-1", "nodes whose agents are not named: worker-1"),
+        ] {
+            self.import(&format!("by-hand={}", self.endpoint(machine))).exits(1).says(&[words]);
+        }
+    }
+
+    fn import(&self, id: &str) -> crate::harness::run::Said {
+        self.terraform.run(&["import", "-input=false", "-no-color", "groundwork_cluster.main", id])
+    }
+
+    fn endpoint(&self, name: &str) -> String {
+        let machine = self.terraform.resource(&format!("groundwork_machine.machine[\"{name}\"]"));
+        let text = |field: &str| machine["endpoint"][field].as_str().expect("text").to_owned();
+        format!("{},{}", text("address"), text("fingerprint"))
+    }
+
+    fn an_import_looks(&self) {
+        self.import(&format!("by-hand={};{}", self.endpoint("cp-1"), self.endpoint("worker-1"))).exits(0);
+        self.terraform.plan().exits(0).says(&["No changes.", "The machines of cluster by-hand are not taken over yet"]);
+        for machine in ["cp-1", "worker-1"] {
+            assert!(!self.is_noted(machine), "{machine}: an import changes nothing");
+        }
+    }
+
+    /// An argument of the scheduler and a label: what is done on a control plane, and through it.
+    fn a_change_takes_over(&self) {
+        let argument =
+            "  config { cluster = jsonencode({ scheduler = { extraArgs = [{ name = \"v\", value = \"3\" }] } }) }";
+        self.declares(argument, ", labels = { tier = \"web\" }");
+        self.terraform.plan().exits(2).says(&["config: cp-1", "0 to add, 1 to change, 0 to destroy"]);
+        self.terraform.apply();
+        self.lab.must("cp-1", "grep -q -- --v=3 /etc/kubernetes/manifests/kube-scheduler.yaml");
+        let labels = format!("{KUBECTL} get node worker-1 -o jsonpath={{.metadata.labels.tier}}");
+        assert_eq!(self.lab.must("cp-1", &labels), "web");
+        let witness = format!("{KUBECTL} get configmap witness -o jsonpath={{.data.of}}");
+        assert_eq!(self.lab.must("cp-1", &witness), "before");
+        for machine in ["cp-1", "worker-1"] {
+            assert!(self.is_noted(machine), "{machine} is ours now");
+        }
+        let plan = self.terraform.plan();
+        plan.exits(0);
+        assert!(!plan.flat().contains("are not taken over yet"), "{}", plan.text);
+    }
+
+    fn is_noted(&self, machine: &str) -> bool {
+        self.lab.exec(machine, "test -e /var/lib/groundwork/cluster/attempt.json").code == 0
+    }
+}
+
+const IGNORED: &str = "--ignore-preflight-errors=SystemVerification";
