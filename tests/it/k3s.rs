@@ -2,7 +2,7 @@
 //!
 //! K3s comes from no registry of packages: CI has what stands in for it, around a real etcd. A real one is given: `GROUNDWORK_K3S` is the path of the program,
 //! `GROUNDWORK_K3S_VERSION` what it says it is, `GROUNDWORK_K3S_IMAGES` an archive (`.tar.zst`) with K3s' pause image and Kubernetes'
-//! `agnhost`.
+//! `agnhost`; `GROUNDWORK_K3S_NEXT` is the path of v1.34.4+k3s1, to which several servers are upgraded.
 
 mod servers;
 
@@ -11,6 +11,7 @@ use crate::quickstart::lab_is_empty;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// What a cluster of K3s puts on a machine, and how to see it.
 const TRACES: [(&str, &str); 7] = [
@@ -27,6 +28,7 @@ const TRACES: [(&str, &str); 7] = [
 ];
 const KUBECTL: &str = "/usr/local/bin/kubectl --kubeconfig /etc/rancher/k3s/k3s.yaml";
 const VERSION: &str = "v1.34.3+k3s1";
+const NEXT: &str = "v1.34.4+k3s1";
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
 
 /// What is seen from outside of K3s, with a program that says what the recordings say: see `tests/lab/k3s`.
@@ -132,8 +134,11 @@ fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
 fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, given: &Given) {
     let newer = Given { version: "v1.34.4+k3s1".to_owned(), ..given.clone() };
     terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &newer));
-    terraform.plan().exits(2).says(&["Cannot give cluster edge another version"]);
-    terraform.fails(&["Cannot give cluster edge another version", "Nothing was changed"]);
+    terraform.plan().exits(2).says(&["Cannot give cluster edge another version with the program of before"]);
+    terraform.fails(&["`k3s.checksum` is still the one of", "Nothing was changed"]);
+    let leap = Given { version: "v1.36.1+k3s1".to_owned(), program: "0".repeat(64), ..given.clone() };
+    terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &leap));
+    terraform.plan().exits(2).says(&["Set `version` and `k3s` to the newest release of v1.35"]);
     let several = Wanted { servers: &[1, 2, 3], ..Wanted::single(2, "b") };
     terraform.write("main.tf", &several.configuration(lab, given));
     terraform.fails(&["Cannot use several control planes without an endpoint of their own"]);
@@ -277,6 +282,8 @@ fn nodes_are_ready_by(lab: &Lab, vm: &str, names: &[&str]) {
 #[derive(Clone)]
 struct Given {
     version: String,
+    /// What it is served as.
+    name: &'static str,
     /// SHA-256, hex.
     program: String,
     images: String,
@@ -292,16 +299,33 @@ impl Given {
         let program = repository().join("tests/lab/k3s/k3s-stand-in");
         Some(Self {
             version: VERSION.to_owned(),
+            name: "k3s",
             program: served(lab, "k3s", program.as_os_str()),
             images: served(lab, "images.tar.zst", etcd.as_os_str()),
             real: false,
         })
     }
 
+    /// The next version: of what stands in the same under the next number, of a real one what is given as such.
+    #[track_caller]
+    fn next(&self, lab: &Lab) -> Option<Self> {
+        let next = Self { version: NEXT.to_owned(), name: "k3s-next", ..self.clone() };
+        if self.real {
+            let program = std::env::var_os("GROUNDWORK_K3S_NEXT")?;
+            return Some(Self { program: served(lab, "k3s-next", &program), ..next });
+        }
+        let own = std::fs::read_to_string(repository().join("tests/lab/k3s/k3s-stand-in")).expect("the stand-in");
+        let [is, becomes] = [VERSION, NEXT].map(|version| format!("VERSION = \"{version}\""));
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(own.replace(&is, &becomes).as_bytes()).expect("a file of the test's own");
+        Some(Self { program: served(lab, "k3s-next", file.path().as_os_str()), ..next })
+    }
+
     #[track_caller]
     fn real(lab: &Lab, program: &OsStr, images: &OsStr) -> Self {
         Self {
             version: std::env::var("GROUNDWORK_K3S_VERSION").unwrap_or_else(|_| VERSION.to_owned()),
+            name: "k3s",
             program: served(lab, "k3s", program),
             images: served(lab, "images.tar.zst", images),
             real: true,
@@ -349,6 +373,7 @@ impl<'a> Wanted<'a> {
             .replace("@IMAGE_SUM@", &lab.value("LAB_IMAGE_SHA256"))
             .replace("@REGISTRIES@", &text(&registries))
             .replace("@VERSION@", &given.version)
+            .replace("@PROGRAM@", given.name)
             .replace("@SUM@", &given.program)
             .replace("@IMAGES_SUM@", &given.images)
             .replace("@SERVER@", &text(&server).replace("${", "$${"))

@@ -16,6 +16,7 @@ mod server;
 mod tests;
 mod tokens;
 mod unit;
+mod upgrade;
 
 use super::evidence::{Attempt, Trace};
 use super::kube::Kube;
@@ -29,6 +30,7 @@ pub use program::{Release, Source};
 pub(super) use removal::{left, remove, stop};
 pub use server::{ServerPlan, init};
 pub(super) use tokens::mint;
+pub use upgrade::{UpgradePlan, upgrade};
 
 /// Files whose presence tells how far this machine is in a cluster of K3s. What a user may have put here before, such as `registries.yaml`
 /// or archives of images, is none of them.

@@ -1,7 +1,7 @@
 //! Requests for nodes of K3s, read and checked.
 
-use super::wire::{address, given, near, node_name, some, taints};
-use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, ServerPlan, Source};
+use super::wire::{address, drain, given, near, node_name, some, taints};
+use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, ServerPlan, Source, UpgradePlan};
 use agent_proto::overlay::{self, Fragment, Part};
 use agent_proto::{form, v1 as proto};
 
@@ -70,6 +70,16 @@ pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan
         ca_hash: given(material.ca_hash, "material.ca_hash")?,
         near: near(request.near)?,
         overlay: fragment(Part::Agent, &request.config.unwrap_or_default().agent)?,
+    })
+}
+
+pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<UpgradePlan, String> {
+    Ok(UpgradePlan {
+        release: release(&request.version, request.k3s)?,
+        node_name: node_name(request.node_name)?,
+        cluster_id: given(request.cluster_id, "cluster_id")?,
+        drain: drain(request.drain_timeout_s),
+        only_check: request.only_check,
     })
 }
 

@@ -118,6 +118,8 @@ pub(crate) struct Upgrade {
     pub(crate) cluster_id: String,
     pub(crate) drain: Duration,
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Of K3s; `None`: of kubeadm.
+    pub(crate) k3s: Option<K3s>,
     /// Only whether it could be done.
     pub(crate) only_check: bool,
     /// By then the cluster has this version; empty: the one it has.
@@ -278,6 +280,7 @@ impl Upgrade {
             ignore_preflight_errors: self.ignore_preflight_errors.clone(),
             only_check: self.only_check,
             after: self.after.clone(),
+            k3s: self.k3s.as_ref().map(K3s::to_wire),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod imitation;
 mod several;
+mod upgrade;
 
 use self::imitation::{Machine, Moment};
 use super::{AgentPlan, Release, ServerPlan, Source, init, join};

@@ -931,6 +931,9 @@ pub struct ClusterUpgradeRequest {
     /// With `only_check`: the version that the cluster will have by then; empty: the one it has.
     #[prost(string, tag = "7")]
     pub after: ::prost::alloc::string::String,
+    /// Of distribution "k3s": the one to run. `version` is then "v1.34.4+k3s1". Absent: of kubeadm.
+    #[prost(message, optional, tag = "8")]
+    pub k3s: ::core::option::Option<K3s>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpgradeOfferRequest {

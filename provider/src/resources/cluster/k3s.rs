@@ -161,13 +161,6 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "a renewal of certificates by an apply",
             "Take the attribute away: K3s renews its certificates when it starts, if they end within 120 days.",
         ),
-        (
-            "max_unavailable",
-            m.max_unavailable.is_known(),
-            "upgrades",
-            "Take the attribute away: only upgrades read it.",
-        ),
-        ("upgrade_first", m.upgrade_first.is_known(), "upgrades", "Take the attribute away: only upgrades read it."),
     ];
     found.extend(attributes.into_iter().filter(|one| one.1).map(|(at, _, what, next)| not_yet(what, next, at)));
     if m.ignore_preflight_errors.is_known() {
@@ -249,12 +242,14 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
         !one.is_unknown() && !other.is_unknown() && one.or("") != other.or("")
     };
     let mut found = Vec::new();
-    if differ(&prior.version, &m.version) {
+    let sum = |m: &Cluster| m.k3s.cloned().unwrap_or_default().checksum;
+    let is_same = |one: Attr<String>, other: Attr<String>| one.is_known() && one == other;
+    if differ(&prior.version, &m.version) && is_same(sum(prior), sum(m)) {
         found.push(Change {
-            what: format!("give cluster {name} another version"),
-            why: "This version of the provider does not upgrade clusters of K3s yet.".to_owned(),
-            next: format!("Write `version = \"{}\"`, which it has.", prior.version.or("")),
-            at: "version".into(),
+            what: format!("give cluster {name} another version with the program of before"),
+            why: format!("`k3s.checksum` is still the one of {}.", prior.version.or("")),
+            next: format!("Give `k3s.url` and `k3s.checksum` of {}.", m.version.or("")),
+            at: Path::from("k3s").name("checksum"),
         });
     }
     let server = |m: &Cluster| m.config.cloned().unwrap_or_default().server;
@@ -313,23 +308,10 @@ mod tests {
             snapshots: Attr::Known(Snapshots::default()),
             restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
             certificate_renewal_days: 30.into(),
-            max_unavailable: "2".into(),
-            upgrade_first: vec!["a".to_owned()].into(),
             ignore_preflight_errors: vec!["Mem".to_owned()].into(),
             ..cluster()
         };
-        check(
-            &all,
-            &[
-                "kube_vip",
-                "snapshots",
-                "restore_from",
-                "certificate_renewal_days",
-                "max_unavailable",
-                "upgrade_first",
-                "ignore_preflight_errors",
-            ],
-        );
+        check(&all, &["kube_vip", "snapshots", "restore_from", "certificate_renewal_days", "ignore_preflight_errors"]);
     }
 
     #[test]
@@ -354,14 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_other_settings_of_the_server_are_refused() {
+    fn another_version_has_another_program_and_settings_of_servers_stay() {
         let config = |server: &str, agent: &str| {
             Attr::Known(Config { server: server.into(), agent: agent.into(), ..Config::default() })
         };
         let prior = Cluster { config: config("{}", "{}"), ..cluster() };
         let at = |m: &Cluster| changes(&prior, m).iter().map(|one| one.at.to_string()).collect::<Vec<_>>();
         assert!(at(&prior).is_empty());
-        assert_eq!(at(&Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() }), ["version"]);
+        let newer = Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() };
+        assert_eq!(at(&newer), ["k3s.checksum"]);
+        let other = K3s { checksum: format!("sha256:{}", "1".repeat(64)).into(), ..prior.k3s.cloned().unwrap() };
+        assert!(at(&Cluster { k3s: Attr::Known(other), ..newer }).is_empty());
         assert_eq!(at(&Cluster { config: config("{\"debug\":true}", "{}"), ..prior.clone() }), ["config.server"]);
         assert!(
             at(&Cluster { config: config("{}", "{\"debug\":true}"), ..prior.clone() }).is_empty(),
