@@ -106,6 +106,7 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
     terraform.has_no_changes();
 
     what_somebody_took_away_is_drift(lab, &terraform);
+    snapshots_are_taken_now_and_by_the_clock(lab, &terraform);
     what_this_version_does_not_do_is_refused(lab, &terraform, given);
     write(2, "b");
     a_destroyed_cluster_leaves_nothing_on_its_machines(lab, &terraform);
@@ -129,6 +130,38 @@ fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
     terraform.apply();
     nodes_are_ready(lab, &all);
     terraform.has_no_changes();
+}
+
+/// In etcd's own form, with its sum behind it.
+fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
+    let (path, timer) = ("/var/backups/etcd/now.db", "groundwork-etcd-snapshot.timer");
+    let snapshots = json!({ "schedule": "*-*-* 03:00:00", "keep": 2, "directory": "/srv/etcd" });
+    let block = json!({ "resource": { "groundwork_cluster": { "edge": { "snapshots": snapshots } } } });
+    terraform.write("snapshots_override.tf.json", &block.to_string());
+    let now = json!({
+        "ca_fingerprint": "${groundwork_cluster.edge.ca_fingerprint}",
+        "control_planes": "${groundwork_cluster.edge.control_planes}",
+        "path": path,
+    });
+    let now = json!({ "resource": { "groundwork_etcd_snapshot": { "now": now } } });
+    terraform.write("snapshot.tf.json", &now.to_string());
+    terraform.apply();
+    terraform.has_no_changes();
+    let told = terraform.resource("groundwork_etcd_snapshot.now");
+    let sum = lab.must("cp-1", &format!("head -c -32 {path} | sha256sum"));
+    assert_eq!(sum.split_whitespace().next(), told["sha256"].as_str(), "{told}");
+    lab.must("cp-1", "for _ in 1 2 3; do systemctl start groundwork-etcd-snapshot.service; sleep 1; done");
+    assert_eq!(lab.must("cp-1", "stat -c %a /srv/etcd/etcd-*.db"), "600\n600", "two of three stay");
+    lab.must("cp-1", &format!("systemctl disable --now {timer}"));
+    terraform.plan().exits(2).says(&["cp-1: its timer for snapshots of etcd was stopped or changed"]);
+    terraform.apply();
+    terraform.has_no_changes();
+    for file in ["snapshots_override.tf.json", "snapshot.tf.json"] {
+        terraform.write(file, "{}");
+    }
+    terraform.apply();
+    terraform.has_no_changes();
+    lab.must("cp-1", &format!("test ! -e {path} && test ! -e /etc/systemd/system/{timer} && rm -r /srv/etcd"));
 }
 
 fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, given: &Given) {

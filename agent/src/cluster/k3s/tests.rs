@@ -1,6 +1,7 @@
 //! Servers and agents of K3s on an imitated machine: from clean to node and back, and from every cut in between.
 
 mod imitation;
+mod recovery;
 mod several;
 mod upgrade;
 

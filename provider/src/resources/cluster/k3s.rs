@@ -148,12 +148,6 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "a virtual address by kube-vip",
             "Take the block away, and set `endpoint`: to the name or address of a load balancer, or with one server to its own.",
         ),
-        (
-            "snapshots",
-            m.snapshots.is_known(),
-            "snapshots by a timer of ours",
-            "Take the block away: K3s takes its own, as `etcd-snapshot-schedule-cron` and `etcd-snapshot-retention` in `config.server` say.",
-        ),
         ("restore_from", m.restore_from.is_known(), "a beginning with a snapshot", "Take the block away."),
         (
             "certificate_renewal_days",
@@ -268,7 +262,6 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::super::model::Member;
-    use super::super::recovery::Snapshots;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -305,13 +298,12 @@ mod tests {
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
             kube_vip: Attr::Known(super::super::model::KubeVip::default()),
-            snapshots: Attr::Known(Snapshots::default()),
             restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
             certificate_renewal_days: 30.into(),
             ignore_preflight_errors: vec!["Mem".to_owned()].into(),
             ..cluster()
         };
-        check(&all, &["kube_vip", "snapshots", "restore_from", "certificate_renewal_days", "ignore_preflight_errors"]);
+        check(&all, &["kube_vip", "restore_from", "certificate_renewal_days", "ignore_preflight_errors"]);
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub(super) fn rows<'a>(
             snapshots,
             "Snapshots of etcd by the clock: on every control plane a timer of systemd has the agent's program take one of its own member. A timer \
              that somebody stopped or changed, and a snapshot that failed, are lines of `drift`; the next apply sets the timer right and takes \
-             the one that failed. The timers go with the block, and with the cluster; the files stay.",
+             the one that failed. The timers go with the block, and with the cluster; the files stay. K3s takes its own besides, unless \
+             `config.server` has `etcd-disable-snapshots`.",
         ),
         block(
             "restore_from",
