@@ -109,7 +109,9 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
     snapshots_are_taken_now_and_by_the_clock(lab, &terraform);
     what_this_version_does_not_do_is_refused(lab, &terraform, given);
     write(2, "b");
+    let authority = terraform.resource("groundwork_cluster.edge")["ca_fingerprint"].clone();
     a_destroyed_cluster_leaves_nothing_on_its_machines(lab, &terraform);
+    a_new_cluster_begins_with_a_snapshot(lab, &terraform, &authority);
     another_program_is_never_run(lab, &terraform, given);
     terraform.destroy();
     lab_is_empty(lab);
@@ -145,6 +147,7 @@ fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
     });
     let now = json!({ "resource": { "groundwork_etcd_snapshot": { "now": now } } });
     terraform.write("snapshot.tf.json", &now.to_string());
+    kubectl(lab, "label node cp-1 example.org/kept=yes");
     terraform.apply();
     terraform.has_no_changes();
     let told = terraform.resource("groundwork_etcd_snapshot.now");
@@ -156,6 +159,8 @@ fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
     terraform.plan().exits(2).says(&["cp-1: its timer for snapshots of etcd was stopped or changed"]);
     terraform.apply();
     terraform.has_no_changes();
+    // As a user keeps them.
+    lab.must("cp-1", &format!("cp {path} /srv/kept.db && cp /var/lib/rancher/k3s/server/token /srv/token"));
     for file in ["snapshots_override.tf.json", "snapshot.tf.json"] {
         terraform.write(file, "{}");
     }
@@ -175,6 +180,29 @@ fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, gi
     let several = Wanted { servers: &[1, 2, 3], ..Wanted::single(2, "b") };
     terraform.write("main.tf", &several.configuration(lab, given));
     terraform.fails(&["Cannot use several control planes without an endpoint of their own"]);
+}
+
+/// On the same machines: with the objects, the CA and the secret of the one before.
+fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, terraform: &Terraform, authority: &Value) {
+    let from = |token: &str| {
+        let from = json!({ "path": "/srv/kept.db", "token_path": token });
+        let block = json!({ "resource": { "groundwork_cluster": { "edge": { "restore_from": from } } } });
+        terraform.write("restore_override.tf.json", &block.to_string());
+    };
+    lab.must("cp-1", "sed 's/::server:.*/::server:another/' /srv/token >/srv/another");
+    from("/srv/another");
+    terraform.fails(&["The secret at /srv/another does not open the snapshot at /srv/kept.db"]);
+    lab.must("cp-1", "test ! -e /var/lib/rancher && test ! -e /usr/local/bin/k3s");
+    from("/srv/token");
+    terraform.apply();
+    nodes_are_ready(lab, &["cp-1", "worker-1", "worker-2"]);
+    assert_eq!(node(lab, "cp-1")["metadata"]["labels"]["example.org/kept"], "yes");
+    assert_eq!(node(lab, "worker-1")["metadata"]["labels"]["example.org/zone"], "b");
+    assert_eq!(terraform.resource("groundwork_cluster.edge")["ca_fingerprint"], *authority);
+    assert_eq!(lab.must("cp-1", "cat /var/lib/rancher/k3s/server/token"), lab.must("cp-1", "cat /srv/token"));
+    terraform.has_no_changes();
+    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, terraform);
+    terraform.write("restore_override.tf.json", "{}");
 }
 
 /// What is no program of that checksum is not run, and the machine stays clean.

@@ -11,6 +11,7 @@ mod further;
 mod processes;
 mod program;
 mod removal;
+mod restore;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub(super) use config::endpoint;
 pub use further::{FurtherPlan, join_server};
 pub use program::{Release, Source};
 pub(super) use removal::{left, remove, stop};
+pub use restore::Restore;
 pub use server::{ServerPlan, init};
 pub(super) use tokens::mint;
 pub use upgrade::{UpgradePlan, upgrade};

@@ -5,8 +5,8 @@
 //! kubelet's own certificate is renewed by itself. Source: kubernetes.io, "Certificate management with kubeadm"; recordings of
 //! `kubeadm certs`, 1.35.
 
-use super::control_plane::{self, Noted};
 use super::Distribution;
+use super::control_plane::{self, Noted};
 use super::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
 use super::kubelet;
 use super::snapshots::is_of;

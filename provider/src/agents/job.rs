@@ -33,6 +33,8 @@ pub(crate) struct Init {
     pub(crate) kube_vip: Option<KubeVip>,
     /// Path of a snapshot of etcd on its machine that it begins with; empty: with nothing.
     pub(crate) restore_from: String,
+    /// Of K3s: path of a file there with the secret that the cluster had then.
+    pub(crate) restore_token_path: String,
 }
 
 /// The virtual address of a cluster's control planes.
@@ -209,6 +211,7 @@ impl Init {
             cluster_id: self.cluster_id.clone(),
             kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
             restore_from: self.restore_from.clone(),
+            restore_token_path: self.restore_token_path.clone(),
         }
     }
 }

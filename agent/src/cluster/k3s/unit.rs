@@ -165,7 +165,7 @@ impl Stand {
 }
 
 /// The last thing that K3s complains about: why it ended, or else what it waits for, or its last error.
-fn complaint(journal: &str) -> Option<String> {
+pub(super) fn complaint(journal: &str) -> Option<String> {
     let said = |wanted: fn(&str, &str) -> bool| {
         let message = |line: &str| {
             let (_, rest) = line.split_once(" level=")?;

@@ -123,6 +123,13 @@ fn of_kubeadm(m: &Cluster) -> Vec<Diagnostic> {
             "k3s",
         ));
     }
+    if m.restore_from.get().is_some_and(|from| from.token_path.is_known()) {
+        found.push(other(
+            "`restore_from.token_path` names the secret of a cluster of K3s",
+            "Take the attribute away, or set `distribution = \"k3s\"`.",
+            Path::from("restore_from").name("token_path"),
+        ));
+    }
     let config = m.config.cloned().unwrap_or_default();
     for (name, part) in [("server", &config.server), ("agent", &config.agent)] {
         if part.is_known() {
@@ -141,6 +148,17 @@ fn of_kubeadm(m: &Cluster) -> Vec<Diagnostic> {
 fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
     let mut found = wrong_version(m, form::k3s_version);
     found.extend(no_source(m));
+    if m.restore_from.get().is_some_and(|from| from.token_path.is_null()) {
+        found.push(
+            Diagnostic::error("Cannot begin a cluster of K3s with a snapshot without its secret")
+                .happened("What the servers of a cluster have in common stands in the snapshot encrypted with the cluster's secret.")
+                .next(
+                    "Set `restore_from.token_path` to a file on the first server by name, with a copy of \
+                     `/var/lib/rancher/k3s/server/token` of the cluster of before.",
+                )
+                .at(Path::from("restore_from").name("token_path")),
+        );
+    }
     let attributes = [
         (
             "kube_vip",
@@ -148,7 +166,6 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "a virtual address by kube-vip",
             "Take the block away, and set `endpoint`: to the name or address of a load balancer, or with one server to its own.",
         ),
-        ("restore_from", m.restore_from.is_known(), "a beginning with a snapshot", "Take the block away."),
         (
             "certificate_renewal_days",
             m.certificate_renewal_days.is_known(),
@@ -262,6 +279,7 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::super::model::Member;
+    use super::super::recovery::RestoreFrom;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -298,12 +316,12 @@ mod tests {
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
             kube_vip: Attr::Known(super::super::model::KubeVip::default()),
-            restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
+            restore_from: Attr::Known(RestoreFrom { path: "/a".into(), ..RestoreFrom::default() }),
             certificate_renewal_days: 30.into(),
             ignore_preflight_errors: vec!["Mem".to_owned()].into(),
             ..cluster()
         };
-        check(&all, &["kube_vip", "restore_from", "certificate_renewal_days", "ignore_preflight_errors"]);
+        check(&all, &["restore_from.token_path", "kube_vip", "certificate_renewal_days", "ignore_preflight_errors"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A unit runs when it is started, unless it is told never to; then its journal says what the recording says, and it tries for ever. The
 //! power goes after so many writes.
 
-mod etcd;
+pub(super) mod etcd;
 
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
@@ -131,6 +131,10 @@ impl Machine {
 
     pub(super) fn put(&self, path: &str, text: &str) {
         self.inner().files.insert(path.to_owned(), text.to_owned());
+    }
+
+    pub(super) fn forget(&self, path: &str) {
+        self.inner().files.remove(path);
     }
 
     /// A file's text; empty where there is none.
@@ -307,6 +311,16 @@ impl Machine {
             }
             ("k3s", ["server", "--help"]) => said(include_str!("../recorded/server-help.txt")),
             ("k3s", ["agent", "--help"]) => said(include_str!("../recorded/agent-help.txt")),
+            ("k3s", ["server", "--cluster-reset", _]) => {
+                let secret = self.text("/etc/rancher/k3s/groundwork-token");
+                assert_eq!(secret, "5ecret5ecret\n");
+                if self.writes("the database").is_err() {
+                    return failed("dead");
+                }
+                self.put("/var/lib/rancher/k3s/server/db/reset-flag", "");
+                self.put("/var/lib/rancher/k3s/server/tls/server-ca.crt", &self.authority);
+                Output { stderr: include_str!("../recorded/restore.txt").to_owned(), ..said("") }
+            }
             ("k3s", ["token", "create", "--ttl", _, ..]) => said(&format!("{}\n", self.token())),
             ("kubectl", ["--kubeconfig", kubeconfig, rest @ ..]) => {
                 assert!(command.program.starts_with("/var/lib/rancher/k3s/data/"), "K3s brings its own");

@@ -1,6 +1,9 @@
-//! What a cluster of K3s is kept by: snapshots of its etcd, now and by a timer.
+//! What a cluster of K3s is kept and brought back by: snapshots of its etcd, now and by a timer, and a cluster that begins with one.
 
-use super::{Scene, Standing};
+use super::imitation::Moment;
+use super::imitation::etcd::SNAPSHOT;
+use super::{Scene, ServerPlan, Standing, server};
+use crate::cluster::k3s::Restore;
 use crate::cluster::{
     RenewalPlan, Schedule, SnapshotPlan, Wanted, keep, look_at_snapshot, renew, schedule, status, take_snapshot,
 };
@@ -17,9 +20,13 @@ impl Scene {
     }
 
     async fn scheduled(&mut self) -> Result<Outcome, Failure> {
-        let schedule =
-            Schedule { schedule: "daily".into(), keep: 2, directory: "/var/backups/etcd".into(), ..Schedule::default() };
-        let wanted = Some(Wanted { schedule, ..Wanted::default() });
+        let daily = Schedule {
+            schedule: "daily".into(),
+            keep: 2,
+            directory: "/var/backups/etcd".into(),
+            ..Schedule::default()
+        };
+        let wanted = Some(Wanted { schedule: daily, ..Wanted::default() });
         let (state, cluster_id) = (self.state(), self.cluster_id());
         self.run(|cx| schedule(cx, state, cluster_id, wanted)).await
     }
@@ -71,4 +78,71 @@ async fn k3s_renews_its_certificates_by_itself() {
     let plan = RenewalPlan { cluster_id: scene.cluster_id(), node_name, within: Duration::from_secs(1) };
     let refused = scene.run(|cx| renew(cx, state, plan)).await.unwrap_err();
     assert!(refused.message.contains("K3s renews its certificates"), "{refused:?}");
+}
+
+const TOKEN: &str = "/root/token";
+
+impl Scene {
+    fn has_snapshot(&self) {
+        self.machine.put(PATH, SNAPSHOT);
+        self.machine.put(TOKEN, &format!("{}\n", self.machine.secret()));
+    }
+
+    async fn restore(&mut self) -> Result<Outcome, Failure> {
+        let from = Restore { path: PATH.into(), token_path: TOKEN.into() };
+        self.init_with(ServerPlan { restore_from: Some(from), ..server() }).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_cluster_begins_with_a_snapshot_and_forgets_the_nodes_of_before() {
+    let mut scene = Scene::new();
+    scene.has_snapshot();
+    scene.machine.has_server("cp-2");
+    scene.restore().await.unwrap();
+    assert_eq!(scene.machine.nodes(), ["cp-1"]);
+    let config = scene.machine.text("/etc/rancher/k3s/config.yaml");
+    assert!(config.contains("\"token-file\"") && config.contains("\"cluster-init\""), "{config}");
+    let commands = scene.machine.commands();
+    for name in ["cp-1", "cp-2"] {
+        let forgets = format!("delete secret {name}.node-password.k3s");
+        assert!(commands.iter().any(|line| line.contains(&forgets)), "{commands:?}");
+    }
+    assert!(!commands.iter().any(|line| line.contains("5ecret")), "{commands:?}");
+    // Nothing is put into a cluster that there is.
+    assert_eq!(scene.restore().await.unwrap().changes, 0);
+    scene.reset().await.unwrap();
+    assert_ne!(scene.machine.text(PATH), "", "the snapshot is the user's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_does_not_open_the_snapshot_is_refused_before_anything_is_done() {
+    let mut scene = Scene::new();
+    for (path, words) in [(PATH, "no snapshot of etcd stands"), (TOKEN, "no secret of a cluster stands at /root/token")]
+    {
+        scene.has_snapshot();
+        scene.machine.forget(path);
+        let refused = scene.restore().await.unwrap_err();
+        assert!(refused.step == "restore" && refused.message.contains(words), "{refused:?}");
+    }
+    scene.has_snapshot();
+    scene.machine.put(TOKEN, "another");
+    let before = scene.machine.files();
+    let refused = scene.restore().await.unwrap_err();
+    assert!(refused.message.contains("does not open the snapshot"), "{refused:?}");
+    assert_eq!(scene.machine.files(), before);
+    assert_eq!(scene.standing().await, Standing::Clean);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_was_cut_off_begins_anew() {
+    for moment in 0..Moment::SERVER + 2 {
+        let mut scene = Scene::new();
+        scene.has_snapshot();
+        scene.machine.dies_after(Some(moment));
+        scene.restore().await.unwrap_err();
+        scene.machine.dies_after(None);
+        scene.restore().await.unwrap_or_else(|failure| panic!("after {moment}: {failure:?}"));
+        assert_eq!(scene.standing().await, Standing::ControlPlane);
+    }
 }

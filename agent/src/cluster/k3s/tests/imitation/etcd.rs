@@ -4,6 +4,7 @@ use super::Machine;
 use crate::cluster::etcd::OWN;
 use crate::host::etcd::{Etcd, Member, Snapshot, Standing};
 use crate::host::{BoxFuture, HostError};
+use std::collections::BTreeSet;
 use std::future::ready;
 use std::time::SystemTime;
 
@@ -92,6 +93,10 @@ impl Etcd for Machine {
         Ok(Some(Snapshot { size: 10, sha256: super::sum(&text), revision: 7, taken: SystemTime::UNIX_EPOCH }))
     }
 
+    fn keys(&self, _: &str, prefix: &str) -> Result<BTreeSet<String>, HostError> {
+        Ok(BTreeSet::from([format!("{prefix}{}", &super::sum("5ecret5ecret")[..12])]))
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {
         let mut inner = self.inner();
         let text = inner.files.remove(from).unwrap();
@@ -104,4 +109,5 @@ impl Etcd for Machine {
     }
 }
 
-const SNAPSHOT: &str = "a snapshot of revision 7";
+/// Of the cluster whose secret is `5ecret5ecret`.
+pub(in super::super) const SNAPSHOT: &str = "a snapshot of revision 7";
