@@ -16,6 +16,7 @@ mod distribution;
 mod drain;
 mod etcd;
 mod evidence;
+mod found;
 mod init;
 mod issue;
 mod join;

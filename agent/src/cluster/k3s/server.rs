@@ -5,7 +5,8 @@ use super::program::{self, Release};
 use super::restore::{self, Restore};
 use super::{TRACES, unit};
 use crate::cluster::config::Taint;
-use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
+use crate::cluster::evidence::{Attempt, Standing, Trace};
+use crate::cluster::found::Found;
 use crate::cluster::init::{answering, authority, node};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
 use crate::cluster::status::ClusterError;
@@ -60,7 +61,7 @@ pub async fn init(cx: RunCx, state: State, plan: ServerPlan) -> Result<Outcome, 
         return Err(failure("look", message));
     }
     let plan = ServerPlan { address: kube.own(plan.address.clone()).await, ..plan };
-    if already(&kube, &plan, &here).await? {
+    if already(&kube, &plan).await? {
         mend(&kube, &plan).await?;
         return Ok(kube.done());
     }
@@ -84,22 +85,12 @@ pub(super) fn near(plan: &ServerPlan) -> Vec<String> {
 }
 
 /// Whether this machine is the server already; clears away what a killed attempt of ours has left.
-async fn already(kube: &Kube<'_>, plan: &ServerPlan, here: &str) -> Result<bool, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let attempt = kube.attempt()?;
-    let ours = match &attempt {
-        Some(attempt) => attempt.may_be_undone(here, &traces) || super::has_begun(kube, attempt)?,
-        None => false,
-    };
-    match standing(&traces) {
+async fn already(kube: &Kube<'_>, plan: &ServerPlan) -> Result<bool, Failure> {
+    let found = Found::look(kube)?;
+    let (here, ours) = (&found.here, found.is_cut_off);
+    match found.standing {
         Standing::Clean => Ok(false),
-        Standing::ControlPlane
-            if attempt.as_ref().is_some_and(|one| one.cluster_id.is_some() && one.has_made(here)) =>
-        {
-            Ok(true)
-        }
+        Standing::ControlPlane if found.was_finished() && found.is_made() => Ok(true),
         // The agent died while it watched, and K3s came up by itself.
         Standing::ControlPlane if ours && is_whole(kube, &plan.node_name).await => {
             finish(kube, plan, Attempt::new("init", &plan.node_name).finished(here)).await?;
@@ -115,7 +106,7 @@ async fn already(kube: &Kube<'_>, plan: &ServerPlan, here: &str) -> Result<bool,
             Err(foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}")))
         }
         Standing::Worker => Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first")),
-        Standing::Partial => Err(cleanup::not_ours(&found)),
+        Standing::Partial => Err(cleanup::not_ours(&found.traces)),
     }
 }
 
