@@ -64,6 +64,8 @@ impl Unit {
     /// # Errors
     /// With what K3s says, when it does not run in time or never will: it is stopped then.
     pub(super) async fn start(self, kube: &Kube<'_>, step: &str, patience: Duration) -> Result<(), Failure> {
+        // systemd goes on counting restarts of before until the new start begins, which nobody waits for.
+        kube.run(step, &Command::new(SYSTEMCTL, ["reset-failed", "--", self.name])).await?;
         let began = kube.host().now();
         kube.must(step, &Command::new(SYSTEMCTL, ["restart", "--no-block", "--", self.name])).await?;
         let watch = self.watch(kube, step, (began, patience)).await;

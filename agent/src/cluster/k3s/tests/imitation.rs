@@ -328,6 +328,10 @@ impl Machine {
                 let options = rest.iter().take_while(|word| word.starts_with("--")).count();
                 self.kubectl(&rest[options..])
             }
+            ("systemctl", ["reset-failed", "--", _]) => {
+                self.inner().restarts = 0;
+                said("")
+            }
             ("systemctl", ["restart", "--no-block", "--", unit]) => {
                 self.start(unit);
                 said("")
