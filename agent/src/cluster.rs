@@ -17,6 +17,7 @@ mod distribution;
 mod drain;
 mod etcd;
 mod evidence;
+mod found;
 mod init;
 mod issue;
 mod join;

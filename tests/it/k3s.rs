@@ -2,7 +2,7 @@
 //!
 //! K3s comes from no registry of packages: CI has what stands in for it, around a real etcd. A real one is given: `GROUNDWORK_K3S` is the path of the program,
 //! `GROUNDWORK_K3S_VERSION` what it says it is, `GROUNDWORK_K3S_IMAGES` an archive (`.tar.zst`) with K3s' pause image and Kubernetes'
-//! `agnhost`.
+//! `agnhost`; `GROUNDWORK_K3S_NEXT` is the path of v1.34.4+k3s1, to which several servers are upgraded.
 
 mod servers;
 
@@ -11,6 +11,7 @@ use crate::quickstart::lab_is_empty;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// What a cluster of K3s puts on a machine, and how to see it.
 const TRACES: [(&str, &str); 7] = [
@@ -27,6 +28,7 @@ const TRACES: [(&str, &str); 7] = [
 ];
 const KUBECTL: &str = "/usr/local/bin/kubectl --kubeconfig /etc/rancher/k3s/k3s.yaml";
 const VERSION: &str = "v1.34.3+k3s1";
+const NEXT: &str = "v1.34.4+k3s1";
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
 
 /// What is seen from outside of K3s, with a program that says what the recordings say: see `tests/lab/k3s`.
@@ -104,9 +106,12 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
     terraform.has_no_changes();
 
     what_somebody_took_away_is_drift(lab, &terraform);
+    snapshots_are_taken_now_and_by_the_clock(lab, &terraform);
     what_this_version_does_not_do_is_refused(lab, &terraform, given);
     write(2, "b");
+    let authority = terraform.resource("groundwork_cluster.edge")["ca_fingerprint"].clone();
     a_destroyed_cluster_leaves_nothing_on_its_machines(lab, &terraform);
+    a_new_cluster_begins_with_a_snapshot(lab, &terraform, &authority);
     another_program_is_never_run(lab, &terraform, given);
     terraform.destroy();
     lab_is_empty(lab);
@@ -129,14 +134,75 @@ fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
     terraform.has_no_changes();
 }
 
+/// In etcd's own form, with its sum behind it.
+fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
+    let (path, timer) = ("/var/backups/etcd/now.db", "groundwork-etcd-snapshot.timer");
+    let snapshots = json!({ "schedule": "*-*-* 03:00:00", "keep": 2, "directory": "/srv/etcd" });
+    let block = json!({ "resource": { "groundwork_cluster": { "edge": { "snapshots": snapshots } } } });
+    terraform.write("snapshots_override.tf.json", &block.to_string());
+    let now = json!({
+        "ca_fingerprint": "${groundwork_cluster.edge.ca_fingerprint}",
+        "control_planes": "${groundwork_cluster.edge.control_planes}",
+        "path": path,
+    });
+    let now = json!({ "resource": { "groundwork_etcd_snapshot": { "now": now } } });
+    terraform.write("snapshot.tf.json", &now.to_string());
+    kubectl(lab, "label node cp-1 example.org/kept=yes");
+    terraform.apply();
+    terraform.has_no_changes();
+    let told = terraform.resource("groundwork_etcd_snapshot.now");
+    let sum = lab.must("cp-1", &format!("head -c -32 {path} | sha256sum"));
+    assert_eq!(sum.split_whitespace().next(), told["sha256"].as_str(), "{told}");
+    lab.must("cp-1", "for _ in 1 2 3; do systemctl start groundwork-etcd-snapshot.service; sleep 1; done");
+    assert_eq!(lab.must("cp-1", "stat -c %a /srv/etcd/etcd-*.db"), "600\n600", "two of three stay");
+    lab.must("cp-1", &format!("systemctl disable --now {timer}"));
+    terraform.plan().exits(2).says(&["cp-1: its timer for snapshots of etcd was stopped or changed"]);
+    terraform.apply();
+    terraform.has_no_changes();
+    // As a user keeps them.
+    lab.must("cp-1", &format!("cp {path} /srv/kept.db && cp /var/lib/rancher/k3s/server/token /srv/token"));
+    for file in ["snapshots_override.tf.json", "snapshot.tf.json"] {
+        terraform.write(file, "{}");
+    }
+    terraform.apply();
+    terraform.has_no_changes();
+    lab.must("cp-1", &format!("test ! -e {path} && test ! -e /etc/systemd/system/{timer} && rm -r /srv/etcd"));
+}
+
 fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, given: &Given) {
     let newer = Given { version: "v1.34.4+k3s1".to_owned(), ..given.clone() };
     terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &newer));
-    terraform.plan().exits(2).says(&["Cannot give cluster edge another version"]);
-    terraform.fails(&["Cannot give cluster edge another version", "Nothing was changed"]);
+    terraform.plan().exits(2).says(&["Cannot give cluster edge another version with the program of before"]);
+    terraform.fails(&["`k3s.checksum` is still the one of", "Nothing was changed"]);
+    let leap = Given { version: "v1.36.1+k3s1".to_owned(), program: "0".repeat(64), ..given.clone() };
+    terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &leap));
+    terraform.plan().exits(2).says(&["Set `version` and `k3s` to the newest release of v1.35"]);
     let several = Wanted { servers: &[1, 2, 3], ..Wanted::single(2, "b") };
     terraform.write("main.tf", &several.configuration(lab, given));
     terraform.fails(&["Cannot use several control planes without an endpoint of their own"]);
+}
+
+/// On the same machines: with the objects, the CA and the secret of the one before.
+fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, terraform: &Terraform, authority: &Value) {
+    let from = |token: &str| {
+        let from = json!({ "path": "/srv/kept.db", "token_path": token });
+        let block = json!({ "resource": { "groundwork_cluster": { "edge": { "restore_from": from } } } });
+        terraform.write("restore_override.tf.json", &block.to_string());
+    };
+    lab.must("cp-1", "sed 's/::server:.*/::server:another/' /srv/token >/srv/another");
+    from("/srv/another");
+    terraform.fails(&["The secret at /srv/another does not open the snapshot at /srv/kept.db"]);
+    lab.must("cp-1", "test ! -e /var/lib/rancher && test ! -e /usr/local/bin/k3s");
+    from("/srv/token");
+    terraform.apply();
+    nodes_are_ready(lab, &["cp-1", "worker-1", "worker-2"]);
+    assert_eq!(node(lab, "cp-1")["metadata"]["labels"]["example.org/kept"], "yes");
+    assert_eq!(node(lab, "worker-1")["metadata"]["labels"]["example.org/zone"], "b");
+    assert_eq!(terraform.resource("groundwork_cluster.edge")["ca_fingerprint"], *authority);
+    assert_eq!(lab.must("cp-1", "cat /var/lib/rancher/k3s/server/token"), lab.must("cp-1", "cat /srv/token"));
+    terraform.has_no_changes();
+    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, terraform);
+    terraform.write("restore_override.tf.json", "{}");
 }
 
 /// What is no program of that checksum is not run, and the machine stays clean.
@@ -277,6 +343,8 @@ fn nodes_are_ready_by(lab: &Lab, vm: &str, names: &[&str]) {
 #[derive(Clone)]
 struct Given {
     version: String,
+    /// What it is served as.
+    name: &'static str,
     /// SHA-256, hex.
     program: String,
     images: String,
@@ -292,16 +360,33 @@ impl Given {
         let program = repository().join("tests/lab/k3s/k3s-stand-in");
         Some(Self {
             version: VERSION.to_owned(),
+            name: "k3s",
             program: served(lab, "k3s", program.as_os_str()),
             images: served(lab, "images.tar.zst", etcd.as_os_str()),
             real: false,
         })
     }
 
+    /// The next version: of what stands in the same under the next number, of a real one what is given as such.
+    #[track_caller]
+    fn next(&self, lab: &Lab) -> Option<Self> {
+        let next = Self { version: NEXT.to_owned(), name: "k3s-next", ..self.clone() };
+        if self.real {
+            let program = std::env::var_os("GROUNDWORK_K3S_NEXT")?;
+            return Some(Self { program: served(lab, "k3s-next", &program), ..next });
+        }
+        let own = std::fs::read_to_string(repository().join("tests/lab/k3s/k3s-stand-in")).expect("the stand-in");
+        let [is, becomes] = [VERSION, NEXT].map(|version| format!("VERSION = \"{version}\""));
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(own.replace(&is, &becomes).as_bytes()).expect("a file of the test's own");
+        Some(Self { program: served(lab, "k3s-next", file.path().as_os_str()), ..next })
+    }
+
     #[track_caller]
     fn real(lab: &Lab, program: &OsStr, images: &OsStr) -> Self {
         Self {
             version: std::env::var("GROUNDWORK_K3S_VERSION").unwrap_or_else(|_| VERSION.to_owned()),
+            name: "k3s",
             program: served(lab, "k3s", program),
             images: served(lab, "images.tar.zst", images),
             real: true,
@@ -349,6 +434,7 @@ impl<'a> Wanted<'a> {
             .replace("@IMAGE_SUM@", &lab.value("LAB_IMAGE_SHA256"))
             .replace("@REGISTRIES@", &text(&registries))
             .replace("@VERSION@", &given.version)
+            .replace("@PROGRAM@", given.name)
             .replace("@SUM@", &given.program)
             .replace("@IMAGES_SUM@", &given.images)
             .replace("@SERVER@", &text(&server).replace("${", "$${"))

@@ -2,7 +2,8 @@
 
 use super::Distribution;
 use super::config::{self, InitPlan};
-use super::evidence::{Attempt, Standing, Trace, standing};
+use super::evidence::{Attempt, Standing};
+use super::found::Found;
 use super::kube::{ADMIN, Kube, failed, failure, foreign, host_of, ignored, refused, with};
 use super::nodes::Node;
 use super::output::are_leftovers;
@@ -98,20 +99,17 @@ enum Stands {
 
 /// Whether this machine is the control plane already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<Stands, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let attempt = kube.attempt()?;
-    let here = authority(kube)?;
-    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
-    match standing(&traces) {
+    let found = Found::look(kube)?;
+    let ours = found.is_cut_off;
+    match found.standing {
         Standing::Clean => Ok(Stands::Nothing),
-        Standing::ControlPlane if !attempt.as_ref().is_some_and(|attempt| attempt.has_made(&here)) => {
+        Standing::ControlPlane if !found.is_made() => {
+            let here = &found.here;
             let message =
                 format!("a control plane that this agent did not make stands on this machine: its CA is {here}");
             Err(foreign(message))
         }
-        Standing::ControlPlane if attempt.is_some_and(|attempt| attempt.cluster_id.is_some()) => Ok(Stands::Finished),
+        Standing::ControlPlane if found.was_finished() => Ok(Stands::Finished),
         Standing::ControlPlane if is_whole(kube, &plan.node_name).await? => {
             finish(kube, plan, Attempt::new("init", &plan.node_name)).await?;
             Ok(Stands::Whole)
@@ -127,7 +125,7 @@ async fn already(kube: &Kube<'_>, plan: &InitPlan) -> Result<Stands, Failure> {
             Err(failure("look", message))
         }
         Standing::Worker => Err(foreign("this machine is a worker of a cluster: take it out of that one first")),
-        Standing::Partial => Err(cleanup::not_ours(&found)),
+        Standing::Partial => Err(cleanup::not_ours(&found.traces)),
     }
 }
 

@@ -5,8 +5,8 @@
 //! has the role and its member of etcd a vote.
 
 use super::config::{self, JoinPlan};
-use super::evidence::{Attempt, Standing, Trace, standing};
-use super::init::authority;
+use super::evidence::{Attempt, Standing};
+use super::found::Found;
 use super::kube::{ADMIN, CACHE, KUBEADM, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with};
 use super::nodes::Node;
 use super::{Distribution, before, causes, cleanup, etcd, kube_vip, kubelet, nodes, output, status};
@@ -46,13 +46,8 @@ pub async fn join(cx: RunCx, state: State, plan: JoinPlan) -> Result<Outcome, Fa
 
 /// Whether this machine is such a node of that cluster already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let attempt = kube.attempt()?;
-    let here = authority(kube)?;
-    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
-    match standing(&traces) {
+    let found = Found::look(kube)?;
+    match found.standing {
         Standing::Clean => return Ok(false),
         Standing::ControlPlane if plan.control_plane.is_none() => {
             return Err(foreign("this machine is a control plane"));
@@ -60,17 +55,15 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
         Standing::Worker if plan.control_plane.is_some() => {
             return Err(foreign("this machine is a worker of a cluster: take it out of that one first"));
         }
-        // Whole once, and reset by somebody else since, but for parts.
-        Standing::Partial
-            if ours || here.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.cluster_id.is_some()) =>
-        {
+        Standing::Partial if found.is_cut_off || found.is_lost() => {
             cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
             return Ok(false);
         }
-        Standing::Partial => return Err(cleanup::not_ours(&found)),
+        Standing::Partial => return Err(cleanup::not_ours(&found.traces)),
         Standing::Worker | Standing::ControlPlane => {}
     }
-    if here != plan.ca_hash {
+    let here = &found.here;
+    if *here != plan.ca_hash {
         return Err(foreign(format!("this machine is a node of another cluster, whose CA is {here}")));
     }
     let node = known(kube, credentials(plan), &plan.node_name).await?;
@@ -79,10 +72,10 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
         kubelet::up(kube, "join").await?;
         back(kube, credentials(plan), &node).await?;
         settle(kube, plan)?;
-        kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
+        kube.note(&Attempt::new("join", &plan.node_name).finished(here))?;
         return Ok(true);
     }
-    if attempt.is_some_and(|attempt| attempt.has_made(&here)) {
+    if found.is_made() {
         cleanup::undo(kube, "join", "it is no whole node of its cluster").await?;
         return Ok(false);
     }

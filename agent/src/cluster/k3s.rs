@@ -11,11 +11,13 @@ mod further;
 mod processes;
 mod program;
 mod removal;
+mod restore;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod unit;
+mod upgrade;
 
 use super::evidence::{Attempt, Trace};
 use super::kube::Kube;
@@ -27,8 +29,10 @@ pub(super) use config::endpoint;
 pub use further::{FurtherPlan, join_server};
 pub use program::{Release, Source};
 pub(super) use removal::{left, remove, stop};
+pub use restore::Restore;
 pub use server::{ServerPlan, init};
 pub(super) use tokens::mint;
+pub use upgrade::{UpgradePlan, upgrade};
 
 /// Files whose presence tells how far this machine is in a cluster of K3s. What a user may have put here before, such as `registries.yaml`
 /// or archives of images, is none of them.

@@ -61,7 +61,7 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     etcd::may_go(&kube, &node_name).await?;
     let Some(node) = node else {
         etcd::take_out(&kube, &node_name).await?;
-        forget_password(&kube, &node_name).await?;
+        forget_password(&kube, "delete", &node_name).await?;
         return Ok(kube.done());
     };
     // Nothing runs on a node whose kubelet is silent that could end a pod: to wait for it would be in vain.
@@ -79,21 +79,21 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     let admin = kube.distribution.admin();
     let delete = ["--kubeconfig", admin, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
     kube.insist("delete", &Command::new(kube.distribution.kubectl(), delete)).await?;
-    forget_password(&kube, &node_name).await?;
+    forget_password(&kube, "delete", &node_name).await?;
     kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
     Ok(kube.done())
 }
 
 /// K3s keeps out a machine that comes under a known name with another password, for as long as it keeps that. It forgets it when it sees the Node
 /// deleted, and never that of a Node which was gone before.
-async fn forget_password(kube: &Kube<'_>, name: &str) -> Result<(), Failure> {
+pub(super) async fn forget_password(kube: &Kube<'_>, step: &str, name: &str) -> Result<(), Failure> {
     if kube.distribution != Distribution::K3s {
         return Ok(());
     }
     let (admin, secret) = (kube.distribution.admin(), k3s::password_of(name));
     let words =
         ["--kubeconfig", admin, CACHE, "delete", "secret", &secret, "--namespace", "kube-system", "--ignore-not-found"];
-    kube.insist("delete", &Command::new(kube.distribution.kubectl(), words)).await.map(drop)
+    kube.insist(step, &Command::new(kube.distribution.kubectl(), words)).await.map(drop)
 }
 
 async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {

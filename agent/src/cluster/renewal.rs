@@ -5,6 +5,7 @@
 //! kubelet's own certificate is renewed by itself. Source: kubernetes.io, "Certificate management with kubeadm"; recordings of
 //! `kubeadm certs`, 1.35.
 
+use super::Distribution;
 use super::control_plane::{self, Noted};
 use super::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
 use super::kubelet;
@@ -89,6 +90,9 @@ pub(super) fn is_unfinished(state: &State) -> Result<bool, StateError> {
 pub async fn renew(cx: RunCx, state: State, plan: RenewalPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     is_of(&kube, &plan.cluster_id)?;
+    if kube.distribution == Distribution::K3s {
+        return Err(failure("look", "K3s renews its certificates by itself, when it starts"));
+    }
     let all = certificates(kube.host()).map_err(failed(STEP, "look at the certificates"))?;
     let now = kube.host().now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let renewable = || all.iter().filter(|one| !one.authority && one.name != KUBELET);

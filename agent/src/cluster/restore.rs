@@ -33,17 +33,19 @@ pub(super) async fn place(kube: &Kube<'_>, path: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Deletes the Nodes of before, but the one that this machine goes on with.
-pub(super) async fn forget_nodes(kube: &Kube<'_>, own: &str) -> Result<(), Failure> {
-    let json = kube.ask(STEP, ADMIN, &["get", "nodes", "-o", "json"]).await?;
+/// Deletes the Nodes of before, but the one that this machine goes on with. Gives their names.
+pub(super) async fn forget_nodes(kube: &Kube<'_>, own: &str) -> Result<Vec<String>, Failure> {
+    let (admin, kubectl) = (kube.distribution.admin(), kube.distribution.kubectl());
+    let json = kube.ask(STEP, admin, &["get", "nodes", "-o", "json"]).await?;
     let all = nodes::read(&json).map_err(failed(STEP, "read the API server's answer"))?;
-    for node in all.iter().filter(|node| node.name != own) {
+    let before: Vec<String> = all.into_iter().map(|node| node.name).filter(|name| name != own).collect();
+    for name in &before {
         let since = Instant::now();
-        let delete = ["--kubeconfig", ADMIN, CACHE, "delete", "node", node.name.as_str(), "--ignore-not-found"];
-        kube.insist(STEP, &Command::new(KUBECTL, delete)).await?;
-        kube.made(STEP, &format!("delete node {}", node.name), "it was of the cluster of before", since);
+        let delete = ["--kubeconfig", admin, CACHE, "delete", "node", name, "--ignore-not-found"];
+        kube.insist(STEP, &Command::new(kubectl, delete)).await?;
+        kube.made(STEP, &format!("delete node {name}"), "it was of the cluster of before", since);
     }
-    Ok(())
+    Ok(before)
 }
 
 /// Has the pods of before that run here already begin anew. They read the cluster's CA when they start, from a ConfigMap of their namespace,

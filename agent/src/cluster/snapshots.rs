@@ -6,10 +6,9 @@
 pub(super) mod away;
 pub(super) mod schedule;
 
-use super::Distribution;
 use super::etcd::{self, OWN};
 use super::evidence::{Standing, standing};
-use super::kube::{CA, Kube, failed, failure, foreign, traces};
+use super::kube::{Kube, failed, foreign, traces};
 use super::status;
 use crate::chain::chain;
 use crate::host::etcd::Snapshot;
@@ -120,14 +119,8 @@ fn part(path: &str) -> String {
 
 /// This machine is a control plane of that cluster.
 pub(super) fn is_of(kube: &Kube<'_>, cluster_id: &str) -> Result<(), Failure> {
-    if kube.distribution == Distribution::K3s {
-        return Err(failure(
-            "look",
-            "the etcd of K3s is not looked after by this version: K3s takes snapshots of it by itself",
-        ));
-    }
     let found = traces(kube.host(), kube.distribution).map_err(failed("look", "look at what stands here"))?;
-    let here = status::cluster_id(kube.host()).map_err(failed("look", &format!("read {CA}")))?;
+    let here = status::cluster_id(kube.host()).map_err(failed("look", "read the cluster's CA"))?;
     let is_one = standing(&found.into_iter().map(|(_, trace)| trace).collect::<Vec<_>>()) == Standing::ControlPlane;
     if is_one && here == cluster_id {
         return Ok(());

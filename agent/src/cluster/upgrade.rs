@@ -8,9 +8,7 @@
 
 use super::control_plane::{self, Noted};
 use super::evidence::{Standing, Trace, standing};
-use super::kube::{
-    ADMIN, CA, CACHE, KUBEADM, KUBECTL, KUBELET, Kube, failed, failure, foreign, ignored, refused, with,
-};
+use super::kube::{ADMIN, CA, CACHE, KUBEADM, KUBELET, Kube, failed, failure, foreign, ignored, refused, with};
 use super::nodes::{self, Node};
 use super::version::Version;
 use super::{causes, cleanup, drain, kubelet, output, passage, programs, status};
@@ -84,14 +82,14 @@ pub(super) fn is_node_of(kube: &Kube<'_>, cluster_id: &str) -> Result<bool, Fail
 }
 
 /// One upgrade under way.
-struct Work<'a> {
-    kube: &'a Kube<'a>,
-    plan: &'a UpgradePlan,
+pub(super) struct Work<'a> {
+    pub(super) kube: &'a Kube<'a>,
+    pub(super) plan: &'a UpgradePlan,
     /// An administrator's credentials, or those of the node itself.
-    kubeconfig: &'static str,
-    is_control_plane: bool,
+    pub(super) kubeconfig: &'static str,
+    pub(super) is_control_plane: bool,
     /// Version of the cluster, as kubeadm has noted it.
-    cluster: Version,
+    pub(super) cluster: Version,
 }
 
 impl Work<'_> {
@@ -132,7 +130,7 @@ impl Work<'_> {
     }
 
     /// The API server's view of this node, which must be this machine's.
-    async fn node(&self) -> Result<Node, Failure> {
+    pub(super) async fn node(&self) -> Result<Node, Failure> {
         let name = self.plan.node_name.as_str();
         let json =
             self.kube.ask(LOOK, self.kubeconfig, &["get", "node", name, "--ignore-not-found", "-o", "json"]).await?;
@@ -146,7 +144,7 @@ impl Work<'_> {
     }
 
     /// Nothing becomes older; a control plane takes one minor version at a time, and no worker goes before it.
-    fn may_be(&self, node: &Node) -> Result<(), Failure> {
+    pub(super) fn may_be(&self, node: &Node) -> Result<(), Failure> {
         let (want, cluster) = (self.plan.version, self.plan.after.unwrap_or(self.cluster));
         let why = if version_of(node)? > want {
             format!("node {} has {}, and nothing is made older than it is", node.name, node.kubelet_version)
@@ -219,7 +217,7 @@ impl Work<'_> {
     }
 
     /// Marks the node as cordoned by us, if it is, and has its pods move away.
-    async fn empty(&self, node: &Node) -> Result<(), Failure> {
+    pub(super) async fn empty(&self, node: &Node) -> Result<(), Failure> {
         let Self { kube, plan, kubeconfig, .. } = *self;
         kube.may_go_on(DRAIN)?;
         self.began(DRAIN, 1);
@@ -237,7 +235,7 @@ impl Work<'_> {
     }
 
     /// The node takes pods again, if nobody but us forbade it; after a failure only while it is well.
-    async fn give_back(&self, done: bool) -> Result<(), Failure> {
+    pub(super) async fn give_back(&self, done: bool) -> Result<(), Failure> {
         let node = if done { Some(self.node().await?) } else { self.glance().await };
         let Some(node) = node.filter(|node| node.upgrading && (done || node.ready)) else { return Ok(()) };
         let since = Instant::now();
@@ -263,7 +261,7 @@ impl Work<'_> {
     async fn patch(&self, patch: &serde_json::Value) -> Result<(), Failure> {
         let (name, patch) = (self.plan.node_name.as_str(), patch.to_string());
         let words = ["--kubeconfig", self.kubeconfig, CACHE, "patch", "node", name, "--patch", &patch];
-        self.kube.must(DRAIN, &Command::new(KUBECTL, words)).await.map(drop)
+        self.kube.must(DRAIN, &Command::new(self.kube.distribution.kubectl(), words)).await.map(drop)
     }
 
     /// The new kubelet, and this node ready under it.

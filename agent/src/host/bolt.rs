@@ -5,6 +5,8 @@
 //! Everything comes from outside: what does not fit is an error of the kind `InvalidData`.
 //! Source: bbolt, `internal/common/page.go`, `meta.go` and `bucket.go`; etcd, `server/storage/schema`.
 
+use prost::Message as _;
+use std::collections::BTreeSet;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// A database, opened.
@@ -55,6 +57,29 @@ impl<F: Read + Seek> Database<F> {
             return main.map(u64::from_be_bytes).ok_or_else(|| damaged("a key is no revision"));
         }
         Err(too_deep())
+    }
+
+    /// Keys of etcd that begin so, as of the last revision. Every page of the tree is read, and none of them twice.
+    pub(super) fn keys(&mut self, prefix: &[u8]) -> io::Result<BTreeSet<Vec<u8>>> {
+        let keys = self.find("key")?.ok_or_else(|| damaged("it has no bucket of keys"))?;
+        let (mut found, mut read) = (BTreeSet::new(), 0);
+        let mut left = vec![(self.bucket(&keys)?, 0)];
+        while let Some((node, next)) = left.pop() {
+            if !node.is_branch()? {
+                (0..node.count()).try_for_each(|at| note(&node.item(at)?, prefix, &mut found))?;
+                continue;
+            }
+            if next == node.count() {
+                continue;
+            }
+            read += 1;
+            if read > self.length / self.page || left.len() > DEEPEST {
+                return Err(too_deep());
+            }
+            let child = self.page(node.child(next)?)?;
+            left.extend([(node, next + 1), (child, 0)]);
+        }
+        Ok(found)
     }
 
     /// A bucket of the root.
@@ -113,6 +138,26 @@ impl<F: Read + Seek> Database<F> {
         self.file.read_exact(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Takes note of what a revision did to a key: it was written, or it ended.
+fn note(item: &Item, prefix: &[u8], found: &mut BTreeSet<Vec<u8>>) -> io::Result<()> {
+    let written = Written::decode(item.value.as_slice()).map_err(|_| damaged("a key's value cannot be read"))?;
+    if written.key.starts_with(prefix) {
+        // A number, a mark and another number; and at the end of a key one letter more.
+        match item.key.get(17) {
+            Some(b't') => found.remove(&written.key),
+            _ => found.insert(written.key),
+        };
+    }
+    Ok(())
+}
+
+/// A value, as etcd keeps it: with its key, which the tree has not. Source: etcd, `mvccpb.KeyValue`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Written {
+    #[prost(bytes = "vec", tag = "1")]
+    key: Vec<u8>,
 }
 
 impl<F: Read + Write + Seek> Database<F> {
@@ -330,7 +375,10 @@ mod tests {
             ],
         );
         let (first, last) = (revision(4), revision(9));
-        let leaf = |id, key: &[u8]| filled(page(id, LEAF, &[(0, key, b"value")]));
+        let value = |key: &str| [&[10, u8::try_from(key.len()).unwrap()], key.as_bytes(), b"*\x05value"].concat();
+        let (one, other) = (value("/a/one"), value("/a/other"));
+        let ended = [&first[..], b"t"].concat();
+        let leaf = |id, items: &[(u32, &[u8], &[u8])]| filled(page(id, LEAF, items));
         let branch = |id, low: &[u8], high: &[u8], first: u64| {
             let (one, two) = (first.to_le_bytes(), (first + 1).to_le_bytes());
             filled(page(id, BRANCH, &[(0, low, &one), (0, high, &two)]))
@@ -340,11 +388,11 @@ mod tests {
             meta(1, 99, 11),
             filled(root),
             branch(3, &first, &last, 4),
-            leaf(4, &first),
-            leaf(5, &last),
+            leaf(4, &[(0, &first, &one), (0, &ended, &one)]),
+            leaf(5, &[(0, &last, &other)]),
             branch(6, b"1", b"2", 7),
-            leaf(7, b"1"),
-            leaf(8, b"2"),
+            leaf(7, &[(0, b"1", b"value")]),
+            leaf(8, &[(0, b"2", b"value")]),
         ]
         .concat()
     }
@@ -358,6 +406,14 @@ mod tests {
     fn the_last_revision_is_found() {
         let mut bytes = database();
         assert_eq!(open(&mut bytes).unwrap().revision().unwrap(), 9);
+    }
+
+    #[test]
+    fn keys_are_found_that_have_not_ended() {
+        let mut bytes = database();
+        let mut keys = |prefix: &[u8]| open(&mut bytes).unwrap().keys(prefix).unwrap();
+        assert_eq!(keys(b"/a/"), BTreeSet::from([b"/a/other".to_vec()]));
+        assert_eq!(keys(b"/b/"), BTreeSet::new());
     }
 
     #[test]
@@ -385,8 +441,9 @@ mod tests {
         total::bytes("etcd-database", &[&database()], |bytes| {
             let mut bytes = bytes.to_vec();
             let revision = open(&mut bytes).and_then(|mut database| database.revision()).ok();
+            let keys = open(&mut bytes).and_then(|mut database| database.keys(b"/")).map(|keys| keys.len()).ok();
             let freed = open(&mut bytes).and_then(|mut database| database.set_free()).is_ok();
-            (revision, freed)
+            (revision, keys, freed)
         });
     }
 }

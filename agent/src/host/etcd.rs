@@ -1,6 +1,7 @@
 //! The etcd of this machine's cluster, asked member by member. `linux` speaks to it; what follows from its answers is `crate::cluster`'s.
 
 use super::{BoxFuture, HostError};
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 /// Members of an etcd, each reached at `host:port` with this machine's own certificate for it.
@@ -41,6 +42,12 @@ pub trait Etcd: Send + Sync {
     /// # Errors
     /// [`HostError::NoSnapshot`] when it is none.
     fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError>;
+
+    /// Keys that begin with `prefix` in the snapshot at a path, as of its last revision.
+    ///
+    /// # Errors
+    /// [`HostError::NoSnapshot`] when it is none; also when nothing stands there.
+    fn keys(&self, path: &str, prefix: &str) -> Result<BTreeSet<String>, HostError>;
 
     /// Gives the file at `from` the name `to`, in the same folder.
     ///
@@ -124,6 +131,10 @@ impl Etcd for Nowhere {
 
     fn look(&self, _: &str) -> Result<Option<Snapshot>, HostError> {
         Ok(None)
+    }
+
+    fn keys(&self, path: &str, _: &str) -> Result<BTreeSet<String>, HostError> {
+        Err(HostError::NoSnapshot { path: path.to_owned(), why: "there is none".to_owned() })
     }
 
     fn rename(&self, path: &str, _: &str) -> Result<(), HostError> {

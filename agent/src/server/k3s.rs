@@ -1,14 +1,14 @@
 //! Requests for nodes of K3s, read and checked.
 
-use super::wire::{address, given, near, node_name, some, taints};
-use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, ServerPlan, Source};
+use super::snapshots;
+use super::wire::{address, drain, given, near, node_name, some, taints};
+use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, Restore, ServerPlan, Source, UpgradePlan};
 use agent_proto::overlay::{self, Fragment, Part};
 use agent_proto::{form, v1 as proto};
 
 pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPlan, String> {
     for (name, is_there) in [
         ("kube_vip", request.kube_vip.is_some()),
-        ("restore_from", !request.restore_from.is_empty()),
         ("ignore_preflight_errors", !request.ignore_preflight_errors.is_empty()),
     ] {
         if is_there {
@@ -28,6 +28,7 @@ pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPl
         taints: if request.taints_given { Some(taints(&request.taints)?) } else { None },
         overlay: fragment(Part::Server, &request.config.unwrap_or_default().server)?,
         cluster_id: some(request.cluster_id),
+        restore_from: restore(request.restore_from, &request.restore_token_path)?,
     })
 }
 
@@ -49,6 +50,7 @@ pub(super) fn further_plan(request: proto::ClusterJoinRequest) -> Result<Further
         taints: if join.taints_given { Some(taints(&join.taints)?) } else { None },
         overlay: fragment(Part::Server, &request.config.unwrap_or_default().server)?,
         cluster_id: None,
+        restore_from: None,
     };
     Ok(FurtherPlan {
         server,
@@ -71,6 +73,22 @@ pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan
         near: near(request.near)?,
         overlay: fragment(Part::Agent, &request.config.unwrap_or_default().agent)?,
     })
+}
+
+pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<UpgradePlan, String> {
+    Ok(UpgradePlan {
+        release: release(&request.version, request.k3s)?,
+        node_name: node_name(request.node_name)?,
+        cluster_id: given(request.cluster_id, "cluster_id")?,
+        drain: drain(request.drain_timeout_s),
+        only_check: request.only_check,
+    })
+}
+
+fn restore(path: String, token_path: &str) -> Result<Option<Restore>, String> {
+    let Some(path) = snapshots::restore_from(path)? else { return Ok(None) };
+    form::file(token_path).map_err(|why| format!("restore_token_path: {token_path:?} {why}"))?;
+    Ok(Some(Restore { path, token_path: token_path.to_owned() }))
 }
 
 fn release(version: &str, k3s: Option<proto::K3s>) -> Result<Release, String> {
@@ -151,7 +169,7 @@ mod tests {
             (with(proto::K3s { url: "file:///etc/shadow".into(), ..good.clone() }), "k3s.url"),
             (with(proto::K3s { sha256: "00".into(), ..good.clone() }), "k3s.url"),
             (with(proto::K3s { images_url: "-o".into(), ..good }), "k3s.images_url"),
-            (proto::ClusterInitRequest { restore_from: "/a".into(), ..init() }, "restore_from"),
+            (proto::ClusterInitRequest { restore_from: "/a".into(), ..init() }, "restore_token_path"),
             (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
         ] {
             let said = server_plan(request).unwrap_err();

@@ -309,8 +309,12 @@ impl Agent for AgentService {
     }
 
     async fn cluster_upgrade(&self, request: Request<proto::ClusterUpgradeRequest>) -> Answer<Events> {
-        let plan = wire::upgrade_plan(request.into_inner()).map_err(Status::invalid_argument)?;
-        let state = self.state.clone();
+        let (request, state) = (request.into_inner(), self.state.clone());
+        if request.k3s.is_some() {
+            let plan = k3s::upgrade_plan(request).map_err(Status::invalid_argument)?;
+            return self.start("cluster upgrade", |cx| cluster::k3s::upgrade(cx, state, plan));
+        }
+        let plan = wire::upgrade_plan(request).map_err(Status::invalid_argument)?;
         self.start("cluster upgrade", |cx| cluster::upgrade(cx, state, plan))
     }
 

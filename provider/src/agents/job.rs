@@ -33,6 +33,8 @@ pub(crate) struct Init {
     pub(crate) kube_vip: Option<KubeVip>,
     /// Path of a snapshot of etcd on its machine that it begins with; empty: with nothing.
     pub(crate) restore_from: String,
+    /// Of K3s: path of a file there with the secret that the cluster had then.
+    pub(crate) restore_token_path: String,
 }
 
 /// The virtual address of a cluster's control planes.
@@ -137,6 +139,8 @@ pub(crate) struct Upgrade {
     pub(crate) cluster_id: String,
     pub(crate) drain: Duration,
     pub(crate) ignore_preflight_errors: Vec<String>,
+    /// Of K3s; `None`: of kubeadm.
+    pub(crate) k3s: Option<K3s>,
     /// Only whether it could be done.
     pub(crate) only_check: bool,
     /// By then the cluster has this version; empty: the one it has.
@@ -228,6 +232,7 @@ impl Init {
             cluster_id: self.cluster_id.clone(),
             kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
             restore_from: self.restore_from.clone(),
+            restore_token_path: self.restore_token_path.clone(),
         }
     }
 }
@@ -309,6 +314,7 @@ impl Upgrade {
             ignore_preflight_errors: self.ignore_preflight_errors.clone(),
             only_check: self.only_check,
             after: self.after.clone(),
+            k3s: self.k3s.as_ref().map(K3s::to_wire),
         }
     }
 }

@@ -108,7 +108,8 @@ impl Resource for ClusterResource {
         m.id.set(name.clone());
         let Plane { name: node, endpoint: first } = control_planes::beginning(cx, &crew.planes, &wait, &act).await?;
         let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
-        let init = Init { restore_from: recovery::restored(m), ..to_init(m, &node, address)? };
+        let (restore_from, restore_token_path) = recovery::restored(m);
+        let init = Init { restore_from, restore_token_path, ..to_init(m, &node, address)? };
         let report = cx.agents.run(&first, &Job::Init(Box::new(init)), &wait).await;
         let report = report.map_err(|error| recovery::not_made(&act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
@@ -389,6 +390,7 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         cluster_id: String::new(),
         kube_vip: vip::of(m),
         restore_from: String::new(),
+        restore_token_path: String::new(),
     })
 }
 

@@ -63,7 +63,7 @@ resource "groundwork_cluster" "edge" {
   endpoint     = @ENDPOINT@
 
   k3s {
-    url      = "http://@GATEWAY@/files/k3s"
+    url      = "http://@GATEWAY@/files/@PROGRAM@"
     checksum = "sha256:@SUM@"
 
     images_url      = "http://@GATEWAY@/files/images.tar.zst"

@@ -43,6 +43,54 @@ fn come_and_go(lab: &Lab, given: &Given) {
     lab_is_empty(lab);
 }
 
+#[test]
+fn servers_of_k3s_are_upgraded_one_by_one() {
+    if !ready() {
+        return;
+    }
+    let lab = Lab::start("k3s-upgrade", Backend::Nspawn, &["--kubernetes", "none"]);
+    let Some(given) = Given::stand_in(&lab) else { return };
+    are_upgraded(&lab, &given);
+}
+
+#[test]
+fn a_real_k3s_is_upgraded_server_by_server() {
+    if let Some((program, images)) = real() {
+        let lab = Lab::start("k3s-upgrade-real", Backend::Nspawn, &["--kubernetes", "none"]);
+        are_upgraded(&lab, &Given::real(&lab, &program, &images));
+    }
+}
+
+/// One after the other, and gone on with where it was cut off or stopped.
+fn are_upgraded(lab: &Lab, given: &Given) {
+    let Some(next) = given.next(lab) else { return };
+    let _balancer = Balancer::start(&lab.address(254), [1, 2, 3].map(|number| lab.address(10 + number)).to_vec());
+    let terraform = Terraform::for_lab(lab);
+    let stage = Stage { lab, given, terraform: &terraform };
+    stage.begins();
+    stage.wants_of(&[1, 2, 3], &next);
+    let road = format!("{} → {}", given.version, next.version);
+    terraform.plan().exits(2).says(&[&road, "\"cp-1\"", "\"worker-1\"", "0 to destroy"]);
+    let replaced = format!("/usr/local/bin/k3s --version | grep -qF {}", next.version);
+    terraform.killed(|| lab.exec("cp-1", &replaced).code == 0);
+    // It goes on with that one, and stops at the next, which does not come up again.
+    let folder = "/etc/systemd/system/k3s.service.d";
+    let never = format!("mkdir {folder} && printf '[Service]\\nExecStartPre=/bin/false\\n' >{folder}/never.conf");
+    lab.must("cp-2", &never);
+    terraform.fails(&["Cannot upgrade node cp-2", "The unit k3s.service does not run"]);
+    terraform.plan().exits(2).says(&["cp-2: its kubelet is", "cp-3: its kubelet is"]);
+    stage.has_versions("cp-1", (&given.version, 3), (&next.version, 1));
+    lab.must("cp-2", &format!("rm -r {folder}"));
+    terraform.apply();
+    stage.has("cp-1", &["cp-1", "cp-2", "cp-3"]);
+    let told = stage.has_versions("cp-1", (&given.version, 0), (&next.version, 4));
+    assert!(!told.contains("groundwork/upgrading"), "{told}");
+    terraform.has_no_changes();
+    leaves_nothing(lab, &terraform, &["cp-1", "cp-2", "cp-3", "worker-1"]);
+    terraform.destroy();
+    lab_is_empty(lab);
+}
+
 struct Stage<'a> {
     lab: &'a Lab,
     given: &'a Given,
@@ -51,9 +99,13 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn wants(&self, servers: &[u8]) {
+        self.wants_of(servers, self.given);
+    }
+
+    fn wants_of(&self, servers: &[u8], given: &Given) {
         let endpoint = Some(format!("{}:6443", self.lab.address(254)));
         let wanted = Wanted { servers, endpoint, ..Wanted::single(1, "a") };
-        self.terraform.write("main.tf", &wanted.configuration(self.lab, self.given));
+        self.terraform.write("main.tf", &wanted.configuration(self.lab, given));
     }
 
     /// Exactly these are servers of the cluster, with a vote in etcd each, as the machine `by` has it.
@@ -195,6 +247,15 @@ impl Stage<'_> {
         self.terraform.apply();
         self.has("cp-2", &["cp-2", "cp-3", "cp-4"]);
         self.terraform.has_no_changes();
+    }
+
+    /// So many nodes have either version.
+    #[track_caller]
+    fn has_versions(&self, by: &str, old: (&str, usize), new: (&str, usize)) -> String {
+        let told = kubectl_by(self.lab, by, "get nodes -o json");
+        let count = |version: &str| told.matches(&format!("\"kubeletVersion\": \"{version}\"")).count();
+        assert_eq!((count(old.0), count(new.0)), (old.1, new.1), "{told}");
+        told
     }
 }
 

@@ -6,8 +6,8 @@
 use super::config::{self, Note, TOKEN};
 use super::program::{self, Release};
 use super::{server, unit};
-use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
-use crate::cluster::init::authority;
+use crate::cluster::evidence::{Attempt, Standing};
+use crate::cluster::found::Found;
 use crate::cluster::join::{back, known};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
 use crate::cluster::nodes::Node;
@@ -69,32 +69,27 @@ pub async fn join(cx: RunCx, state: State, plan: AgentPlan) -> Result<Outcome, F
 
 /// Whether this machine is such a node of that cluster already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &AgentPlan) -> Result<bool, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let attempt = kube.attempt()?;
-    let here = authority(kube)?;
-    let ours = attempt.as_ref().is_some_and(|attempt| attempt.may_be_undone(&here, &traces));
-    let lost = here.is_empty() && attempt.as_ref().is_some_and(|attempt| attempt.cluster_id.is_some());
-    match standing(&traces) {
+    let found = Found::look(kube)?;
+    let here = &found.here;
+    match found.standing {
         Standing::Clean => return Ok(false),
         Standing::ControlPlane => return Err(foreign("this machine is a server of a cluster of K3s")),
-        Standing::Partial if ours || lost => {
+        Standing::Partial if found.is_cut_off || found.is_lost() => {
             cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
             return Ok(false);
         }
-        Standing::Partial => return Err(cleanup::not_ours(&found)),
-        Standing::Worker if here != plan.ca_hash => {
+        Standing::Partial => return Err(cleanup::not_ours(&found.traces)),
+        Standing::Worker if *here != plan.ca_hash => {
             return Err(foreign(format!("this machine is a node of another cluster, whose CA is {here}")));
         }
         Standing::Worker => {}
     }
-    if !attempt.is_some_and(|attempt| attempt.has_made(&here)) {
+    if !found.is_made() {
         return Err(foreign("this machine is an agent of that cluster, which this agent did not make it"));
     }
     if let Some(node) = running(kube, plan).await? {
         back(kube, kube.distribution.node(), &node).await?;
-        kube.note(&Attempt::new("join", &plan.node_name).finished(&here))?;
+        kube.note(&Attempt::new("join", &plan.node_name).finished(here))?;
         return Ok(true);
     }
     cleanup::undo(kube, "join", "it is no node of its cluster any more").await?;

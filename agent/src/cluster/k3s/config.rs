@@ -42,8 +42,8 @@ pub(in crate::cluster) fn endpoint(host: &dyn Host) -> Result<Option<String>, Ho
     Ok(Some(note(host)?.endpoint).filter(|endpoint| !endpoint.is_empty()))
 }
 
-/// Of a server. One that begins a cluster does so with etcd, so that more can come, and makes its secret itself; one that joins `others`
-/// has that in a file.
+/// Of a server. One that begins a cluster does so with etcd, so that more can come, and makes its secret itself; one that joins `others`, or begins with
+/// a snapshot, has that in a file.
 ///
 /// # Errors
 /// What the user's part has in another form.
@@ -52,6 +52,9 @@ pub(super) fn server(plan: &ServerPlan, others: Option<&str>) -> Result<String, 
     match others {
         None => drop(own.insert("cluster-init".into(), json!(true))),
         Some(endpoint) => joins(&mut own, endpoint),
+    }
+    if plan.restore_from.is_some() {
+        own.insert("token-file".into(), json!(TOKEN));
     }
     own.insert("write-kubeconfig-mode".into(), json!("0600"));
     node(&mut own, &plan.node_name, plan.address.as_deref());

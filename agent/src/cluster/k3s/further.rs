@@ -7,8 +7,8 @@ use super::agent::AGAIN;
 use super::config::{self, Note, TOKEN};
 use super::server::{self, ServerPlan};
 use super::{program, unit};
-use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
-use crate::cluster::init::authority;
+use crate::cluster::evidence::{Attempt, Standing};
+use crate::cluster::found::Found;
 use crate::cluster::join::{back, known};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
 use crate::cluster::nodes::Node;
@@ -64,47 +64,44 @@ pub async fn join_server(cx: RunCx, state: State, plan: FurtherPlan) -> Result<O
 
 /// Whether this machine is such a server of that cluster already; clears away what a killed attempt of ours has left.
 async fn already(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<bool, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let here = authority(kube)?;
-    let standing = standing(&traces);
-    if standing == Standing::Clean {
-        return Ok(false);
-    }
-    if standing == Standing::Worker {
-        return Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first"));
-    }
-    let Some(attempt) = kube.attempt()? else { return Err(not_ours(&found, standing, &here)) };
-    let ours = attempt.may_be_undone(&here, &traces) || super::has_begun(kube, &attempt)?;
-    let lost = here.is_empty() && attempt.cluster_id.is_some();
-    if standing == Standing::Partial {
-        if !ours && !lost {
-            return Err(not_ours(&found, standing, &here));
+    let found = Found::look(kube)?;
+    let here = &found.here;
+    match found.standing {
+        Standing::Clean => return Ok(false),
+        Standing::Worker => {
+            return Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first"));
         }
-        leave::undo(kube, &attempt).await?;
+        Standing::Partial | Standing::ControlPlane => {}
+    }
+    let Some(attempt) = &found.attempt else { return Err(not_ours(&found)) };
+    if found.standing == Standing::Partial {
+        if !found.is_cut_off && !found.is_lost() {
+            return Err(not_ours(&found));
+        }
+        leave::undo(kube, attempt).await?;
         return Ok(false);
     }
-    if here != plan.ca_hash {
+    if *here != plan.ca_hash {
         return Err(foreign(format!("this machine is a server of another cluster, whose CA is {here}")));
     }
-    if !attempt.has_made(&here) {
-        return Err(not_ours(&found, standing, &here));
+    if !found.is_made() {
+        return Err(not_ours(&found));
     }
-    if let Some(node) = running(kube, plan, &attempt).await? {
+    if let Some(node) = running(kube, plan, attempt).await? {
         back(kube, kube.distribution.admin(), &node).await?;
-        kube.note(&Attempt::new("join", &plan.server.node_name).finished(&here))?;
+        kube.note(&Attempt::new("join", &plan.server.node_name).finished(here))?;
         return Ok(true);
     }
-    leave::undo(kube, &Attempt { kind: "join".to_owned(), ..attempt }).await?;
+    leave::undo(kube, &Attempt { kind: "join".to_owned(), ..attempt.clone() }).await?;
     Ok(false)
 }
 
-fn not_ours(found: &[(&'static str, Trace)], standing: Standing, here: &str) -> Failure {
-    if standing == Standing::ControlPlane {
+fn not_ours(found: &Found) -> Failure {
+    if found.standing == Standing::ControlPlane {
+        let here = &found.here;
         return foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}"));
     }
-    cleanup::not_ours(found)
+    cleanup::not_ours(&found.traces)
 }
 
 /// The node of a server that is whole, which is started if nobody runs it. The data of one that was finished once are not thrown away because it

@@ -44,23 +44,41 @@ pub(super) async fn install(kube: &Kube<'_>, release: &Release, own_program: boo
             kube.host().link(&path, "k3s").map_err(failed(STEP, &format!("make the link {path}")))?;
         }
     }
-    let ask = Command::new(PROGRAM, ["--version"]);
-    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s for its version"))?;
-    let is =
-        said.stdout.strip_prefix("k3s version ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
-    if said.code != Some(0) {
-        return Err(refused(STEP, &ask, &said));
-    }
-    if is != release.version {
-        let message = format!(
-            "`k3s.url` gives K3s {is}, and `version` is {}: give the program of that version and its checksum",
-            release.version
-        );
-        return Err(failure(STEP, message));
-    }
+    is_of_version(kube, PROGRAM, release).await?;
     if let Some(images) = &release.images {
         bring(kube, images, ("k3s.images_url", "k3s.images_checksum"), (&archive(&images.url), "0644")).await?;
     }
+    Ok(())
+}
+
+/// Has the program of an upgrade stand beside the one that runs, unless that is it already. What starts anew meanwhile is of before.
+pub(super) async fn stage(kube: &Kube<'_>, release: &Release) -> Result<(), Failure> {
+    if stands(kube, release).await? {
+        return Ok(());
+    }
+    kube.may_go_on(STEP)?;
+    kube.cx.step_began(STEP, 1);
+    let (url, checksum) = ("k3s.url", "k3s.checksum");
+    let next = next(PROGRAM);
+    if sum(kube, &next).await?.is_none_or(|sum| sum != release.program.sha256) {
+        let since = Instant::now();
+        download(kube, &release.program, (url, checksum), async || put(kube, &next, "0755").await).await?;
+        kube.made(STEP, &format!("fetch {next}"), &format!("from {}", release.program.url), since);
+    }
+    is_of_version(kube, &next, release).await
+}
+
+/// Puts the program of an upgrade in the place of the one before, as a whole, and its images beside it.
+pub(super) async fn replace(kube: &Kube<'_>, release: &Release) -> Result<(), Failure> {
+    if let Some(images) = &release.images {
+        bring(kube, images, ("k3s.images_url", "k3s.images_checksum"), (&archive(&images.url), "0644")).await?;
+    }
+    if stands(kube, release).await? {
+        return Ok(());
+    }
+    let since = Instant::now();
+    rename(kube, &next(PROGRAM), PROGRAM).await?;
+    kube.made(STEP, &format!("replace {PROGRAM}"), &format!("it is {} now", release.version), since);
     Ok(())
 }
 
@@ -69,6 +87,25 @@ pub(super) async fn help(kube: &Kube<'_>, role: &str) -> Result<String, Failure>
     let ask = Command::new(PROGRAM, [role, "--help"]).timeout(UNPACK);
     let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s what it knows"))?;
     if said.code == Some(0) { Ok(said.stdout) } else { Err(refused(STEP, &ask, &said)) }
+}
+
+/// A program says itself what it is.
+async fn is_of_version(kube: &Kube<'_>, path: &str, release: &Release) -> Result<(), Failure> {
+    let ask = Command::new(path, ["--version"]);
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s for its version"))?;
+    let is =
+        said.stdout.strip_prefix("k3s version ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    if said.code != Some(0) {
+        return Err(refused(STEP, &ask, &said));
+    }
+    if is == release.version {
+        return Ok(());
+    }
+    let message = format!(
+        "`k3s.url` gives K3s {is}, and `version` is {}: give the program of that version and its checksum",
+        release.version
+    );
+    Err(failure(STEP, message))
 }
 
 async fn bring(
@@ -81,24 +118,44 @@ async fn bring(
         return Ok(());
     }
     let since = Instant::now();
-    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0755", DATA])).await?;
-    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove an earlier download"))?;
-    let placed = async {
-        fetched(kube, source, url, checksum).await?;
-        place(kube, path, mode).await
-    };
-    let placed = placed.await;
-    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove the download"))?;
-    placed?;
+    download(kube, source, (url, checksum), async || {
+        put(kube, &next(path), mode).await?;
+        rename(kube, &next(path), path).await
+    })
+    .await?;
     kube.made(STEP, &format!("fetch {path}"), &format!("from {}", source.url), since);
     Ok(())
 }
 
-/// As a whole: what is half written has another name. Both are larger than what a host copies by itself.
-async fn place(kube: &Kube<'_>, path: &str, mode: &str) -> Result<(), Failure> {
-    let new = format!("{path}.groundwork-new");
-    kube.must(STEP, &Command::new("/usr/bin/install", ["-D", "-m", mode, "--", DOWNLOAD, &new]).timeout(FETCH)).await?;
-    kube.must(STEP, &Command::new("/usr/bin/mv", ["--no-target-directory", "--", &new, path])).await.map(drop)
+/// Fetches what has this sum, and has it `placed`; nothing of it stays where it was fetched to.
+async fn download(
+    kube: &Kube<'_>,
+    source: &Source,
+    (url, checksum): (&str, &str),
+    placed: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0755", DATA])).await?;
+    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove an earlier download"))?;
+    let done = match fetched(kube, source, url, checksum).await {
+        Ok(()) => placed().await,
+        other => other,
+    };
+    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove the download"))?;
+    done
+}
+
+/// What is half written has this name. All of it is larger than what a host copies by itself.
+fn next(path: &str) -> String {
+    format!("{path}.groundwork-new")
+}
+
+async fn put(kube: &Kube<'_>, path: &str, mode: &str) -> Result<(), Failure> {
+    let install = Command::new("/usr/bin/install", ["-D", "-m", mode, "--", DOWNLOAD, path]).timeout(FETCH);
+    kube.must(STEP, &install).await.map(drop)
+}
+
+async fn rename(kube: &Kube<'_>, from: &str, to: &str) -> Result<(), Failure> {
+    kube.must(STEP, &Command::new("/usr/bin/mv", ["--no-target-directory", "--", from, to])).await.map(drop)
 }
 
 /// By apt's own downloader: it knows the machine's proxies and certificates, and the agent need not resolve names.
@@ -152,7 +209,7 @@ pub(super) fn remove(kube: &Kube<'_>, step: &str, note: &Note) -> Result<(), Fai
             go(&path).map_err(failed(step, &format!("remove {path}")))?;
         }
     }
-    for path in [PROGRAM, &format!("{PROGRAM}.groundwork-new")] {
+    for path in [PROGRAM, &next(PROGRAM)] {
         go(path).map_err(failed(step, &format!("remove {path}")))?;
     }
     Ok(())

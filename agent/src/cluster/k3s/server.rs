@@ -2,9 +2,11 @@
 
 use super::config::{self, Note};
 use super::program::{self, Release};
+use super::restore::{self, Restore};
 use super::{TRACES, unit};
 use crate::cluster::config::Taint;
-use crate::cluster::evidence::{Attempt, Standing, Trace, standing};
+use crate::cluster::evidence::{Attempt, Standing, Trace};
+use crate::cluster::found::Found;
 use crate::cluster::init::{answering, authority, node};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
 use crate::cluster::status::ClusterError;
@@ -14,6 +16,7 @@ use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use agent_proto::overlay::Fragment;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// What a server is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct ServerPlan {
     pub overlay: Fragment,
     /// Pin of the cluster that this node is a server of already: nothing is made anew then.
     pub cluster_id: Option<String>,
+    /// What the cluster begins with; `None`: with nothing.
+    pub restore_from: Option<Restore>,
 }
 
 /// Makes this machine the first server. Changes nothing on a finished one but what somebody took from it; begins anew after a killed
@@ -56,16 +61,18 @@ pub async fn init(cx: RunCx, state: State, plan: ServerPlan) -> Result<Outcome, 
         return Err(failure("look", message));
     }
     let plan = ServerPlan { address: kube.own(plan.address.clone()).await, ..plan };
-    if already(&kube, &plan, &here).await? {
+    if already(&kube, &plan).await? {
         mend(&kube, &plan).await?;
         return Ok(kube.done());
     }
     if plan.cluster_id.is_some() {
         return Err(failure("look", "this machine is no whole server any more, and none is made anew"));
     }
+    let from = plan.restore_from.as_ref();
+    let from = from.map(|from| Ok((from, restore::secret(&kube, from)?))).transpose()?;
     before::note(&kube).await?;
     kube.direct("init").await?;
-    make(&kube, &plan).await?;
+    make(&kube, &plan, from).await?;
     Ok(kube.done())
 }
 
@@ -78,25 +85,15 @@ pub(super) fn near(plan: &ServerPlan) -> Vec<String> {
 }
 
 /// Whether this machine is the server already; clears away what a killed attempt of ours has left.
-async fn already(kube: &Kube<'_>, plan: &ServerPlan, here: &str) -> Result<bool, Failure> {
-    let found = kube.traces()?;
-    cleanup::no_stranger(&found)?;
-    let traces: Vec<Trace> = found.iter().map(|(_, trace)| *trace).collect();
-    let attempt = kube.attempt()?;
-    let ours = match &attempt {
-        Some(attempt) => attempt.may_be_undone(here, &traces) || super::has_begun(kube, attempt)?,
-        None => false,
-    };
-    match standing(&traces) {
+async fn already(kube: &Kube<'_>, plan: &ServerPlan) -> Result<bool, Failure> {
+    let found = Found::look(kube)?;
+    let (here, ours) = (&found.here, found.is_cut_off);
+    match found.standing {
         Standing::Clean => Ok(false),
-        Standing::ControlPlane
-            if attempt.as_ref().is_some_and(|one| one.cluster_id.is_some() && one.has_made(here)) =>
-        {
-            Ok(true)
-        }
+        Standing::ControlPlane if found.was_finished() && found.is_made() => Ok(true),
         // The agent died while it watched, and K3s came up by itself.
         Standing::ControlPlane if ours && is_whole(kube, &plan.node_name).await => {
-            kube.note(&Attempt::new("init", &plan.node_name).finished(here))?;
+            finish(kube, plan, Attempt::new("init", &plan.node_name).finished(here)).await?;
             Ok(true)
         }
         // Its cluster lives elsewhere.
@@ -109,7 +106,7 @@ async fn already(kube: &Kube<'_>, plan: &ServerPlan, here: &str) -> Result<bool,
             Err(foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}")))
         }
         Standing::Worker => Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first")),
-        Standing::Partial => Err(cleanup::not_ours(&found)),
+        Standing::Partial => Err(cleanup::not_ours(&found.traces)),
     }
 }
 
@@ -118,7 +115,7 @@ async fn is_whole(kube: &Kube<'_>, node_name: &str) -> bool {
 }
 
 /// The note comes first, and the unit last: whatever is cut off is known as ours, and nothing runs that is not whole.
-async fn make(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
+async fn make(kube: &Kube<'_>, plan: &ServerPlan, from: Option<(&Restore, Zeroizing<String>)>) -> Result<(), Failure> {
     let mut attempt = Attempt::new("init", &plan.node_name);
     attempt.mark = Some(hex::encode(trust::nonce()));
     kube.note(&attempt)?;
@@ -137,6 +134,13 @@ async fn make(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
     kube.host()
         .write(config::FILE, text.as_bytes(), Access::PRIVATE)
         .map_err(failed("init", "write K3s' configuration"))?;
+    if let Some((from, secret)) = from {
+        let secret = Zeroizing::new(format!("{}\n", *secret));
+        kube.host()
+            .write(config::TOKEN, secret.as_bytes(), Access::PRIVATE)
+            .map_err(failed("init", "write the cluster's secret"))?;
+        restore::place(kube, from).await?;
+    }
     unit::SERVER.write(kube, "init").await?;
     unit::SERVER.start(kube, "init", START).await?;
     let here = authority(kube)?;
@@ -144,7 +148,15 @@ async fn make(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
     kube.note(&attempt)?;
     kube.made("init", "start k3s.service", "this machine becomes the first server", since);
     answering(kube, Some(&plan.node_name)).await?;
-    kube.note(&attempt.finished(&here))
+    finish(kube, plan, attempt.finished(&here)).await
+}
+
+/// Notes that the attempt came to its end. Before that, a cluster that began with a snapshot leaves behind what was of the one before.
+async fn finish(kube: &Kube<'_>, plan: &ServerPlan, attempt: Attempt) -> Result<(), Failure> {
+    if plan.restore_from.is_some() {
+        restore::leave_behind(kube, &plan.node_name).await?;
+    }
+    kube.note(&attempt)
 }
 
 /// Refuses settings that this K3s does not know: it would pass over them with a warning.

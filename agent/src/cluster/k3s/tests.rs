@@ -1,7 +1,9 @@
 //! Servers and agents of K3s on an imitated machine: from clean to node and back, and from every cut in between.
 
 mod imitation;
+mod recovery;
 mod several;
+mod upgrade;
 
 use self::imitation::{Machine, Moment};
 use super::{AgentPlan, Release, ServerPlan, Source, init, join};
@@ -307,6 +309,8 @@ async fn a_server_that_ends_with_0_again_and_again_has_not_come_up() {
     scene.machine.never_runs(include_str!("recorded/server-wrong-yaml.txt"));
     let failure = scene.init().await.unwrap_err();
     assert!(failure.message.contains("mapping values are not allowed"), "{failure:?}");
+    let again = scene.init().await.unwrap_err();
+    assert!(!again.message.contains("after 0 s"), "restarts of before count no more: {again:?}");
 }
 
 #[tokio::test(start_paused = true)]

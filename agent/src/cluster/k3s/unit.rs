@@ -64,6 +64,8 @@ impl Unit {
     /// # Errors
     /// With what K3s says, when it does not run in time or never will: it is stopped then.
     pub(super) async fn start(self, kube: &Kube<'_>, step: &str, patience: Duration) -> Result<(), Failure> {
+        // systemd goes on counting restarts of before until the new start begins, which nobody waits for.
+        kube.run(step, &Command::new(SYSTEMCTL, ["reset-failed", "--", self.name])).await?;
         let began = kube.host().now();
         kube.must(step, &Command::new(SYSTEMCTL, ["restart", "--no-block", "--", self.name])).await?;
         let watch = self.watch(kube, step, (began, patience)).await;
@@ -165,7 +167,7 @@ impl Stand {
 }
 
 /// The last thing that K3s complains about: why it ended, or else what it waits for, or its last error.
-fn complaint(journal: &str) -> Option<String> {
+pub(super) fn complaint(journal: &str) -> Option<String> {
     let said = |wanted: fn(&str, &str) -> bool| {
         let message = |line: &str| {
             let (_, rest) = line.split_once(" level=")?;

@@ -6,6 +6,7 @@
 
 use super::away::{SECRET, Target};
 use super::{fresh, is_of, part};
+use crate::cluster::Distribution;
 use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure, refused};
 use crate::cluster::kubelet::state_of;
 use crate::host::etcd::Snapshot;
@@ -83,7 +84,7 @@ async fn settle(kube: &Kube<'_>, wanted: &Wanted, there: Option<Scheduled>) -> R
         if said.code != Some(0) {
             return Err(refused(STEP, &read, &said));
         }
-        for (file, text) in wanted.files() {
+        for (file, text) in wanted.files(kube.distribution) {
             kube.host().write(file, text.as_bytes(), Access::OPEN).map_err(failed(STEP, &format!("write {file}")))?;
         }
         for words in [&["daemon-reload"][..], &["enable", TIMER], &["restart", TIMER]] {
@@ -123,8 +124,8 @@ async fn again(kube: &Kube<'_>, why: &str) -> Result<(), Failure> {
 pub(in crate::cluster) async fn look(host: &dyn Host) -> Result<Option<Scheduled>, HostError> {
     let Some(timer) = host.text(TIMER_FILE)? else { return Ok(None) };
     let Some(schedule) = Schedule::read(&timer) else { return Ok(None) };
-    let mut whole = true;
-    for (file, text) in schedule.files() {
+    let (own, mut whole) = (Distribution::here(host)?, true);
+    for (file, text) in schedule.files(own) {
         whole &= host.text(file)?.is_some_and(|there| there == text);
     }
     let active = whole && state_of(host, TIMER).await? == "active";
@@ -201,13 +202,14 @@ pub(super) fn is_ours(name: &str) -> bool {
 }
 
 impl Schedule {
-    /// What its files hold, the timer's last.
-    fn files(&self) -> [(&'static str, String); 2] {
+    /// What its files hold, the timer's last. Without an etcd on the machine nothing is taken.
+    fn files(&self, own: Distribution) -> [(&'static str, String); 2] {
         let Self { schedule, keep, directory, .. } = self;
         let service = format!(
-            "{HEAD}\n[Unit]\nDescription=Snapshot of etcd, by Groundwork\nConditionPathExists=/etc/kubernetes/manifests/etcd.yaml\n\n\
+            "{HEAD}\n[Unit]\nDescription=Snapshot of etcd, by Groundwork\nConditionPathExists={}\n\n\
              [Service]\nType=oneshot\nExecStart=/usr/local/bin/groundwork-agent etcd-snapshot {} {keep}\nTimeoutStartSec={}\nUMask=0077\n\
              Nice=10\nIOSchedulingClass=idle\nNoNewPrivileges=yes\nPrivateDevices=yes\nProtectKernelTunables=yes\n",
+            own.etcd_note(),
             quoted(directory),
             LONGEST.as_secs()
         );
@@ -265,13 +267,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let [(_, service), (_, timer)] = wanted().files();
+        let [(_, service), (_, timer)] = wanted().files(Distribution::Kubeadm);
         assert_eq!(Schedule::read(&timer), Some(wanted()));
         let away =
             Schedule { s3: Some(Target { ca_certificate: "-----\nA\n".into(), ..Target::default() }), ..wanted() };
-        let [_, (_, timer)] = away.files();
+        let [_, (_, timer)] = away.files(Distribution::K3s);
         assert_eq!(Schedule::read(&timer), Some(away));
         assert!(service.contains(r#"etcd-snapshot "/var/backups/100%% \"etcd\"" 7"#), "{service}");
+        assert!(service.contains("\nConditionPathExists=/etc/kubernetes/manifests/etcd.yaml\n"), "{service}");
         assert!(timer.contains("\nOnCalendar=*-*-* 03:00:00\n"), "{timer}");
         assert_eq!(Schedule::read("[Timer]\nOnCalendar=daily\n"), None);
         total::text("etcd-timer", &[&timer], Schedule::read);

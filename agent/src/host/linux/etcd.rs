@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,6 +88,10 @@ impl Etcd for At {
 
     fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError> {
         snapshot::look(path)
+    }
+
+    fn keys(&self, path: &str, prefix: &str) -> Result<BTreeSet<String>, HostError> {
+        snapshot::keys(path, prefix)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {

@@ -819,6 +819,9 @@ pub struct ClusterInitRequest {
     /// Of distribution "k3s": the one to run. `version` is then "v1.34.3+k3s1".
     #[prost(message, optional, tag = "18")]
     pub k3s: ::core::option::Option<K3s>,
+    /// Of distribution "k3s", with `restore_from`: path of a file on this machine with the secret that the cluster had then.
+    #[prost(string, tag = "19")]
+    pub restore_token_path: ::prost::alloc::string::String,
 }
 /// A K3s, and where it comes from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -983,6 +986,9 @@ pub struct ClusterUpgradeRequest {
     /// With `only_check`: the version that the cluster will have by then; empty: the one it has.
     #[prost(string, tag = "7")]
     pub after: ::prost::alloc::string::String,
+    /// Of distribution "k3s": the one to run. `version` is then "v1.34.4+k3s1". Absent: of kubeadm.
+    #[prost(message, optional, tag = "8")]
+    pub k3s: ::core::option::Option<K3s>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpgradeOfferRequest {

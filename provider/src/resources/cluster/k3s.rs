@@ -123,6 +123,13 @@ fn of_kubeadm(m: &Cluster) -> Vec<Diagnostic> {
             "k3s",
         ));
     }
+    if m.restore_from.get().is_some_and(|from| from.token_path.is_known()) {
+        found.push(other(
+            "`restore_from.token_path` names the secret of a cluster of K3s",
+            "Take the attribute away, or set `distribution = \"k3s\"`.",
+            Path::from("restore_from").name("token_path"),
+        ));
+    }
     let config = m.config.cloned().unwrap_or_default();
     for (name, part) in [("server", &config.server), ("agent", &config.agent)] {
         if part.is_known() {
@@ -141,6 +148,17 @@ fn of_kubeadm(m: &Cluster) -> Vec<Diagnostic> {
 fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
     let mut found = wrong_version(m, form::k3s_version);
     found.extend(no_source(m));
+    if m.restore_from.get().is_some_and(|from| from.token_path.is_null()) {
+        found.push(
+            Diagnostic::error("Cannot begin a cluster of K3s with a snapshot without its secret")
+                .happened("What the servers of a cluster have in common stands in the snapshot encrypted with the cluster's secret.")
+                .next(
+                    "Set `restore_from.token_path` to a file on the first server by name, with a copy of \
+                     `/var/lib/rancher/k3s/server/token` of the cluster of before.",
+                )
+                .at(Path::from("restore_from").name("token_path")),
+        );
+    }
     let attributes = [
         (
             "kube_vip",
@@ -148,13 +166,6 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "a virtual address by kube-vip",
             "Take the block away, and set `endpoint`: to the name or address of a load balancer, or with one server to its own.",
         ),
-        (
-            "snapshots",
-            m.snapshots.is_known(),
-            "snapshots by a timer of ours",
-            "Take the block away: K3s takes its own, as `etcd-snapshot-schedule-cron` and `etcd-snapshot-retention` in `config.server` say.",
-        ),
-        ("restore_from", m.restore_from.is_known(), "a beginning with a snapshot", "Take the block away."),
         ("quorum_recovery", m.quorum_recovery.is_known(), "a recovery of etcd from one member", "Take the block away."),
         (
             "certificate_renewal_days",
@@ -162,13 +173,6 @@ fn of_k3s(m: &Cluster) -> Vec<Diagnostic> {
             "a renewal of certificates by an apply",
             "Take the attribute away: K3s renews its certificates when it starts, if they end within 120 days.",
         ),
-        (
-            "max_unavailable",
-            m.max_unavailable.is_known(),
-            "upgrades",
-            "Take the attribute away: only upgrades read it.",
-        ),
-        ("upgrade_first", m.upgrade_first.is_known(), "upgrades", "Take the attribute away: only upgrades read it."),
     ];
     found.extend(attributes.into_iter().filter(|one| one.1).map(|(at, _, what, next)| not_yet(what, next, at)));
     if m.ignore_preflight_errors.is_known() {
@@ -250,12 +254,14 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
         !one.is_unknown() && !other.is_unknown() && one.or("") != other.or("")
     };
     let mut found = Vec::new();
-    if differ(&prior.version, &m.version) {
+    let sum = |m: &Cluster| m.k3s.cloned().unwrap_or_default().checksum;
+    let is_same = |one: Attr<String>, other: Attr<String>| one.is_known() && one == other;
+    if differ(&prior.version, &m.version) && is_same(sum(prior), sum(m)) {
         found.push(Change {
-            what: format!("give cluster {name} another version"),
-            why: "This version of the provider does not upgrade clusters of K3s yet.".to_owned(),
-            next: format!("Write `version = \"{}\"`, which it has.", prior.version.or("")),
-            at: "version".into(),
+            what: format!("give cluster {name} another version with the program of before"),
+            why: format!("`k3s.checksum` is still the one of {}.", prior.version.or("")),
+            next: format!("Give `k3s.url` and `k3s.checksum` of {}.", m.version.or("")),
+            at: Path::from("k3s").name("checksum"),
         });
     }
     let names = |m: &Cluster| m.certificate_names.or(Vec::new());
@@ -284,7 +290,7 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
 #[cfg(test)]
 mod tests {
     use super::super::model::Member;
-    use super::super::recovery::Snapshots;
+    use super::super::recovery::RestoreFrom;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -321,25 +327,19 @@ mod tests {
         check(&Cluster { control_planes: Attr::Unknown, ..cluster() }, &[]);
         let all = Cluster {
             kube_vip: Attr::Known(super::super::vip::KubeVip::default()),
-            snapshots: Attr::Known(Snapshots::default()),
-            restore_from: Attr::Known(super::super::recovery::RestoreFrom::default()),
+            restore_from: Attr::Known(RestoreFrom { path: "/a".into(), ..RestoreFrom::default() }),
             quorum_recovery: Attr::Known(super::super::quorum::QuorumRecovery::default()),
             certificate_renewal_days: 30.into(),
-            max_unavailable: "2".into(),
-            upgrade_first: vec!["a".to_owned()].into(),
             ignore_preflight_errors: vec!["Mem".to_owned()].into(),
             ..cluster()
         };
         check(
             &all,
             &[
+                "restore_from.token_path",
                 "kube_vip",
-                "snapshots",
-                "restore_from",
                 "quorum_recovery",
                 "certificate_renewal_days",
-                "max_unavailable",
-                "upgrade_first",
                 "ignore_preflight_errors",
             ],
         );
@@ -367,16 +367,19 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_other_settings_of_the_server_are_refused() {
+    fn another_version_has_another_program_and_settings_of_servers_stay() {
         let config = |server: &str, agent: &str| {
             Attr::Known(Config { server: server.into(), agent: agent.into(), ..Config::default() })
         };
         let prior = Cluster { config: config("{}", "{}"), ..cluster() };
         let at = |m: &Cluster| changes(&prior, m).iter().map(|one| one.at.to_string()).collect::<Vec<_>>();
         assert!(at(&prior).is_empty());
-        assert_eq!(at(&Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() }), ["version"]);
         let names = vec!["api.example.org".to_owned()];
         assert_eq!(at(&Cluster { certificate_names: names.into(), ..prior.clone() }), ["certificate_names"]);
+        let newer = Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() };
+        assert_eq!(at(&newer), ["k3s.checksum"]);
+        let other = K3s { checksum: format!("sha256:{}", "1".repeat(64)).into(), ..prior.k3s.cloned().unwrap() };
+        assert!(at(&Cluster { k3s: Attr::Known(other), ..newer }).is_empty());
         assert_eq!(at(&Cluster { config: config("{\"debug\":true}", "{}"), ..prior.clone() }), ["config.server"]);
         assert!(
             at(&Cluster { config: config("{}", "{\"debug\":true}"), ..prior.clone() }).is_empty(),

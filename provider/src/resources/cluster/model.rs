@@ -73,15 +73,15 @@ impl Model for Cluster {
                  is drained, and must be ready again before the next one begins. `upgrade_steps` of the plan lists the order. An upgrade that \
                  stops at a node goes on there with the next apply. One that is several minor versions on is \
                  reached by way of the newest of each minor version before it, in one apply. It never goes down: what cannot be is a warning of \
-                 the plan, which says what to write, and the apply refuses it. Give `kubernetes.version` of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`, and \
-                 another one is refused by this version of the provider.",
+                 the plan, which says what to write, and the apply refuses it. Give `kubernetes.version` of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`; \
+                 another one comes with another program in `k3s`, and is one minor version on at most.",
             )
             .check(k3s::version),
             block(
                 "k3s",
                 k3s,
                 "Where K3s comes from, for `distribution = \"k3s\"`. The machines' agents fetch it, compare its checksum, and run it by units of their \
-                 own; its install script is not used. Later joins read a change.",
+                 own; its install script is not used. Upgrades and later joins read a change.",
             ),
         ];
         rows.extend(api(endpoint, kube_vip, certificate_names));

@@ -3,6 +3,7 @@
 
 use super::control_planes::Asked;
 use super::endpoint;
+use super::k3s;
 use super::look::Machines;
 use super::membership::Crew;
 use super::model::Cluster;
@@ -58,17 +59,25 @@ impl Model for Snapshots {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RestoreFrom {
     pub(super) path: Attr<String>,
+    pub(super) token_path: Attr<String>,
 }
 
 impl Model for RestoreFrom {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { path } = self;
+        let Self { path, token_path } = self;
         vec![
             required(
                 "path",
                 path,
                 "A snapshot on the machine of the control plane that the cluster is made on, the first one by name: absolute. It must have the sum that \
-                 etcd writes behind it, as every snapshot has that was taken with `etcdctl snapshot save` or by Groundwork.",
+                 etcd writes behind it, as every snapshot has that was taken with `etcdctl snapshot save`, by K3s or by Groundwork.",
+            )
+            .check(form::file),
+            optional(
+                "token_path",
+                token_path,
+                "With K3s: a file on the same machine with the secret that the cluster had when the snapshot was taken, a copy of \
+                 `/var/lib/rancher/k3s/server/token`. A secret that does not open the snapshot is refused before anything is done.",
             )
             .check(form::file),
         ]
@@ -86,15 +95,16 @@ pub(super) fn rows<'a>(
             snapshots,
             "Snapshots of etcd by the clock: on every control plane a timer of systemd has the agent's program take one of its own member. A timer \
              that somebody stopped or changed, and a snapshot that failed, are lines of `drift`; the next apply sets the timer right and takes \
-             the one that failed. The timers go with the block, and with the cluster; the files stay.",
+             the one that failed. The timers go with the block, and with the cluster; the files stay. K3s takes its own besides, unless \
+             `config.server` has `etcd-disable-snapshots`.",
         ),
         block(
             "restore_from",
             restore_from,
             "A snapshot of etcd that a new cluster begins with: it has the objects of the cluster that the snapshot is of, and a CA, an endpoint and \
              nodes of its own. Nodes of before are deleted, so that their pods are placed anew and machines can join under their names. \
-             `pod_subnet` and `service_subnet` must be those of before, and `version` no older. It is read when the cluster is made, and \
-             never again.",
+             `pod_subnet` and `service_subnet` must be those of before, and `version` no older. A cluster of K3s has the CA and the secret of before, too. It is \
+             read when the cluster is made, and never again.",
         ),
         optional(
             "certificate_renewal_days",
@@ -113,7 +123,11 @@ pub(super) fn said(prior: Option<&Cluster>, m: &Cluster) -> Option<Diagnostic> {
         None => m.restore_from.get().map(|from| {
             Diagnostic::warning(format!("Cluster {name} begins with a snapshot"))
                 .happened(format!("It will hold all objects of the etcd snapshot {}.", from.path.or("(not known yet)")))
-                .holds("Nodes that are in the snapshot and not in this cluster are deleted, and pods placed anew. Tokens of service accounts that were stored in Secrets count no more.")
+                .holds(if k3s::is(m) {
+                    "Nodes that are in the snapshot and not in this cluster are deleted, and pods placed anew. CA and secret are those of before: who had access has it again."
+                } else {
+                    "Nodes that are in the snapshot and not in this cluster are deleted, and pods placed anew. Tokens of service accounts that were stored in Secrets count no more."
+                })
                 .next("See that the cluster that the snapshot is of runs no more where both would do the same work.")
                 .at("restore_from")
         }),
@@ -128,9 +142,9 @@ pub(super) fn said(prior: Option<&Cluster>, m: &Cluster) -> Option<Diagnostic> {
     }
 }
 
-/// Path of the snapshot that a new cluster begins with; empty without one.
-pub(super) fn restored(m: &Cluster) -> String {
-    m.restore_from.get().map(|from| from.path.or("")).unwrap_or_default()
+/// Path of the snapshot that a new cluster begins with, and with K3s that of its secret; empty without one.
+pub(super) fn restored(m: &Cluster) -> (String, String) {
+    m.restore_from.get().map(|from| (from.path.or(""), from.token_path.or(""))).unwrap_or_default()
 }
 
 /// The diagnostic for a cluster that was not made.
@@ -384,7 +398,7 @@ mod tests {
     #[test]
     fn a_plan_says_that_a_cluster_begins_with_a_snapshot_and_only_a_new_one_does() {
         let from = |path: &str| Cluster {
-            restore_from: RestoreFrom { path: path.into() }.into(),
+            restore_from: RestoreFrom { path: path.into(), ..RestoreFrom::default() }.into(),
             name: "main".into(),
             ..Cluster::default()
         };
@@ -394,6 +408,6 @@ mod tests {
         assert_eq!(words(Some(&from("/a")), &from("/a")), None);
         assert_eq!(words(Some(&from("/a")), &from("/b")).as_deref(), Some("Cluster main is not restored"));
         assert_eq!(words(Some(&from("/a")), &Cluster::default()), None);
-        assert_eq!(restored(&from("/a")), "/a");
+        assert_eq!(restored(&from("/a")).0, "/a");
     }
 }

@@ -18,7 +18,7 @@ use crate::explain;
 use futures_util::future::join_all;
 pub(super) use order::{Rules, share};
 use order::{Stand, batches, sick};
-use road::{Stop, stops};
+use road::{Stop, spelled, stops};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -54,15 +54,20 @@ pub(super) fn lacks(node: &crate::agents::Node, version: &str) -> Option<String>
     if stand.upgrading {
         return Some(format!("{}: its upgrade did not come to its end", stand.name));
     }
-    let waits = Version::parse(version).is_ok_and(|version| stand.waits(&version));
+    let waits = read(version).is_some_and(|version| stand.waits(&version));
     waits.then(|| format!("{}: its kubelet is {}, and the cluster is {version}", stand.name, stand.version))
 }
 
 /// Why the cluster, which is `from`, cannot have the version that is asked for; `None` if it can, or that is not known yet.
 pub(super) fn refusal(from: &str, m: &Cluster) -> Option<Change> {
-    let (from, to) = (Version::parse(from).ok()?, Version::parse(m.version.text()?).ok()?);
+    let (from, to) = (read(from)?, read(m.version.text()?)?);
     let road::Refusal { why, next } = road::refusal(&from, &to)?;
     Some(Change { what: format!("upgrade cluster {}", m.name.or("")), why, next, at: "version".into() })
+}
+
+/// A version as Kubernetes or K3s spells it.
+fn read(version: &str) -> Option<Version> {
+    Version::parse(super::bare(version).as_str()).ok()
 }
 
 /// Says in the plan what an upgrade will do, in which order.
@@ -89,7 +94,7 @@ pub(super) fn plan(prior: &Cluster, m: &mut Cluster, notes: &mut PlanNotes) {
 
 /// A line for each version that the cluster comes to, and one for the nodes that are upgraded together.
 fn steps(from: &str, to: &str, stands: &[Stand], rules: &Rules) -> Vec<String> {
-    let (Ok(live), Ok(target)) = (Version::parse(from), Version::parse(to)) else { return Vec::new() };
+    let (Some(live), Some(target)) = (read(from), read(to)) else { return Vec::new() };
     let (mut stands, mut at, mut lines) = (stands.to_vec(), from.to_owned(), Vec::new());
     for stop in stops(&live, &target, &stands) {
         let next = stop.to_string();
@@ -125,7 +130,7 @@ impl Crew<'_> {
     /// Brings every node that is older to the version of the cluster, by way of all minor versions before it; stops at the first that does
     /// not become well.
     pub(super) async fn upgrade(&self, m: &Cluster, live: &str) -> Result<(), Diagnostics> {
-        let (Ok(live), Ok(target)) = (Version::parse(live), Version::parse(&self.version)) else { return Ok(()) };
+        let (Some(live), Some(target)) = (read(live), read(&self.version)) else { return Ok(()) };
         let Some(rules) = Rules::of(m) else { return Ok(()) };
         let members: Members = [&m.control_planes, &m.workers]
             .into_iter()
@@ -200,7 +205,11 @@ impl Crew<'_> {
             let waiting = self.waiting(m, (version, rules), &done).await?;
             let Some(batch) = waiting.first() else { return Ok(()) };
             let left: usize = waiting.iter().map(Vec::len).sum();
-            (self.wait.progress)(&format!("upgrading {} to {version}; {left} nodes are left", batch.join(", ")));
+            (self.wait.progress)(&format!(
+                "upgrading {} to {}; {left} nodes are left",
+                batch.join(", "),
+                spelled(version)
+            ));
             let steps: Vec<Step<'_>> =
                 batch.iter().map(|name| Step { version, after: None, name: name.clone() }).collect();
             all(join_all(steps.iter().map(|step| self.upgrade_one(members, step))).await)?;
@@ -247,12 +256,13 @@ impl Crew<'_> {
         let Step { version, after, name } = step;
         let member = members.get(name).ok_or_else(|| Diagnostic::bug("a node that is no member is upgraded"))?;
         let job = Job::Upgrade(Upgrade {
-            version: version.to_string(),
+            version: spelled(version),
             node_name: name.clone(),
             cluster_id: self.cluster_id.clone(),
             drain: self.drain,
             ignore_preflight_errors: self.kubeadm.ignore_preflight_errors.clone(),
             only_check: after.is_some(),
+            k3s: self.k3s.clone(),
             after: after.clone().unwrap_or_default(),
         });
         let report = self.cx.agents.run(&endpoint(member)?, &job, self.wait).await;
@@ -274,6 +284,7 @@ struct Step<'a> {
 /// Another apply begins where this one ends.
 fn stopped(act: &str, why: String, version: &Version, done: &BTreeSet<String>) -> Diagnostic {
     let names: Vec<&str> = done.iter().map(String::as_str).collect();
+    let version = spelled(version);
     let holds = match names.is_empty() {
         true => format!("No node was upgraded to {version}."),
         false => format!("Upgraded to {version} were {}. No other node was.", names.join(", ")),
@@ -299,7 +310,7 @@ pub(super) fn told_apart(version: &str, declared: &BTreeMap<String, String>) -> 
 
 /// The warning for kubelets that are newer than their API server.
 pub(super) fn ahead(cx: &Cx, version: &str, nodes: &[crate::agents::Node]) {
-    let Ok(version) = Version::parse(version) else { return };
+    let Some(version) = read(version) else { return };
     let newer = |node: &&crate::agents::Node| {
         Version::parse(&Stand::of(node).version)
             .is_ok_and(|own| (own.major, own.minor) > (version.major, version.minor))

@@ -3,10 +3,11 @@
 //! A unit runs when it is started, unless it is told never to; then its journal says what the recording says, and it tries for ever. The
 //! power goes after so many writes.
 
-mod etcd;
+pub(super) mod etcd;
 
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
@@ -37,11 +38,42 @@ struct Inner {
     /// What the server at the other end of a download gives.
     offered: String,
     running: Option<String>,
+    cluster: String,
     journal: String,
     restarts: u32,
-    nodes: BTreeMap<String, (bool, bool)>,
+    nodes: BTreeMap<String, Node>,
     members: etcd::Members,
     rules: String,
+}
+
+/// A node, as the API server has it.
+#[derive(Default)]
+struct Node {
+    server: bool,
+    leaving: bool,
+    upgrading: bool,
+    version: String,
+}
+
+impl Node {
+    fn to_json(&self, name: &str) -> String {
+        let labels = if self.server { json!({ "node-role.kubernetes.io/control-plane": "true" }) } else { json!({}) };
+        let mut marks = json!({});
+        for (mark, is_set) in [("groundwork/leaving", self.leaving), ("groundwork/upgrading", self.upgrading)] {
+            if is_set {
+                marks[mark] = json!("true");
+            }
+        }
+        json!({
+            "metadata": { "name": name, "labels": labels, "annotations": marks },
+            "spec": { "unschedulable": self.upgrading },
+            "status": {
+                "conditions": [{ "type": "Ready", "status": "True" }],
+                "nodeInfo": { "kubeletVersion": self.version },
+            },
+        })
+        .to_string()
+    }
 }
 
 /// SHA-256 of a text.
@@ -71,12 +103,24 @@ fn authority(name: &str) -> (String, String, String) {
     (ca.pem(), KEY.to_owned(), admin.pem())
 }
 
+impl Inner {
+    fn version_of(&self, program: &str) -> String {
+        let is_newer = self.files.get(program).is_some_and(|text| text == NEWER);
+        if is_newer { "v1.34.4+k3s1" } else { OLD }.to_owned()
+    }
+}
+
+const OLD: &str = "v1.34.3+k3s1";
+/// A program of v1.34.4+k3s1.
+pub(super) const NEWER: &str = "a newer program";
+
 impl Machine {
     pub(super) fn new() -> Self {
         let (server, ..) = authority("k3s-server-ca");
         let (clients, key, admin) = authority("k3s-client-ca");
         let inner = Inner {
             offered: "a program".to_owned(),
+            cluster: OLD.to_owned(),
             rules: "*filter\n-A INPUT -j DROP\n-A INPUT -j KUBE-FIREWALL\nCOMMIT\n".to_owned(),
             ..Inner::default()
         };
@@ -87,6 +131,10 @@ impl Machine {
 
     pub(super) fn put(&self, path: &str, text: &str) {
         self.inner().files.insert(path.to_owned(), text.to_owned());
+    }
+
+    pub(super) fn forget(&self, path: &str) {
+        self.inner().files.remove(path);
     }
 
     /// A file's text; empty where there is none.
@@ -160,8 +208,19 @@ impl Machine {
     /// Another server of the cluster.
     pub(super) fn has_server(&self, name: &str) {
         let mut inner = self.inner();
-        inner.nodes.insert(name.to_owned(), (false, true));
+        inner.nodes.insert(name.to_owned(), Node { server: true, version: OLD.into(), ..Node::default() });
         inner.members.add(name);
+    }
+
+    /// What the API server says that it is.
+    pub(super) fn cluster_is(&self, version: &str) {
+        version.clone_into(&mut self.inner().cluster);
+    }
+
+    /// The version of a node, and whether it is marked as being upgraded.
+    pub(super) fn stands(&self, name: &str) -> (String, bool) {
+        let inner = self.inner();
+        (inner.nodes[name].version.clone(), inner.nodes[name].upgrading)
     }
 
     pub(super) fn nodes(&self) -> Vec<String> {
@@ -226,7 +285,9 @@ impl Machine {
         }
         let mut inner = self.inner();
         inner.running = Some(unit.to_owned());
-        inner.nodes.entry(name.to_owned()).or_insert((false, is_server));
+        let version = inner.version_of("/usr/local/bin/k3s");
+        let node = inner.nodes.entry(name.to_owned()).or_default();
+        (node.server, node.version) = (is_server, version);
         if is_server {
             inner.members.add(name);
             name.clone_into(&mut inner.members.own);
@@ -244,15 +305,32 @@ impl Machine {
                 said("")
             }
             ("sha256sum", ["--", path]) => said(&format!("{}  {path}\n", sum(&self.text(path)))),
-            ("k3s", ["--version"]) => said(include_str!("../recorded/version.txt")),
+            ("k3s" | "k3s.groundwork-new", ["--version"]) => {
+                let version = self.inner().version_of(&command.program);
+                said(&include_str!("../recorded/version.txt").replace(OLD, &version))
+            }
             ("k3s", ["server", "--help"]) => said(include_str!("../recorded/server-help.txt")),
             ("k3s", ["agent", "--help"]) => said(include_str!("../recorded/agent-help.txt")),
+            ("k3s", ["server", "--cluster-reset", _]) => {
+                let secret = self.text("/etc/rancher/k3s/groundwork-token");
+                assert_eq!(secret, "5ecret5ecret\n");
+                if self.writes("the database").is_err() {
+                    return failed("dead");
+                }
+                self.put("/var/lib/rancher/k3s/server/db/reset-flag", "");
+                self.put("/var/lib/rancher/k3s/server/tls/server-ca.crt", &self.authority);
+                Output { stderr: include_str!("../recorded/restore.txt").to_owned(), ..said("") }
+            }
             ("k3s", ["token", "create", "--ttl", _, ..]) => said(&format!("{}\n", self.token())),
             ("kubectl", ["--kubeconfig", kubeconfig, rest @ ..]) => {
                 assert!(command.program.starts_with("/var/lib/rancher/k3s/data/"), "K3s brings its own");
                 assert!(kubeconfig.starts_with("/var/lib/rancher/k3s/"), "{kubeconfig}");
                 let options = rest.iter().take_while(|word| word.starts_with("--")).count();
                 self.kubectl(&rest[options..])
+            }
+            ("systemctl", ["reset-failed", "--", _]) => {
+                self.inner().restarts = 0;
+                said("")
             }
             ("systemctl", ["restart", "--no-block", "--", unit]) => {
                 self.start(unit);
@@ -274,6 +352,7 @@ impl Machine {
                 self.stop();
                 said("")
             }
+            ("systemd-analyze", ["calendar", _]) => said(""),
             ("ip", _) => said("2: host0    inet 10.99.0.11/24 brd 10.99.0.255 scope global host0\n"),
             ("install", ["-D", "-m", _, "--", from, to]) | ("mv", [_, "--", from, to]) => self.place(from, to),
             ("systemctl", _) | ("install" | "rmdir", _) => said(""),
@@ -318,22 +397,20 @@ impl Machine {
                 "The connection to the server 127.0.0.1:6444 was refused - did you specify the right host or port?",
             );
         }
-        let json = |name: &str, (leaving, server): &(bool, bool)| {
-            let labels = if *server { "{\"node-role.kubernetes.io/control-plane\":\"true\"}" } else { "{}" };
-            let marks = if *leaving { "{\"groundwork/leaving\":\"true\"}" } else { "{}" };
-            format!(
-                "{{\"metadata\":{{\"name\":{name:?},\"labels\":{labels},\"annotations\":{marks}}},\"status\":{{\"conditions\":\
-                 [{{\"type\":\"Ready\",\"status\":\"True\"}}],\"nodeInfo\":{{\"kubeletVersion\":\"v1.34.3+k3s1\"}}}}}}"
-            )
-        };
         match args {
-            ["get", "--raw", "/readyz"] => said("ok"),
+            ["get", "--raw", "/readyz" | "/readyz/etcd"] => said("ok"),
+            ["get", "--raw", "/version"] => said(&json!({ "gitVersion": inner.cluster }).to_string()),
+            ["patch", "node", name, "--patch", patch] => {
+                let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+                inner.nodes.get_mut(*name).unwrap().upgrading = patch["spec"]["unschedulable"] == true;
+                said("")
+            }
             ["get", "nodes", "-o", "json"] => {
-                let items: Vec<String> = inner.nodes.iter().map(|(name, node)| json(name, node)).collect();
+                let items: Vec<String> = inner.nodes.iter().map(|(name, node)| node.to_json(name)).collect();
                 said(&format!("{{\"items\":[{}]}}", items.join(",")))
             }
-            ["get", "node" | "nodes", name, "--ignore-not-found", ..] => {
-                said(&inner.nodes.get(*name).map(|node| json(name, node)).unwrap_or_default())
+            ["get", "node" | "nodes", name, "--ignore-not-found", ..] | ["get", "node", name, "-o", "json"] => {
+                said(&inner.nodes.get(*name).map(|node| node.to_json(name)).unwrap_or_default())
             }
             ["get", "nodes", name] => match inner.nodes.contains_key(*name) {
                 true => said(""),
@@ -346,7 +423,7 @@ impl Machine {
                 said("")
             }
             ["annotate", "--overwrite", "node", name, "groundwork/leaving=true"] => {
-                inner.nodes.get_mut(*name).unwrap().0 = true;
+                inner.nodes.get_mut(*name).unwrap().leaving = true;
                 said("")
             }
             ["cordon" | "uncordon" | "annotate", ..] | ["delete", "secret", ..] => said(""),
@@ -409,7 +486,7 @@ impl Host for Machine {
     }
 
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
-        let is_open = path.ends_with(".service");
+        let is_open = path.ends_with(".service") || path.ends_with(".timer");
         assert!(is_open || access.mode == 0o600, "{path} may hold a token");
         self.writes(path)?;
         self.put(path, &String::from_utf8_lossy(content));

@@ -15,6 +15,7 @@ use http::uri::PathAndQuery;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -74,13 +75,7 @@ impl At {
 /// See [`Etcd::look`](crate::host::etcd::Etcd::look).
 pub(super) fn look(path: &str) -> Result<Option<Snapshot>, HostError> {
     let Some(mut file) = some(folder::file(Path::new(path))).map_err(failed("read", path))? else { return Ok(None) };
-    let said = |error: io::Error| {
-        if error.kind() == io::ErrorKind::InvalidData {
-            none(path, &error.to_string())
-        } else {
-            failed("read", path)(error)
-        }
-    };
+    let said = odd(path);
     let metadata = file.metadata().map_err(said)?;
     let size = metadata.len();
     let database = database(size).ok_or_else(|| none(path, "its length is not that of a database and its sum"))?;
@@ -90,6 +85,24 @@ pub(super) fn look(path: &str) -> Result<Option<Snapshot>, HostError> {
     let revision = Database::open(&mut file, database).and_then(|mut database| database.revision()).map_err(said)?;
     let taken = metadata.modified().map_err(said)?;
     Ok(Some(Snapshot { size, sha256: hex::encode(sum), revision, taken }))
+}
+
+/// See [`Etcd::keys`](crate::host::etcd::Etcd::keys).
+pub(super) fn keys(path: &str, prefix: &str) -> Result<BTreeSet<String>, HostError> {
+    let snapshot = look(path)?.ok_or_else(|| none(path, "there is no such file"))?;
+    let mut file = folder::file(Path::new(path)).map_err(failed("read", path))?;
+    let length = database(snapshot.size).unwrap_or_default();
+    let found = Database::open(&mut file, length).and_then(|mut database| database.keys(prefix.as_bytes()));
+    let texts = found.map_err(odd(path))?.into_iter().map(|key| String::from_utf8_lossy(&key).into_owned());
+    Ok(texts.collect())
+}
+
+/// A file that is no snapshot is told from one that cannot be read.
+fn odd(path: &str) -> impl Fn(io::Error) -> HostError + Copy {
+    move |error| match error.kind() {
+        io::ErrorKind::InvalidData => none(path, &error.to_string()),
+        _ => failed("read", path)(error),
+    }
 }
 
 /// See [`Etcd::rename`](crate::host::etcd::Etcd::rename).

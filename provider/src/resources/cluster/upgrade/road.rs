@@ -1,5 +1,6 @@
 //! From one version to another: what Kubernetes allows, what to write where it does not, and what is passed on the way.
 //!
+//! The programs of Kubernetes come from package repositories, which have all versions; that of K3s comes from one address, which has one.
 //! Source: Kubernetes, "Version Skew Policy".
 
 use super::order::Stand;
@@ -17,8 +18,8 @@ pub(crate) struct Refusal {
 pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
     if to < from {
         return Some(Refusal {
-            why: format!("It has {from}, and a cluster cannot be made older than it is."),
-            next: format!("Set `version` to {from} or a newer one."),
+            why: format!("It has {}, and a cluster cannot be made older than it is.", spelled(from)),
+            next: format!("Set `version` to {} or a newer one.", spelled(from)),
         });
     }
     if to.major != from.major {
@@ -27,7 +28,31 @@ pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
             next: format!("Set `version` to one of {}.", from.major),
         });
     }
+    let between = from.minor + 1;
+    if is_of_k3s(to) && to.minor > between {
+        let (from_text, to_text) = (spelled(from), spelled(to));
+        return Some(Refusal {
+            why: format!(
+                "Kubernetes takes one minor version at a time, and {to_text} is {} after {from_text}.",
+                to.minor - from.minor
+            ),
+            next: format!(
+                "Set `version` and `k3s` to the newest release of v{}.{between}, and apply; then go on to {to_text}.",
+                from.major
+            ),
+        });
+    }
     None
+}
+
+/// Its own number stands behind that of Kubernetes: `1.34.3+k3s1`.
+fn is_of_k3s(version: &Version) -> bool {
+    !version.build.is_empty()
+}
+
+/// As the distribution spells it.
+pub(crate) fn spelled(version: &Version) -> String {
+    if is_of_k3s(version) { format!("v{version}") } else { version.to_string() }
 }
 
 /// A version that all nodes have before the next one begins.
@@ -55,7 +80,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Newest { major, minor } => write!(f, "{major}.{minor}"),
-            Self::Exactly(version) => write!(f, "{version}"),
+            Self::Exactly(version) => f.write_str(&spelled(version)),
         }
     }
 }
@@ -63,6 +88,9 @@ impl fmt::Display for Stop {
 /// Where a cluster of `from` passes on its way to `to`: one minor version at a time, for kubeadm changes files of a node from each to the next
 /// alone. Nodes that were left behind come along first.
 pub(crate) fn stops(from: &Version, to: &Version, stands: &[Stand]) -> Vec<Stop> {
+    if is_of_k3s(to) {
+        return vec![Stop::Exactly(to.clone())];
+    }
     let is_behind = |stand: &Stand| Version::parse(&stand.version).is_ok_and(|own| own.minor < from.minor);
     let first = (to.minor > from.minor && stands.iter().any(is_behind)).then(|| Stop::Exactly(from.clone()));
     let between = (from.minor + 1..to.minor).map(|minor| Stop::Newest { major: from.major, minor });
@@ -88,6 +116,21 @@ mod tests {
     }
 
     #[test]
+    fn k3s_goes_on_by_one_minor_version_whose_program_is_given() {
+        for (from, to) in
+            [("1.34.3+k3s1", "1.34.3+k3s2"), ("1.34.3+k3s3", "1.34.4+k3s1"), ("1.34.3+k3s1", "1.35.9+k3s1")]
+        {
+            assert_eq!(said(from, to), "", "{from} to {to}");
+        }
+        assert!(said("1.34.3+k3s2", "1.34.3+k3s1").contains("Set `version` to v1.34.3+k3s2"));
+        assert_eq!(
+            said("1.34.3+k3s1", "1.36.1+k3s1"),
+            "Kubernetes takes one minor version at a time, and v1.36.1+k3s1 is 2 after v1.34.3+k3s1. \
+             Set `version` and `k3s` to the newest release of v1.35, and apply; then go on to v1.36.1+k3s1."
+        );
+    }
+
+    #[test]
     fn a_jump_is_its_minor_versions_and_nodes_that_were_left_behind_come_first() {
         let way = |from: &str, to: &str, kubelet: &str| {
             let stand = Stand { name: "worker-1".into(), version: kubelet.into(), ..Stand::default() };
@@ -102,6 +145,7 @@ mod tests {
             ("1.35.4", "1.36.3", "1.34.4", "1.35.4 1.36.3"),
             ("1.35.4", "1.35.5", "1.34.4", "1.35.5"),
             ("1.35.4", "1.36.3", "1.35.2", "1.36.3"),
+            ("1.35.4+k3s1", "1.36.3+k3s1", "1.34.4+k3s1", "v1.36.3+k3s1"),
         ] {
             assert_eq!(way(from, to, kubelet), want, "{from} to {to} with {kubelet}");
         }

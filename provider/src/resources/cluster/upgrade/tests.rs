@@ -74,6 +74,18 @@ fn the_plan_lists_the_order_and_nothing_where_nothing_is_to_be_done() {
 }
 
 #[test]
+fn the_plan_of_a_cluster_of_k3s_spells_versions_as_k3s_does() {
+    let (old, new) = ("v1.34.3+k3s1", "v1.34.4+k3s1");
+    let nodes = |cp: &'static str| [("cp-1", cp), ("worker-1", "1.34.3+k3s1"), ("worker-2", "1.34.4+k3s1")];
+    check(old, cluster(new), &nodes("1.34.3+k3s1"), &["v1.34.3+k3s1 → v1.34.4+k3s1", "cp-1", "worker-1"]);
+    check(new, cluster(new), &nodes("1.34.4+k3s1"), &["worker-1"]);
+    let said = planned(&cluster(old), cluster("v1.36.1+k3s1"), &nodes("1.34.3+k3s1")).1;
+    assert!(said[0].contains("Set `version` and `k3s` to the newest release of v1.35"), "{said:?}");
+    assert_eq!(lacks(&node("worker-1", "1.34.3+k3s1"), old), None);
+    assert!(lacks(&node("worker-1", "1.34.3+k3s1"), new).is_some());
+}
+
+#[test]
 fn a_jump_that_was_stopped_goes_on_from_the_minor_version_that_it_stands_in() {
     let m = || Cluster { max_unavailable: "3".into(), ..cluster("1.38.0") };
     let mut half = OLD;

@@ -4,7 +4,9 @@ use super::Machine;
 use crate::cluster::etcd::OWN;
 use crate::host::etcd::{Etcd, Member, Snapshot, Standing};
 use crate::host::{BoxFuture, HostError};
+use std::collections::BTreeSet;
 use std::future::ready;
+use std::time::SystemTime;
 
 /// Members, each with whether it is well.
 #[derive(Default)]
@@ -57,8 +59,10 @@ impl Etcd for Machine {
     }
 
     fn standing<'a>(&'a self, at: &'a str) -> BoxFuture<'a, Result<Standing, HostError>> {
-        let is_at = |member: &Member| at == format!("{}:2379", member.name);
-        if !self.inner().members.all.iter().any(|(member, well)| is_at(member) && *well) {
+        let inner = self.inner();
+        let own = format!("{}-624f1727", inner.members.own);
+        let is_at = |member: &Member| at == format!("{}:2379", member.name) || at == OWN && member.name == own;
+        if !inner.members.all.iter().any(|(member, well)| is_at(member) && *well) {
             return silent(at);
         }
         Box::pin(ready(Ok(Standing { version: "3.6.7".to_owned(), has_leader: true })))
@@ -73,19 +77,37 @@ impl Etcd for Machine {
         Box::pin(ready(Ok(())))
     }
 
-    fn snapshot<'a>(&'a self, at: &'a str, _: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>> {
-        silent(at)
+    fn snapshot<'a>(&'a self, at: &'a str, to: &'a str) -> BoxFuture<'a, Result<Snapshot, HostError>> {
+        if self.inner().running.is_none() {
+            return silent(at);
+        }
+        self.put(to, SNAPSHOT);
+        Box::pin(ready(self.look(to).map(Option::unwrap)))
     }
 
-    fn look(&self, _: &str) -> Result<Option<Snapshot>, HostError> {
-        Ok(None)
+    fn look(&self, path: &str) -> Result<Option<Snapshot>, HostError> {
+        let Some(text) = self.inner().files.get(path).cloned() else { return Ok(None) };
+        if text != SNAPSHOT {
+            return Err(HostError::NoSnapshot { path: path.to_owned(), why: "it is no database".to_owned() });
+        }
+        Ok(Some(Snapshot { size: 10, sha256: super::sum(&text), revision: 7, taken: SystemTime::UNIX_EPOCH }))
+    }
+
+    fn keys(&self, _: &str, prefix: &str) -> Result<BTreeSet<String>, HostError> {
+        Ok(BTreeSet::from([format!("{prefix}{}", &super::sum("5ecret5ecret")[..12])]))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), HostError> {
-        panic!("{from} and {to} are nobody's business here")
+        let mut inner = self.inner();
+        let text = inner.files.remove(from).unwrap();
+        assert_eq!(inner.files.insert(to.to_owned(), text), None, "{to} is written over");
+        Ok(())
     }
 
     fn restore(&self, from: &str, to: &str) -> Result<Snapshot, HostError> {
         panic!("{from} and {to} are nobody's business here")
     }
 }
+
+/// Of the cluster whose secret is `5ecret5ecret`.
+pub(in super::super) const SNAPSHOT: &str = "a snapshot of revision 7";
