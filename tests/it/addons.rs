@@ -1,17 +1,13 @@
 //! What many clusters have besides: a virtual address by kube-vip, and metrics-server. Both are built for the lab from source, which
-//! takes minutes: `GROUNDWORK_ADDONS=1` asks for it.
+//! takes minutes.
 
-use crate::harness::{Backend, Lab, Terraform, ready, repository, wait_until};
+use crate::harness::{Backend, Lab, Terraform, long_ready, repository, wait_until};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
 use serde_json::{Value, json};
 
 #[test]
 fn kube_vip_and_metrics_server_work_from_the_labs_registry() {
-    if std::env::var_os("GROUNDWORK_ADDONS").is_none() {
-        eprintln!("skipped: GROUNDWORK_ADDONS=1 builds kube-vip and metrics-server, and tries them");
-        return;
-    }
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("addons", Backend::Nspawn, &["--kubernetes", "kube-vip,metrics-server"]);

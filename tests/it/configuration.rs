@@ -1,21 +1,18 @@
 //! `config` of a cluster that lives: changed in place, refused where it does not start, told where somebody changed it, on real Kubernetes.
 
-use crate::harness::{Lab, Terraform};
+use crate::harness::{Lab, Terraform, long_ready};
 use crate::quickstart::{KUBECTL, nodes_are_ready};
 use serde_json::{Value, json};
 
 /// On a cluster of `cp-1` and `worker-1`, which has a `config` of its own afterwards. Each step restarts parts of a control plane, which takes
-/// half a minute and more on a small machine, so most of them are asked for by `GROUNDWORK_CONFIG=1`.
+/// half a minute and more on a small machine, so most of them are for the night.
 pub(crate) fn is_changed_in_place(lab: &Lab, terraform: &Terraform) {
     let stage = Stage { lab, terraform };
     stage.arguments_are_changed_in_place();
     stage.the_api_server_shows_other_names();
     stage.a_wrong_argument_costs_nothing();
     stage.what_is_read_at_the_creation_alone_is_refused();
-    if std::env::var_os("GROUNDWORK_CONFIG").is_none() {
-        eprintln!(
-            "left out: GROUNDWORK_CONFIG=1 goes on with kills, kubelets, kube-proxy, audit and encryption, and drift"
-        );
+    if !long_ready() {
         return;
     }
     stage.an_apply_that_is_killed_is_gone_on_with();

@@ -1,21 +1,18 @@
 //! Many workers on real Kubernetes: what joining them together costs beside one alone, and one more when they are there.
 //!
-//! `GROUNDWORK_CROWD=20` asks for so many; it prints times, and the most memory that the provider had.
+//! `GROUNDWORK_CROWD=20` asks for so many instead of eight; it prints times, and the most memory that the provider had.
 
 use crate::harness::terraform::provider_memory;
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, lab_is_empty, nodes, nodes_are_ready};
 use std::time::{Duration, Instant};
 
 #[test]
 fn many_workers_join_together_and_one_more_joins_alone() {
-    let Some(many) = std::env::var("GROUNDWORK_CROWD").ok().and_then(|many| many.parse::<u8>().ok()) else {
-        eprintln!("skipped: GROUNDWORK_CROWD=20 joins so many workers");
-        return;
-    };
-    if !ready() {
+    if !long_ready() {
         return;
     }
+    let many = std::env::var("GROUNDWORK_CROWD").map_or(8, |many| many.parse::<u8>().expect("a number of workers"));
     let lab = Lab::start("crowd", Backend::Nspawn, &[]);
     let terraform = quickstart::prepare(&lab, many + 1);
     let example = std::fs::read_to_string(terraform.path("main.tf")).expect("the example");

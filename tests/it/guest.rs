@@ -6,7 +6,7 @@
 mod cut;
 mod hard;
 
-use crate::harness::{Backend, Terraform, ready, wait_until};
+use crate::harness::{Backend, Terraform, long_ready, ready, wait_until};
 use crate::ssh::{MACHINE, Machine};
 use std::time::Instant;
 
@@ -131,17 +131,10 @@ fn how_long_it_takes(guest: &Guest) {
     guest.forget();
 }
 
-/// The imitation of containers is held against the real one: QEMU's own guest agent, on its own port. It takes minutes under emulation, and
-/// `GROUNDWORK_QEMU_GUEST=1` asks for it.
+/// The imitation of containers is held against the real one: QEMU's own guest agent, on its own port. It takes minutes under emulation.
 #[test]
 fn a_qemu_machine_gets_its_agent_through_the_real_guest_agent() {
-    if std::env::var_os("GROUNDWORK_QEMU_GUEST").is_none() {
-        eprintln!(
-            "skipped: GROUNDWORK_QEMU_GUEST=1 has an emulated machine take its agent through QEMU's own guest agent"
-        );
-        return;
-    }
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let guest = Guest::start_on("guest-qemu", Backend::Qemu);

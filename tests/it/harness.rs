@@ -54,6 +54,16 @@ pub(crate) fn ready() -> bool {
     missing.is_empty()
 }
 
+/// The same for a test that is for the night: `GROUNDWORK_LONG=1` asks for those, as `scripts/test.sh --long` does.
+#[track_caller]
+pub(crate) fn long_ready() -> bool {
+    let asked = std::env::var_os("GROUNDWORK_LONG").is_some();
+    if !asked {
+        eprintln!("skipped: GROUNDWORK_LONG=1 runs it too");
+    }
+    asked && ready()
+}
+
 /// An agent of an earlier version, as `scripts/test.sh` builds it; says that it is missing otherwise.
 #[track_caller]
 pub(crate) fn yesterdays_agent() -> Option<PathBuf> {

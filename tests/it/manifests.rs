@@ -1,7 +1,7 @@
 //! `manifest` blocks on a real cluster: what it begins with, what others change of it, what goes with a block, and what a kill leaves.
 
 use crate::harness::run::{command, run};
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ const PASSWORD: &str = "correct-horse-battery-staple";
 
 #[test]
 fn a_cluster_begins_with_its_manifests_and_keeps_them() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("manifests", Backend::Nspawn, &[]);

@@ -1,7 +1,7 @@
 //! One cluster of machines of two origins, in one apply: a control plane that Groundwork makes, and as worker a VM that was there before
 //! and gets its agent through QEMU's guest agent. Real Kubernetes.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared, nodes, nodes_are_ready};
 
 /// The administrator's: nothing of ours is in it.
@@ -44,7 +44,7 @@ resource "groundwork_agent" "machine" {
 
 #[test]
 fn a_cluster_has_machines_of_two_origins_in_one_apply() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("mixed", Backend::Nspawn, &[]);

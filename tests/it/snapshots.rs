@@ -4,7 +4,7 @@
 mod bucket;
 
 use crate::harness::run::run;
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes, nodes_are_ready};
 use bucket::Server;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const SERVICE: &str = "groundwork-etcd-snapshot.service";
 
 #[test]
 fn a_cluster_comes_back_from_its_snapshot() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("snapshots", Backend::Nspawn, &[]);

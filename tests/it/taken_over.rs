@@ -1,11 +1,11 @@
 //! A cluster that kubeadm made by hand is imported, planned without changes, and changed from there like any other.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, version};
 
 #[test]
 fn a_cluster_that_was_made_by_hand_is_taken_over_by_an_import_and_by_nothing_else() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("taken-over", Backend::Nspawn, &[]);

@@ -1,9 +1,9 @@
 //! Another version of Kubernetes: node by node on real Kubernetes, stopped by a budget, cut off, and gone on with.
 //!
 //! The version gone to is the lab's own: the same code under the next number, which costs a link of each program. Two minor versions before the
-//! newest are built when they are asked for: `GROUNDWORK_MINOR_UPGRADE=1 cargo test -p groundwork-tests -- upgrade::`, or three versions with commas in its place.
+//! newest are built for the night; `GROUNDWORK_MINORS` names three other versions, with commas.
 
-use crate::harness::{Backend, Lab, Terraform, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready, ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared_as, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
@@ -46,18 +46,12 @@ fn a_cluster_is_upgraded_node_by_node_from_wherever_it_stands() {
 
 #[test]
 fn a_cluster_goes_over_two_minor_versions_in_one_apply_and_on_from_where_it_was_stopped() {
-    let Ok(asked) = std::env::var("GROUNDWORK_MINOR_UPGRADE") else {
-        eprintln!(
-            "skipped: GROUNDWORK_MINOR_UPGRADE=1 runs it, and the lab then builds two more minor versions of Kubernetes"
-        );
-        return;
-    };
-    if !ready() {
+    if !long_ready() {
         return;
     }
-    let list = if asked == "1" { "1.34.4,1.35.4,1.36.3" } else { &asked };
+    let list = std::env::var("GROUNDWORK_MINORS").unwrap_or_else(|_| "1.34.4,1.35.4,1.36.3".to_owned());
     let [from, between, to] = list.split(',').collect::<Vec<_>>()[..] else { panic!("three versions: {list}") };
-    let lab = Lab::start("upgrade-minor", Backend::Nspawn, &["--kubernetes", list]);
+    let lab = Lab::start("upgrade-minor", Backend::Nspawn, &["--kubernetes", &list]);
     let terraform = quickstart::prepare(&lab, 2);
     let stage = Stage { lab: &lab, terraform: &terraform };
     stage.wait_for_budgets("10s");

@@ -1,17 +1,13 @@
 //! A lost quorum of etcd: one machine burns, another one loses its data, and the cluster goes on from the third, when it is told to.
 
 use super::{Stage, balancer};
-use crate::harness::{Backend, Lab, ready, wait_until};
+use crate::harness::{Backend, Lab, long_ready, wait_until};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes_are_ready};
 use serde_json::{Value, json};
 
 #[test]
 fn a_lost_quorum_is_recovered_from_one_that_is_left() {
-    if std::env::var_os("GROUNDWORK_HA").is_none() {
-        eprintln!("skipped: GROUNDWORK_HA=1 loses the quorum of etcd, and recovers it");
-        return;
-    }
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("ha-quorum", Backend::Nspawn, &[]);

@@ -2,14 +2,14 @@
 
 use super::{Given, Wanted, a_pod_is_reached, is_nowhere, kubectl_by, leaves_nothing, nodes_are_ready_by, real};
 use crate::ha::balancer::Balancer;
-use crate::harness::{Backend, Lab, Terraform, ready, wait_until};
+use crate::harness::{Backend, Lab, Terraform, long_ready, wait_until};
 use crate::quickstart::lab_is_empty;
 use std::collections::BTreeSet;
 
 /// With what stands in for K3s, and a real etcd: see `tests/lab/k3s`.
 #[test]
 fn servers_of_k3s_come_and_go() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("k3s-servers", Backend::Nspawn, &["--kubernetes", "none"]);
@@ -45,7 +45,7 @@ fn come_and_go(lab: &Lab, given: &Given) {
 
 #[test]
 fn servers_of_k3s_are_upgraded_one_by_one() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let lab = Lab::start("k3s-upgrade", Backend::Nspawn, &["--kubernetes", "none"]);
