@@ -25,6 +25,7 @@ fn a_cluster_lives_from_apply_to_destroy() {
     terraform.run(&["apply", "-refresh-only", "-auto-approve", "-input=false"]).exits(0);
     terraform.has_no_changes();
 
+    an_agent_that_restarts_is_waited_for(&lab, &terraform);
     drift_is_seen_and_repaired(&lab, &terraform);
     configuration::is_changed_in_place(&lab, &terraform);
     imports_give_no_changes(&lab, &terraform);
@@ -40,6 +41,15 @@ fn a_cluster_lives_from_apply_to_destroy() {
 fn seeds_are_gone(lab: &Lab) {
     let inventory = lab.inventory().to_string();
     assert!(!inventory.contains(".iso"), "a seed is still there: {inventory}");
+}
+
+/// A plan made meanwhile misses nothing.
+fn an_agent_that_restarts_is_waited_for(lab: &Lab, terraform: &Terraform) {
+    let agent = "groundwork-agent";
+    lab.must("worker-1", &format!("systemctl stop {agent} && systemd-run sh -c 'sleep 3; systemctl start {agent}'"));
+    let plan = terraform.plan();
+    plan.exits(0).says(&["No changes."]);
+    assert!(!plan.text.contains("Cannot look at"), "{}", plan.text);
 }
 
 fn drift_is_seen_and_repaired(lab: &Lab, terraform: &Terraform) {

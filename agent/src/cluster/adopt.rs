@@ -64,7 +64,7 @@ pub fn adopt(host: &dyn Host, state: &State, wanted: &str) -> Result<(), Cluster
     whole(host)?;
     let here = cluster_id(host)?;
     if here != wanted {
-        return Err(ClusterError::OtherCluster { here });
+        return Err(ClusterError::OtherNode { here });
     }
     match Attempt::last(state).map_err(ClusterError::State)? {
         Some(attempt) if attempt.cluster_id.is_none() => Err(ClusterError::NoWholeNode),

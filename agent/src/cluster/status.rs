@@ -101,8 +101,14 @@ pub enum ClusterError {
     #[error("the cluster's manifests cannot be looked at")]
     Manifests(#[source] super::manifests::AskError),
     /// Another cluster is meant.
-    #[error("this machine is a node of another cluster, whose CA is {here}")]
+    #[error("this machine is a control plane of another cluster, whose CA is {here}")]
     OtherCluster {
+        /// The one that stands here.
+        here: String,
+    },
+    /// A node of another cluster is meant.
+    #[error("this machine is a node of another cluster, whose CA is {here}")]
+    OtherNode {
         /// The one that stands here.
         here: String,
     },

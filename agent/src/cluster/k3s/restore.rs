@@ -5,10 +5,10 @@
 //! database already; here it is looked at first, for the name under which the rest is kept is made of the secret.
 //! Source: K3s, `pkg/cluster/encrypt.go` and `pkg/etcd/etcd.go`; recordings of restores, 1.34.3.
 
-use super::{program, unit};
+use super::{SECRET, program, unit};
 use crate::cluster::kube::{Kube, failed, failure};
 use crate::cluster::{join, members, restore};
-use crate::host::Command;
+use crate::host::{Access, Command};
 use crate::run::Failure;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::time::{Duration, Instant};
@@ -45,10 +45,13 @@ pub(super) fn secret(kube: &Kube<'_>, from: &Restore) -> Result<Zeroizing<String
 }
 
 /// Has K3s begin a database with it. Its success is told by what it says: the exit code is the same when it had nothing to do.
-pub(super) async fn place(kube: &Kube<'_>, from: &Restore) -> Result<(), Failure> {
+pub(super) async fn place(kube: &Kube<'_>, from: &Restore, secret: &str) -> Result<(), Failure> {
     kube.may_go_on(STEP)?;
     kube.cx.step_began(STEP, 1);
     let since = Instant::now();
+    // K3s asks whether this file is there, and reads the one that its configuration names.
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0700", SERVER])).await?;
+    kube.host().write(SECRET, secret.as_bytes(), Access::PRIVATE).map_err(failed(STEP, &format!("write {SECRET}")))?;
     let path = format!("--cluster-reset-restore-path={}", from.path);
     let reset = Command::new(program::PROGRAM, ["server", "--cluster-reset", &path]).timeout(TIME);
     let said = kube.run(STEP, &reset).await?;
@@ -93,6 +96,8 @@ fn name_of(secret: &str) -> String {
 }
 
 const STEP: &str = "restore";
+/// Its folder is for root alone.
+const SERVER: &str = "/var/lib/rancher/k3s/server";
 /// What servers have in common.
 const COMMON: &str = "/bootstrap/";
 const DONE: &str = "Managed etcd cluster membership has been reset";

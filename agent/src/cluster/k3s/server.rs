@@ -139,7 +139,7 @@ async fn make(kube: &Kube<'_>, plan: &ServerPlan, from: Option<(&Restore, Zeroiz
         kube.host()
             .write(config::TOKEN, secret.as_bytes(), Access::PRIVATE)
             .map_err(failed("init", "write the cluster's secret"))?;
-        restore::place(kube, from).await?;
+        restore::place(kube, from, &secret).await?;
     }
     unit::SERVER.write(kube, "init").await?;
     unit::SERVER.start(kube, "init", START).await?;

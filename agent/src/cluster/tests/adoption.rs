@@ -8,6 +8,7 @@ impl Scene {
     fn made_by_hand() -> Self {
         let scene = Self::new();
         scene.machine.init_by_hand();
+        scene.machine.living();
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();

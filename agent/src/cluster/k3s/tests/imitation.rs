@@ -314,6 +314,7 @@ impl Machine {
             ("k3s", ["server", "--cluster-reset", _]) => {
                 let secret = self.text("/etc/rancher/k3s/groundwork-token");
                 assert_eq!(secret, "5ecret5ecret\n");
+                assert_eq!(self.text("/var/lib/rancher/k3s/server/token"), secret, "K3s asks for it");
                 if self.writes("the database").is_err() {
                     return failed("dead");
                 }

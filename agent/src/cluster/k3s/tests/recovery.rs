@@ -136,7 +136,7 @@ async fn a_secret_that_does_not_open_the_snapshot_is_refused_before_anything_is_
 
 #[tokio::test(start_paused = true)]
 async fn a_restore_that_was_cut_off_begins_anew() {
-    for moment in 0..Moment::SERVER + 2 {
+    for moment in 0..Moment::SERVER + 3 {
         let mut scene = Scene::new();
         scene.has_snapshot();
         scene.machine.dies_after(Some(moment));
