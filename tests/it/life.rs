@@ -84,8 +84,9 @@ fn drift_is_seen_and_repaired(lab: &Lab, terraform: &Terraform) {
 fn imports_give_no_changes(lab: &Lab, terraform: &Terraform) {
     let before = terraform.show();
     let second = quickstart::prepare(lab, 1);
-    std::fs::copy(terraform.path("lab_override.tf.json"), second.path("lab_override.tf.json"))
-        .expect("copy the settings");
+    for settings in ["lab_override.tf.json", "names_override.tf.json"] {
+        std::fs::copy(terraform.path(settings), second.path(settings)).expect("copy the settings");
+    }
     std::fs::copy(terraform.path("pki/ca.pem"), second.path("pki/ca.pem")).expect("copy the CA");
     std::fs::copy(terraform.path("pki/ca-key.pem"), second.path("pki/ca-key.pem")).expect("copy the CA's key");
     for resource in before["values"]["root_module"]["resources"].as_array().expect("resources") {
