@@ -70,7 +70,7 @@ impl Stage<'_> {
     /// A creation refuses what stands there, and neither an id without a name nor one without all nodes knows of a cluster.
     fn nothing_is_taken_over_silently(&self) {
         self.declares("", "");
-        self.terraform.fails(&["Cannot create cluster by-hand", "a control plane that this agent did not make"]);
+        self.terraform.fails(&["Cannot create cluster by-hand", "control plane that this agent did not make"]);
         self.terraform.run(&["state", "rm", "groundwork_cluster.main"]).exits(0);
         self.import(&self.endpoint("cp-1")).exits(1).says(&["has no record of a cluster made by this provider"]);
         for (machine, words) in [

@@ -66,9 +66,10 @@ impl Unit {
     pub(super) async fn start(self, kube: &Kube<'_>, step: &str, patience: Duration) -> Result<(), Failure> {
         // systemd goes on counting restarts of before until the new start begins, which nobody waits for.
         kube.run(step, &Command::new(SYSTEMCTL, ["reset-failed", "--", self.name])).await?;
+        let before = self.stand(kube, step).await?.invocation;
         let began = kube.host().now();
         kube.must(step, &Command::new(SYSTEMCTL, ["restart", "--no-block", "--", self.name])).await?;
-        let watch = self.watch(kube, step, (began, patience)).await;
+        let watch = self.watch(kube, step, &before, (began, patience)).await;
         if watch.as_ref().is_err_and(|failure| !failure.cancelled) {
             self.stop(kube, step).await?;
         }
@@ -79,12 +80,14 @@ impl Unit {
         self,
         kube: &Kube<'_>,
         step: &str,
+        before: &str,
         (began, patience): (SystemTime, Duration),
     ) -> Result<(), Failure> {
         let (since, mut told, mut first) = (tokio::time::Instant::now(), String::new(), None);
         loop {
             let stand = self.stand(kube, step).await?;
-            if stand.runs() {
+            // The one before runs on until systemd comes to it.
+            if stand.runs() && (before.is_empty() || stand.invocation != before) {
                 return Ok(());
             }
             let journal = self.journal(kube, began).await;
@@ -118,7 +121,10 @@ impl Unit {
 
     /// What systemd says of it.
     pub(super) async fn stand(self, kube: &Kube<'_>, step: &str) -> Result<Stand, Failure> {
-        let ask = Command::new(SYSTEMCTL, ["show", "--property=ActiveState,SubState,NRestarts", "--", self.name]);
+        let ask = Command::new(
+            SYSTEMCTL,
+            ["show", "--property=ActiveState,SubState,NRestarts,InvocationID", "--", self.name],
+        );
         let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(step, &format!("ask for {}", self.name)))?;
         let value = |key: &str| {
             said.stdout.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
@@ -127,6 +133,7 @@ impl Unit {
             active: value("ActiveState").to_owned(),
             sub: value("SubState").to_owned(),
             restarts: value("NRestarts").parse().unwrap_or_default(),
+            invocation: value("InvocationID").to_owned(),
         })
     }
 
@@ -158,6 +165,8 @@ pub(super) struct Stand {
     active: String,
     sub: String,
     restarts: u32,
+    /// Another one with each start.
+    invocation: String,
 }
 
 impl Stand {
