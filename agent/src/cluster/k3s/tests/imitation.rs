@@ -4,14 +4,13 @@
 //! power goes after so many writes.
 
 pub(super) mod etcd;
+mod host;
 
-use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use crate::host::{Command, HostError, Output};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
-use std::time::SystemTime;
 
 /// How many writes and starts it takes.
 pub(super) struct Moment;
@@ -439,94 +438,4 @@ fn said(stdout: &str) -> Output {
 
 fn failed(stderr: &str) -> Output {
     Output { code: Some(1), stdout: String::new(), stderr: stderr.to_owned() }
-}
-
-impl Host for Machine {
-    fn etcd(&self) -> &dyn crate::host::etcd::Etcd {
-        self
-    }
-
-    fn now(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, HostError> {
-        Ok(self.inner().files.get(path).map(|text| text.clone().into_bytes()))
-    }
-
-    fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
-        let inner = self.inner();
-        let inside = format!("{path}/");
-        let kind = if inner.links.contains(path) && inner.files.contains_key(path) {
-            Kind::Link(inner.files[path].clone())
-        } else if inner.files.contains_key(path) {
-            Kind::File
-        } else if inner.files.keys().any(|file| file.starts_with(&inside)) {
-            Kind::Folder
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
-    }
-
-    fn compare(&self, path: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
-        panic!("{path} is nobody's business here")
-    }
-
-    fn copy(&self, from: &str, to: &str, _: Access) -> Result<Option<Stat>, HostError> {
-        panic!("{from} and {to} are nobody's business here")
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {
-        let inside = format!("{folder}/");
-        let inner = self.inner();
-        let names = inner.files.keys().filter_map(|path| path.strip_prefix(&inside)?.split('/').next());
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
-        names.dedup();
-        Ok(names)
-    }
-
-    fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
-        let is_open = path.ends_with(".service") || path.ends_with(".timer");
-        assert!(is_open || access.mode == 0o600, "{path} may hold a token");
-        self.writes(path)?;
-        self.put(path, &String::from_utf8_lossy(content));
-        Ok(())
-    }
-
-    fn link(&self, path: &str, to: &str) -> Result<(), HostError> {
-        self.writes(path)?;
-        self.put(path, to);
-        self.inner().links.insert(path.to_owned());
-        Ok(())
-    }
-
-    fn remove(&self, path: &str) -> Result<(), HostError> {
-        self.inner().files.remove(path);
-        Ok(())
-    }
-
-    fn poke(&self, path: &str, _: &str) -> Result<(), HostError> {
-        panic!("{path} is nobody's business here")
-    }
-
-    fn probe(&self, _: &str) -> Result<Option<Probe>, HostError> {
-        Ok(None)
-    }
-
-    fn run<'a>(&'a self, command: &'a Command, lines: Lines<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
-        self.inner().commands.push(command.to_string());
-        let output = self.program(command);
-        output.stdout.lines().chain(output.stderr.lines()).for_each(lines);
-        Box::pin(ready(Ok(output)))
-    }
-
-    fn settle<'a>(&'a self, _: Lines<'a>) -> BoxFuture<'a, Result<(), HostError>> {
-        Box::pin(ready(Ok(())))
-    }
-
-    fn runtime<'a>(&'a self, socket: &'a str) -> BoxFuture<'a, Result<Runtime, HostError>> {
-        let why = "not imitated".to_owned();
-        Box::pin(ready(Err(HostError::Runtime { socket: socket.to_owned(), why })))
-    }
 }
