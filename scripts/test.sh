@@ -86,7 +86,7 @@ TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: k3s::)
 LIVES=(nodes:: upgrade::)
 # Long ones, each of which costs as much as all of those. They look for GROUNDWORK_LONG.
-STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: k3s:: life:: upgrade:: guest:: addons:: cuts:: crowd::)
+STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: k3s:: life:: upgrade:: guest:: ssh::cut addons:: cuts:: crowd::)
 
 # both ONE OTHER: two at once, for what waits for half of its time. The other's output comes after the one's.
 both() {

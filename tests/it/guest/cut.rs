@@ -2,7 +2,7 @@
 //! not send again what is there, and there is one agent.
 
 use super::Guest;
-use crate::harness::ready;
+use crate::harness::long_ready;
 
 impl Guest {
     /// From the call of this method and number on the API answers none of the guest agent's.
@@ -29,7 +29,7 @@ impl Guest {
 
 #[test]
 fn an_installation_that_is_cut_off_at_any_call_goes_on() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let guest = Guest::start("guest-cuts");

@@ -1,7 +1,7 @@
 //! An installation that is cut off: at any byte, by Ctrl-C, or with the provider killed. The next apply goes on, and there is one agent.
 
 use super::{Machine, of_agent, private_key};
-use crate::harness::{Terraform, ready};
+use crate::harness::{Terraform, long_ready};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ const SLOW_SYSTEMCTL: &str = r#"printf '#!/bin/sh\n[ "$1" != daemon-reload ] || 
 
 #[test]
 fn an_installation_that_is_cut_off_anywhere_goes_on() {
-    if !ready() {
+    if !long_ready() {
         return;
     }
     let machine = Machine::start("cuts");
