@@ -41,7 +41,7 @@ fn kube_vip_and_metrics_server_work_from_the_labs_registry() {
 /// The endpoint is the address, which kube-vip gives before there is an API server.
 fn with_kube_vip(lab: &Lab, terraform: &Terraform, address: &str) {
     let mut over: Value = serde_json::from_str(&lab.file("quickstart_override.tf.json")).expect("JSON");
-    over["resource"]["groundwork_cluster"]["main"]["kube_vip"] = json!({ "address": address, "interface": "host0" });
+    over["resource"]["groundwork_cluster"]["main"]["kube_vip"] = json!({ "address": address, "interface": "eth0" });
     terraform.write("lab_override.tf.json", &over.to_string());
 }
 
