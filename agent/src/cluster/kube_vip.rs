@@ -58,7 +58,19 @@ pub(super) fn before_init(
     if wanted.bgp.is_some() && own.is_none() {
         return Err(failure(STEP, NAMELESS));
     }
+    has_card(kube.host(), wanted)?;
     put(kube, &manifest(wanted, credentials, own.unwrap_or_default()))
+}
+
+/// kube-vip would end again and again, and nobody would reach the API server by the address.
+fn has_card(host: &dyn Host, wanted: &KubeVip) -> Result<(), Failure> {
+    let cards = host.list(CARDS).map_err(failed(STEP, &format!("look into {CARDS}")))?;
+    let wanted = &wanted.interface;
+    if wanted.is_empty() || cards.is_empty() || cards.contains(wanted) {
+        return Ok(());
+    }
+    let message = format!("`kube_vip.interface` is {wanted}, which this machine has not: it has {}", cards.join(", "));
+    Err(failure(STEP, message))
 }
 
 /// On a finished control plane: as it is wanted, or not at all.
@@ -72,6 +84,7 @@ pub(super) fn settle(kube: &Kube<'_>, wanted: Option<&KubeVip>) -> Result<(), Fa
             let own = own.ok_or_else(|| failure(STEP, "the API server's manifest does not tell its address"))?;
             let text = manifest(wanted, ADMIN, &own);
             if there.as_deref() != Some(&text) {
+                has_card(kube.host(), wanted)?;
                 put(kube, &text)?;
                 kube.made(STEP, "write kube-vip's manifest", "the control planes have a virtual address", since);
             }
@@ -210,6 +223,7 @@ const SUPER_ADMIN: &str = "/etc/kubernetes/super-admin.conf";
 const MARK: &str = "groundwork/kube-vip";
 const NAME: &str = "kube-vip";
 const STEP: &str = "kube-vip";
+const CARDS: &str = "/sys/class/net";
 const NAMELESS: &str = "routers tell control planes by the addresses of their nodes, and this node is given none that its machine has: set `address` of it in `control_planes`";
 
 #[cfg(test)]

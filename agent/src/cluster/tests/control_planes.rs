@@ -1,6 +1,6 @@
 //! Several control planes: joining, leaving, dying, and never without a quorum.
 
-use super::super::{Joiner, join_material, remove};
+use super::super::{Joiner, KubeVip, join_material, remove};
 use super::imitation::CONTROL_PLANE_MOMENTS;
 use super::{InitPlan, Scene, Standing, init};
 use crate::run::{Failure, Outcome};
@@ -153,4 +153,21 @@ async fn no_second_cluster_is_made_where_one_is_meant_to_stand() {
     scene.machine.forget_node("cp-1");
     assert_eq!(scene.mend(&here).await.unwrap().changes, 2, "registered and marked");
     assert_eq!(scene.mend("sha256:00").await.unwrap_err().step, "look");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_address_on_a_card_that_is_not_there_is_refused() {
+    let mut scene = Scene::new();
+    scene.machine.put("/sys/class/net/eth0/address", "bc:24:11:00:00:01\n");
+    let state = scene.state();
+    let plan = InitPlan {
+        name: "example".into(),
+        version: "1.35.1".parse().unwrap(),
+        node_name: "cp-1".into(),
+        kube_vip: Some(KubeVip { address: "192.0.2.10".into(), interface: "host0".into(), ..KubeVip::default() }),
+        ..InitPlan::default()
+    };
+    let failure = scene.run(|cx| init(cx, state, plan)).await.unwrap_err();
+    assert_eq!(failure.step, "kube-vip");
+    assert_eq!(failure.message, "`kube_vip.interface` is host0, which this machine has not: it has eth0");
 }
