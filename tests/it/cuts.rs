@@ -230,15 +230,7 @@ impl Stage {
 
     /// With a snapshot of etcd, another one for each word, or without.
     fn wants_snapshot(&self, when: Option<&str>) {
-        let resources = when.map_or(json!({}), |when| {
-            json!({ "resource": { "groundwork_etcd_snapshot": { "now": {
-                "ca_fingerprint": "${groundwork_cluster.main.ca_fingerprint}",
-                "control_planes": "${groundwork_cluster.main.control_planes}",
-                "path": SNAPSHOT,
-                "triggers": { "when": when },
-            } } } })
-        });
-        self.terraform.write("snapshot.tf.json", &resources.to_string());
+        quickstart::asks_for_snapshot(&self.terraform, SNAPSHOT, when);
     }
 
     /// An apply that is cut short, and one that ends right.

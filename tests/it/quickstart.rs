@@ -56,6 +56,20 @@ pub(crate) fn prepare_machines(lab: &Lab, workers: u8) -> Terraform {
     terraform
 }
 
+/// A snapshot of the cluster's etcd beside the example, another one for each trigger; or none.
+#[track_caller]
+pub(crate) fn asks_for_snapshot(terraform: &Terraform, path: &str, trigger: Option<&str>) {
+    let resources = trigger.map_or(json!({}), |trigger| {
+        json!({ "resource": { "groundwork_etcd_snapshot": { "now": {
+            "ca_fingerprint": "${groundwork_cluster.main.ca_fingerprint}",
+            "control_planes": "${groundwork_cluster.main.control_planes}",
+            "path": path,
+            "triggers": { "when": trigger },
+        } } } })
+    });
+    terraform.write("snapshot.tf.json", &resources.to_string());
+}
+
 /// What must hold on every machine of the cluster, container or not.
 #[track_caller]
 pub(crate) fn machine_is_prepared(lab: &Lab, vm: &str) {

@@ -49,15 +49,7 @@ impl Stage<'_> {
         let cluster = over["resource"]["groundwork_cluster"]["main"].as_object_mut().expect("the cluster");
         cluster.extend(settings.as_object().expect("settings").clone());
         self.terraform.write("lab_override.tf.json", &over.to_string());
-        let snapshot = trigger.map_or(json!({}), |trigger| {
-            json!({ "resource": { "groundwork_etcd_snapshot": { "now": {
-                "ca_fingerprint": "${groundwork_cluster.main.ca_fingerprint}",
-                "control_planes": "${groundwork_cluster.main.control_planes}",
-                "path": SNAPSHOT,
-                "triggers": { "when": trigger },
-            } } } })
-        });
-        self.terraform.write("snapshot.tf.json", &snapshot.to_string());
+        quickstart::asks_for_snapshot(self.terraform, SNAPSHOT, trigger);
     }
 
     fn a_snapshot_is_taken_and_one_that_is_gone_is_taken_anew(&self) {

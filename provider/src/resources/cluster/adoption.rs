@@ -8,6 +8,7 @@ use super::control_planes::{self, Asked, Plane};
 use super::endpoint;
 use super::membership::{Crew, Members, all};
 use super::model::{Cluster, Member};
+use super::networks::SERVICES;
 use crate::agents::{ClusterFound, ClusterStatus, Endpoint, Error, Standing, form};
 use crate::context::{Cx, looking};
 use crate::endpoint::EndpointModel;
@@ -154,8 +155,6 @@ impl Crew<'_> {
 
 /// Key in the cluster's private state.
 const IMPORTED: &str = "imported";
-/// kubeadm's default.
-const SERVICES: &str = "10.96.0.0/12";
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ fn changed(prior: &Cluster, m: &Cluster) -> Vec<Part> {
 }
 
 /// Further names in the API server's certificate.
-fn names(m: &Cluster) -> Vec<String> {
+pub(super) fn names(m: &Cluster) -> Vec<String> {
     m.certificate_names.or(Vec::new())
 }
 

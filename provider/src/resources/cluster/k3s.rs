@@ -2,6 +2,7 @@
 //!
 //! All of it is refused by name: a configuration is never done in part.
 
+use super::configuration::names;
 use super::fixed::Change;
 use super::model::{Cluster, Config};
 use crate::agents::{self, form};
@@ -264,7 +265,6 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
             at: Path::from("k3s").name("checksum"),
         });
     }
-    let names = |m: &Cluster| m.certificate_names.or(Vec::new());
     if !m.certificate_names.is_unknown() && names(prior) != names(m) {
         found.push(Change {
             what: format!("change `certificate_names` of cluster {name}"),
