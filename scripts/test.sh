@@ -3,7 +3,7 @@
 #
 #   scripts/test.sh             what every change must pass (root on Linux; the first time Kubernetes is built too)
 #   scripts/test.sh --fast      without the emulated virtual machines
-#   scripts/test.sh --long      with the long stories of clusters too, which take hours: for the night
+#   scripts/test.sh --long      with the long stories of clusters too, which take hours, and OpenTofu: for the night
 #   scripts/test.sh --terraform PROGRAM    the end-to-end tests alone, with another Terraform, or with OpenTofu
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,7 +64,8 @@ called_terraform() {
 dependencies() {
     local root=$GROUNDWORK_CACHE/cargo-deny-$DENY_VERSION
     if [ ! -x "$root/bin/cargo-deny" ]; then
-        cargo install --quiet --locked --root "$root" --target-dir "$root/target" cargo-deny --version "$DENY_VERSION" || return 1
+        # It runs for a second: what a build without optimization saves is minutes.
+        cargo install --quiet --debug --locked --root "$root" --target-dir "$root/target" cargo-deny --version "$DENY_VERSION" || return 1
         rm -r "$root/target"
     fi
     "$root/bin/cargo-deny" --log-level error --locked check licenses bans sources
@@ -79,14 +80,16 @@ MUSL=$(uname -m)-unknown-linux-musl
 everything() { build_yesterdays_agent && zigbuild "$MUSL" --quiet --workspace --bins --tests; }
 lints() { zig_cargo "$MUSL" clippy --quiet --workspace --all-targets -- -D warnings; }
 documentation() { RUSTDOCFLAGS="-D warnings" zig_cargo "$MUSL" doc --quiet --workspace --no-deps; }
-UNITS="zig_cargo $MUSL test --quiet --workspace --exclude groundwork-tests"
+units() { zig_cargo "$MUSL" test --quiet --workspace --exclude groundwork-tests; }
 TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 
-# Tests that make a cluster of their own.
-CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed::a_cluster kubeconfig:: k3s::)
+# Tests that make a cluster of their own, or many machines.
+CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed:: kubeconfig:: k3s::)
 LIVES=(nodes:: upgrade::)
 # Long ones, each of which costs as much as all of those. They look for GROUNDWORK_LONG.
-STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: k3s:: life:: upgrade:: guest:: ssh::cut addons:: cuts:: crowd::)
+STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: killed:: k3s:: life:: upgrade:: guest:: ssh::cut addons:: cuts:: crowd::)
+
+readings() { lints && documentation; }
 
 # both ONE OTHER: two at once, for what waits for half of its time. The other's output comes after the one's.
 both() {
@@ -122,9 +125,12 @@ others_machines() { $TESTS -- --test-threads 2 --skip qemu ssh:: guest:: && { [ 
 virtual_machines() { $TESTS -- --test-threads 1 qemu --nocapture; }
 story() { GROUNDWORK_LONG=1 $TESTS -- --test-threads 2 --nocapture "$1"; }
 
+# A user's first steps: Terraform where nothing else is, and the provider from a mirror.
+first_steps() { $TESTS -- --test-threads 1 empty_root:: registry::; }
+lab_and_first_steps() { scripts/lab.sh selftest && first_steps; }
+from_a_mirror() { $TESTS -- registry::; }
+
 end_to_end() {
-    stage "terraform in an empty root" $TESTS -- empty_root::
-    stage "quickstart from a mirror" $TESTS -- registry::
     stage "terraform against the lab; real Kubernetes" both lab_tests cluster_tests
     stage "machines of others, virtual ones; nodes" both others_machines lives_of_clusters
 }
@@ -152,26 +158,26 @@ stage "compiled crates of others" python3 scripts/compiled.py take "${COMPILED[@
 if [ -n "$OTHER" ]; then
     stage "agent: static binary" build_agent
 else
-    # An agent's build ends with one long link: the lints go on beside it.
-    stage "agent: static binary; lints" both build_agent lints
+    # An agent's build ends with one long link: what reads the same sources goes on beside it.
+    stage "agent: static binary; lints, documentation" both build_agent readings
 fi
 stage "provider and tests: static binaries" everything
 export GROUNDWORK_PROVIDER=$CARGO_TARGET_DIR/$MUSL/debug/terraform-provider-groundwork
 if [ -n "$OTHER" ]; then
+    called_terraform "$OTHER" stage "empty root; quickstart from a mirror" first_steps
     called_terraform "$OTHER" end_to_end
     summary
     exit
 fi
-stage "unit and protocol tests" $UNITS
-stage "documentation" documentation
+# Both wait for half of their time.
+stage "units, protocol; lab, empty root, mirror" both units lab_and_first_steps
 stage "compiled crates of others are kept" python3 scripts/compiled.py keep "${COMPILED[@]}"
-stage "lab: its own tests" scripts/lab.sh selftest
 end_to_end
-stage "OpenTofu: the program" opentofu
-stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" $TESTS -- registry::
 say "what the cache holds of Kubernetes"
 scripts/lab.sh kubernetes
 if [ -n "$LONG" ]; then
+    stage "OpenTofu: the program" opentofu
+    stage "OpenTofu: quickstart from a mirror" called_terraform "$PROGRAM" from_a_mirror
     for STORY in "${STORIES[@]}"; do
         stage "long story: $STORY" story "$STORY"
     done

@@ -57,11 +57,15 @@ pub(crate) fn ready() -> bool {
 /// The same for a test that is for the night: `GROUNDWORK_LONG=1` asks for those, as `scripts/test.sh --long` does.
 #[track_caller]
 pub(crate) fn long_ready() -> bool {
-    let asked = std::env::var_os("GROUNDWORK_LONG").is_some();
-    if !asked {
+    if !asked_for_the_night() {
         eprintln!("skipped: GROUNDWORK_LONG=1 runs it too");
     }
-    asked && ready()
+    asked_for_the_night() && ready()
+}
+
+/// Whether the long half of a test is asked for.
+pub(crate) fn asked_for_the_night() -> bool {
+    std::env::var_os("GROUNDWORK_LONG").is_some()
 }
 
 /// An agent of an earlier version, as `scripts/test.sh` builds it; says that it is missing otherwise.

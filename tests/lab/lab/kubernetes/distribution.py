@@ -87,8 +87,9 @@ def is_built(cache: pathlib.Path, minor: str) -> bool:
 
 
 def _listed(versions: tuple[str, ...], extra: tuple[str, ...]) -> list[programs.Program]:
-    listed = [*(programs.kubernetes(version) for version in versions), *programs.COMMON.values()]
-    return listed + [programs.EXTRA[name] for name in extra]
+    # The largest comes last: until then Go's cache keeps what all of them are compiled with.
+    listed = [*programs.COMMON.values(), *(programs.EXTRA[name] for name in extra)]
+    return listed + [programs.kubernetes(version) for version in versions]
 
 
 def build_containerd(cache: pathlib.Path) -> Distribution:
