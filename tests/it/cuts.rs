@@ -126,7 +126,7 @@ fn a_control_plane_joins_and_leaves_whatever_is_cut() {
     stage.ends();
 }
 
-/// One upgrade of three control planes and a worker, cut at each of them.
+/// One upgrade of three control planes and a worker, cut at each of them; and another name for their API servers' certificates.
 #[test]
 fn a_snapshot_and_an_upgrade_are_finished_whatever_is_cut() {
     let three = ["cp-1", "cp-2", "cp-3"];
@@ -165,6 +165,16 @@ fn a_snapshot_and_an_upgrade_are_finished_whatever_is_cut() {
     let versions =
         "K get nodes -o jsonpath='{.items[*].status.nodeInfo.kubeletVersion}'".replace("K ", &format!("{KUBECTL} "));
     assert_eq!(stage.lab.must("cp-1", &versions), ["v1.36.4"; 4].join(" "));
+
+    let names = json!({ "certificate_names": ["other.example.org"] });
+    let over = json!({ "resource": { "groundwork_cluster": { "main": names } } });
+    stage.terraform.write("names_override.tf.json", &over.to_string());
+    let shows = "K --server=https://127.0.0.1:6443 --tls-server-name=other.example.org get --raw /livez";
+    stage.case("another name", &on("cp-2", "the second API server shows it", shows), Cut::Agent);
+    for plane in three {
+        stage.lab.must(plane, &shows.replace("K ", &format!("{KUBECTL} ")));
+    }
+    stage.has(&three, &["worker-1"]);
     stage.ends();
 }
 

@@ -6,7 +6,9 @@
 
 mod servers;
 
-use crate::harness::{Backend, Lab, Terraform, asked_for_the_night, prepared, provider_binary, ready, repository, run, wait_until};
+use crate::harness::{
+    Backend, Lab, Terraform, asked_for_the_night, prepared, provider_binary, ready, repository, run, wait_until,
+};
 use crate::quickstart::lab_is_empty;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
