@@ -159,6 +159,7 @@ class Package:
         (self.root / "DEBIAN" / "control").write_text(text)
         name, version = self.control["Package"], self.control["Version"]
         out = target / f"{name}_{version}_{self.control['Architecture']}.deb"
-        command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(self.root), str(out)]
+        # Each machine of each lab unpacks them.
+        command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "--build", str(self.root), str(out)]
         subprocess.run(command, check=True, text=True, capture_output=True)
         return f"{name}={version}"
