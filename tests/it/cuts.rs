@@ -5,45 +5,14 @@
 
 use crate::ha::balancer::Balancer;
 use crate::ha::{balancer, members};
-use crate::harness::run::{command, run};
-use crate::harness::terraform::kill_provider;
+use crate::harness::cut::{ALL, Cases, Cut, Sign, of, on};
 use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes_by};
 use serde_json::{Value, json};
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 const UPGRADE: (&str, &str) = ("1.36.3", "1.36.4");
 const SNAPSHOT: &str = "/var/backups/etcd/now.db";
-
-/// What happens in the middle of an apply.
-#[derive(Debug, Clone, Copy)]
-enum Cut {
-    Provider,
-    Agent,
-    Power,
-    Cable,
-}
-
-const ALL: [Cut; 4] = [Cut::Provider, Cut::Agent, Cut::Power, Cut::Cable];
-
-/// A phase: a line that succeeds on a machine once it has begun (`K` is kubectl), and whose machine is hit then.
-#[derive(Clone, Copy)]
-struct Sign {
-    phase: &'static str,
-    seen_on: &'static str,
-    line: &'static str,
-    victim: &'static str,
-}
-
-const fn on(victim: &'static str, phase: &'static str, line: &'static str) -> Sign {
-    Sign { phase, seen_on: victim, line, victim }
-}
-
-const fn of(victim: &'static str, seen_on: &'static str, phase: &'static str, line: &'static str) -> Sign {
-    Sign { phase, seen_on, line, victim }
-}
 
 #[test]
 fn a_cluster_that_begins_is_begun_once() {
@@ -158,7 +127,7 @@ fn a_snapshot_and_an_upgrade_are_finished_whatever_is_cut() {
         (on("worker-1", "the worker's kubelet is installed", installed), Cut::Power),
     ];
     for (sign, cut) in &cuts {
-        stage.cut_short("an upgrade", sign, *cut);
+        stage.cases.cut_short((&stage.lab, &stage.terraform), "an upgrade", sign, *cut);
     }
     stage.terraform.apply();
     stage.has(&three, &["worker-1"]);
@@ -186,8 +155,7 @@ struct Stage {
     /// Machines, whether they are nodes or not.
     planes: u8,
     workers: u8,
-    count: Cell<u32>,
-    began: Instant,
+    cases: Cases,
 }
 
 impl Stage {
@@ -215,7 +183,7 @@ impl Stage {
         let mut over: Value = serde_json::from_str(&lab.file("quickstart_override.tf.json")).expect("JSON");
         over["resource"]["groundwork_cluster"]["main"]["endpoint"] = json!(format!("{}:6443", lab.address(254)));
         terraform.write("lab_override.tf.json", &over.to_string());
-        let stage = Self { lab, _balancer, terraform, planes, workers, count: Cell::new(0), began: Instant::now() };
+        let stage = Self { lab, _balancer, terraform, planes, workers, cases: Cases::of(KUBECTL) };
         stage.wants(&["cp-1"], &[]);
         let machines = ["apply", "-auto-approve", "-input=false", "-target=groundwork_machine.machine"];
         stage.terraform.run(&machines).exits(0);
@@ -245,55 +213,7 @@ impl Stage {
 
     /// An apply that is cut short, and one that ends right.
     fn case(&self, what: &str, sign: &Sign, cut: Cut) {
-        self.cut_short(what, sign, cut);
-        self.terraform.apply();
-    }
-
-    /// Begins an apply, waits until the phase has begun, and cuts; back when the apply has ended, as it may.
-    fn cut_short(&self, what: &str, sign: &Sign, cut: Cut) {
-        self.count.set(self.count.get() + 1);
-        let number = self.count.get();
-        let Sign { phase, seen_on, line, victim } = *sign;
-        eprintln!("{:>5} s  case {number}: {what}: {phase}: {cut:?} of {victim}", self.began.elapsed().as_secs());
-        let mut apply = self.terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "cut.log");
-        let line = line.replace("K ", &format!("{KUBECTL} "));
-        let patience = Instant::now() + Duration::from_secs(300);
-        while self.lab.exec(seen_on, &line).code != 0 {
-            let ended = apply.try_wait().expect("terraform");
-            assert!(ended.is_none() && Instant::now() < patience, "{phase}: not seen before the end\n{}", self.said());
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        match cut {
-            Cut::Provider => _ = kill_provider(&apply),
-            Cut::Agent => self.lab.kill_agent(victim),
-            Cut::Power => {
-                self.lab.control("power", &[victim, "off"]).exits(0);
-                self.lab.control("power", &[victim, "on"]).exits(0);
-            }
-            Cut::Cable => {
-                self.cable(victim, "down");
-                std::thread::sleep(Duration::from_secs(20));
-                self.cable(victim, "up");
-            }
-        }
-        let status = apply.wait().expect("terraform ends");
-        let said = self.said();
-        let error = said.lines().find(|line| line.starts_with("Error: ")).unwrap_or("no error");
-        eprintln!("{:>5} s           {status}: {error}", self.began.elapsed().as_secs());
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.terraform.path("cut.log")).unwrap_or_default()
-    }
-
-    /// Of the machine's first card, at the bridge.
-    fn cable(&self, vm: &str, state: &str) {
-        let id = self.terraform.resource(&format!("groundwork_vm.machine[\"{vm}\"]"))["id"].clone();
-        let vmid = id.as_str().and_then(|id| id.rsplit_once('/')).expect("NODE/VMID").1;
-        let subnet = self.lab.address(0);
-        let number = subnet.split('.').nth(2).expect("a.b.c.d");
-        let port = format!("veth{vmid}i0");
-        run(command("ip").args(["-n", &format!("gwlab{number}"), "link", "set", &port, state])).exits(0);
+        self.cases.case((&self.lab, &self.terraform), what, sign, cut);
     }
 
     /// Exactly these are nodes and members of etcd, as each control plane has it, and a plan finds nothing to do.
@@ -310,6 +230,6 @@ impl Stage {
     fn ends(self) {
         self.terraform.destroy();
         lab_is_empty(&self.lab);
-        eprintln!("{:>5} s  {} cases ended right", self.began.elapsed().as_secs(), self.count.get());
+        self.cases.all_ended_right();
     }
 }

@@ -4,6 +4,7 @@
 //! `scripts/test.sh` sets `GROUNDWORK_REQUIRE_LAB`, and then a missing thing is a failure.
 
 pub(crate) mod control;
+pub(crate) mod cut;
 pub(crate) mod gitlab;
 pub(crate) mod lab;
 pub(crate) mod run;

@@ -4,6 +4,7 @@
 //! `GROUNDWORK_K3S_VERSION` what it says it is, `GROUNDWORK_K3S_IMAGES` an archive (`.tar.zst`) with K3s' pause image and Kubernetes'
 //! `agnhost`; `GROUNDWORK_K3S_NEXT` is the path of v1.34.4+k3s1, to which several servers are upgraded.
 
+mod cuts;
 mod servers;
 
 use crate::harness::{

@@ -91,15 +91,25 @@ fn are_upgraded(lab: &Lab, given: &Given) {
     lab_is_empty(lab);
 }
 
-struct Stage<'a> {
-    lab: &'a Lab,
-    given: &'a Given,
-    terraform: &'a Terraform,
+pub(super) struct Stage<'a> {
+    pub(super) lab: &'a Lab,
+    pub(super) given: &'a Given,
+    pub(super) terraform: &'a Terraform,
 }
 
 impl Stage<'_> {
-    fn wants(&self, servers: &[u8]) {
+    pub(super) fn wants(&self, servers: &[u8]) {
         self.wants_of(servers, self.given);
+    }
+
+    /// Machines for all of these servers, and one that is none.
+    pub(super) fn keeps_all_machines(&self, servers: &[u8], but: &str) {
+        self.wants(servers);
+        let whole = std::fs::read_to_string(self.terraform.path("main.tf")).expect("the configuration");
+        let all = "in local.servers : name => { endpoint = groundwork_machine.machine[name].endpoint";
+        let (before, after) = whole.split_once(all).expect("servers");
+        let (rest, after) = after.split_once("} }").expect("their end");
+        self.terraform.write("main.tf", &format!("{before}{all}{rest}}} if name != \"{but}\" }}{after}"));
     }
 
     fn wants_of(&self, servers: &[u8], given: &Given) {
@@ -110,7 +120,7 @@ impl Stage<'_> {
 
     /// Exactly these are servers of the cluster, with a vote in etcd each, as the machine `by` has it.
     #[track_caller]
-    fn has(&self, by: &str, names: &[&str]) {
+    pub(super) fn has(&self, by: &str, names: &[&str]) {
         let mut all = names.to_vec();
         all.push("worker-1");
         nodes_are_ready_by(self.lab, by, &all);
