@@ -26,6 +26,7 @@ fn many_workers_join_together_and_one_more_joins_alone() {
     terraform.apply();
     let (one, _) = stage.joins(1);
     let (all, memory) = stage.joins(many);
+    nodes_are_ready(&lab);
     let (more, _) = stage.joins(many + 1);
     nodes_are_ready(&lab);
     let began = Instant::now();
