@@ -175,17 +175,6 @@ impl Stage<'_> {
         assert!(!state.exits(0).text.contains("certificate_key"), "the state holds a certificate key");
     }
 
-    /// As an administrator does it behind Terraform's back, or a host that burns.
-    fn burn(&self, vm: &str) {
-        let id = self.terraform.resource(&format!("groundwork_vm.machine[\"{vm}\"]"))["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
-        let path = format!("/nodes/{}", id.replace('/', "/qemu/"));
-        self.lab.admin("POST", &format!("{path}/status/stop"), &[]);
-        self.lab.admin("DELETE", &path, &[]);
-    }
-
     /// As another image for all machines would do it.
     fn not_all_are_replaced_at_once(&self) {
         let replace = ["cp-1", "cp-2", "cp-3"].map(|name| format!("-replace=groundwork_vm.machine[\"{name}\"]"));
@@ -206,7 +195,7 @@ impl Stage<'_> {
 
     fn the_first_is_destroyed_outside_and_joins_again(&self) {
         let ours = self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();
-        self.burn("cp-1");
+        self.lab.burn(&self.terraform.vm("cp-1"));
         let plan = self.terraform.plan();
         plan.exits(2).says(&[
             "groundwork_vm.machine[\"cp-1\"] will be created",

@@ -49,7 +49,7 @@ impl Stage<'_> {
 
     fn the_quorum_is_lost_and_nothing_happens_by_itself(&self) {
         self.kubectl("cp-1", "create configmap witness --from-literal=of=before");
-        self.burn("cp-3");
+        self.lab.burn(&self.terraform.vm("cp-3"));
         self.lab.must("cp-2", "mv /etc/kubernetes/manifests/etcd.yaml /root");
         wait_until("etcd of cp-2 has ended", || self.lab.exec("cp-2", "ss -ltn | grep -q :2380").code != 0);
         self.lab.must("cp-2", "rm -rf /var/lib/etcd/member; mv /root/etcd.yaml /etc/kubernetes/manifests/");

@@ -102,8 +102,8 @@ impl Cases {
 
 /// Of the machine's first card, at the bridge.
 fn cable(lab: &Lab, terraform: &Terraform, vm: &str, state: &str) {
-    let id = terraform.resource(&format!("groundwork_vm.machine[\"{vm}\"]"))["id"].clone();
-    let vmid = id.as_str().and_then(|id| id.rsplit_once('/')).expect("NODE/VMID").1;
+    let id = terraform.vm(vm);
+    let vmid = id.rsplit_once('/').expect("NODE/VMID").1;
     let subnet = lab.address(0);
     let number = subnet.split('.').nth(2).expect("a.b.c.d");
     let port = format!("veth{vmid}i0");

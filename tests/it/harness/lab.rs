@@ -146,6 +146,14 @@ impl Lab {
         answer["data"].clone()
     }
 
+    /// Takes a VM away (`NODE/VMID`) as an administrator does it, or a host that burns.
+    #[track_caller]
+    pub(crate) fn burn(&self, id: &str) {
+        let path = format!("/nodes/{}", id.replace('/', "/qemu/"));
+        self.admin("POST", &format!("{path}/status/stop"), &[]);
+        self.admin("DELETE", &path, &[]);
+    }
+
     /// Configuration of a VM.
     #[track_caller]
     pub(crate) fn config(&self, node: &str, vmid: u64) -> Value {

@@ -192,6 +192,13 @@ impl Terraform {
         let found = resources.into_iter().find(|resource| resource["address"] == address);
         found.map_or(Value::Null, |resource| resource["values"].clone())
     }
+
+    /// Id (`NODE/VMID`) of the VM with this name in the examples.
+    #[track_caller]
+    pub(crate) fn vm(&self, name: &str) -> String {
+        let vm = self.resource(&format!("groundwork_vm.machine[\"{name}\"]"));
+        vm["id"].as_str().expect("NODE/VMID").to_owned()
+    }
 }
 
 /// The most memory that a provider of a running terraform has had until now, in KiB (`VmHWM`).

@@ -163,20 +163,9 @@ impl Stage<'_> {
         assert_eq!(self.lab.must("worker-1", worker), "", "an agent has no use for it");
     }
 
-    /// As an administrator does it behind Terraform's back, or a host that burns.
-    fn burn(&self, vm: &str) {
-        let id = self.terraform.resource(&format!("groundwork_vm.machine[\"{vm}\"]"))["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned();
-        let path = format!("/nodes/{}", id.replace('/', "/qemu/"));
-        self.lab.admin("POST", &format!("{path}/status/stop"), &[]);
-        self.lab.admin("DELETE", &path, &[]);
-    }
-
     fn the_first_is_destroyed_outside_and_joins_again(&self) {
         let ours = self.terraform.resource("groundwork_cluster.edge")["ca_fingerprint"].clone();
-        self.burn("cp-1");
+        self.lab.burn(&self.terraform.vm("cp-1"));
         let plan = self.terraform.plan();
         plan.exits(2).says(&["groundwork_vm.machine[\"cp-1\"] will be created", "with the next one the cluster stops"]);
         self.terraform.apply();
