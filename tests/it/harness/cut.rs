@@ -4,6 +4,7 @@ use super::run::{command, run};
 use super::terraform::kill_provider;
 use super::{Lab, Terraform};
 use std::cell::Cell;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// What happens in the middle of an apply.
@@ -58,37 +59,52 @@ impl Cases {
 
     /// Begins an apply, waits until the phase has begun, and cuts; back when the apply has ended, as it may.
     #[track_caller]
-    pub(crate) fn cut_short(&self, (lab, terraform): (&Lab, &Terraform), what: &str, sign: &Sign, cut: Cut) {
-        self.count.set(self.count.get() + 1);
-        let number = self.count.get();
-        let Sign { phase, seen_on, line, victim } = *sign;
-        self.says(&format!("case {number}: {what}: {phase}: {cut:?} of {victim}"));
-        let mut apply = terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "cut.log");
+    pub(crate) fn cut_short(&self, at: (&Lab, &Terraform), what: &str, sign: &Sign, cut: Cut) {
+        self.cut_again_and_again(at, what, &[(*sign, cut)]);
+    }
+
+    /// The same at each of these phases, in the order in which they begin: in the same apply where that one goes on, in another one where it
+    /// ended with the cut.
+    #[track_caller]
+    pub(crate) fn cut_again_and_again(&self, (lab, terraform): (&Lab, &Terraform), what: &str, cuts: &[(Sign, Cut)]) {
+        let begin = || terraform.spawn(&["apply", "-auto-approve", "-input=false", "-no-color"], "cut.log");
         let said = || std::fs::read_to_string(terraform.path("cut.log")).unwrap_or_default();
-        let line = line.replace("K ", &format!("{} ", self.kubectl));
-        let patience = Instant::now() + Duration::from_secs(300);
-        while lab.exec(seen_on, &line).code != 0 {
-            let ended = apply.try_wait().expect("terraform");
-            assert!(ended.is_none() && Instant::now() < patience, "{phase}: not seen before the end\n{}", said());
-            std::thread::sleep(Duration::from_millis(30));
-        }
-        match cut {
-            Cut::Provider => _ = kill_provider(&apply),
-            Cut::Agent => lab.kill_agent(victim),
-            Cut::Power => {
-                lab.control("power", &[victim, "off"]).exits(0);
-                lab.control("power", &[victim, "on"]).exits(0);
+        let ended = |status: ExitStatus| {
+            let said = said();
+            let error = said.lines().find(|line| line.starts_with("Error: ")).unwrap_or("no error");
+            self.says(&format!("        {status}: {error}"));
+        };
+        let (mut apply, mut is_cut) = (begin(), false);
+        for (Sign { phase, seen_on, line, victim }, cut) in cuts {
+            self.count.set(self.count.get() + 1);
+            self.says(&format!("case {}: {what}: {phase}: {cut:?} of {victim}", self.count.get()));
+            let line = line.replace("K ", &format!("{} ", self.kubectl));
+            let patience = Instant::now() + Duration::from_secs(900);
+            while lab.exec(seen_on, &line).code != 0 {
+                if let Some(status) = apply.try_wait().expect("terraform") {
+                    assert!(is_cut && !status.success(), "{phase}: not seen before the end\n{}", said());
+                    ended(status);
+                    (apply, is_cut) = (begin(), false);
+                }
+                assert!(Instant::now() < patience, "{phase}: not seen\n{}", said());
+                std::thread::sleep(Duration::from_millis(30));
             }
-            Cut::Cable => {
-                cable(lab, terraform, victim, "down");
-                std::thread::sleep(Duration::from_secs(20));
-                cable(lab, terraform, victim, "up");
+            match cut {
+                Cut::Provider => _ = kill_provider(&apply),
+                Cut::Agent => lab.kill_agent(victim),
+                Cut::Power => {
+                    lab.control("power", &[victim, "off"]).exits(0);
+                    lab.control("power", &[victim, "on"]).exits(0);
+                }
+                Cut::Cable => {
+                    cable(lab, terraform, victim, "down");
+                    std::thread::sleep(Duration::from_secs(20));
+                    cable(lab, terraform, victim, "up");
+                }
             }
+            is_cut = true;
         }
-        let status = apply.wait().expect("terraform ends");
-        let said = said();
-        let error = said.lines().find(|line| line.starts_with("Error: ")).unwrap_or("no error");
-        self.says(&format!("        {status}: {error}"));
+        ended(apply.wait().expect("terraform ends"));
     }
 
     pub(crate) fn all_ended_right(&self) {
