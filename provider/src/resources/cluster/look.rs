@@ -158,6 +158,13 @@ pub(super) fn control_plane(name: &str, own: &ClusterStatus, cluster: &ClusterSt
     }
 }
 
+/// Whether a node has the labels and taints that this member asks for.
+pub(super) fn has_settings(member: &Member, node: &Node) -> bool {
+    let mut seen = member.clone();
+    compare_settings(&mut seen, node);
+    seen == *member
+}
+
 /// Of what is managed, what is really set.
 fn compare_settings(member: &mut Member, node: &Node) {
     if let Some(labels) = member.labels.get_mut() {
@@ -379,6 +386,18 @@ mod tests {
             ["Node worker-2 is not ready", "Node worker-1 is not ready"],
             "one is late, and the others have a network"
         );
+    }
+
+    #[test]
+    fn a_node_has_what_its_member_asks_for_or_lacks_some_of_it() {
+        let labels = |value: &str| BTreeMap::from([("zone".to_owned(), value.to_owned())]);
+        let member =
+            Member { labels: labels("a").into(), taints: vec!["db:NoSchedule".to_owned()].into(), ..Member::default() };
+        let taints = vec!["other:NoExecute".to_owned(), "db:NoSchedule".to_owned()];
+        let whole = Node { labels: labels("a"), taints, ..node("worker-1") };
+        assert!(has_settings(&member, &whole));
+        assert!(!has_settings(&member, &Node { labels: labels("b"), ..whole.clone() }));
+        assert!(!has_settings(&member, &Node { taints: Vec::new(), ..whole }));
     }
 
     #[test]

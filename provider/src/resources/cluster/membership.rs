@@ -1,6 +1,7 @@
 //! Who is in a cluster: joining, settings of nodes, removing and resetting. What is different is found in `look`.
 
 use super::control_planes::{self, Plane, Through};
+use super::look::has_settings;
 use super::model::{Cluster, Member};
 use super::{address, endpoint};
 use crate::agents::{
@@ -177,13 +178,18 @@ impl Crew<'_> {
         self.cx.agents.connect(&through.endpoint, Role::Operator, &Until::grace()).await?.join_ended(material).await
     }
 
-    /// Sets the labels and taints that members ask for, one after the other: the control plane's agent does one thing at a time.
+    /// Sets the labels and taints that members ask for and have not, one after the other: the control plane's agent does one thing at a time.
     pub(super) async fn settle(&self, members: &Members) -> Result<(), Diagnostics> {
-        for (name, member) in members {
+        let asks =
+            |member: &Member| !member.labels.or(BTreeMap::new()).is_empty() || !member.taints.or(Vec::new()).is_empty();
+        if !members.values().any(asks) {
+            return Ok(());
+        }
+        let nodes = self.through(None, ANSWERING).await?.status.nodes;
+        let lacks =
+            |name: &str, member: &Member| !nodes.iter().any(|node| node.name == name && has_settings(member, node));
+        for (name, member) in members.iter().filter(|(name, member)| asks(member) && lacks(name, member)) {
             let (labels, taints) = (member.labels.or(BTreeMap::new()), member.taints.or(Vec::new()));
-            if labels.is_empty() && taints.is_empty() {
-                continue;
-            }
             self.set(NodeSettings { node_name: name.clone(), labels, taints, ..NodeSettings::default() }).await?;
         }
         Ok(())
