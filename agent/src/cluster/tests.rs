@@ -4,6 +4,7 @@ mod adoption;
 mod configuration;
 mod control_planes;
 mod departure;
+pub(super) mod files;
 mod imitation;
 mod recovery;
 mod upgrade;

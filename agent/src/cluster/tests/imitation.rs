@@ -10,7 +10,8 @@ mod node;
 mod timers;
 mod versions;
 
-use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
+use super::files::{self, Files};
+use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Lines, Output, Probe, Runtime, Stat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard};
@@ -28,7 +29,7 @@ pub(super) struct Machine {
 
 #[derive(Default)]
 struct Inner {
-    files: BTreeMap<String, String>,
+    files: Files,
     /// Every command line, as `ps` would show it.
     commands: Vec<String>,
     /// kubeadm is killed after it has written so many files.
@@ -337,16 +338,7 @@ impl Host for Machine {
     }
 
     fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
-        let inner = self.inner();
-        let inside = format!("{path}/");
-        let kind = if inner.files.contains_key(path) {
-            Kind::File
-        } else if inner.files.keys().any(|file| file.starts_with(&inside)) {
-            Kind::Folder
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
+        Ok(files::stat(&self.inner().files, path))
     }
 
     fn compare(&self, path: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
@@ -358,12 +350,7 @@ impl Host for Machine {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {
-        let inside = format!("{folder}/");
-        let inner = self.inner();
-        let names = inner.files.keys().filter_map(|path| path.strip_prefix(&inside)?.split('/').next());
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
-        names.dedup();
-        Ok(names)
+        Ok(files::list(&self.inner().files, folder))
     }
 
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {

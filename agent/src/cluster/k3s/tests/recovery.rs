@@ -62,7 +62,7 @@ async fn an_agent_has_no_etcd_to_take_a_snapshot_of() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_that_is_not_well_gives_no_snapshot() {
+async fn a_server_whose_member_is_not_well_gives_no_snapshot() {
     let mut scene = Scene::new();
     scene.init().await.unwrap();
     scene.machine.member_dies("cp-1");

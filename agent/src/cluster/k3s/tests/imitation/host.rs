@@ -1,6 +1,7 @@
 //! The imitated machine as a host: files in memory, and programs that the imitation answers for.
 
 use super::Machine;
+use crate::cluster::tests::files;
 use crate::host::{Access, BoxFuture, Command, Compared, Host, HostError, Kind, Lines, Output, Probe, Runtime, Stat};
 use std::future::ready;
 use std::time::SystemTime;
@@ -20,17 +21,9 @@ impl Host for Machine {
 
     fn stat(&self, path: &str) -> Result<Option<Stat>, HostError> {
         let inner = self.inner();
-        let inside = format!("{path}/");
-        let kind = if inner.links.contains(path) && inner.files.contains_key(path) {
-            Kind::Link(inner.files[path].clone())
-        } else if inner.files.contains_key(path) {
-            Kind::File
-        } else if inner.files.keys().any(|file| file.starts_with(&inside)) {
-            Kind::Folder
-        } else {
-            return Ok(None);
-        };
-        Ok(Some(Stat { kind, access: Access::PRIVATE, modified: SystemTime::UNIX_EPOCH }))
+        let link = inner.files.get(path).filter(|_| inner.links.contains(path));
+        let stat = files::stat(&inner.files, path);
+        Ok(stat.map(|stat| Stat { kind: link.map_or(stat.kind, |to| Kind::Link(to.clone())), ..stat }))
     }
 
     fn compare(&self, path: &str, _: &[u8]) -> Result<Option<Compared>, HostError> {
@@ -42,12 +35,7 @@ impl Host for Machine {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<String>, HostError> {
-        let inside = format!("{folder}/");
-        let inner = self.inner();
-        let names = inner.files.keys().filter_map(|path| path.strip_prefix(&inside)?.split('/').next());
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
-        names.dedup();
-        Ok(names)
+        Ok(files::list(&self.inner().files, folder))
     }
 
     fn write(&self, path: &str, content: &[u8], access: Access) -> Result<(), HostError> {
