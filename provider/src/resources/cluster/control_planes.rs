@@ -4,8 +4,8 @@
 //! API server answers. The first of the map may be down, removed, replaced or renamed like any other; a cluster is initialised where
 //! no machine has one, and nowhere else.
 
-use super::endpoint;
 use super::model::Cluster;
+use super::{endpoint, upgrade};
 use crate::agents::{ClusterStatus, Endpoint, Error, Standing, Until, Wait, again};
 use crate::context::Cx;
 use crate::explain;
@@ -100,7 +100,7 @@ pub(super) fn version(asked: &[Asked], ours: &str) -> Option<String> {
     let live =
         asked.iter().filter_map(|one| one.said.as_ref().ok()).filter(|status| is_of(status, ours) && status.api_ready);
     let versions = live.map(|status| super::bare(&status.version)).filter(|version| !version.is_empty());
-    versions.max_by_key(|version| semver::Version::parse(version).ok())
+    versions.max_by_key(|version| semver::Version::parse(version).ok().map(|version| upgrade::rank(&version)))
 }
 
 /// What they tell together. `ours` is the pin of the cluster's CA, which a creation that came to nothing does not know.

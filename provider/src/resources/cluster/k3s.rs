@@ -5,6 +5,7 @@
 use super::configuration::names;
 use super::fixed::Change;
 use super::model::{Cluster, Config};
+use super::upgrade;
 use crate::agents::{self, form};
 use tf::check::Verdict;
 use tf::{Attr, Diagnostic, Diagnostics, Model, Path, Row, optional, required};
@@ -257,7 +258,9 @@ pub(super) fn changes(prior: &Cluster, m: &Cluster) -> Vec<Change> {
     let mut found = Vec::new();
     let sum = |m: &Cluster| m.k3s.cloned().unwrap_or_default().checksum;
     let is_same = |one: Attr<String>, other: Attr<String>| one.is_known() && one == other;
-    if differ(&prior.version, &m.version) && is_same(sum(prior), sum(m)) {
+    // What goes back to an older version has its program, and is refused for that.
+    let goes_on = || upgrade::refusal(&prior.version.or(""), m).is_none();
+    if differ(&prior.version, &m.version) && is_same(sum(prior), sum(m)) && goes_on() {
         found.push(Change {
             what: format!("give cluster {name} another version with the program of before"),
             why: format!("`k3s.checksum` is still the one of {}.", prior.version.or("")),
@@ -378,6 +381,8 @@ mod tests {
         assert_eq!(at(&Cluster { certificate_names: names.into(), ..prior.clone() }), ["certificate_names"]);
         let newer = Cluster { version: "v1.35.1+k3s1".into(), ..prior.clone() };
         assert_eq!(at(&newer), ["k3s.checksum"]);
+        let older = Cluster { version: "v1.34.2+k3s1".into(), ..prior.clone() };
+        assert!(at(&older).is_empty(), "that it is older is said elsewhere");
         let other = K3s { checksum: format!("sha256:{}", "1".repeat(64)).into(), ..prior.k3s.cloned().unwrap() };
         assert!(at(&Cluster { k3s: Attr::Known(other), ..newer }).is_empty());
         assert_eq!(at(&Cluster { config: config("{\"debug\":true}", "{}"), ..prior.clone() }), ["config.server"]);

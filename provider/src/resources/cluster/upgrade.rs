@@ -18,6 +18,7 @@ use crate::explain;
 use futures_util::future::join_all;
 pub(super) use order::{Rules, share};
 use order::{Stand, batches, sick};
+pub(super) use road::rank;
 use road::{Stop, spelled, stops};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,7 @@
 //! Control planes one by one, then workers, so many at a time. What is unfinished or not well goes before all others of its kind.
 //! Source: Kubernetes, "Version Skew Policy" and "Upgrading kubeadm clusters".
 
+use super::road::rank;
 use crate::agents::Node;
 use crate::resources::cluster::model::Cluster;
 use semver::Version;
@@ -98,7 +99,7 @@ impl Stand {
 
     /// Nobody knows an order of versions that cannot be read: such a node is left alone.
     fn is_older(&self, target: &Version) -> bool {
-        Version::parse(&self.version).is_ok_and(|own| own < *target)
+        Version::parse(&self.version).is_ok_and(|own| rank(&own) < rank(target))
     }
 
     /// Whether it is still to be upgraded.

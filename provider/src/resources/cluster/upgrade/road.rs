@@ -4,7 +4,7 @@
 //! Source: Kubernetes, "Version Skew Policy".
 
 use super::order::Stand;
-use semver::Version;
+use semver::{BuildMetadata, Version};
 use std::fmt;
 
 /// Why a cluster of `from` cannot become `to`, and what to do instead.
@@ -16,7 +16,7 @@ pub(crate) struct Refusal {
 
 /// What stands in the way of another version; nothing if it can be.
 pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
-    if to < from {
+    if rank(to) < rank(from) {
         return Some(Refusal {
             why: format!("It has {}, and a cluster cannot be made older than it is.", spelled(from)),
             next: format!("Set `version` to {} or a newer one.", spelled(from)),
@@ -43,6 +43,12 @@ pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
         });
     }
     None
+}
+
+/// By this versions are in order: that of Kubernetes, then the number that K3s puts behind it, which semver compares as text.
+pub(crate) fn rank(version: &Version) -> (Version, u64) {
+    let number = version.build.rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
+    (Version { build: BuildMetadata::EMPTY, ..version.clone() }, number.unwrap_or_default())
 }
 
 /// Its own number stands behind that of Kubernetes: `1.34.3+k3s1`.
@@ -123,6 +129,8 @@ mod tests {
             assert_eq!(said(from, to), "", "{from} to {to}");
         }
         assert!(said("1.34.3+k3s2", "1.34.3+k3s1").contains("Set `version` to v1.34.3+k3s2"));
+        assert!(said("1.34.3+k3s10", "1.34.3+k3s9").contains("Set `version` to v1.34.3+k3s10"));
+        assert_eq!(said("1.34.3+k3s9", "1.34.3+k3s10"), "");
         assert_eq!(
             said("1.34.3+k3s1", "1.36.1+k3s1"),
             "Kubernetes takes one minor version at a time, and v1.36.1+k3s1 is 2 after v1.34.3+k3s1. \
