@@ -93,8 +93,9 @@ pub(super) async fn help(kube: &Kube<'_>, role: &str) -> Result<String, Failure>
 async fn is_of_version(kube: &Kube<'_>, path: &str, release: &Release) -> Result<(), Failure> {
     let ask = Command::new(path, ["--version"]);
     let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s for its version"))?;
-    let is =
-        said.stdout.strip_prefix("k3s version ").and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    // It calls itself by the name of its file, which may be another one beside the program that runs.
+    let is = said.stdout.split_once(" version ").and_then(|(_, rest)| rest.split_whitespace().next());
+    let is = is.unwrap_or("of no version");
     if said.code != Some(0) {
         return Err(refused(STEP, &ask, &said));
     }

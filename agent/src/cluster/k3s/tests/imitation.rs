@@ -306,7 +306,8 @@ impl Machine {
             ("sha256sum", ["--", path]) => said(&format!("{}  {path}\n", sum(&self.text(path)))),
             ("k3s" | "k3s.groundwork-new", ["--version"]) => {
                 let version = self.inner().version_of(&command.program);
-                said(&include_str!("../recorded/version.txt").replace(OLD, &version))
+                let called = command.program.rsplit('/').next().unwrap();
+                said(&include_str!("../recorded/version.txt").replace(OLD, &version).replacen("k3s", called, 1))
             }
             ("k3s", ["server", "--help"]) => said(include_str!("../recorded/server-help.txt")),
             ("k3s", ["agent", "--help"]) => said(include_str!("../recorded/agent-help.txt")),
