@@ -1,37 +1,37 @@
-//! A cluster of K3s: one server and its agents, from nothing to what is left when it is gone. Several servers: `servers`.
+//! A cluster of K3s, or of RKE2: one server and its agents, from nothing to what is left when it is gone. Several servers: `servers`.
 //!
 //! K3s comes from no registry of packages: CI has what stands in for it, around a real etcd. A real one is given: `GROUNDWORK_K3S` is the path of the program,
 //! `GROUNDWORK_K3S_VERSION` what it says it is, `GROUNDWORK_K3S_IMAGES` an archive (`.tar.zst`) with K3s' pause image and Kubernetes'
 //! `agnhost`; `GROUNDWORK_K3S_NEXT` is the path of v1.34.4+k3s1, to which several servers are upgraded.
 
 mod cuts;
+mod given;
+mod rke2;
 mod servers;
 
-use crate::harness::{
-    Backend, Lab, Terraform, asked_for_the_night, prepared, provider_binary, ready, repository, run, wait_until,
-};
+use crate::harness::{Backend, Lab, Terraform, asked_for_the_night, provider_binary, ready, run, wait_until};
 use crate::quickstart::lab_is_empty;
+use given::{Given, Kind, VERSION, Wanted};
 use serde_json::{Value, json};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-/// What a cluster of K3s puts on a machine, and how to see it.
+/// What a cluster of K3s or RKE2 puts on a machine, and how to see it.
 const TRACES: [(&str, &str); 7] = [
-    ("processes", "pgrep -a 'k3s|containerd|kube|pause'"),
+    ("processes", "pgrep -af '^/[^ ]*(k3s|rke2|containerd)|^(kubelet|containerd) |^/pause'"),
     ("networks", "ls /run/netns"),
     ("mounts", "grep -E 'kubelet|/run/netns|/run/k3s|rancher' /proc/mounts"),
     ("rules", "iptables-save | grep -E 'KUBE|FLANNEL|CNI|flannel'"),
     ("links", "ip -o link | grep -E 'cni0|flannel|veth'"),
     (
         "files",
-        "find /etc/rancher /var/lib/rancher /var/lib/kubelet /run/k3s /run/flannel /var/lib/cni /var/log/pods -not -name registries.yaml -not -name k3s -not -name rancher",
+        "find /etc/rancher /var/lib/rancher /var/lib/kubelet /run/k3s /run/flannel /var/lib/cni /var/log/pods -not -name registries.yaml -not -name k3s -not -name rke2 -not -name rancher",
     ),
-    ("programs and units", "ls /usr/local/bin /etc/systemd/system | grep -E 'k3s|kubectl|crictl|ctr'"),
+    ("programs and units", "ls /usr/local/bin /etc/systemd/system | grep -E 'k3s|rke2|kubectl|crictl|ctr'"),
 ];
-const KUBECTL: &str = "/usr/local/bin/kubectl --kubeconfig /etc/rancher/k3s/k3s.yaml";
-const VERSION: &str = "v1.34.3+k3s1";
-const NEXT: &str = "v1.34.4+k3s1";
+/// Of whichever stands there.
+const KUBECTL: &str = "$(ls /usr/local/bin/kubectl /var/lib/rancher/rke2/bin/kubectl 2>/dev/null | head -n 1) \
+                       --kubeconfig $(ls /etc/rancher/*/k3s.yaml /etc/rancher/*/rke2.yaml 2>/dev/null | head -n 1)";
 const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.53";
 
 /// What is seen from outside of K3s; its snapshots by night. The program says what the recordings say: see `tests/lab/k3s`.
@@ -75,15 +75,15 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
         assert_eq!(node(lab, vm)["status"]["addresses"][0]["address"], json!(lab.address(last)), "{vm}");
     }
     terraform.has_no_changes();
-    tokens_are_nowhere(lab, &terraform);
-    access_is_given(&terraform);
+    tokens_are_nowhere(lab, (&terraform, given), &["cp-1", "worker-1", "worker-2"]);
+    access_is_given(&terraform, given);
     if given.real {
         a_pod_is_reached(lab, "worker-1", "worker-2");
         assert_eq!(kubectl(lab, "get configmap greeting -o jsonpath={.data.hello}"), "world", "the manifest");
         assert_eq!(kubectl(lab, "get secrets -n kube-system -o name | grep -c bootstrap-token || true"), "0");
     }
     // An agent that starts again needs no token: its own is deleted.
-    lab.must("worker-1", "systemctl restart k3s-agent && systemctl is-active k3s-agent");
+    lab.must("worker-1", &given.own("systemctl restart k3s-agent && systemctl is-active k3s-agent"));
     nodes_are_ready(lab, &["cp-1", "worker-1", "worker-2"]);
 
     write(3, "b");
@@ -108,17 +108,17 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
     }
     terraform.has_no_changes();
 
-    what_somebody_took_away_is_drift(lab, &terraform);
+    what_somebody_took_away_is_drift(lab, &terraform, given);
     let night = asked_for_the_night();
     if night {
-        snapshots_are_taken_now_and_by_the_clock(lab, &terraform);
+        snapshots_are_taken_now_and_by_the_clock(lab, &terraform, given);
     }
     what_this_version_does_not_do_is_refused(lab, &terraform, given);
     write(2, "b");
     let authority = terraform.resource("groundwork_cluster.edge")["ca_fingerprint"].clone();
-    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, &terraform);
+    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, &terraform, given);
     if night {
-        a_new_cluster_begins_with_a_snapshot(lab, &terraform, &authority);
+        a_new_cluster_begins_with_a_snapshot(lab, (&terraform, given), &authority);
         another_program_is_never_run(lab, &terraform, given);
     }
     terraform.destroy();
@@ -126,10 +126,10 @@ fn comes_changes_and_goes(lab: &Lab, given: &Given) {
 }
 
 /// A worker and a server that were stopped, and a worker whose Node was deleted.
-fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
+fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform, given: &Given) {
     let all = ["cp-1", "worker-1", "worker-2"];
-    for (vm, unit) in [("worker-1", "k3s-agent"), ("cp-1", "k3s")] {
-        lab.must(vm, &format!("systemctl stop {unit}"));
+    for (vm, unit) in [("worker-1", "k3s-agent"), ("cp-1", "k3s.service")] {
+        lab.must(vm, &given.own(&format!("systemctl stop {unit}")));
         terraform.plan().exits(2).says(&[&format!("{vm}: its kubelet is inactive")]);
         terraform.apply();
         nodes_are_ready(lab, &all);
@@ -143,7 +143,7 @@ fn what_somebody_took_away_is_drift(lab: &Lab, terraform: &Terraform) {
 }
 
 /// In etcd's own form, with its sum behind it.
-fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
+fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform, given: &Given) {
     let (path, timer) = ("/var/backups/etcd/now.db", "groundwork-etcd-snapshot.timer");
     let snapshots = json!({ "schedule": "*-*-* 03:00:00", "keep": 2, "directory": "/srv/etcd" });
     let block = json!({ "resource": { "groundwork_cluster": { "edge": { "snapshots": snapshots } } } });
@@ -168,7 +168,7 @@ fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
     terraform.apply();
     terraform.has_no_changes();
     // As a user keeps them.
-    lab.must("cp-1", &format!("cp {path} /srv/kept.db && cp /var/lib/rancher/k3s/server/token /srv/token"));
+    lab.must("cp-1", &given.own(&format!("cp {path} /srv/kept.db && cp /var/lib/rancher/k3s/server/token /srv/token")));
     for file in ["snapshots_override.tf.json", "snapshot.tf.json"] {
         terraform.write(file, "{}");
     }
@@ -178,20 +178,25 @@ fn snapshots_are_taken_now_and_by_the_clock(lab: &Lab, terraform: &Terraform) {
 }
 
 fn what_this_version_does_not_do_is_refused(lab: &Lab, terraform: &Terraform, given: &Given) {
-    let newer = Given { version: "v1.34.4+k3s1".to_owned(), ..given.clone() };
+    let newer = Given { version: given.kind.next.to_owned(), ..given.clone() };
     terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &newer));
     terraform.plan().exits(2).says(&["Cannot give cluster edge another version with the program of before"]);
-    terraform.fails(&["`k3s.checksum` is still the one of", "Nothing was changed"]);
-    let leap = Given { version: "v1.36.1+k3s1".to_owned(), program: "0".repeat(64), ..given.clone() };
+    let still = format!("`{}.checksum` is still the one of", given.kind.program);
+    terraform.fails(&[&still, "Nothing was changed"]);
+    let leap = given.kind.version.replace("1.34.3", "1.36.1");
+    let leap = Given { version: leap, program: "0".repeat(64), ..given.clone() };
     terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &leap));
-    terraform.plan().exits(2).says(&["Set `version` and `k3s` to the newest release of v1.35"]);
+    terraform
+        .plan()
+        .exits(2)
+        .says(&[&format!("Set `version` and `{}` to the newest release of v1.35", given.kind.program)]);
     let several = Wanted { servers: &[1, 2, 3], ..Wanted::single(2, "b") };
     terraform.write("main.tf", &several.configuration(lab, given));
     terraform.fails(&["Cannot use several control planes without an endpoint of their own"]);
 }
 
 /// On the same machines: with the objects, the CA and the secret of the one before.
-fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, terraform: &Terraform, authority: &Value) {
+fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, (terraform, given): (&Terraform, &Given), authority: &Value) {
     let from = |token: &str| {
         let from = json!({ "path": "/srv/kept.db", "token_path": token });
         let block = json!({ "resource": { "groundwork_cluster": { "edge": { "restore_from": from } } } });
@@ -200,16 +205,19 @@ fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, terraform: &Terraform, author
     lab.must("cp-1", "sed 's/::server:.*/::server:another/' /srv/token >/srv/another");
     from("/srv/another");
     terraform.fails(&["The secret at /srv/another does not open the snapshot at /srv/kept.db"]);
-    lab.must("cp-1", "test ! -e /var/lib/rancher && test ! -e /usr/local/bin/k3s");
+    lab.must("cp-1", &given.own("test ! -e /var/lib/rancher && test ! -e /usr/local/bin/k3s"));
     from("/srv/token");
     terraform.apply();
     nodes_are_ready(lab, &["cp-1", "worker-1", "worker-2"]);
     assert_eq!(node(lab, "cp-1")["metadata"]["labels"]["example.org/kept"], "yes");
     assert_eq!(node(lab, "worker-1")["metadata"]["labels"]["example.org/zone"], "b");
     assert_eq!(terraform.resource("groundwork_cluster.edge")["ca_fingerprint"], *authority);
-    assert_eq!(lab.must("cp-1", "cat /var/lib/rancher/k3s/server/token"), lab.must("cp-1", "cat /srv/token"));
+    assert_eq!(
+        lab.must("cp-1", &given.own("cat /var/lib/rancher/k3s/server/token")),
+        lab.must("cp-1", "cat /srv/token")
+    );
     terraform.has_no_changes();
-    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, terraform);
+    a_destroyed_cluster_leaves_nothing_on_its_machines(lab, terraform, given);
     terraform.write("restore_override.tf.json", "{}");
 }
 
@@ -217,16 +225,16 @@ fn a_new_cluster_begins_with_a_snapshot(lab: &Lab, terraform: &Terraform, author
 fn another_program_is_never_run(lab: &Lab, terraform: &Terraform, given: &Given) {
     let wrong = Given { program: "0".repeat(64), ..given.clone() };
     terraform.write("main.tf", &Wanted::single(2, "b").configuration(lab, &wrong));
-    terraform.fails(&["has another SHA-256 than `k3s.checksum` says"]);
-    lab.must("cp-1", "test ! -e /usr/local/bin/k3s && test ! -e /etc/systemd/system/k3s.service");
+    terraform.fails(&[&format!("has another SHA-256 than `{}.checksum` says", given.kind.program)]);
+    lab.must("cp-1", &given.own("test ! -e /usr/local/bin/k3s && test ! -e /etc/systemd/system/k3s.service"));
 }
 
 /// Without a secret in it, and with a certificate for the run.
-fn access_is_given(terraform: &Terraform) {
+fn access_is_given(terraform: &Terraform, given: &Given) {
     let cluster = terraform.resource("groundwork_cluster.edge");
     let kubeconfig = cluster["kubeconfig"].as_str().expect("a kubeconfig");
     assert!(kubeconfig.contains(":6443") && !kubeconfig.contains("client-key-data"), "{kubeconfig}");
-    assert_eq!(cluster["version"], VERSION);
+    assert_eq!(cluster["version"], given.version);
     assert!(cluster["ca_certificate"].as_str().is_some_and(|pem| pem.contains("BEGIN CERTIFICATE")));
     let kubeconfig: Value = serde_json::from_str(kubeconfig).expect("JSON is YAML");
     let words = kubeconfig["users"][0]["user"]["exec"]["args"].as_array().cloned().expect("the plugin's arguments");
@@ -238,14 +246,14 @@ fn access_is_given(terraform: &Terraform) {
 }
 
 /// Neither in the state, nor in an argument or environment, nor readable by others, nor in a journal.
-fn tokens_are_nowhere(lab: &Lab, terraform: &Terraform) {
-    let secret = lab.must("cp-1", "cut -d: -f4 /var/lib/rancher/k3s/server/token");
-    let joined = lab.must("worker-1", "sed 's/.*:://' /etc/rancher/k3s/groundwork-token");
+fn tokens_are_nowhere(lab: &Lab, (terraform, given): (&Terraform, &Given), vms: &[&str]) {
+    let secret = lab.must("cp-1", &given.own("cut -d: -f4 /var/lib/rancher/k3s/server/token"));
+    let joined = lab.must("worker-1", &given.own("sed 's/.*:://' /etc/rancher/k3s/groundwork-token"));
     for (what, token) in [("the cluster's", &secret), ("a worker's", &joined)] {
-        is_nowhere(lab, terraform, (what, token), &["cp-1", "worker-1", "worker-2"]);
+        is_nowhere(lab, terraform, (what, token), vms);
     }
     assert_eq!(
-        lab.must("worker-1", "stat -c %a /etc/rancher/k3s/groundwork-token /etc/rancher/k3s/config.yaml"),
+        lab.must("worker-1", &given.own("stat -c %a /etc/rancher/k3s/groundwork-token /etc/rancher/k3s/config.yaml")),
         "600\n600"
     );
 }
@@ -283,11 +291,11 @@ fn pod(name: &str, node: &str, arguments: &str) -> String {
 }
 
 /// The cluster goes and its machines stay.
-fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform) {
-    leaves_nothing(lab, terraform, &["cp-1", "worker-1", "worker-2"]);
+fn a_destroyed_cluster_leaves_nothing_on_its_machines(lab: &Lab, terraform: &Terraform, given: &Given) {
+    leaves_nothing(lab, (terraform, given), &["cp-1", "worker-1", "worker-2"]);
 }
 
-fn leaves_nothing(lab: &Lab, terraform: &Terraform, vms: &[&str]) {
+fn leaves_nothing(lab: &Lab, (terraform, given): (&Terraform, &Given), vms: &[&str]) {
     terraform
         .run(&["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.edge"])
         .exits(0);
@@ -299,7 +307,7 @@ fn leaves_nothing(lab: &Lab, terraform: &Terraform, vms: &[&str]) {
                 writeln!(left, "{vm}, {what}:\n{said}").expect("text");
             }
         }
-        lab.must(vm, "test -s /etc/rancher/k3s/registries.yaml");
+        lab.must(vm, &given.own("test -s /etc/rancher/k3s/registries.yaml"));
     }
     assert!(left.is_empty(), "the cluster left\n{left}");
     terraform.plan().exits(2).says(&["groundwork_cluster.edge will be created", "1 to add, 0 to change, 0 to destroy"]);
@@ -345,116 +353,4 @@ fn nodes_are_ready_by(lab: &Lab, vm: &str, names: &[&str]) {
         let there: Vec<&str> = items.iter().filter_map(|node| node["metadata"]["name"].as_str()).collect();
         there == names && items.iter().all(is_ready)
     });
-}
-
-/// What is tried.
-#[derive(Clone)]
-struct Given {
-    version: String,
-    /// What it is served as.
-    name: &'static str,
-    /// SHA-256, hex.
-    program: String,
-    images: String,
-    /// A K3s, and not what stands in for it.
-    real: bool,
-}
-
-impl Given {
-    /// What stands in for K3s, with an etcd in the place of its images.
-    #[track_caller]
-    fn stand_in(lab: &Lab) -> Option<Self> {
-        let etcd = prepared("GROUNDWORK_ETCD")?;
-        let program = repository().join("tests/lab/k3s/k3s-stand-in");
-        Some(Self {
-            version: VERSION.to_owned(),
-            name: "k3s",
-            program: served(lab, "k3s", program.as_os_str()),
-            images: served(lab, "images.tar.zst", etcd.as_os_str()),
-            real: false,
-        })
-    }
-
-    /// The next version: of what stands in the same under the next number, of a real one what is given as such.
-    #[track_caller]
-    fn next(&self, lab: &Lab) -> Option<Self> {
-        let next = Self { version: NEXT.to_owned(), name: "k3s-next", ..self.clone() };
-        if self.real {
-            let program = std::env::var_os("GROUNDWORK_K3S_NEXT")?;
-            return Some(Self { program: served(lab, "k3s-next", &program), ..next });
-        }
-        let own = std::fs::read_to_string(repository().join("tests/lab/k3s/k3s-stand-in")).expect("the stand-in");
-        let [is, becomes] = [VERSION, NEXT].map(|version| format!("VERSION = \"{version}\""));
-        let mut file = tempfile::NamedTempFile::new().expect("a file");
-        file.write_all(own.replace(&is, &becomes).as_bytes()).expect("a file of the test's own");
-        Some(Self { program: served(lab, "k3s-next", file.path().as_os_str()), ..next })
-    }
-
-    #[track_caller]
-    fn real(lab: &Lab, program: &OsStr, images: &OsStr) -> Self {
-        Self {
-            version: std::env::var("GROUNDWORK_K3S_VERSION").unwrap_or_else(|_| VERSION.to_owned()),
-            name: "k3s",
-            program: served(lab, "k3s", program),
-            images: served(lab, "images.tar.zst", images),
-            real: true,
-        }
-    }
-}
-
-/// A configuration. Packaged components are left out, whose images the archive need not have.
-struct Wanted<'a> {
-    servers: &'a [u8],
-    workers: u8,
-    label: &'a str,
-    endpoint: Option<String>,
-}
-
-impl<'a> Wanted<'a> {
-    fn single(workers: u8, label: &'a str) -> Self {
-        Self { servers: &[1], workers, label, endpoint: None }
-    }
-
-    fn configuration(&self, lab: &Lab, given: &Given) -> String {
-        let numbered = |name: &str, numbers: &[u8], first: u8| -> Value {
-            numbers.iter().map(|at| (format!("{name}-{at}"), json!(lab.address(first + at)))).collect()
-        };
-        let workers: Vec<u8> = (1..=self.workers).collect();
-        let registries =
-            json!({ "mirrors": { "registry.example.org": { "endpoint": ["http://registry.example.org"] } } });
-        let common = json!({
-            // The lab's machines lie on overlays, and share one disk with the host.
-            "snapshotter": "native",
-            "kubelet-arg": ["eviction-hard=nodefs.available<1%,imagefs.available<1%,memory.available<20Mi", "image-gc-high-threshold=100"],
-        });
-        let mut server = common.clone();
-        server["disable"] = json!(["coredns", "traefik", "servicelb", "local-storage", "metrics-server"]);
-        let text = |value: &Value| serde_json::to_string(&value.to_string()).expect("text");
-        let whole = include_str!("k3s/main.tf");
-        let (before, _) = whole.split_once("\n  manifest").expect("a manifest");
-        let without = format!("{before}}}\n");
-        if given.real { whole } else { &without }
-            .replace("@SERVERS@", &numbered("cp", self.servers, 10).to_string())
-            .replace("@WORKERS@", &numbered("worker", &workers, 20).to_string())
-            .replace("@ENDPOINT@", &json!(self.endpoint).to_string())
-            .replace("@GATEWAY@", &lab.address(1))
-            .replace("@IMAGE_URL@", &lab.value("LAB_IMAGE_URL"))
-            .replace("@IMAGE_SUM@", &lab.value("LAB_IMAGE_SHA256"))
-            .replace("@REGISTRIES@", &text(&registries))
-            .replace("@VERSION@", &given.version)
-            .replace("@PROGRAM@", given.name)
-            .replace("@SUM@", &given.program)
-            .replace("@IMAGES_SUM@", &given.images)
-            .replace("@SERVER@", &text(&server).replace("${", "$${"))
-            .replace("@AGENT@", &text(&common))
-            .replace("@LABEL@", self.label)
-    }
-}
-
-/// Serves a file to the lab's machines; its SHA-256.
-#[track_caller]
-fn served(lab: &Lab, name: &str, path: &OsStr) -> String {
-    lab.serve(name, std::fs::read(path).expect("a file that was given"));
-    let said = run::run(run::command("sha256sum").arg(path)).text;
-    said.split_whitespace().next().expect("a sum").to_owned()
 }

@@ -27,14 +27,14 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     quorum::forget(kube, step)?;
     match kube.distribution {
         Distribution::Kubeadm => kubeadm_reset(kube, step).await?,
-        Distribution::K3s => k3s::stop(kube, step).await?,
+        Distribution::K3s(own) => k3s::stop(kube, own, step).await?,
     }
     unmount(kube, step).await?;
     interfaces(kube, step).await?;
     rules(kube, step).await?;
     files(kube, step).await?;
-    if kube.distribution == Distribution::K3s {
-        k3s::remove(kube, step).await?;
+    if let Distribution::K3s(own) = kube.distribution {
+        k3s::remove(kube, own, step).await?;
     }
     for path in before::since(kube)? {
         remove_all(kube, step, &path).await?;
@@ -48,10 +48,10 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
     before::forget(kube)?;
     Attempt::forget(kube.state).map_err(failed(step, "forget the attempt"))?;
     let made = match kube.distribution {
-        Distribution::Kubeadm => "kubeadm reset and clean up",
-        Distribution::K3s => "remove K3s and clean up",
+        Distribution::Kubeadm => "kubeadm reset and clean up".to_owned(),
+        Distribution::K3s(own) => format!("remove {} and clean up", own.name),
     };
-    kube.made(step, made, why, since);
+    kube.made(step, &made, why, since);
     Ok(())
 }
 
@@ -77,7 +77,7 @@ pub(super) fn not_ours(found: &[(&'static str, Trace)]) -> Failure {
     foreign(message)
 }
 
-/// Refuses a machine that runs K3s or RKE2: they have kubelets, interfaces and rules in the same places.
+/// Refuses a machine that runs another distribution: they have kubelets, interfaces and rules in the same places.
 pub(super) fn no_stranger(found: &[(&'static str, Trace)]) -> Result<(), Failure> {
     let strange: Vec<_> = found.iter().filter(|(_, trace)| *trace == Trace::Stranger).copied().collect();
     if strange.is_empty() { Ok(()) } else { Err(not_ours(&strange)) }
@@ -100,8 +100,8 @@ pub(super) async fn left(kube: &Kube<'_>) -> Result<Vec<String>, Failure> {
             left.push((*path).to_owned());
         }
     }
-    if kube.distribution == Distribution::K3s {
-        left.extend(k3s::left(kube, step)?);
+    if let Distribution::K3s(own) = kube.distribution {
+        left.extend(k3s::left(kube, own, step)?);
     }
     Ok(left)
 }

@@ -5,7 +5,6 @@
 
 use super::Distribution;
 use super::issue::{self, Issuer, Wanted};
-use super::k3s;
 use super::kube::ADMIN;
 use super::renewal::embedded;
 use super::status::{ClusterError, cluster_id_of, endpoint};
@@ -94,7 +93,7 @@ fn administrators(host: &dyn Host, own: Distribution) -> Result<Vec<String>, Clu
             let pem = embedded(text(ADMIN)?.as_bytes()).and_then(|pem| String::from_utf8(pem).ok());
             pem.ok_or(ClusterError::Groups)?
         }
-        Distribution::K3s => text(k3s::ADMINISTRATOR)?,
+        Distribution::K3s(own) => text(own.places().administrator)?,
     };
     let groups = certificate(&pem).map_err(|_| ClusterError::Groups)?.organizations;
     if groups.is_empty() { Err(ClusterError::Groups) } else { Ok(groups) }

@@ -86,8 +86,9 @@ fn announced(note: &str) -> Vec<String> {
 
 /// Where members are that joined later, by what kubeadm wrote on their pods, or K3s on their nodes.
 async fn running(host: &dyn Host, own: Distribution) -> Vec<String> {
-    let ask: &[&str] = match own {
-        Distribution::Kubeadm => &[
+    let of_nodes;
+    let ask = match own {
+        Distribution::Kubeadm => vec![
             "get",
             "pods",
             "--namespace",
@@ -96,11 +97,12 @@ async fn running(host: &dyn Host, own: Distribution) -> Vec<String> {
             "-o",
             "jsonpath={.items[*].metadata.annotations.kubeadm\\.kubernetes\\.io/etcd\\.advertise-client-urls}",
         ],
-        Distribution::K3s => {
-            &["get", "nodes", "-o", "jsonpath={.items[*].metadata.annotations.etcd\\.k3s\\.cattle\\.io/node-address}"]
+        Distribution::K3s(variant) => {
+            of_nodes = format!("jsonpath={{.items[*].metadata.annotations.{}}}", variant.member_annotation());
+            vec!["get", "nodes", "-o", of_nodes.as_str()]
         }
     };
-    let said = kubectl(host, (own, own.admin()), ask).await.map(|said| said.stdout).unwrap_or_default();
+    let said = kubectl(host, (own, own.admin()), &ask).await.map(|said| said.stdout).unwrap_or_default();
     said.split_whitespace().map(client_at).collect()
 }
 

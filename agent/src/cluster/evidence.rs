@@ -1,4 +1,4 @@
-//! What stands on this machine of a cluster, judged from files alone. The files here are kubeadm's; those of K3s stand in `k3s`.
+//! What stands on this machine of a cluster, judged from files alone. The files here are kubeadm's; those of K3s and its relatives stand in `k3s`.
 //!
 //! kubeadm writes nothing as a whole: killed at any moment it leaves a part. So an attempt of ours is noted, with the CA of what it
 //! makes, before it begins, and crossed out when it is done. What stands here without such a note, or with another CA, is somebody
@@ -9,7 +9,7 @@ use crate::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 
 /// Files whose presence tells something, with what they tell.
-pub(super) const TRACES: [(&str, Trace); 15] = [
+pub(super) const TRACES: [(&str, Trace); 10] = [
     ("/etc/kubernetes/manifests/kube-apiserver.yaml", Trace::Manifest),
     ("/etc/kubernetes/manifests/etcd.yaml", Trace::Manifest),
     ("/etc/kubernetes/admin.conf", Trace::Admin),
@@ -20,12 +20,6 @@ pub(super) const TRACES: [(&str, Trace); 15] = [
     ("/etc/kubernetes/pki/ca.key", Trace::AuthorityKey),
     ("/var/lib/kubelet/config.yaml", Trace::Other),
     ("/var/lib/etcd/member", Trace::Etcd),
-    // Not their folders: a machine may be prepared for K3s, with a `registries.yaml` or images.
-    ("/etc/rancher/k3s/config.yaml", Trace::Stranger),
-    ("/var/lib/rancher/k3s/server/token", Trace::Stranger),
-    ("/var/lib/rancher/k3s/agent/client-kubelet.crt", Trace::Stranger),
-    ("/etc/rancher/rke2", Trace::Stranger),
-    ("/var/lib/rancher/rke2", Trace::Stranger),
 ];
 
 /// What a file tells.
@@ -47,7 +41,7 @@ pub(super) enum Trace {
     AuthorityKey,
     /// etcd has data: nobody else's may be thrown away.
     Etcd,
-    /// A distribution that kubeadm did not make: never ours.
+    /// Another distribution than the one that is to stand here: never ours.
     Stranger,
     /// Part of one of these.
     Other,

@@ -252,7 +252,7 @@ pub(super) fn traces(host: &dyn Host, distribution: Distribution) -> Result<Vec<
     let mut found = Vec::new();
     for (path, trace) in distribution.traces() {
         if host.exists(path)? {
-            found.push((*path, *trace));
+            found.push((path, trace));
         }
     }
     Ok(found)

@@ -4,7 +4,7 @@ use super::config::Taint;
 use super::kube::{CACHE, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{Distribution, drain, etcd, k3s};
+use super::{Distribution, drain, etcd};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -87,10 +87,8 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
 /// K3s keeps out a machine that comes under a known name with another password, for as long as it keeps that. It forgets it when it sees the Node
 /// deleted, and never that of a Node which was gone before.
 pub(super) async fn forget_password(kube: &Kube<'_>, step: &str, name: &str) -> Result<(), Failure> {
-    if kube.distribution != Distribution::K3s {
-        return Ok(());
-    }
-    let (admin, secret) = (kube.distribution.admin(), k3s::password_of(name));
+    let Distribution::K3s(own) = kube.distribution else { return Ok(()) };
+    let (admin, secret) = (kube.distribution.admin(), own.password_of(name));
     let words =
         ["--kubeconfig", admin, CACHE, "delete", "secret", &secret, "--namespace", "kube-system", "--ignore-not-found"];
     kube.insist(step, &Command::new(kube.distribution.kubectl(), words)).await.map(drop)

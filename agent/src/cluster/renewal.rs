@@ -90,8 +90,8 @@ pub(super) fn is_unfinished(state: &State) -> Result<bool, StateError> {
 pub async fn renew(cx: RunCx, state: State, plan: RenewalPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     is_of(&kube, &plan.cluster_id)?;
-    if kube.distribution == Distribution::K3s {
-        return Err(failure("look", "K3s renews its certificates by itself, when it starts"));
+    if let Distribution::K3s(own) = kube.distribution {
+        return Err(failure("look", format!("{} renews its certificates by itself, when it starts", own.name)));
     }
     let all = certificates(kube.host()).map_err(failed(STEP, "look at the certificates"))?;
     let now = kube.host().now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -186,8 +186,8 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
     let version = match (own, &nodes) {
         (Distribution::Kubeadm, _) => version(host)?,
         // No file tells what runs: a new program waits for a restart.
-        (Distribution::K3s, Ok(nodes)) => of_node(nodes, &evidence.node_name),
-        (Distribution::K3s, Err(_)) => String::new(),
+        (Distribution::K3s(_), Ok(nodes)) => of_node(nodes, &evidence.node_name),
+        (Distribution::K3s(_), Err(_)) => String::new(),
     };
     Ok(Status {
         evidence,
@@ -294,10 +294,10 @@ pub(super) fn advertised(host: &dyn Host) -> Result<Option<String>, ClusterError
 
 /// `host:port` of the API server, from the administrator's kubeconfig.
 pub(super) fn endpoint(host: &dyn Host) -> Result<String, ClusterError> {
-    if Distribution::here(host).map_err(ClusterError::Host)? == Distribution::K3s {
+    if let Distribution::K3s(own) = Distribution::here(host).map_err(ClusterError::Host)? {
         // Its administrator's own kubeconfig leads to the machine itself.
-        host.stat(k3s::ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
-        return k3s::endpoint(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
+        host.stat(own.places().admin).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+        return k3s::endpoint(host, own).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane);
     }
     let text = host.text(ADMIN).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
     let server = text.lines().find_map(|line| line.trim().trim_start_matches("- ").strip_prefix("server:"));

@@ -17,7 +17,7 @@ pub struct JoinMaterial {
     pub token: String,
     /// Pin of the cluster CA's key, as kubeadm writes it.
     pub ca_hash: String,
-    /// Opens the certificates that are laid up for a control plane; empty for a worker, and with K3s. Secret.
+    /// Opens the certificates that are laid up for a control plane; empty for a worker, and with K3s and its relatives. Secret.
     pub certificate_key: String,
     /// The token is the cluster's own, which lives as long as that: servers of K3s join with no other.
     pub lasting: bool,
@@ -43,8 +43,8 @@ impl std::fmt::Debug for JoinMaterial {
 /// # Errors
 /// When this is no control plane, the API server does not answer, or etcd takes no further member just now.
 pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Result<JoinMaterial, ClusterError> {
-    if Distribution::here(host).map_err(ClusterError::Host)? == Distribution::K3s {
-        return k3s::mint(host, ttl, joiner).await;
+    if let Distribution::K3s(own) = Distribution::here(host).map_err(ClusterError::Host)? {
+        return k3s::mint(host, own, (ttl, joiner)).await;
     }
     let endpoint = endpoint(host)?;
     let certificate_key = match joiner {

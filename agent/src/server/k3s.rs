@@ -1,24 +1,24 @@
-//! Requests for nodes of K3s, read and checked.
+//! Requests for nodes of K3s and its relatives, read and checked.
 
 use super::snapshots;
 use super::wire::{address, drain, given, near, node_name, some, taints};
-use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, Restore, ServerPlan, Source, UpgradePlan};
+use crate::cluster::k3s::{AgentPlan, FurtherPlan, Release, Restore, ServerPlan, Source, UpgradePlan, Variant};
 use agent_proto::overlay::{self, Fragment, Part};
 use agent_proto::{form, v1 as proto};
 
-pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPlan, String> {
+pub(super) fn server_plan(own: &'static Variant, request: proto::ClusterInitRequest) -> Result<ServerPlan, String> {
     for (name, is_there) in [
         ("kube_vip", request.kube_vip.is_some()),
         ("ignore_preflight_errors", !request.ignore_preflight_errors.is_empty()),
     ] {
         if is_there {
-            return Err(format!("{name}: this agent does not do this with k3s"));
+            return Err(format!("{name}: this agent does not do this with {}", own.program));
         }
     }
     let mut names = request.certificate_names;
     names.iter_mut().for_each(|name| *name = name.trim().to_owned());
     Ok(ServerPlan {
-        release: release(&request.version, request.k3s)?,
+        release: release(own, &request.version, request.k3s)?,
         node_name: node_name(request.node_name)?,
         address: address(request.advertise_address)?,
         endpoint: some(request.endpoint),
@@ -32,15 +32,15 @@ pub(super) fn server_plan(request: proto::ClusterInitRequest) -> Result<ServerPl
     })
 }
 
-pub(super) fn further_plan(request: proto::ClusterJoinRequest) -> Result<FurtherPlan, String> {
+pub(super) fn further_plan(own: &'static Variant, request: proto::ClusterJoinRequest) -> Result<FurtherPlan, String> {
     let material = request.material.ok_or("material is missing")?;
     let join = request.control_plane.ok_or("control_plane is missing")?;
     if join.kube_vip.is_some() {
-        return Err("control_plane.kube_vip: this agent does not do this with k3s".to_owned());
+        return Err(format!("control_plane.kube_vip: this agent does not do this with {}", own.program));
     }
     let endpoint = given(material.endpoint, "material.endpoint")?;
     let server = ServerPlan {
-        release: release(&request.version, request.k3s)?,
+        release: release(own, &request.version, request.k3s)?,
         node_name: node_name(request.node_name)?,
         address: address(request.advertise_address)?,
         endpoint: Some(endpoint.clone()),
@@ -61,10 +61,10 @@ pub(super) fn further_plan(request: proto::ClusterJoinRequest) -> Result<Further
     })
 }
 
-pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan, String> {
+pub(super) fn agent_plan(own: &'static Variant, request: proto::ClusterJoinRequest) -> Result<AgentPlan, String> {
     let material = request.material.ok_or("material is missing")?;
     Ok(AgentPlan {
-        release: release(&request.version, request.k3s)?,
+        release: release(own, &request.version, request.k3s)?,
         node_name: node_name(request.node_name)?,
         address: address(request.advertise_address)?,
         endpoint: given(material.endpoint, "material.endpoint")?,
@@ -76,8 +76,11 @@ pub(super) fn agent_plan(request: proto::ClusterJoinRequest) -> Result<AgentPlan
 }
 
 pub(super) fn upgrade_plan(request: proto::ClusterUpgradeRequest) -> Result<UpgradePlan, String> {
+    // Which of them it is, its version tells.
+    let own = Variant::of_version(&request.version)
+        .ok_or_else(|| format!("version: {:?} is of none that this agent knows", request.version))?;
     Ok(UpgradePlan {
-        release: release(&request.version, request.k3s)?,
+        release: release(own, &request.version, request.k3s)?,
         node_name: node_name(request.node_name)?,
         cluster_id: given(request.cluster_id, "cluster_id")?,
         drain: drain(request.drain_timeout_s),
@@ -91,12 +94,12 @@ fn restore(path: String, token_path: &str) -> Result<Option<Restore>, String> {
     Ok(Some(Restore { path, token_path: token_path.to_owned() }))
 }
 
-fn release(version: &str, k3s: Option<proto::K3s>) -> Result<Release, String> {
-    form::k3s_version(version).map_err(|why| format!("version: {version:?} {why}"))?;
+fn release(own: &'static Variant, version: &str, k3s: Option<proto::K3s>) -> Result<Release, String> {
+    (own.form)(version).map_err(|why| format!("version: {version:?} {why}"))?;
     let proto::K3s { url, sha256, images_url, images_sha256 } = k3s.ok_or("k3s is missing")?;
     let images =
         if images_url.is_empty() { None } else { Some(source(("k3s.images_url", images_url), images_sha256)?) };
-    Ok(Release { version: version.to_owned(), program: source(("k3s.url", url), sha256)?, images })
+    Ok(Release { own, version: version.to_owned(), program: source(("k3s.url", url), sha256)?, images })
 }
 
 fn source((name, url): (&str, String), sha256: String) -> Result<Source, String> {
@@ -112,6 +115,7 @@ fn fragment(part: Part, text: &str) -> Result<Fragment, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::k3s::K3S;
 
     fn init() -> proto::ClusterInitRequest {
         let k3s = proto::K3s { url: "https://example.org/k3s".into(), sha256: "0".repeat(64), ..Default::default() };
@@ -127,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_server_is_read() {
-        let plan = server_plan(init()).unwrap();
+        let plan = server_plan(&K3S, init()).unwrap();
         assert_eq!((plan.release.version.as_str(), plan.release.images), ("v1.34.3+k3s1", None));
     }
 
@@ -151,12 +155,26 @@ mod tests {
             config: Some(proto::ConfigOverlay { server: r#"{"disable":["traefik"]}"#.into(), ..Default::default() }),
             ..Default::default()
         };
-        let plan = further_plan(request.clone()).unwrap();
+        let plan = further_plan(&K3S, request.clone()).unwrap();
         assert_eq!(plan.server.pod_subnet.as_deref(), Some("10.52.0.0/16"));
         assert!(plan.server.overlay.contains_key("disable") && !format!("{plan:?}").contains("SECRET"));
         let vip = proto::ControlPlaneJoin { kube_vip: Some(proto::KubeVip::default()), ..join };
-        let refused = further_plan(proto::ClusterJoinRequest { control_plane: Some(vip), ..request }).unwrap_err();
+        let request = proto::ClusterJoinRequest { control_plane: Some(vip), ..request };
+        let refused = further_plan(&K3S, request).unwrap_err();
         assert!(refused.starts_with("control_plane.kube_vip"), "{refused}");
+    }
+
+    #[test]
+    fn a_version_tells_what_is_upgraded() {
+        let of = |version: &str| {
+            let (version, k3s) = (version.to_owned(), init().k3s);
+            let named = |name: &str| name.to_owned();
+            let (node_name, cluster_id) = (named("cp-1"), named("sha256:00"));
+            upgrade_plan(proto::ClusterUpgradeRequest { version, k3s, node_name, cluster_id, ..Default::default() })
+        };
+        assert_eq!(of("v1.34.4+k3s1").unwrap().release.own.name, "K3s");
+        assert_eq!(of("v1.34.4+rke2r1").unwrap().release.own.name, "RKE2");
+        assert!(of("v1.34.4+k0s.0").unwrap_err().starts_with("version"));
     }
 
     #[test]
@@ -172,7 +190,7 @@ mod tests {
             (proto::ClusterInitRequest { restore_from: "/a".into(), ..init() }, "restore_token_path"),
             (proto::ClusterInitRequest { node_name: "--help".into(), ..init() }, "node_name"),
         ] {
-            let said = server_plan(request).unwrap_err();
+            let said = server_plan(&K3S, request).unwrap_err();
             assert!(said.contains(name), "{said}");
         }
     }

@@ -249,8 +249,8 @@ impl Agent for AgentService {
                 let plan = wire::init_plan(request).map_err(Status::invalid_argument)?;
                 self.start("cluster init", |cx| cluster::init(cx, state, plan))
             }
-            Distribution::K3s => {
-                let plan = k3s::server_plan(request).map_err(Status::invalid_argument)?;
+            Distribution::K3s(own) => {
+                let plan = k3s::server_plan(own, request).map_err(Status::invalid_argument)?;
                 self.start("cluster init", |cx| cluster::k3s::init(cx, state, plan))
             }
         }
@@ -277,12 +277,12 @@ impl Agent for AgentService {
                 let plan = wire::join_plan(request).map_err(Status::invalid_argument)?;
                 self.start("cluster join", |cx| cluster::join(cx, state, plan))
             }
-            Distribution::K3s if request.control_plane.is_some() => {
-                let plan = k3s::further_plan(request).map_err(Status::invalid_argument)?;
+            Distribution::K3s(own) if request.control_plane.is_some() => {
+                let plan = k3s::further_plan(own, request).map_err(Status::invalid_argument)?;
                 self.start("cluster join", |cx| cluster::k3s::join_server(cx, state, plan))
             }
-            Distribution::K3s => {
-                let plan = k3s::agent_plan(request).map_err(Status::invalid_argument)?;
+            Distribution::K3s(own) => {
+                let plan = k3s::agent_plan(own, request).map_err(Status::invalid_argument)?;
                 self.start("cluster join", |cx| cluster::k3s::join(cx, state, plan))
             }
         }

@@ -338,10 +338,18 @@ pub fn kubernetes_version(text: &str) -> Verdict {
 
 /// A version of K3s. A further build of one Kubernetes is another number behind `k3s`.
 pub fn k3s_version(text: &str) -> Verdict {
-    let parts = text.strip_prefix('v').and_then(|rest| rest.split_once("+k3s"));
-    let good =
-        parts.is_some_and(|(kubernetes, build)| kubernetes_version(kubernetes).is_ok() && number(build).is_some());
-    demand(good, "a version of K3s, such as `v1.34.3+k3s1`")
+    demand(is_build(text, "+k3s"), "a version of K3s, such as `v1.34.3+k3s1`")
+}
+
+/// A version of RKE2. A further build of one Kubernetes is another number behind `rke2r`.
+pub fn rke2_version(text: &str) -> Verdict {
+    demand(is_build(text, "+rke2r"), "a version of RKE2, such as `v1.34.3+rke2r1`")
+}
+
+/// Of Kubernetes, with `v` before it and a number behind a mark.
+fn is_build(text: &str, mark: &str) -> bool {
+    let parts = text.strip_prefix('v').and_then(|rest| rest.split_once(mark));
+    parts.is_some_and(|(kubernetes, build)| kubernetes_version(kubernetes).is_ok() && number(build).is_some())
 }
 
 /// SHA-256 in hex.

@@ -22,9 +22,9 @@ pub enum Part {
     Kubelet,
     /// All of kube-proxy's pods.
     KubeProxy,
-    /// Servers of K3s.
+    /// Servers of K3s or RKE2.
     Server,
-    /// Agents of K3s.
+    /// Agents of K3s or RKE2.
     Agent,
 }
 
@@ -52,7 +52,7 @@ impl Part {
             Self::Join => "JoinConfiguration",
             Self::Kubelet => "KubeletConfiguration",
             Self::KubeProxy => "KubeProxyConfiguration",
-            Self::Server | Self::Agent => "K3s' config.yaml",
+            Self::Server | Self::Agent => "config.yaml of K3s or RKE2",
         }
     }
 
@@ -102,7 +102,7 @@ pub fn read(part: Part, text: &str) -> Result<Fragment, String> {
     if version.is_some_and(|version| !version.starts_with(part.group())) {
         return Err(format!("must be of an API version of {}", part.group().trim_end_matches('/')));
     }
-    // Of K3s, `key+` adds to what other files say.
+    // Of K3s and RKE2, `key+` adds to what other files say.
     let is_reserved = |path: &str| has(&fragment, path) || has(&fragment, &format!("{path}+"));
     match part.reserved().iter().find(|(path, _)| is_reserved(path)) {
         Some((path, why)) => Err(format!("must not have `{path}`: {why}")),
@@ -220,13 +220,13 @@ pub fn kube_proxy(text: &str) -> Verdict {
     read(Part::KubeProxy, text).map(drop)
 }
 
-/// Settings of servers in K3s' `config.yaml`.
+/// Settings of servers in `config.yaml` of K3s or RKE2.
 #[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
 pub fn server(text: &str) -> Verdict {
     read(Part::Server, text).map(drop)
 }
 
-/// Settings of agents in K3s' `config.yaml`.
+/// Settings of agents in `config.yaml` of K3s or RKE2.
 #[expect(clippy::missing_errors_doc, reason = "the anything-else of a form")]
 pub fn agent(text: &str) -> Verdict {
     read(Part::Agent, text).map(drop)
@@ -275,8 +275,8 @@ const KUBELET: [(&str, &str); 3] = [
     ("staticPodPath", PLACE),
 ];
 const KUBE_PROXY: [(&str, &str); 1] = [("clusterCIDR", "that is `pod_subnet`")];
-const K3S_PLACE: &str = "Groundwork looks for a cluster in K3s' usual places";
-const K3S_TOKEN: &str = "K3s makes its own secret, by which servers join; agents have tokens that are made for each join and live for minutes; no state holds either";
+const K3S_PLACE: &str = "Groundwork looks for a cluster in the distribution's usual places";
+const K3S_TOKEN: &str = "a cluster makes its own secret, by which servers join; agents have tokens that are made for each join and live for minutes; no state holds either";
 const K3S_SECRET: &str = "it is a secret, and would stand in Terraform's state: put it into a file of the machine";
 const SERVER: [(&str, &str); 31] = [
     ("cluster-init", OWN),

@@ -26,14 +26,14 @@ pub(crate) struct Init {
     /// `None` leaves kubeadm's own taint.
     pub(crate) taints: Option<Vec<String>>,
     pub(crate) kubeadm: Kubeadm,
-    /// Of K3s; `None`: of kubeadm.
+    /// Of K3s or a relative; `None`: of kubeadm.
     pub(crate) k3s: Option<K3s>,
     /// The cluster it is a control plane of already, and nothing is made anew; empty while there is none.
     pub(crate) cluster_id: String,
     pub(crate) kube_vip: Option<KubeVip>,
     /// Path of a snapshot of etcd on its machine that it begins with; empty: with nothing.
     pub(crate) restore_from: String,
-    /// Of K3s: path of a file there with the secret that the cluster had then.
+    /// Of K3s or a relative: path of a file there with the secret that the cluster had then.
     pub(crate) restore_token_path: String,
 }
 
@@ -78,9 +78,11 @@ pub(crate) struct Kubeadm {
     pub(crate) kube_proxy: String,
 }
 
-/// Where K3s comes from, and how it is changed by the user.
+/// Where K3s or a relative comes from, and how it is changed by the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct K3s {
+    /// Which of them.
+    pub(crate) distribution: String,
     pub(crate) url: String,
     pub(crate) sha256: String,
     /// Empty: images come from registries.
@@ -106,7 +108,7 @@ pub(crate) struct Join {
     pub(crate) near: Vec<String>,
     pub(crate) material: JoinMaterial,
     pub(crate) kubeadm: Kubeadm,
-    /// Of K3s; `None`: of kubeadm.
+    /// Of K3s or a relative; `None`: of kubeadm.
     pub(crate) k3s: Option<K3s>,
     /// `None`: a worker.
     pub(crate) control_plane: Option<ControlPlaneJoin>,
@@ -139,7 +141,7 @@ pub(crate) struct Upgrade {
     pub(crate) cluster_id: String,
     pub(crate) drain: Duration,
     pub(crate) ignore_preflight_errors: Vec<String>,
-    /// Of K3s; `None`: of kubeadm.
+    /// Of K3s or a relative; `None`: of kubeadm.
     pub(crate) k3s: Option<K3s>,
     /// Only whether it could be done.
     pub(crate) only_check: bool,
@@ -262,7 +264,7 @@ impl K3s {
 }
 
 fn distribution(k3s: Option<&K3s>) -> String {
-    if k3s.is_some() { "k3s" } else { "kubeadm" }.to_owned()
+    k3s.map_or_else(|| "kubeadm".to_owned(), |k3s| k3s.distribution.clone())
 }
 
 impl Kubeadm {

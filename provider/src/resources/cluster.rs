@@ -49,7 +49,7 @@ impl Resource for ClusterResource {
     type Model = Cluster;
 
     const NAME: &'static str = "cluster";
-    const DOC: &'static str = "A Kubernetes cluster made with kubeadm, or with K3s, over machines that `groundwork_machine` prepared: one control \
+    const DOC: &'static str = "A Kubernetes cluster made with kubeadm, K3s or RKE2, over machines that `groundwork_machine` prepared: one control \
         plane or several, each with a member of etcd, and any number of workers. Control planes join one after the other, workers in parallel. \
         None of the control planes is special: any of them can be down, removed or replaced, as long as etcd keeps its quorum. Another \
         `version` upgrades the cluster node by node. A node that is taken out of the configuration is drained, deleted \
@@ -302,7 +302,7 @@ fn silent(name: &str, why: &str) -> Diagnostic {
     Diagnostic::warning(format!("Cannot look at the nodes of cluster {name}"))
         .happened(why)
         .holds("What the state says about its nodes was kept.")
-        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s `journalctl -u k3s`. If most control planes are lost for good, `quorum_recovery` goes on from one.")
+        .next("Look at a control plane's kubelet: `journalctl -u kubelet`, with K3s and RKE2 `journalctl -u k3s` or `rke2-server`. If most control planes are lost for good, `quorum_recovery` goes on from one.")
 }
 
 /// No agent of a control plane answers: what the state says is kept. An error that waiting does not mend is one.

@@ -134,7 +134,7 @@ impl Resource for EtcdSnapshotResource {
 
     const NAME: &'static str = "etcd_snapshot";
     const DOC: &'static str = "A snapshot of a cluster's etcd, taken now: a file on the machine of a control plane, in etcd's own form, so that \
-        `etcdutl snapshot restore` takes it, and `restore_from` of a new `groundwork_cluster`, with K3s \
+        `etcdutl snapshot restore` takes it, and `restore_from` of a new `groundwork_cluster`, with K3s and RKE2 \
         together with the cluster's secret. The machine's agent takes it from its member \
         of etcd, which must be well; the sum that etcd sends with it is compared.\n\n\
         It holds all objects of the cluster, Secrets too, and is readable by root alone. It stays where it is until the resource is \

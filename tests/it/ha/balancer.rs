@@ -17,7 +17,12 @@ pub(crate) struct Balancer {
 
 impl Balancer {
     pub(crate) fn start(address: &str, servers: Vec<String>) -> Self {
-        let listener = TcpListener::bind((address, 6443)).expect("the host has this address in the lab");
+        Self::at((address, 6443), servers)
+    }
+
+    /// For another port of the same servers.
+    pub(crate) fn at((address, port): (&str, u16), servers: Vec<String>) -> Self {
+        let listener = TcpListener::bind((address, port)).expect("the host has this address in the lab");
         let address = listener.local_addr().expect("it is bound");
         let (over, ready) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let looks = thread::spawn({
@@ -35,7 +40,7 @@ impl Balancer {
             move || {
                 for client in listener.incoming().take_while(|_| !over.load(Ordering::Relaxed)).flatten() {
                     let server = ready.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    thread::spawn(move || server.map(|server| forward(client, &server)));
+                    thread::spawn(move || server.map(|server| forward(client, (&server, port))));
                 }
             }
         });
@@ -60,8 +65,8 @@ fn is_ready(server: &str) -> bool {
     run(command("curl").args(ask)).text.trim().parse().is_ok_and(|code: u16| [200, 401].contains(&code))
 }
 
-fn forward(client: TcpStream, server: &str) -> io::Result<()> {
-    let server = TcpStream::connect((server, 6443))?;
+fn forward(client: TcpStream, server: (&str, u16)) -> io::Result<()> {
+    let server = TcpStream::connect(server)?;
     let (mut to_server, mut from_client) = (server.try_clone()?, client.try_clone()?);
     let up = thread::spawn(move || {
         drop(io::copy(&mut from_client, &mut to_server));

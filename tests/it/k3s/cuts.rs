@@ -1,8 +1,7 @@
 //! Work on a cluster of K3s cut short at each of its phases, with what stands in for K3s and a real etcd: the next apply ends right.
 
-use super::servers::Stage;
+use super::servers::{Stage, balancers};
 use super::{Given, KUBECTL, Wanted, leaves_nothing, nodes_are_ready};
-use crate::ha::balancer::Balancer;
 use crate::harness::cut::{ALL, Cases, of, on};
 use crate::harness::{Backend, Lab, Terraform, long_ready};
 use crate::quickstart::lab_is_empty;
@@ -30,7 +29,7 @@ fn a_cluster_of_k3s_begins_and_its_agent_comes_and_goes_whatever_is_cut() {
             cases.case((&lab, &terraform), "a cluster begins", sign, cut);
             nodes_are_ready(&lab, &["cp-1", "worker-1"]);
             terraform.has_no_changes();
-            leaves_nothing(&lab, &terraform, &["cp-1", "worker-1"]);
+            leaves_nothing(&lab, (&terraform, &given), &["cp-1", "worker-1"]);
         }
     }
     terraform.apply();
@@ -81,7 +80,7 @@ fn a_server_of_k3s_joins_and_leaves_whatever_is_cut() {
     }
     let lab = Lab::start("k3s-cuts-servers", Backend::Nspawn, &["--kubernetes", "none"]);
     let Some(given) = Given::stand_in(&lab) else { return };
-    let _balancer = Balancer::start(&lab.address(254), [1, 2, 3, 4].map(|number| lab.address(10 + number)).to_vec());
+    let _balancers = balancers(&lab);
     let terraform = Terraform::for_lab(&lab);
     let stage = Stage { lab: &lab, given: &given, terraform: &terraform };
     let cases = Cases::of(KUBECTL);
@@ -110,7 +109,7 @@ fn a_server_of_k3s_joins_and_leaves_whatever_is_cut() {
             terraform.has_no_changes();
         }
     }
-    leaves_nothing(&lab, &terraform, &["cp-1", "cp-2", "cp-3", "cp-4", "worker-1"]);
+    leaves_nothing(&lab, (&terraform, &given), &["cp-1", "cp-2", "cp-3", "cp-4", "worker-1"]);
     terraform.destroy();
     lab_is_empty(&lab);
     cases.all_ended_right();

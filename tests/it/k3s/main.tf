@@ -53,16 +53,16 @@ resource "groundwork_machine" "machine" {
 
   endpoint = groundwork_vm.machine[each.key].endpoint
   hostname = each.key
-  file "/etc/rancher/k3s/registries.yaml" { content = @REGISTRIES@ }
+  file "/etc/rancher/@KIND@/registries.yaml" { content = @REGISTRIES@ }
 }
 
 resource "groundwork_cluster" "edge" {
   name         = "edge"
-  distribution = "k3s"
+  distribution = "@KIND@"
   version      = "@VERSION@"
   endpoint     = @ENDPOINT@
 
-  k3s {
+  @KIND@ {
     url      = "http://@GATEWAY@/files/@PROGRAM@"
     checksum = "sha256:@SUM@"
 

@@ -1,4 +1,4 @@
-//! Several servers of K3s behind a load balancer: none of them is special, and etcd is asked who its members are.
+//! Several servers of K3s or RKE2 behind a load balancer: none of them is special, and etcd is asked who its members are.
 
 use super::{Given, Wanted, a_pod_is_reached, is_nowhere, kubectl_by, leaves_nothing, nodes_are_ready_by, real};
 use crate::ha::balancer::Balancer;
@@ -25,8 +25,8 @@ fn a_real_k3s_has_several_servers() {
     }
 }
 
-fn come_and_go(lab: &Lab, given: &Given) {
-    let _balancer = Balancer::start(&lab.address(254), [1, 2, 3, 4].map(|number| lab.address(10 + number)).to_vec());
+pub(super) fn come_and_go(lab: &Lab, given: &Given) {
+    let _balancers = balancers(lab);
     let terraform = Terraform::for_lab(lab);
     let stage = Stage { lab, given, terraform: &terraform };
     stage.begins();
@@ -38,7 +38,7 @@ fn come_and_go(lab: &Lab, given: &Given) {
     stage.one_gets_another_name();
     stage.two_are_replaced_at_once();
     stage.a_join_whose_provider_is_killed_is_gone_on_with();
-    leaves_nothing(lab, &terraform, &["cp-2", "cp-3", "cp-4", "worker-1"]);
+    leaves_nothing(lab, (&terraform, given), &["cp-2", "cp-3", "cp-4", "worker-1"]);
     terraform.destroy();
     lab_is_empty(lab);
 }
@@ -62,22 +62,22 @@ fn a_real_k3s_is_upgraded_server_by_server() {
 }
 
 /// One after the other, and gone on with where it was cut off or stopped.
-fn are_upgraded(lab: &Lab, given: &Given) {
+pub(super) fn are_upgraded(lab: &Lab, given: &Given) {
     let Some(next) = given.next(lab) else { return };
-    let _balancer = Balancer::start(&lab.address(254), [1, 2, 3].map(|number| lab.address(10 + number)).to_vec());
+    let _balancers = balancers(lab);
     let terraform = Terraform::for_lab(lab);
     let stage = Stage { lab, given, terraform: &terraform };
     stage.begins();
     stage.wants_of(&[1, 2, 3], &next);
     let road = format!("{} → {}", given.version, next.version);
     terraform.plan().exits(2).says(&[&road, "\"cp-1\"", "\"worker-1\"", "0 to destroy"]);
-    let replaced = format!("/usr/local/bin/k3s --version | grep -qF {}", next.version);
+    let replaced = given.own(&format!("/usr/local/bin/k3s --version | grep -qF {}", next.version));
     terraform.killed(|| lab.exec("cp-1", &replaced).code == 0);
     // It goes on with that one, and stops at the next, which does not come up again.
-    let folder = "/etc/systemd/system/k3s.service.d";
+    let folder = given.own("/etc/systemd/system/k3s.service.d");
     let never = format!("mkdir {folder} && printf '[Service]\\nExecStartPre=/bin/false\\n' >{folder}/never.conf");
     lab.must("cp-2", &never);
-    terraform.fails(&["Cannot upgrade node cp-2", "The unit k3s.service does not run"]);
+    terraform.fails(&["Cannot upgrade node cp-2", &given.own("The unit k3s.service does not run")]);
     terraform.plan().exits(2).says(&["cp-2: its kubelet is", "cp-3: its kubelet is"]);
     stage.has_versions("cp-1", (&given.version, 3), (&next.version, 1));
     lab.must("cp-2", &format!("rm -r {folder}"));
@@ -86,9 +86,15 @@ fn are_upgraded(lab: &Lab, given: &Given) {
     let told = stage.has_versions("cp-1", (&given.version, 0), (&next.version, 4));
     assert!(!told.contains("groundwork/upgrading"), "{told}");
     terraform.has_no_changes();
-    leaves_nothing(lab, &terraform, &["cp-1", "cp-2", "cp-3", "worker-1"]);
+    leaves_nothing(lab, (&terraform, given), &["cp-1", "cp-2", "cp-3", "worker-1"]);
     terraform.destroy();
     lab_is_empty(lab);
+}
+
+/// At the API servers' port, and at that of RKE2's supervisors.
+pub(super) fn balancers(lab: &Lab) -> [Balancer; 2] {
+    let servers = || [1, 2, 3, 4].map(|number| lab.address(10 + number)).to_vec();
+    [6443, 9345].map(|port| Balancer::at((&lab.address(254), port), servers()))
 }
 
 pub(super) struct Stage<'a> {
@@ -133,7 +139,7 @@ impl Stage<'_> {
     /// Nodes of etcd's members, and whether they have a vote.
     #[track_caller]
     fn members(&self, vm: &str) -> BTreeSet<String> {
-        let said = self.lab.must(vm, &format!("python3 -c '{MEMBERS}'"));
+        let said = self.lab.must(vm, &self.given.own(&format!("python3 -c '{MEMBERS}'")));
         said.lines().map(str::to_owned).collect()
     }
 
@@ -149,18 +155,20 @@ impl Stage<'_> {
 
     /// K3s writes it down on each of them, for root; it is shown nowhere.
     fn the_secret_stays_among_the_servers(&self) {
-        let secret = self.lab.must("cp-1", "cut -d: -f4 /var/lib/rancher/k3s/server/token");
+        let secret = self.lab.must("cp-1", &self.given.own("cut -d: -f4 /var/lib/rancher/k3s/server/token"));
         is_nowhere(self.lab, self.terraform, ("the cluster's", &secret), &["cp-1", "cp-2", "cp-3", "worker-1"]);
         for vm in ["cp-1", "cp-2", "cp-3"] {
-            let config = self.lab.must(vm, "cat /etc/rancher/k3s/config.yaml");
+            let config = self.lab.must(vm, &self.given.own("cat /etc/rancher/k3s/config.yaml"));
             assert!(
-                !config.contains(&secret) && !config.contains("cluster-init") && config.contains(":6443"),
+                !config.contains(&secret)
+                    && !config.contains("cluster-init")
+                    && config.contains("\"server\": \"https://"),
                 "{config}"
             );
-            assert_eq!(self.lab.must(vm, "stat -c %a /etc/rancher/k3s/groundwork-token"), "600");
+            assert_eq!(self.lab.must(vm, &self.given.own("stat -c %a /etc/rancher/k3s/groundwork-token")), "600");
         }
         let worker = "grep -rlsF -f /run/wanted /etc /run/groundwork /var/lib/rancher/k3s/agent || true";
-        assert_eq!(self.lab.must("worker-1", worker), "", "an agent has no use for it");
+        assert_eq!(self.lab.must("worker-1", &self.given.own(worker)), "", "an agent has no use for it");
     }
 
     fn the_first_is_destroyed_outside_and_joins_again(&self) {
@@ -237,8 +245,8 @@ impl Stage<'_> {
 
     fn a_join_whose_provider_is_killed_is_gone_on_with(&self) {
         self.wants(&[1, 2, 3, 4]);
-        let joining = "test -e /etc/systemd/system/k3s.service";
-        self.terraform.killed(|| self.lab.exec("cp-1", joining).code == 0);
+        let joining = self.given.own("test -e /etc/systemd/system/k3s.service");
+        self.terraform.killed(|| self.lab.exec("cp-1", &joining).code == 0);
         self.terraform.apply();
         self.has("cp-1", &["cp-1", "cp-2", "cp-3", "cp-4"]);
         self.terraform.has_no_changes();

@@ -1,11 +1,11 @@
-//! An agent of K3s, which is a worker: joined, or seen to be one, or started again.
+//! An agent of K3s or a relative, which is a worker: joined, or seen to be one, or started again.
 //!
 //! Its token is for this join alone, and is deleted when that is over. From then on the node is known by its certificate; the dead token
 //! stays in its file, because K3s takes the sum of the cluster's CA from it and does not start without one.
 
-use super::config::{self, Note, TOKEN};
+use super::config::{self, Note};
 use super::program::{self, Release};
-use super::{server, unit};
+use super::server;
 use crate::cluster::evidence::{Attempt, Standing};
 use crate::cluster::found::Found;
 use crate::cluster::join::{back, known};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 /// What an agent joins.
 #[derive(Clone)]
 pub struct AgentPlan {
-    /// Which K3s.
+    /// Which program.
     pub release: Release,
     /// Name of this node.
     pub node_name: String,
@@ -51,7 +51,7 @@ impl std::fmt::Debug for AgentPlan {
 /// Also when it belongs to another cluster, or another machine has its name.
 pub async fn join(cx: RunCx, state: State, plan: AgentPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
-    kube.distribution = Distribution::K3s;
+    kube.distribution = Distribution::K3s(plan.release.own);
     kube.near = plan.near.iter().cloned().chain([host_of(&plan.endpoint).to_owned()]).collect();
     // K3s takes a bare secret from whatever answers, without looking at its CA, and without any it begins a cluster of its own.
     if !super::tokens::is_pinned(&plan.token) {
@@ -73,7 +73,9 @@ async fn already(kube: &Kube<'_>, plan: &AgentPlan) -> Result<bool, Failure> {
     let here = &found.here;
     match found.standing {
         Standing::Clean => return Ok(false),
-        Standing::ControlPlane => return Err(foreign("this machine is a server of a cluster of K3s")),
+        Standing::ControlPlane => {
+            return Err(foreign(format!("this machine is a server of a cluster of {}", plan.release.own.name)));
+        }
         Standing::Partial if found.is_cut_off || found.is_lost() => {
             cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
             return Ok(false);
@@ -98,12 +100,13 @@ async fn already(kube: &Kube<'_>, plan: &AgentPlan) -> Result<bool, Failure> {
 
 /// The node of a finished agent, which is started if somebody has stopped it.
 async fn running(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Option<Node>, Failure> {
-    if unit::AGENT.stand(kube, "join").await?.runs() {
+    let own = plan.release.own;
+    if own.agent.stand(kube, "join").await?.runs() {
         return known(kube, kube.distribution.node(), &plan.node_name).await;
     }
     let since = Instant::now();
-    unit::AGENT.write(kube, "join").await?;
-    if let Err(failure) = unit::AGENT.start(kube, "join", AGAIN).await {
+    own.agent.write(kube, "join").await?;
+    if let Err(failure) = own.agent.start(kube, "join", own.patience[1]).await {
         if failure.cancelled {
             return Err(failure);
         }
@@ -111,29 +114,29 @@ async fn running(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Option<Node>, Fail
         kube.cx.note("join", &failure.message);
         return Ok(None);
     }
-    kube.made("join", "start k3s-agent.service", "it did not run", since);
+    kube.made("join", &format!("start {}", own.agent.name), "it did not run", since);
     registered(kube, plan).await.map(Some)
 }
 
 async fn make(kube: &Kube<'_>, plan: &AgentPlan) -> Result<(), Failure> {
-    let attempt = Attempt::new("join", &plan.node_name).under(&plan.ca_hash);
+    let (own, attempt) = (plan.release.own, Attempt::new("join", &plan.node_name).under(&plan.ca_hash));
     kube.note(&attempt)?;
     let own_program = !program::stands(kube, &plan.release).await?;
     let note = Note { mark: None, endpoint: plan.endpoint.clone(), own_program };
-    note.write(kube.host()).map_err(failed("join", "note what is begun"))?;
+    note.write(kube.host(), own).map_err(failed("join", "note what is begun"))?;
     program::install(kube, &plan.release, own_program).await?;
     let text = config::agent(plan).map_err(|why| failure("config", why))?;
-    server::known(kube, ("agent", &plan.release.version), &plan.overlay).await?;
+    server::known(kube, ("agent", &plan.release), &plan.overlay).await?;
     kube.may_go_on("join")?;
     kube.cx.step_began("join", 1);
     let since = Instant::now();
     let token = format!("{}\n", plan.token);
-    for (path, text) in [(TOKEN, &token), (config::FILE, &text)] {
+    for (path, text) in [(own.places.token, &token), (own.places.config, &text)] {
         kube.host().write(path, text.as_bytes(), Access::PRIVATE).map_err(failed("join", &format!("write {path}")))?;
     }
-    unit::AGENT.write(kube, "join").await?;
-    unit::AGENT.start(kube, "join", START).await?;
-    kube.made("join", "start k3s-agent.service", "this machine becomes a worker", since);
+    own.agent.write(kube, "join").await?;
+    own.agent.start(kube, "join", own.patience[0]).await?;
+    kube.made("join", &format!("start {}", own.agent.name), "this machine becomes a worker", since);
     registered(kube, plan).await?;
     kube.note(&attempt.finished(&plan.ca_hash))
 }
@@ -159,7 +162,4 @@ async fn registered(kube: &Kube<'_>, plan: &AgentPlan) -> Result<Node, Failure> 
     }
 }
 
-const START: Duration = Duration::from_secs(600);
-/// Of a node that ran before.
-pub(super) const AGAIN: Duration = Duration::from_secs(120);
 const REGISTERED: Duration = Duration::from_secs(120);

@@ -5,6 +5,7 @@
 
 use super::agent::AgentPlan;
 use super::server::ServerPlan;
+use super::variant::Variant;
 use crate::cluster::config::Taint;
 use crate::cluster::overlay::lay;
 use crate::host::{Access, Host, HostError};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// What the agent has to know of a K3s that it made, and K3s keeps nowhere. It is the first thing that is written and the last that goes.
+/// What the agent has to know of a K3s, or a relative, that it made, and that keeps it nowhere. It is the first thing that is written and the last that goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Note {
@@ -26,20 +27,20 @@ pub(super) struct Note {
 }
 
 /// The note that stands here; an empty one where none does.
-pub(super) fn note(host: &dyn Host) -> Result<Note, HostError> {
-    Ok(host.text(NOTE)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+pub(super) fn note(host: &dyn Host, own: &Variant) -> Result<Note, HostError> {
+    Ok(host.text(own.places.note)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 impl Note {
-    pub(super) fn write(&self, host: &dyn Host) -> Result<(), HostError> {
+    pub(super) fn write(&self, host: &dyn Host, own: &Variant) -> Result<(), HostError> {
         let text = format!("{}\n", serde_json::to_string(self).unwrap_or_default());
-        host.write(NOTE, text.as_bytes(), Access::PRIVATE)
+        host.write(own.places.note, text.as_bytes(), Access::PRIVATE)
     }
 }
 
 /// `host:port` of the API server, of a server.
-pub(in crate::cluster) fn endpoint(host: &dyn Host) -> Result<Option<String>, HostError> {
-    Ok(Some(note(host)?.endpoint).filter(|endpoint| !endpoint.is_empty()))
+pub(in crate::cluster) fn endpoint(host: &dyn Host, own: &Variant) -> Result<Option<String>, HostError> {
+    Ok(Some(note(host, own)?.endpoint).filter(|endpoint| !endpoint.is_empty()))
 }
 
 /// Of a server. One that begins a cluster does so with etcd, so that more can come, and makes its secret itself; one that joins `others`, or begins with
@@ -48,13 +49,14 @@ pub(in crate::cluster) fn endpoint(host: &dyn Host) -> Result<Option<String>, Ho
 /// # Errors
 /// What the user's part has in another form.
 pub(super) fn server(plan: &ServerPlan, others: Option<&str>) -> Result<String, String> {
-    let mut own = Fragment::new();
+    let (variant, mut own) = (plan.release.own, Fragment::new());
     match others {
-        None => drop(own.insert("cluster-init".into(), json!(true))),
-        Some(endpoint) => joins(&mut own, endpoint),
+        None if variant.is_told_to_begin => drop(own.insert("cluster-init".into(), json!(true))),
+        None => {}
+        Some(endpoint) => joins(&mut own, variant, endpoint),
     }
     if plan.restore_from.is_some() {
-        own.insert("token-file".into(), json!(TOKEN));
+        own.insert("token-file".into(), json!(variant.places.token));
     }
     own.insert("write-kubeconfig-mode".into(), json!("0600"));
     node(&mut own, &plan.node_name, plan.address.as_deref());
@@ -81,7 +83,7 @@ pub(super) fn server(plan: &ServerPlan, others: Option<&str>) -> Result<String, 
 /// What the user's part has in another form.
 pub(super) fn agent(plan: &AgentPlan) -> Result<String, String> {
     let mut own = Fragment::new();
-    joins(&mut own, &plan.endpoint);
+    joins(&mut own, plan.release.own, &plan.endpoint);
     node(&mut own, &plan.node_name, plan.address.as_deref());
     text(own, Part::Agent, &plan.overlay)
 }
@@ -91,17 +93,19 @@ pub(super) fn agent(plan: &AgentPlan) -> Result<String, String> {
 ///
 /// # Errors
 /// When it is not in the form in which it was written.
-pub(super) fn of_several(text: &str, endpoint: &str) -> Result<Option<String>, serde_json::Error> {
+pub(super) fn of_several(variant: &Variant, text: &str, endpoint: &str) -> Result<Option<String>, serde_json::Error> {
     let mut own: Fragment = serde_json::from_str(text)?;
-    Ok(own.remove("cluster-init").map(|_| {
-        joins(&mut own, endpoint);
-        format!("{:#}\n", Value::Object(own))
-    }))
+    if own.contains_key("server") {
+        return Ok(None);
+    }
+    own.remove("cluster-init");
+    joins(&mut own, variant, endpoint);
+    Ok(Some(format!("{:#}\n", Value::Object(own))))
 }
 
-fn joins(own: &mut Fragment, endpoint: &str) {
-    own.insert("server".into(), json!(format!("https://{endpoint}")));
-    own.insert("token-file".into(), json!(TOKEN));
+fn joins(own: &mut Fragment, variant: &Variant, endpoint: &str) {
+    own.insert("server".into(), json!(format!("https://{}", variant.supervisor(endpoint))));
+    own.insert("token-file".into(), json!(variant.places.token));
 }
 
 fn node(own: &mut Fragment, name: &str, address: Option<&str>) {
@@ -115,7 +119,7 @@ fn text(mut own: Fragment, part: Part, over: &Fragment) -> Result<String, String
     Ok(format!("{:#}\n", Value::Object(own)))
 }
 
-/// The first setting of the user's part that this K3s does not know, by its help.
+/// The first setting of the user's part that this program does not know, by its help.
 pub(super) fn unknown<'a>(over: &'a Fragment, help: &str) -> Option<&'a str> {
     let flags = help.lines().filter_map(|line| line.trim_start().strip_prefix('-'));
     let known: BTreeSet<&str> =
@@ -123,7 +127,3 @@ pub(super) fn unknown<'a>(over: &'a Fragment, help: &str) -> Option<&'a str> {
     // `key+` adds to what another file says.
     over.keys().map(String::as_str).find(|key| !known.contains(key.trim_end_matches('+')))
 }
-
-pub(super) const FILE: &str = "/etc/rancher/k3s/config.yaml";
-pub(super) const NOTE: &str = "/etc/rancher/k3s/groundwork.json";
-pub(super) const TOKEN: &str = "/etc/rancher/k3s/groundwork-token";

@@ -1,12 +1,12 @@
-//! A further server of K3s: joined with a member of etcd of its own, or seen to be one, or gone on with.
+//! A further server of K3s or a relative: joined with a member of etcd of its own, or seen to be one, or gone on with.
 //!
 //! It knows the cluster's CA by its token, as an agent does, and without one K3s would begin another cluster, so none is started without. What was
 //! begun by an attempt that was killed has mostly come up by itself since, and is taken as it is then.
 
-use super::agent::AGAIN;
-use super::config::{self, Note, TOKEN};
+use super::config::{self, Note};
+use super::program;
 use super::server::{self, ServerPlan};
-use super::{program, unit};
+use super::variant::Variant;
 use crate::cluster::evidence::{Attempt, Standing};
 use crate::cluster::found::Found;
 use crate::cluster::join::{back, known};
@@ -45,7 +45,7 @@ impl std::fmt::Debug for FurtherPlan {
 /// Also when it belongs to another cluster, or another machine has its name.
 pub async fn join_server(cx: RunCx, state: State, plan: FurtherPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
-    kube.distribution = Distribution::K3s;
+    kube.distribution = Distribution::K3s(plan.server.release.own);
     kube.near = plan.near.iter().cloned().chain(server::near(&plan.server)).collect();
     kube.near.push(host_of(&plan.endpoint).to_owned());
     if !super::tokens::is_pinned(&plan.token) {
@@ -69,14 +69,15 @@ async fn already(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<bool, Failure> {
     match found.standing {
         Standing::Clean => return Ok(false),
         Standing::Worker => {
-            return Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first"));
+            return Err(server::is_agent(plan.server.release.own));
         }
         Standing::Partial | Standing::ControlPlane => {}
     }
-    let Some(attempt) = &found.attempt else { return Err(not_ours(&found)) };
+    let own = plan.server.release.own;
+    let Some(attempt) = &found.attempt else { return Err(not_ours(own, &found)) };
     if found.standing == Standing::Partial {
         if !found.is_cut_off && !found.is_lost() {
-            return Err(not_ours(&found));
+            return Err(not_ours(own, &found));
         }
         leave::undo(kube, attempt).await?;
         return Ok(false);
@@ -85,7 +86,7 @@ async fn already(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<bool, Failure> {
         return Err(foreign(format!("this machine is a server of another cluster, whose CA is {here}")));
     }
     if !found.is_made() {
-        return Err(not_ours(&found));
+        return Err(not_ours(own, &found));
     }
     if let Some(node) = running(kube, plan, attempt).await? {
         back(kube, kube.distribution.admin(), &node).await?;
@@ -96,10 +97,9 @@ async fn already(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn not_ours(found: &Found) -> Failure {
+fn not_ours(own: &Variant, found: &Found) -> Failure {
     if found.standing == Standing::ControlPlane {
-        let here = &found.here;
-        return foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}"));
+        return server::of_somebody(own, &found.here);
     }
     cleanup::not_ours(&found.traces)
 }
@@ -107,41 +107,42 @@ fn not_ours(found: &Found) -> Failure {
 /// The node of a server that is whole, which is started if nobody runs it. The data of one that was finished once are not thrown away because it
 /// does not start.
 async fn running(kube: &Kube<'_>, plan: &FurtherPlan, attempt: &Attempt) -> Result<Option<Node>, Failure> {
-    if !unit::SERVER.stand(kube, "join").await?.runs() {
+    let own = plan.server.release.own;
+    if !own.server.stand(kube, "join").await?.runs() {
         let since = Instant::now();
-        unit::SERVER.write(kube, "join").await?;
-        if let Err(failure) = unit::SERVER.start(kube, "join", AGAIN).await {
+        own.server.write(kube, "join").await?;
+        if let Err(failure) = own.server.start(kube, "join", own.patience[1]).await {
             if failure.cancelled || attempt.cluster_id.is_some() {
                 return Err(failure);
             }
             kube.cx.note("join", &failure.message);
             return Ok(None);
         }
-        kube.made("join", "start k3s.service", "it did not run", since);
+        kube.made("join", &format!("start {}", own.server.name), "it did not run", since);
     }
-    registered(kube, &plan.server.node_name, AGAIN).await
+    registered(kube, &plan.server.node_name, KNOWN).await
 }
 
 async fn make(kube: &Kube<'_>, plan: &FurtherPlan) -> Result<(), Failure> {
     let FurtherPlan { server, endpoint, token, ca_hash, .. } = plan;
-    let attempt = Attempt::new("join", &server.node_name).under(ca_hash);
+    let (own, attempt) = (server.release.own, Attempt::new("join", &server.node_name).under(ca_hash));
     kube.note(&attempt)?;
     let own_program = !program::stands(kube, &server.release).await?;
     let note = Note { mark: None, endpoint: endpoint.clone(), own_program };
-    note.write(kube.host()).map_err(failed("join", "note what is begun"))?;
+    note.write(kube.host(), own).map_err(failed("join", "note what is begun"))?;
     program::install(kube, &server.release, own_program).await?;
     let text = config::server(server, Some(endpoint)).map_err(|why| failure("config", why))?;
-    server::known(kube, ("server", &server.release.version), &server.overlay).await?;
+    server::known(kube, ("server", &server.release), &server.overlay).await?;
     kube.may_go_on("join")?;
     kube.cx.step_began("join", 1);
     let since = Instant::now();
     let token = format!("{token}\n");
-    for (path, text) in [(TOKEN, &token), (config::FILE, &text)] {
+    for (path, text) in [(own.places.token, &token), (own.places.config, &text)] {
         kube.host().write(path, text.as_bytes(), Access::PRIVATE).map_err(failed("join", &format!("write {path}")))?;
     }
-    unit::SERVER.write(kube, "join").await?;
-    unit::SERVER.start(kube, "join", server::START).await?;
-    kube.made("join", "start k3s.service", "this machine becomes a server", since);
+    own.server.write(kube, "join").await?;
+    own.server.start(kube, "join", own.patience[0]).await?;
+    kube.made("join", &format!("start {}", own.server.name), "this machine becomes a server", since);
     kube.cx.step_began("ready", 0);
     let Some(node) = registered(kube, &server.node_name, REGISTERED).await? else {
         let message = format!(
@@ -178,3 +179,5 @@ async fn whole(kube: &Kube<'_>, node_name: &str) -> Result<Option<Node>, Failure
 }
 
 const REGISTERED: Duration = Duration::from_secs(180);
+/// Of one that runs, or ran before.
+const KNOWN: Duration = Duration::from_secs(120);

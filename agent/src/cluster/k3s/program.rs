@@ -1,8 +1,9 @@
-//! K3s' program and its archive of images: fetched, compared with their sums, and put where upstream puts them.
+//! The program of K3s or a relative, and its archive of images: fetched, compared with their sums, and put where upstream puts them.
 //!
 //! What has no right sum is never run, nor does it stand for a moment where it could be. Source: K3s, "Air-Gap Install".
 
 use super::config::Note;
+use super::variant::Variant;
 use crate::cluster::kube::{Kube, failed, failure, refused};
 use crate::host::{Command, HostError, Kind};
 use crate::run::Failure;
@@ -17,9 +18,11 @@ pub struct Source {
     pub sha256: String,
 }
 
-/// A K3s.
+/// A K3s, or a relative.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Release {
+    /// Which of them.
+    pub own: &'static Variant,
     /// `v1.34.3+k3s1`
     pub version: String,
     /// The program.
@@ -30,25 +33,29 @@ pub struct Release {
 
 /// Whether the program stands here already, put there by somebody else.
 pub(super) async fn stands(kube: &Kube<'_>, release: &Release) -> Result<bool, Failure> {
-    Ok(sum(kube, PROGRAM).await?.is_some_and(|sum| sum == release.program.sha256))
+    Ok(sum(kube, release.own.places.program).await?.is_some_and(|sum| sum == release.program.sha256))
 }
 
 /// Fetches what is missing, and sees that it is the version that is meant. Beside a program of somebody else nothing is put.
 pub(super) async fn install(kube: &Kube<'_>, release: &Release, own_program: bool) -> Result<(), Failure> {
     kube.may_go_on(STEP)?;
     kube.cx.step_began(STEP, 1);
-    bring(kube, &release.program, ("k3s.url", "k3s.checksum"), (PROGRAM, "0755")).await?;
-    for name in LINKS.iter().filter(|_| own_program) {
+    let own = release.own;
+    bring(kube, own, (&release.program, ["url", "checksum"]), (own.places.program, "0755")).await?;
+    for name in own.links.iter().filter(|_| own_program) {
         let path = format!("{FOLDER}/{name}");
         if !kube.host().exists(&path).map_err(failed(STEP, &format!("look at {path}")))? {
-            kube.host().link(&path, "k3s").map_err(failed(STEP, &format!("make the link {path}")))?;
+            kube.host().link(&path, own.program).map_err(failed(STEP, &format!("make the link {path}")))?;
         }
     }
-    is_of_version(kube, PROGRAM, release).await?;
-    if let Some(images) = &release.images {
-        bring(kube, images, ("k3s.images_url", "k3s.images_checksum"), (&archive(&images.url), "0644")).await?;
-    }
-    Ok(())
+    is_of_version(kube, own.places.program, release).await?;
+    bring_images(kube, release).await
+}
+
+async fn bring_images(kube: &Kube<'_>, release: &Release) -> Result<(), Failure> {
+    let Some(images) = &release.images else { return Ok(()) };
+    let place = archive(release.own, &images.url);
+    bring(kube, release.own, (images, ["images_url", "images_checksum"]), (&place, "0644")).await
 }
 
 /// Has the program of an upgrade stand beside the one that runs, unless that is it already. What starts anew meanwhile is of before.
@@ -58,11 +65,11 @@ pub(super) async fn stage(kube: &Kube<'_>, release: &Release) -> Result<(), Fail
     }
     kube.may_go_on(STEP)?;
     kube.cx.step_began(STEP, 1);
-    let (url, checksum) = ("k3s.url", "k3s.checksum");
-    let next = next(PROGRAM);
+    let (own, next) = (release.own, next(release.own.places.program));
     if sum(kube, &next).await?.is_none_or(|sum| sum != release.program.sha256) {
         let since = Instant::now();
-        download(kube, &release.program, (url, checksum), async || put(kube, &next, "0755").await).await?;
+        let put = async || put(kube, own, &next, "0755").await;
+        download(kube, own, (&release.program, ["url", "checksum"]), put).await?;
         kube.made(STEP, &format!("fetch {next}"), &format!("from {}", release.program.url), since);
     }
     is_of_version(kube, &next, release).await
@@ -70,29 +77,28 @@ pub(super) async fn stage(kube: &Kube<'_>, release: &Release) -> Result<(), Fail
 
 /// Puts the program of an upgrade in the place of the one before, as a whole, and its images beside it.
 pub(super) async fn replace(kube: &Kube<'_>, release: &Release) -> Result<(), Failure> {
-    if let Some(images) = &release.images {
-        bring(kube, images, ("k3s.images_url", "k3s.images_checksum"), (&archive(&images.url), "0644")).await?;
-    }
+    bring_images(kube, release).await?;
     if stands(kube, release).await? {
         return Ok(());
     }
-    let since = Instant::now();
-    rename(kube, &next(PROGRAM), PROGRAM).await?;
-    kube.made(STEP, &format!("replace {PROGRAM}"), &format!("it is {} now", release.version), since);
+    let (since, program) = (Instant::now(), release.own.places.program);
+    rename(kube, &next(program), program).await?;
+    kube.made(STEP, &format!("replace {program}"), &format!("it is {} now", release.version), since);
     Ok(())
 }
 
 /// What `k3s server` or `k3s agent` can be told, in the program's own words.
-pub(super) async fn help(kube: &Kube<'_>, role: &str) -> Result<String, Failure> {
-    let ask = Command::new(PROGRAM, [role, "--help"]).timeout(UNPACK);
-    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s what it knows"))?;
+pub(super) async fn help(kube: &Kube<'_>, own: &Variant, role: &str) -> Result<String, Failure> {
+    let ask = Command::new(own.places.program, [role, "--help"]).timeout(UNPACK);
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask the program what it knows"))?;
     if said.code == Some(0) { Ok(said.stdout) } else { Err(refused(STEP, &ask, &said)) }
 }
 
 /// A program says itself what it is.
 async fn is_of_version(kube: &Kube<'_>, path: &str, release: &Release) -> Result<(), Failure> {
     let ask = Command::new(path, ["--version"]);
-    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask K3s for its version"))?;
+    let own = release.own;
+    let said = kube.host().run(&ask, &|_| {}).await.map_err(failed(STEP, "ask the program for its version"))?;
     // It calls itself by the name of its file, which may be another one beside the program that runs.
     let is = said.stdout.split_once(" version ").and_then(|(_, rest)| rest.split_whitespace().next());
     let is = is.unwrap_or("of no version");
@@ -103,7 +109,9 @@ async fn is_of_version(kube: &Kube<'_>, path: &str, release: &Release) -> Result
         return Ok(());
     }
     let message = format!(
-        "`k3s.url` gives K3s {is}, and `version` is {}: give the program of that version and its checksum",
+        "`{}` gives {} {is}, and `version` is {}: give the program of that version and its checksum",
+        own.attribute("url"),
+        own.name,
         release.version
     );
     Err(failure(STEP, message))
@@ -111,16 +119,16 @@ async fn is_of_version(kube: &Kube<'_>, path: &str, release: &Release) -> Result
 
 async fn bring(
     kube: &Kube<'_>,
-    source: &Source,
-    (url, checksum): (&str, &str),
+    own: &Variant,
+    (source, attributes): (&Source, [&str; 2]),
     (path, mode): (&str, &str),
 ) -> Result<(), Failure> {
     if sum(kube, path).await?.is_some_and(|sum| sum == source.sha256) {
         return Ok(());
     }
     let since = Instant::now();
-    download(kube, source, (url, checksum), async || {
-        put(kube, &next(path), mode).await?;
+    download(kube, own, (source, attributes), async || {
+        put(kube, own, &next(path), mode).await?;
         rename(kube, &next(path), path).await
     })
     .await?;
@@ -131,17 +139,17 @@ async fn bring(
 /// Fetches what has this sum, and has it `placed`; nothing of it stays where it was fetched to.
 async fn download(
     kube: &Kube<'_>,
-    source: &Source,
-    (url, checksum): (&str, &str),
+    own: &Variant,
+    (source, attributes): (&Source, [&str; 2]),
     placed: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0755", DATA])).await?;
-    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove an earlier download"))?;
-    let done = match fetched(kube, source, url, checksum).await {
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0755", own.places.data])).await?;
+    kube.host().remove(own.places.download).map_err(failed(STEP, "remove an earlier download"))?;
+    let done = match fetched(kube, own, (source, attributes)).await {
         Ok(()) => placed().await,
         other => other,
     };
-    kube.host().remove(DOWNLOAD).map_err(failed(STEP, "remove the download"))?;
+    kube.host().remove(own.places.download).map_err(failed(STEP, "remove the download"))?;
     done
 }
 
@@ -150,8 +158,9 @@ fn next(path: &str) -> String {
     format!("{path}.groundwork-new")
 }
 
-async fn put(kube: &Kube<'_>, path: &str, mode: &str) -> Result<(), Failure> {
-    let install = Command::new("/usr/bin/install", ["-D", "-m", mode, "--", DOWNLOAD, path]).timeout(FETCH);
+async fn put(kube: &Kube<'_>, own: &Variant, path: &str, mode: &str) -> Result<(), Failure> {
+    let words = ["-D", "-m", mode, "--", own.places.download, path];
+    let install = Command::new("/usr/bin/install", words).timeout(FETCH);
     kube.must(STEP, &install).await.map(drop)
 }
 
@@ -160,15 +169,16 @@ async fn rename(kube: &Kube<'_>, from: &str, to: &str) -> Result<(), Failure> {
 }
 
 /// By apt's own downloader: it knows the machine's proxies and certificates, and the agent need not resolve names.
-async fn fetched(kube: &Kube<'_>, source: &Source, url: &str, checksum: &str) -> Result<(), Failure> {
-    let get = Command::new("/usr/lib/apt/apt-helper", ["download-file", &source.url, DOWNLOAD]).timeout(FETCH);
+async fn fetched(kube: &Kube<'_>, own: &Variant, (source, attributes): (&Source, [&str; 2])) -> Result<(), Failure> {
+    let (download, [url, checksum]) = (own.places.download, attributes.map(|name| own.attribute(name)));
+    let get = Command::new("/usr/lib/apt/apt-helper", ["download-file", &source.url, download]).timeout(FETCH);
     let said = kube.run(STEP, &get).await?;
     if said.code != Some(0) {
         let mut failure = refused(STEP, &get, &said);
         failure.message = format!("`{url}` cannot be fetched: {}", failure.message);
         return Err(failure);
     }
-    let sum = sum(kube, DOWNLOAD).await?.unwrap_or_default();
+    let sum = sum(kube, download).await?.unwrap_or_default();
     if sum == source.sha256 {
         return Ok(());
     }
@@ -190,27 +200,28 @@ async fn sum(kube: &Kube<'_>, path: &str) -> Result<Option<String>, Failure> {
     Ok(said.stdout.split_whitespace().next().filter(|_| said.code == Some(0)).map(str::to_owned))
 }
 
-/// K3s takes in every archive in this folder when it starts, and knows by its ending how it is packed.
-pub(super) fn archive(url: &str) -> String {
+/// It takes in every archive in this folder when it starts, and knows by its ending how it is packed.
+fn archive(own: &Variant, url: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let ending = ENDINGS.iter().find(|ending| path.ends_with(**ending)).unwrap_or(&".tar");
-    format!("{IMAGES}/{ARCHIVE}{ending}")
+    format!("{}/{ARCHIVE}{ending}", own.places.images)
 }
 
 /// Takes the program away, if we have put it there, and what leads to it.
-pub(super) fn remove(kube: &Kube<'_>, step: &str, note: &Note) -> Result<(), Failure> {
+pub(super) fn remove(kube: &Kube<'_>, own: &Variant, step: &str, note: &Note) -> Result<(), Failure> {
     if !note.own_program {
         return Ok(());
     }
     let go = |path: &str| -> Result<(), HostError> { kube.host().remove(path) };
-    for name in LINKS {
+    let program = own.places.program;
+    for name in own.links {
         let path = format!("{FOLDER}/{name}");
         let stat = kube.host().stat(&path).map_err(failed(step, &format!("look at {path}")))?;
-        if stat.is_some_and(|stat| matches!(stat.kind, Kind::Link(to) if to == "k3s" || to == PROGRAM)) {
+        if stat.is_some_and(|stat| matches!(stat.kind, Kind::Link(to) if to == own.program || to == program)) {
             go(&path).map_err(failed(step, &format!("remove {path}")))?;
         }
     }
-    for path in [PROGRAM, &next(PROGRAM)] {
+    for path in [program, &next(program)] {
         go(path).map_err(failed(step, &format!("remove {path}")))?;
     }
     Ok(())
@@ -218,15 +229,8 @@ pub(super) fn remove(kube: &Kube<'_>, step: &str, note: &Note) -> Result<(), Fai
 
 const STEP: &str = "install";
 const FOLDER: &str = "/usr/local/bin";
-pub(super) const PROGRAM: &str = "/usr/local/bin/k3s";
-/// As upstream has them.
-const LINKS: [&str; 3] = ["kubectl", "crictl", "ctr"];
-pub(super) const DATA: &str = "/var/lib/rancher/k3s";
-pub(super) const IMAGES: &str = "/var/lib/rancher/k3s/agent/images";
-/// On the disk: the archive of images is large.
-pub(super) const DOWNLOAD: &str = "/var/lib/rancher/k3s/groundwork-download";
 pub(super) const ARCHIVE: &str = "groundwork-images";
-pub(super) const ENDINGS: [&str; 6] = [".tar.zst", ".tar.gz", ".tar.lz4", ".tar.bz2", ".tgz", ".tar"];
+const ENDINGS: [&str; 6] = [".tar.zst", ".tar.gz", ".tar.lz4", ".tar.bz2", ".tgz", ".tar"];
 const FETCH: Duration = Duration::from_secs(1_800);
 /// It unpacks itself when it is run for the first time.
 const UNPACK: Duration = Duration::from_secs(300);

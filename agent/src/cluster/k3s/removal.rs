@@ -1,26 +1,26 @@
-//! K3s away from a machine: its units, its containers, its files, and its program where we have put it.
+//! K3s, or a relative, away from a machine: its units, its containers, its files, and its program where we have put it.
 //!
 //! Upstream's script for it is never run. It leaves the node's password, which would keep the machine out of a cluster that knows another
 //! one, and it takes what users have put beside K3s: `registries.yaml`, archives of images. Source: `k3s-uninstall.sh`, recordings of it.
 
-use super::program::{ARCHIVE, DATA, DOWNLOAD, IMAGES};
-use super::unit::{AGENT, SERVER};
-use super::{config, processes, program, server};
+use super::program::ARCHIVE;
+use super::variant::{Places, Variant};
+use super::{config, processes, program};
 use crate::cluster::cleanup::remove_all;
 use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure};
 use crate::host::Command;
 use crate::run::Failure;
 use std::time::Duration;
 
-/// Ends K3s and all that it runs.
-pub(in crate::cluster) async fn stop(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
-    for unit in [SERVER, AGENT] {
+/// Ends it and all that it runs.
+pub(in crate::cluster) async fn stop(kube: &Kube<'_>, own: &Variant, step: &str) -> Result<(), Failure> {
+    for unit in [own.server, own.agent] {
         if kube.host().exists(unit.path).map_err(failed(step, &format!("look at {}", unit.path)))? {
             unit.stop(kube, step).await?;
         }
     }
     for _ in 0..ROUNDS {
-        let left = processes::left(kube.host()).map_err(failed(step, "look for containers"))?;
+        let left = processes::left(kube.host(), own).map_err(failed(step, "look for containers"))?;
         if left.is_empty() {
             return Ok(());
         }
@@ -36,52 +36,54 @@ pub(in crate::cluster) async fn stop(kube: &Kube<'_>, step: &str) -> Result<(), 
 }
 
 /// Removes its files, once nothing runs or is mounted any more: by what says that it is ours last.
-pub(in crate::cluster) async fn remove(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
-    let note = config::note(kube.host()).map_err(failed(step, "read what K3s was begun with"))?;
-    for unit in [SERVER, AGENT] {
+pub(in crate::cluster) async fn remove(kube: &Kube<'_>, own: &Variant, step: &str) -> Result<(), Failure> {
+    let note = config::note(kube.host(), own).map_err(failed(step, "read what it was begun with"))?;
+    for unit in [own.server, own.agent] {
         for path in [unit.path, &unit.environment()] {
             kube.host().remove(path).map_err(failed(step, &format!("remove {path}")))?;
         }
     }
     kube.must(step, &Command::new(SYSTEMCTL, ["daemon-reload"])).await?;
-    program::remove(kube, step, &note)?;
-    for path in rest(kube, step)? {
+    program::remove(kube, own, step, &note)?;
+    for path in rest(kube, own, step)? {
         remove_all(kube, step, &path).await?;
     }
-    for path in FILES {
+    for path in files(own) {
         kube.host().remove(path).map_err(failed(step, &format!("remove {path}")))?;
     }
     // What others have put there stays, and so does what something is mounted on.
-    let folders = ["--ignore-fail-on-non-empty", "--"].into_iter().chain(FOLDERS);
+    let folders = ["--ignore-fail-on-non-empty", "--"].into_iter().chain(folders(own));
     kube.run(step, &Command::new("/usr/bin/rmdir", folders)).await.map(drop)
 }
 
 /// What is left of it, beside the traces by which a node is known.
-pub(in crate::cluster) fn left(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
-    let mut left = rest(kube, step)?;
-    for path in FILES.into_iter().chain(server::own_traces()) {
+pub(in crate::cluster) fn left(kube: &Kube<'_>, own: &Variant, step: &str) -> Result<Vec<String>, Failure> {
+    let mut left = rest(kube, own, step)?;
+    for path in files(own).into_iter().chain(own.traces().map(|(path, _)| path)) {
         if kube.host().exists(path).map_err(failed(step, &format!("look at {path}")))? {
             left.push(path.to_owned());
         }
     }
-    let processes = processes::left(kube.host()).map_err(failed(step, "look for containers"))?;
+    let processes = processes::left(kube.host(), own).map_err(failed(step, "look for containers"))?;
     left.extend(processes.into_iter().map(|pid| format!("process {pid}")));
     left.sort();
     left.dedup();
     Ok(left)
 }
 
-/// K3s' data, without archives of images that others have put there. Its folder itself may be a mount point.
-fn rest(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
+/// Its data, without archives of images that others have put there. Its folder itself may be a mount point.
+fn rest(kube: &Kube<'_>, own: &Variant, step: &str) -> Result<Vec<String>, Failure> {
+    let Places { data, agent, images, .. } = own.places;
     let list = |folder: &str| kube.host().list(folder).map_err(failed(step, &format!("list {folder}")));
-    let within = |folder: &str, keep: fn(&str) -> bool| -> Result<Vec<String>, Failure> {
+    let within = |folder: &str, keep: &dyn Fn(&str) -> bool| -> Result<Vec<String>, Failure> {
         Ok(list(folder)?.into_iter().filter(|name| !keep(name)).map(|name| format!("{folder}/{name}")).collect())
     };
-    let mut all = within(DATA, |name| ["agent", "lost+found"].contains(&name))?;
-    all.extend(within(AGENT_DATA, |name| name == "images")?);
-    all.extend(within(IMAGES, |name| !name.starts_with(ARCHIVE) && name != INDEX)?);
+    let is_its_own = |name: &str| name == INDEX || own.lists.is_some_and(|ending| name.ends_with(ending));
+    let mut all = within(data, &|name| ["agent", "lost+found"].contains(&name))?;
+    all.extend(within(agent, &|name| name == "images")?);
+    all.extend(within(images, &|name| !name.starts_with(ARCHIVE) && !is_its_own(name))?);
     // Names of networks that pods were in, once they are mounted no more.
-    all.extend(within(NETWORKS, |name| !name.starts_with("cni-"))?);
+    all.extend(within(NETWORKS, &|name| !name.starts_with("cni-"))?);
     if kube.host().exists(RUN).map_err(failed(step, &format!("look at {RUN}")))? {
         all.push(RUN.to_owned());
     }
@@ -89,21 +91,19 @@ fn rest(kube: &Kube<'_>, step: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// The note goes last.
-const FILES: [&str; 6] =
-    [super::KUBECONFIG, "/etc/rancher/node/password", DOWNLOAD, config::TOKEN, config::FILE, config::NOTE];
-const FOLDERS: [&str; 8] = [
-    "/etc/rancher/k3s",
-    "/etc/rancher/node",
-    "/etc/rancher",
-    IMAGES,
-    AGENT_DATA,
-    DATA,
-    "/var/lib/rancher",
-    "/var/lib/kubelet",
-];
-const AGENT_DATA: &str = "/var/lib/rancher/k3s/agent";
-/// K3s notes there which archives it has taken in.
+const fn files(own: &Variant) -> [&'static str; 6] {
+    let Places { kubeconfig, download, token, config, note, .. } = own.places;
+    [kubeconfig, "/etc/rancher/node/password", download, token, config, note]
+}
+
+const fn folders(own: &Variant) -> [&'static str; 8] {
+    let Places { settings, images, agent, data, .. } = own.places;
+    [settings, "/etc/rancher/node", "/etc/rancher", images, agent, data, "/var/lib/rancher", "/var/lib/kubelet"]
+}
+
+/// It notes there which archives it has taken in.
 const INDEX: &str = ".cache.json";
+/// Of relatives too.
 const RUN: &str = "/run/k3s";
 const NETWORKS: &str = "/run/netns";
 const ROUNDS: usize = 20;

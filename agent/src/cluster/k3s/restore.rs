@@ -5,7 +5,8 @@
 //! database already; here it is looked at first, for the name under which the rest is kept is made of the secret.
 //! Source: K3s, `pkg/cluster/encrypt.go` and `pkg/etcd/etcd.go`; recordings of restores, 1.34.3.
 
-use super::{SECRET, program, unit};
+use super::unit;
+use super::variant::Variant;
 use crate::cluster::kube::{Kube, failed, failure};
 use crate::cluster::{join, members, restore};
 use crate::host::{Access, Command};
@@ -33,7 +34,7 @@ pub(super) fn secret(kube: &Kube<'_>, from: &Restore) -> Result<Zeroizing<String
     let secret = Zeroizing::new(secret_in(&text).to_owned());
     let keys = kube.host().etcd().keys(path, COMMON).map_err(failed(STEP, &format!("read {path}")))?;
     if keys.is_empty() {
-        return Err(failure(STEP, format!("the snapshot at {path} is of no cluster of K3s")));
+        return Err(failure(STEP, format!("the snapshot at {path} is of no cluster of K3s or RKE2")));
     }
     if keys.contains(&name_of(&secret)) {
         return Ok(secret);
@@ -45,19 +46,20 @@ pub(super) fn secret(kube: &Kube<'_>, from: &Restore) -> Result<Zeroizing<String
 }
 
 /// Has K3s begin a database with it. Its success is told by what it says: the exit code is the same when it had nothing to do.
-pub(super) async fn place(kube: &Kube<'_>, from: &Restore, secret: &str) -> Result<(), Failure> {
+pub(super) async fn place(kube: &Kube<'_>, own: &Variant, from: &Restore, secret: &str) -> Result<(), Failure> {
     kube.may_go_on(STEP)?;
     kube.cx.step_began(STEP, 1);
     let since = Instant::now();
     // K3s asks whether this file is there, and reads the one that its configuration names.
-    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0700", SERVER])).await?;
-    kube.host().write(SECRET, secret.as_bytes(), Access::PRIVATE).map_err(failed(STEP, &format!("write {SECRET}")))?;
+    kube.must(STEP, &Command::new("/usr/bin/install", ["-d", "-m", "0700", own.places.server])).await?;
+    let token = own.places.secret;
+    kube.host().write(token, secret.as_bytes(), Access::PRIVATE).map_err(failed(STEP, &format!("write {token}")))?;
     let path = format!("--cluster-reset-restore-path={}", from.path);
-    let reset = Command::new(program::PROGRAM, ["server", "--cluster-reset", &path]).timeout(TIME);
+    let reset = Command::new(own.places.program, ["server", "--cluster-reset", &path]).timeout(TIME);
     let said = kube.run(STEP, &reset).await?;
     if said.code != Some(0) || !said.stderr.contains(DONE) {
         let why = unit::complaint(&said.stderr).unwrap_or_else(|| "it does not say why".to_owned());
-        return Err(failure(STEP, format!("K3s cannot begin with the snapshot at {}: {why}", from.path)));
+        return Err(failure(STEP, format!("{} cannot begin with the snapshot at {}: {why}", own.name, from.path)));
     }
     let summary = format!("restore the snapshot of etcd at {}", from.path);
     kube.made(STEP, &summary, "the cluster begins with what it holds", since);
@@ -96,8 +98,6 @@ fn name_of(secret: &str) -> String {
 }
 
 const STEP: &str = "restore";
-/// Its folder is for root alone.
-const SERVER: &str = "/var/lib/rancher/k3s/server";
 /// What servers have in common.
 const COMMON: &str = "/bootstrap/";
 const DONE: &str = "Managed etcd cluster membership has been reset";

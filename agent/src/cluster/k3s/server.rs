@@ -1,11 +1,12 @@
-//! The first server of a cluster of K3s: made, or seen to be one. Any server: put right.
+//! The first server of a cluster of K3s or a relative: made, or seen to be one. Any server: put right.
 
 use super::config::{self, Note};
 use super::program::{self, Release};
 use super::restore::{self, Restore};
-use super::{TRACES, unit};
+use super::unit::Unit;
+use super::variant::Variant;
 use crate::cluster::config::Taint;
-use crate::cluster::evidence::{Attempt, Standing, Trace};
+use crate::cluster::evidence::{Attempt, Standing};
 use crate::cluster::found::Found;
 use crate::cluster::init::{answering, authority, node};
 use crate::cluster::kube::{Kube, failed, failure, foreign, host_of};
@@ -15,13 +16,13 @@ use crate::host::{Access, Host};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use agent_proto::overlay::Fragment;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// What a server is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerPlan {
-    /// Which K3s.
+    /// Which program.
     pub release: Release,
     /// Name of this node.
     pub node_name: String,
@@ -52,7 +53,7 @@ pub struct ServerPlan {
 /// Also when something stands here that is not ours to throw away.
 pub async fn init(cx: RunCx, state: State, plan: ServerPlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
-    kube.distribution = Distribution::K3s;
+    kube.distribution = Distribution::K3s(plan.release.own);
     kube.near = near(&plan);
     let here = authority(&kube)?;
     if let Some(wanted) = plan.cluster_id.as_ref().filter(|wanted| **wanted != here) {
@@ -102,12 +103,19 @@ async fn already(kube: &Kube<'_>, plan: &ServerPlan) -> Result<bool, Failure> {
             cleanup::undo(kube, "init", "an earlier attempt did not come to its end").await?;
             Ok(false)
         }
-        Standing::ControlPlane => {
-            Err(foreign(format!("a K3s server that this agent did not make stands on this machine: its CA is {here}")))
-        }
-        Standing::Worker => Err(foreign("this machine is an agent of a cluster of K3s: take it out of that one first")),
+        Standing::ControlPlane => Err(of_somebody(plan.release.own, here)),
+        Standing::Worker => Err(is_agent(plan.release.own)),
         Standing::Partial => Err(cleanup::not_ours(&found.traces)),
     }
+}
+
+pub(super) fn of_somebody(own: &Variant, here: &str) -> Failure {
+    let server = format!("a server of {} that this agent did not make", own.name);
+    foreign(format!("{server} stands on this machine: its CA is {here}"))
+}
+
+pub(super) fn is_agent(own: &Variant) -> Failure {
+    foreign(format!("this machine is an agent of a cluster of {}: take it out of that one first", own.name))
 }
 
 async fn is_whole(kube: &Kube<'_>, node_name: &str) -> bool {
@@ -116,7 +124,7 @@ async fn is_whole(kube: &Kube<'_>, node_name: &str) -> bool {
 
 /// The note comes first, and the unit last: whatever is cut off is known as ours, and nothing runs that is not whole.
 async fn make(kube: &Kube<'_>, plan: &ServerPlan, from: Option<(&Restore, Zeroizing<String>)>) -> Result<(), Failure> {
-    let mut attempt = Attempt::new("init", &plan.node_name);
+    let (own, mut attempt) = (plan.release.own, Attempt::new("init", &plan.node_name));
     attempt.mark = Some(hex::encode(trust::nonce()));
     kube.note(&attempt)?;
     let endpoint = plan.endpoint.clone().or_else(|| plan.address.as_deref().map(with_port));
@@ -124,29 +132,28 @@ async fn make(kube: &Kube<'_>, plan: &ServerPlan, from: Option<(&Restore, Zeroiz
         .ok_or_else(|| failure("init", "the address of the API server is not known: give the cluster an `endpoint`"))?;
     let own_program = !program::stands(kube, &plan.release).await?;
     let note = Note { mark: attempt.mark.clone(), endpoint: full(&endpoint), own_program };
-    note.write(kube.host()).map_err(failed("init", "note what is begun"))?;
+    note.write(kube.host(), own).map_err(failed("init", "note what is begun"))?;
     program::install(kube, &plan.release, own_program).await?;
     let text = config::server(plan, None).map_err(|why| failure("config", why))?;
-    known(kube, ("server", &plan.release.version), &plan.overlay).await?;
+    known(kube, ("server", &plan.release), &plan.overlay).await?;
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
     let since = Instant::now();
-    kube.host()
-        .write(config::FILE, text.as_bytes(), Access::PRIVATE)
-        .map_err(failed("init", "write K3s' configuration"))?;
+    let write = |path, text: &str, what| {
+        kube.host().write(path, text.as_bytes(), Access::PRIVATE).map_err(failed("init", what))
+    };
+    write(own.places.config, &text, "write its configuration")?;
     if let Some((from, secret)) = from {
         let secret = Zeroizing::new(format!("{}\n", *secret));
-        kube.host()
-            .write(config::TOKEN, secret.as_bytes(), Access::PRIVATE)
-            .map_err(failed("init", "write the cluster's secret"))?;
-        restore::place(kube, from, &secret).await?;
+        write(own.places.token, &secret, "write the cluster's secret")?;
+        restore::place(kube, own, from, &secret).await?;
     }
-    unit::SERVER.write(kube, "init").await?;
-    unit::SERVER.start(kube, "init", START).await?;
+    own.server.write(kube, "init").await?;
+    own.server.start(kube, "init", own.patience[0]).await?;
     let here = authority(kube)?;
     let attempt = attempt.under(&here);
     kube.note(&attempt)?;
-    kube.made("init", "start k3s.service", "this machine becomes the first server", since);
+    kube.made("init", &format!("start {}", own.server.name), "this machine becomes the first server", since);
     answering(kube, Some(&plan.node_name)).await?;
     finish(kube, plan, attempt.finished(&here)).await
 }
@@ -159,29 +166,29 @@ async fn finish(kube: &Kube<'_>, plan: &ServerPlan, attempt: Attempt) -> Result<
     kube.note(&attempt)
 }
 
-/// Refuses settings that this K3s does not know: it would pass over them with a warning.
-pub(super) async fn known(kube: &Kube<'_>, (role, version): (&str, &str), over: &Fragment) -> Result<(), Failure> {
+/// Refuses settings that this program does not know: it would pass over them with a warning.
+pub(super) async fn known(kube: &Kube<'_>, (role, release): (&str, &Release), over: &Fragment) -> Result<(), Failure> {
     if over.is_empty() {
         return Ok(());
     }
-    let help = program::help(kube, role).await?;
-    match config::unknown(over, &help) {
-        None => Ok(()),
-        Some(key) => Err(failure("config", format!("config.{role}: `k3s {role}` of {version} has no setting {key:?}"))),
-    }
+    let help = program::help(kube, release.own, role).await?;
+    let Some(key) = config::unknown(over, &help) else { return Ok(()) };
+    let command = format!("`{} {role}` of {}", release.own.program, release.version);
+    Err(failure("config", format!("config.{role}: {command} has no setting {key:?}")))
 }
 
 /// Puts right what somebody has taken away from a finished server: its run, or its Node. One whose Node was deleted seems to run on, and
 /// its API server does not answer: a restart brings both back.
 async fn mend(kube: &Kube<'_>, plan: &ServerPlan) -> Result<(), Failure> {
-    let since = Instant::now();
-    if !unit::SERVER.stand(kube, MEND).await?.runs() {
-        unit::SERVER.write(kube, MEND).await?;
-        unit::SERVER.start(kube, MEND, START).await?;
-        kube.made(MEND, "start k3s.service", "it did not run", since);
+    let (since, own) = (Instant::now(), plan.release.own);
+    let Unit { name, .. } = own.server;
+    if !own.server.stand(kube, MEND).await?.runs() {
+        own.server.write(kube, MEND).await?;
+        own.server.start(kube, MEND, own.patience[0]).await?;
+        kube.made(MEND, &format!("start {name}"), "it did not run", since);
     } else if !node(kube, &plan.node_name).await.is_ok_and(|node| node.is_some()) {
-        unit::SERVER.start(kube, MEND, START).await?;
-        kube.made(MEND, "restart k3s.service", &format!("the cluster has no node {}", plan.node_name), since);
+        own.server.start(kube, MEND, own.patience[0]).await?;
+        kube.made(MEND, &format!("restart {name}"), &format!("the cluster has no node {}", plan.node_name), since);
     }
     answering(kube, Some(&plan.node_name)).await.map_err(|failure| Failure { step: MEND.to_owned(), ..failure })
 }
@@ -198,30 +205,24 @@ fn full(endpoint: &str) -> String {
     if has_port { endpoint.to_owned() } else { with_port(endpoint.trim_matches(['[', ']'])) }
 }
 
-/// Of what stands here, without what is somebody else's.
-pub(super) fn own_traces() -> impl Iterator<Item = &'static str> {
-    TRACES.iter().filter(|(_, trace)| *trace != Trace::Stranger).map(|(path, _)| *path)
-}
-
 /// Has the server that began the cluster know of others from its next start on. They have the cluster's secret, and a server that K3s has taken
 /// out of etcd joins by it.
-pub(super) fn has_others(host: &dyn Host, endpoint: &str, token: &str) -> Result<(), ClusterError> {
-    let text = host.text(config::FILE).map_err(ClusterError::Host)?.unwrap_or_default();
-    let text = config::of_several(&text, endpoint)
-        .map_err(|error| ClusterError::Token(format!("{} is not as it was written: {error}", config::FILE)))?;
+pub(super) fn has_others(host: &dyn Host, own: &Variant, (endpoint, token): (&str, &str)) -> Result<(), ClusterError> {
+    let config = own.places.config;
+    let text = host.text(config).map_err(ClusterError::Host)?.unwrap_or_default();
+    let text = config::of_several(own, &text, endpoint)
+        .map_err(|error| ClusterError::Token(format!("{config} is not as it was written: {error}")))?;
     let Some(text) = text else { return Ok(()) };
-    for (path, text) in [(config::TOKEN, format!("{token}\n")), (config::FILE, text)] {
+    for (path, text) in [(own.places.token, format!("{token}\n")), (config, text)] {
         host.write(path, text.as_bytes(), Access::PRIVATE).map_err(ClusterError::Host)?;
     }
     Ok(())
 }
 
 const MEND: &str = "repair";
-/// K3s' defaults.
+/// K3s' defaults, and its relatives'.
 const PODS: &str = "10.42.0.0/16";
 const SERVICES: &str = "10.43.0.0/16";
-/// Small machines unpack it, and make keys, for minutes.
-pub(super) const START: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod endpoint_tests {

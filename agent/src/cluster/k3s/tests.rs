@@ -2,11 +2,12 @@
 
 mod imitation;
 mod recovery;
+mod rke2;
 mod several;
 mod upgrade;
 
 use self::imitation::{Machine, Moment};
-use super::{AgentPlan, Release, ServerPlan, Source, init, join};
+use super::{AgentPlan, K3S, Release, ServerPlan, Source, Variant, init, join};
 use crate::cluster::status::cluster_id_of;
 use crate::cluster::{
     AccessPlan, Joiner, Standing, credential, join_ended, join_material, kubeconfig, leave, reset, status,
@@ -28,7 +29,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let machine = Arc::new(Machine::new());
+        Self::on(Machine::new())
+    }
+
+    fn on(machine: Machine) -> Self {
+        let machine = Arc::new(machine);
         let runner = Runner::new(Arc::clone(&machine) as Arc<dyn Host>);
         Self { machine, runner, folder: tempfile::tempdir().unwrap(), story: Vec::new() }
     }
@@ -87,7 +92,7 @@ impl Scene {
 
     fn agent(&self) -> AgentPlan {
         AgentPlan {
-            release: release(),
+            release: release_of(self.machine.own),
             node_name: "worker-1".into(),
             address: Some("10.99.0.11".into()),
             endpoint: "10.99.0.1:6443".into(),
@@ -112,13 +117,21 @@ impl Scene {
 }
 
 fn release() -> Release {
+    release_of(&K3S)
+}
+
+fn release_of(own: &'static Variant) -> Release {
     let program = Source { url: "https://example.org/k3s".into(), sha256: imitation::sum("a program") };
-    Release { version: "v1.34.3+k3s1".into(), program, images: None }
+    Release { own, version: imitation::of_variant(own, "v1.34.3+k3s1"), program, images: None }
 }
 
 fn server() -> ServerPlan {
+    server_of(&K3S)
+}
+
+fn server_of(own: &'static Variant) -> ServerPlan {
     ServerPlan {
-        release: release(),
+        release: release_of(own),
         node_name: "cp-1".into(),
         address: Some("10.99.0.11".into()),
         ..ServerPlan::default()

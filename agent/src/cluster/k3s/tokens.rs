@@ -4,8 +4,8 @@
 //! K3s lets a server in by no other: with that secret its servers open what they have in common. So it goes from server to server, and nowhere
 //! else. Source: recordings of `k3s token create`, and of a server that tried to join with such a token.
 
-use super::program::PROGRAM;
 use super::server;
+use super::variant::Variant;
 use crate::cluster::output::reasons;
 use crate::cluster::status::{ClusterError, ask_nodes, cluster_id};
 use crate::cluster::tokens::{JoinMaterial, Joiner};
@@ -20,45 +20,45 @@ use std::time::Duration;
 /// When this is no server, K3s makes none, or etcd takes no further member just now.
 pub(in crate::cluster) async fn mint(
     host: &dyn Host,
-    ttl: Duration,
-    joiner: Joiner,
+    own: &'static Variant,
+    (ttl, joiner): (Duration, Joiner),
 ) -> Result<JoinMaterial, ClusterError> {
-    let endpoint = super::endpoint(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
-    let authority =
-        Distribution::K3s.authority(host).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let endpoint = super::endpoint(host, own).map_err(ClusterError::Host)?.ok_or(ClusterError::NotControlPlane)?;
+    let authority = Distribution::K3s(own).authority(host).map_err(ClusterError::Host)?;
+    let authority = authority.ok_or(ClusterError::NotControlPlane)?;
     let sum = hex::encode(digest(&SHA256, &authority));
     let (token, lasting) = match joiner {
-        Joiner::Worker => (create(host, ttl).await?, false),
+        Joiner::Worker => (create(host, own, ttl).await?, false),
         Joiner::ControlPlane => {
             let nodes = ask_nodes(host).await?.map_err(ClusterError::Silent)?;
             etcd::admit(host, &nodes).await.map_err(ClusterError::Etcd)?;
-            (secret(host)?, true)
+            (secret(host, own)?, true)
         }
     };
     if !token.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(&sum)) {
         return Err(ClusterError::Token("the token is for another CA than the one that stands here".to_owned()));
     }
     if lasting {
-        server::has_others(host, &endpoint, &token)?;
+        server::has_others(host, own, (&endpoint, &token))?;
     }
     Ok(JoinMaterial { endpoint, token, ca_hash: cluster_id(host)?, certificate_key: String::new(), lasting })
 }
 
 /// The secret of the cluster.
-fn secret(host: &dyn Host) -> Result<String, ClusterError> {
-    let token = host.text(super::SECRET).map_err(ClusterError::Host)?.unwrap_or_default();
+fn secret(host: &dyn Host, own: &Variant) -> Result<String, ClusterError> {
+    let token = host.text(own.places.secret).map_err(ClusterError::Host)?.unwrap_or_default();
     let token = token.trim();
     if is_pinned(token) {
         return Ok(token.to_owned());
     }
-    Err(ClusterError::Token(format!("{} does not hold the cluster's secret", super::SECRET)))
+    Err(ClusterError::Token(format!("{} does not hold the cluster's secret", own.places.secret)))
 }
 
 /// A token for one agent.
-async fn create(host: &dyn Host, ttl: Duration) -> Result<String, ClusterError> {
+async fn create(host: &dyn Host, own: &Variant, ttl: Duration) -> Result<String, ClusterError> {
     let ttl = format!("{}s", ttl.as_secs());
     let create = ["token", "create", "--ttl", &ttl, "--description", "one join, by Groundwork"];
-    let said = host.run(&Command::new(PROGRAM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
+    let said = host.run(&Command::new(own.places.program, create).timeout(Duration::from_secs(100)), &|_| {}).await;
     let said = said.map_err(ClusterError::Host)?;
     let token = said.stdout.split_whitespace().find(|word| is_pinned(word)).filter(|_| said.code == Some(0));
     token.map(str::to_owned).ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))

@@ -1,4 +1,4 @@
-//! K3s' units: written, started without waiting, watched, stopped.
+//! Units of K3s and its relatives: written, started without waiting, watched, stopped.
 //!
 //! A K3s that cannot do its work does not end: an agent asks its server again for ever, and systemd starts a server again whose
 //! configuration is wrong. So the journal is read while the unit starts, and what does not pass by itself ends the wait.
@@ -11,32 +11,33 @@ use crate::proxy;
 use crate::run::Failure;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A unit of K3s.
+/// A unit of K3s, or of a relative.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unit {
     pub(super) name: &'static str,
     pub(super) path: &'static str,
     /// `server` or `agent`
     pub(super) role: &'static str,
+    /// Whose it is, and where that is described.
+    pub(super) about: [&'static str; 2],
+    pub(super) command: &'static str,
+    /// Lines of its own.
+    pub(super) more: &'static str,
 }
-
-pub(super) const SERVER: Unit = Unit { name: super::SERVER, path: super::SERVER_UNIT, role: "server" };
-pub(super) const AGENT: Unit = Unit { name: super::AGENT, path: super::AGENT_UNIT, role: "agent" };
 
 impl Unit {
     /// As upstream writes it, but that a stop ends in time, and that a K3s which is told to end while it starts, and then writes the same line
     /// without end, does not fill the disk.
     pub(super) fn text(self) -> String {
-        let Self { role, path, .. } = self;
+        let Self { role, path, about: [title, documentation], command, more, .. } = self;
         format!(
             "# Made by Groundwork, and gone with the node.\n\
-             [Unit]\nDescription=Lightweight Kubernetes ({role})\nDocumentation=https://k3s.io\nWants=network-online.target\nAfter=network-online.target\n\n\
+             [Unit]\nDescription={title} ({role})\nDocumentation={documentation}\nWants=network-online.target\nAfter=network-online.target\n\n\
              [Install]\nWantedBy=multi-user.target\n\n\
              [Service]\nType=notify\nEnvironmentFile=-{path}.env\nKillMode=process\nDelegate=yes\nUser=root\nLimitNOFILE=1048576\n\
              LimitNPROC=infinity\nLimitCORE=infinity\nTasksMax=infinity\nTimeoutStartSec=0\nTimeoutStopSec=30\nRestart=always\nRestartSec=5s\n\
              LogRateLimitIntervalSec=30s\nLogRateLimitBurst=20000\nExecStartPre=-/sbin/modprobe br_netfilter\nExecStartPre=-/sbin/modprobe overlay\n\
-             ExecStart={} {role}\n",
-            super::program::PROGRAM
+             ExecStart={command}\n{more}"
         )
     }
 
@@ -218,7 +219,7 @@ const CURES: [(&str, &str); 6] = [
     ),
     (
         "not authorized",
-        "The token was not taken. One of an agent lives for half an hour; that of servers is another one after a `k3s token rotate`. Apply again",
+        "The token was not taken. One of an agent lives for half an hour; that of servers is another one after it was rotated by hand (`token rotate`). Apply again",
     ),
     (
         "duplicate node name found",
@@ -240,6 +241,7 @@ const LONGEST: usize = 400;
 #[cfg(test)]
 mod unit_tests {
     use super::*;
+    use crate::cluster::k3s::{K3S, RKE2};
 
     #[test]
     fn what_an_agent_waits_for_is_found_in_its_journal() {
@@ -264,12 +266,14 @@ mod unit_tests {
 
     #[test]
     fn the_unit_never_limits_its_start_and_always_its_stop() {
-        let text = SERVER.text();
+        let text = K3S.server.text();
         assert!(
             text.contains("\nExecStart=/usr/local/bin/k3s server\n") && text.contains("\nTimeoutStopSec=30\n"),
             "{text}"
         );
-        assert!(!text.contains("token"), "{text}");
+        assert!(!text.contains("token") && text.ends_with("server\n"), "{text}");
+        let text = RKE2.agent.text();
+        assert!(text.contains("\nExecStart=/usr/local/bin/rke2 agent\nExecStopPost=-"), "{text}");
     }
 
     #[test]

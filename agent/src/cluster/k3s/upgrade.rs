@@ -1,4 +1,4 @@
-//! Another version of K3s on this machine: its program replaced as a whole, and its unit started anew.
+//! Another version of K3s or a relative on this machine: its program replaced as a whole, and its unit started anew.
 //!
 //! K3s itself refuses nothing: it goes back, and an agent runs that is newer than its servers. So what may be is looked at here. The new program stands
 //! beside the old one until the node is empty; a node is finished when its kubelet has the version, as with kubeadm, whose upgrade marks, empties and gives
@@ -6,13 +6,13 @@
 //! Source: recordings of upgrades, 1.34.3 to 1.34.4; Kubernetes, "Version Skew Policy".
 
 use super::program::{self, Release};
-use super::unit::{self, Unit};
-use super::{agent, server};
-use crate::cluster::control_plane;
+use super::unit::Unit;
+use super::variant::Variant;
 use crate::cluster::kube::{Kube, failed, failure};
 use crate::cluster::nodes::Node;
 use crate::cluster::upgrade::{self, Work, is_node_of};
 use crate::cluster::version::Version;
+use crate::cluster::{Distribution, control_plane};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// What this machine's node is to become.
 #[derive(Debug, Clone)]
 pub struct UpgradePlan {
-    /// The K3s it is to run.
+    /// The program it is to run.
     pub release: Release,
     /// Name of the node.
     pub node_name: String,
@@ -41,10 +41,13 @@ pub struct UpgradePlan {
 /// a repetition goes on there.
 pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
-    let is_server = is_node_of(&kube, &plan.cluster_id)?;
+    let (is_server, own) = (is_node_of(&kube, &plan.cluster_id)?, plan.release.own);
+    if kube.distribution != Distribution::K3s(own) {
+        return Err(failure(LOOK, format!("this machine is no node of {}", own.name)));
+    }
     let (unit, kubeconfig) = match is_server {
-        true => (unit::SERVER, kube.distribution.admin()),
-        false => (unit::AGENT, kube.distribution.node()),
+        true => (own.server, kube.distribution.admin()),
+        false => (own.agent, kube.distribution.node()),
     };
     if !unit.stand(&kube, LOOK).await?.runs() {
         if plan.only_check {
@@ -54,7 +57,7 @@ pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outco
         start(&kube, &plan.release, unit).await?;
     }
     let common = upgrade::UpgradePlan {
-        version: version(&plan.release.version)?.0,
+        version: version(own, &plan.release.version)?.0,
         node_name: plan.node_name.clone(),
         cluster_id: plan.cluster_id.clone(),
         drain: plan.drain,
@@ -62,10 +65,10 @@ pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outco
         only_check: plan.only_check,
         after: None,
     };
-    let cluster = version(&of_api_server(&kube, kubeconfig).await?)?.0;
+    let cluster = version(own, &of_api_server(&kube, kubeconfig).await?)?.0;
     let work = Work { kube: &kube, plan: &common, kubeconfig, is_control_plane: is_server, cluster };
     let node = work.node().await?;
-    if version(&node.kubelet_version)? > version(&plan.release.version)? {
+    if version(own, &node.kubelet_version)? > version(own, &plan.release.version)? {
         let why = format!("node {} has {}, and nothing is made older than it is", node.name, node.kubelet_version);
         return Err(failure("skew", format!("no upgrade to {}: {why}", plan.release.version)));
     }
@@ -101,8 +104,7 @@ async fn start(kube: &Kube<'_>, release: &Release, unit: Unit) -> Result<(), Fai
     kube.cx.step_began(START, 1);
     let since = std::time::Instant::now();
     unit.write(kube, START).await?;
-    let patience = if unit.role == "server" { server::START } else { agent::AGAIN };
-    unit.start(kube, START, patience).await?;
+    unit.start(kube, START, release.own.patience[0]).await?;
     kube.made(START, &format!("restart {}", unit.name), &format!("it is to be {}", release.version), since);
     Ok(())
 }
@@ -143,10 +145,10 @@ async fn of_api_server(kube: &Kube<'_>, kubeconfig: &str) -> Result<String, Fail
     Ok(told.git_version)
 }
 
-/// Of Kubernetes, and K3s' own number behind it: `v1.34.3+k3s1`.
-fn version(text: &str) -> Result<(Version, u32), Failure> {
-    let number = text.rsplit_once("+k3s").and_then(|(_, number)| number.parse().ok()).unwrap_or_default();
-    Ok((text.parse().map_err(failed(LOOK, "read a version of K3s"))?, number))
+/// Of Kubernetes, and its own number behind it: `v1.34.3+k3s1`.
+fn version(own: &Variant, text: &str) -> Result<(Version, u32), Failure> {
+    let number = text.rsplit_once(own.build).and_then(|(_, number)| number.parse().ok()).unwrap_or_default();
+    Ok((text.parse().map_err(failed(LOOK, &format!("read a version of {}", own.name)))?, number))
 }
 
 const LOOK: &str = "look";
@@ -158,13 +160,16 @@ const STEADY: u32 = 3;
 #[cfg(test)]
 mod version_tests {
     use super::version;
+    use crate::cluster::k3s::{K3S, RKE2};
 
     #[test]
-    fn versions_of_k3s_are_compared_by_their_numbers() {
-        let of = |text: &str| version(text).unwrap();
+    fn versions_are_compared_by_their_numbers() {
+        let of = |text: &str| version(&K3S, text).unwrap();
         assert!(of("v1.34.3+k3s2") > of("v1.34.3+k3s1") && of("v1.34.3+k3s10") > of("v1.34.3+k3s9"));
         assert!(of("v1.34.4+k3s1") > of("v1.34.3+k3s9"));
-        assert!(version("k3s").is_err());
-        total::text("k3s-version", &["v1.34.3+k3s1"], |text| version(text).ok().map(|(_, number)| number));
+        let of = |text: &str| version(&RKE2, text).unwrap();
+        assert!(of("v1.34.3+rke2r10") > of("v1.34.3+rke2r9") && of("v1.34.4+rke2r1") > of("v1.34.3+rke2r2"));
+        assert!(version(&K3S, "k3s").is_err());
+        total::text("k3s-version", &["v1.34.3+k3s1"], |text| version(&K3S, text).ok().map(|(_, number)| number));
     }
 }

@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(Schedule::read(&timer), Some(wanted()));
         let away =
             Schedule { s3: Some(Target { ca_certificate: "-----\nA\n".into(), ..Target::default() }), ..wanted() };
-        let [_, (_, timer)] = away.files(Distribution::K3s);
+        let [_, (_, timer)] = away.files(Distribution::K3s(&crate::cluster::k3s::K3S));
         assert_eq!(Schedule::read(&timer), Some(away));
         assert!(service.contains(r#"etcd-snapshot "/var/backups/100%% \"etcd\"" 7"#), "{service}");
         assert!(service.contains("\nConditionPathExists=/etc/kubernetes/manifests/etcd.yaml\n"), "{service}");

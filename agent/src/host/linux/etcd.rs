@@ -38,16 +38,18 @@ static KUBEADMS: At = At {
     folder: Cow::Borrowed("/etc/kubernetes/pki/etcd"),
     files: ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"],
 };
-/// The one in K3s.
-static K3S: At = At {
-    folder: Cow::Borrowed("/var/lib/rancher/k3s/server/tls/etcd"),
-    files: ["server-ca.crt", "client.crt", "client.key"],
-};
+/// The ones of K3s and its relatives.
+static K3S: At = of_k3s("/var/lib/rancher/k3s/server/tls/etcd");
+static RKE2: At = of_k3s("/var/lib/rancher/rke2/server/tls/etcd");
+
+const fn of_k3s(folder: &'static str) -> At {
+    At { folder: Cow::Borrowed(folder), files: ["server-ca.crt", "client.crt", "client.key"] }
+}
 
 /// The one whose certificates stand here.
 pub(super) fn here() -> &'static At {
     let stands = |at: &At| Path::new(&*at.folder).join(at.files[0]).exists();
-    if stands(&K3S) && !stands(&KUBEADMS) { &K3S } else { &KUBEADMS }
+    [&KUBEADMS, &K3S, &RKE2].into_iter().find(|at| stands(at)).unwrap_or(&KUBEADMS)
 }
 
 impl Etcd for At {

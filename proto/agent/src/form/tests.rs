@@ -69,6 +69,7 @@ fn rules() -> Vec<Rule> {
         registry "docker.io"
         kubernetes_version "1.36.2"
         k3s_version "v1.34.3+k3s1"
+        rke2_version "v1.34.3+rke2r1"
         sha256 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
         label_key "example.org/zone"
         label_value "a_b"

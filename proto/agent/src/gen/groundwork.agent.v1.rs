@@ -816,14 +816,14 @@ pub struct ClusterInitRequest {
     /// Path of a snapshot of etcd on this machine, which the new cluster begins with; empty: it begins with nothing.
     #[prost(string, tag = "17")]
     pub restore_from: ::prost::alloc::string::String,
-    /// Of distribution "k3s": the one to run. `version` is then "v1.34.3+k3s1".
+    /// Of distributions "k3s" and "rke2": the one to run. `version` is then "v1.34.3+k3s1", or "v1.34.3+rke2r1".
     #[prost(message, optional, tag = "18")]
     pub k3s: ::core::option::Option<K3s>,
-    /// Of distribution "k3s", with `restore_from`: path of a file on this machine with the secret that the cluster had then.
+    /// Of distributions "k3s" and "rke2", with `restore_from`: path of a file on this machine with the secret that the cluster had then.
     #[prost(string, tag = "19")]
     pub restore_token_path: ::prost::alloc::string::String,
 }
-/// A K3s, and where it comes from.
+/// A K3s or RKE2, and where it comes from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct K3s {
     /// Of the program: http or https.
@@ -838,7 +838,7 @@ pub struct K3s {
     #[prost(string, tag = "4")]
     pub images_sha256: ::prost::alloc::string::String,
 }
-/// What is laid over the documents that an agent writes for kubeadm or K3s: JSON objects in the form that the cluster's version
+/// What is laid over the documents that an agent writes for kubeadm, K3s or RKE2: JSON objects in the form that the cluster's version
 /// reads. Empty: nothing. Settings that have a field of their own are refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConfigOverlay {
@@ -852,7 +852,7 @@ pub struct ConfigOverlay {
     pub kubelet: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub kube_proxy: ::prost::alloc::string::String,
-    /// Of K3s' `config.yaml`: of servers, all of which have the same, and of agents.
+    /// Of `config.yaml` of K3s or RKE2: of servers, all of which have the same, and of agents.
     #[prost(string, tag = "6")]
     pub server: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -882,7 +882,7 @@ pub struct JoinMaterialReply {
     /// Secret: opens the certificates that are laid up for a control plane. Of distribution "kubeadm".
     #[prost(string, tag = "4")]
     pub certificate_key: ::prost::alloc::string::String,
-    /// The token is the cluster's own: it is deleted by no JoinEnded. Servers of K3s join with no other.
+    /// The token is the cluster's own: it is deleted by no JoinEnded. Servers of K3s and RKE2 join with no other.
     #[prost(bool, tag = "5")]
     pub lasting: bool,
 }
@@ -923,7 +923,7 @@ pub struct ClusterJoinRequest {
     /// What the cluster's nodes reach without a proxy: its networks of pods and services, and its API server's host.
     #[prost(string, repeated, tag = "9")]
     pub near: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Of distribution "k3s".
+    /// Of distributions "k3s" and "rke2".
     #[prost(message, optional, tag = "10")]
     pub k3s: ::core::option::Option<K3s>,
 }
@@ -941,7 +941,7 @@ pub struct ControlPlaneJoin {
     /// Runs beside it.
     #[prost(message, optional, tag = "4")]
     pub kube_vip: ::core::option::Option<KubeVip>,
-    /// Of distribution "k3s", whose servers are told alike, each by itself: as at the init.
+    /// Of distributions "k3s" and "rke2", whose servers are told alike, each by itself: as at the init.
     #[prost(string, tag = "5")]
     pub pod_subnet: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
@@ -986,7 +986,7 @@ pub struct ClusterUpgradeRequest {
     /// With `only_check`: the version that the cluster will have by then; empty: the one it has.
     #[prost(string, tag = "7")]
     pub after: ::prost::alloc::string::String,
-    /// Of distribution "k3s": the one to run. `version` is then "v1.34.4+k3s1". Absent: of kubeadm.
+    /// Of distributions "k3s" and "rke2": the one to run. `version` is then "v1.34.4+k3s1", or "v1.34.4+rke2r1", and tells which. Absent: of kubeadm.
     #[prost(message, optional, tag = "8")]
     pub k3s: ::core::option::Option<K3s>,
 }

@@ -38,7 +38,7 @@ fn believed(act: &str, ca_certificate: &str, cluster_id: &str) -> Result<(), Dia
         .happened("The CA certificate on the control plane is not the CA of this cluster.")
         .holds("The cluster is as it is, and no kubeconfig was taken over.")
         .next(
-            "See who changed it there (`/etc/kubernetes/pki/ca.crt`, and with K3s `/var/lib/rancher/k3s/server/tls/server-ca.crt`), \
+            "See who changed it there (`/etc/kubernetes/pki/ca.crt`, with K3s and RKE2 `server/tls/server-ca.crt` in their folder of `/var/lib/rancher`), \
              put the cluster's own back, and apply again.",
         ))
 }

@@ -22,10 +22,10 @@ pub(super) fn warnings(m: &Cluster, cluster: &ClusterStatus) -> Vec<Diagnostic> 
         found.push(
             Diagnostic::warning(format!("Cannot look at the etcd of cluster {}", m.name.or("")))
                 .happened(format!("None of its members answers: {}.", cluster.etcd_message))
-                .next(if k3s::is(m) {
-                    "Look at it on a server: `journalctl -u k3s`."
-                } else {
-                    "Look at it on a control plane: `crictl ps -a --name etcd`, and `journalctl -u kubelet`."
+                .next(match k3s::of(m) {
+                    Some(own) => format!("Look at it on a server: `journalctl -u {}`.", own.unit),
+                    None => "Look at it on a control plane: `crictl ps -a --name etcd`, and `journalctl -u kubelet`."
+                        .to_owned(),
                 }),
         );
     }

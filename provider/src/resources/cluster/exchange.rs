@@ -108,7 +108,7 @@ impl Crew<'_> {
                     .holds("The cluster lives on with the others. No other control plane was touched.")
                     .next(format!(
                         "Look at `journalctl -u {}` on {name}, and apply again.",
-                        k3s::unit(self.k3s.is_some())
+                        k3s::unit(self.k3s.as_ref())
                     )));
             }
             if self.wait.stop.is_cancelled() {

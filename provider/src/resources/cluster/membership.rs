@@ -30,7 +30,7 @@ pub(super) struct Crew<'a> {
     pub(super) planes: Vec<Plane>,
     pub(super) version: String,
     pub(super) kubeadm: Kubeadm,
-    /// Where K3s comes from, in a cluster of it.
+    /// Where K3s or a relative comes from, in a cluster of it.
     pub(super) k3s: Option<K3s>,
     /// How long the pods of a node may take to leave.
     pub(super) drain: Duration,

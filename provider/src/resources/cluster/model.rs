@@ -1,7 +1,7 @@
 //! The attributes of `groundwork_cluster`.
 
 use super::address;
-use super::k3s::{self, K3s};
+use super::k3s::{self, Program};
 use super::manifests::Manifests;
 use super::networks;
 use super::quorum::{self, QuorumRecovery};
@@ -22,7 +22,8 @@ pub(crate) struct Cluster {
     pub(super) name: Attr<String>,
     pub(super) distribution: Attr<String>,
     pub(super) version: Attr<String>,
-    pub(super) k3s: Attr<K3s>,
+    pub(super) k3s: Attr<Program>,
+    pub(super) rke2: Attr<Program>,
     pub(super) endpoint: Attr<String>,
     pub(super) kube_vip: Attr<KubeVip>,
     pub(super) certificate_names: Attr<Vec<String>>,
@@ -54,17 +55,17 @@ impl Model for Cluster {
     fn rows(&mut self) -> Vec<Row<'_>> {
         #[rustfmt::skip]
         let Self {
-            id, name, distribution, version, k3s, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
+            id, name, distribution, version, k3s, rke2, endpoint, kube_vip, certificate_names, pod_subnet, service_subnet, config, ignore_preflight_errors,
             control_planes, workers, drain_timeout, max_unavailable, upgrade_first, deletion_protection, manifest, snapshots, restore_from, quorum_recovery,
             certificate_renewal_days, timeouts, drift, upgrade_steps, kubeconfig, ca_certificate, api_endpoint, ca_fingerprint,
         } = self;
         let mut rows = vec![
             computed("id", id, "Same as `name`.").keep(),
             required("name", name, "Name of the cluster, as it stands in its kubeconfig.").replaces().check(form::node_name),
-            optional("distribution", distribution, "What the cluster is made with: `kubeadm`, or `k3s`. Default `kubeadm`.")
+            optional("distribution", distribution, "What the cluster is made with: `kubeadm`, `k3s` or `rke2`. Default `kubeadm`.")
                 .replaces()
                 .default("kubeadm")
-                .check(one_of(&["kubeadm", "k3s"])),
+                .check(one_of(&["kubeadm", "k3s", "rke2"])),
             required(
                 "version",
                 version,
@@ -73,17 +74,12 @@ impl Model for Cluster {
                  is drained, and must be ready again before the next one begins. `upgrade_steps` of the plan lists the order. An upgrade that \
                  stops at a node goes on there with the next apply. One that is several minor versions on is \
                  reached by way of the newest of each minor version before it, in one apply. It never goes down: what cannot be is a warning of \
-                 the plan, which says what to write, and the apply refuses it. Give `kubernetes.version` of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`; \
-                 another one comes with another program in `k3s`, and is one minor version on at most.",
+                 the plan, which says what to write, and the apply refuses it. Give `kubernetes.version` of the machines the same value: it adds the package repository of that version. Of K3s it is such as `v1.34.3+k3s1`, of RKE2 `v1.34.3+rke2r1`; \
+                 another one comes with another program in their block, and is one minor version on at most.",
             )
             .check(k3s::version),
-            block(
-                "k3s",
-                k3s,
-                "Where K3s comes from, for `distribution = \"k3s\"`. The machines' agents fetch it, compare its checksum, and run it by units of their \
-                 own; its install script is not used. Upgrades and later joins read a change.",
-            ),
         ];
+        rows.extend(programs(k3s, rke2));
         rows.extend(api(endpoint, kube_vip, certificate_names));
         rows.extend(subnets(pod_subnet, service_subnet));
         rows.extend(kubeadm(config, ignore_preflight_errors));
@@ -113,6 +109,24 @@ impl Model for Cluster {
     }
 }
 
+/// Where programs come from that no package repository of the machines has.
+fn programs<'a>(k3s: &'a mut Attr<Program>, rke2: &'a mut Attr<Program>) -> [Row<'a>; 2] {
+    [
+        block(
+            "k3s",
+            k3s,
+            "Where K3s comes from, for `distribution = \"k3s\"`. The machines' agents fetch it, compare its checksum, and run it by units of their \
+             own; its install script is not used. Upgrades and later joins read a change.",
+        ),
+        block(
+            "rke2",
+            rke2,
+            "Where RKE2 comes from, for `distribution = \"rke2\"`: as `k3s`. Nodes join at port 9345 of `endpoint`. No real RKE2 was \
+             tried: [the guide](../guides/rke2.md) says what is unverified.",
+        ),
+    ]
+}
+
 /// How nodes and users reach the API server.
 fn api<'a>(
     endpoint: &'a mut Attr<String>,
@@ -140,7 +154,7 @@ fn api<'a>(
                 "certificate_names",
                 certificate_names,
                 "Further DNS names and addresses in the API server's certificate. A change makes the certificate anew on one control plane after the \
-                 other, and restarts its API server; a name that a certificate lacks is a line of `drift`. With K3s it cannot be changed later.",
+                 other, and restarts its API server; a name that a certificate lacks is a line of `drift`. With K3s and RKE2 it cannot be changed later.",
             )
             .check(form::certificate_name),
     ]
@@ -241,12 +255,12 @@ fn kubeadm<'a>(config: &'a mut Attr<Config>, ignore_preflight_errors: &'a mut At
             block(
                 "config",
                 config,
-                "What is laid over the configuration that kubeadm or K3s is given. Each is an object in JSON in the form that kubeadm of \
+                "What is laid over the configuration that kubeadm, K3s or RKE2 is given. Each is an object in JSON in the form that kubeadm of \
                  `version` reads, so mostly a `jsonencode({ … })`; from Kubernetes 1.31 on kubeadm's own documents are `v1beta4`. Objects \
                  are joined with what Groundwork writes, lists are put together, and a setting that has an attribute of its own is \
                  refused. Before anything is done, kubeadm checks that it knows every field. `cluster`, `kubelet` and `kube_proxy` can be \
                  changed on a living cluster, node by node, and what does not come up is taken back. Only what is declared is managed: what \
-                 others change of it is a line of `drift`, and the next apply puts it right. With K3s `server` and `agent` take their place, and \
+                 others change of it is a line of `drift`, and the next apply puts it right. With K3s and RKE2 `server` and `agent` take their place, and \
                  settings that its help does not list are refused.",
             ),
             optional(
@@ -336,13 +350,13 @@ impl Model for Config {
             optional(
                 "server",
                 server,
-                "With K3s: settings of its `config.yaml` on servers, such as `disable = [\"traefik\"]`, `kubelet-arg` or `flannel-backend`.",
+                "With K3s and RKE2: settings of their `config.yaml` on servers, such as `disable = [\"traefik\"]`, `kubelet-arg`, `flannel-backend` or RKE2's `cni`.",
             )
             .check(overlay::server),
             optional(
                 "agent",
                 agent,
-                "With K3s: settings of its `config.yaml` on agents, which are the workers. A change holds for later joins.",
+                "With K3s and RKE2: settings of their `config.yaml` on agents, which are the workers. A change holds for later joins.",
             )
             .check(overlay::agent),
         ]

@@ -83,14 +83,9 @@ pub(super) fn problems(m: &Cluster) -> Vec<Diagnostic> {
         found.extend(pods.networks.iter().filter_map(|network| size_of_pods(*network)));
     }
     if let (Some(pods), Some(services)) = (&pods, &services) {
-        let own = if !m.service_subnet.is_null() {
-            ""
-        } else if super::k3s::is(m) {
-            ", K3s' own"
-        } else {
-            ", Kubernetes' own"
-        };
-        found.extend(overlap(pods, services, own).or_else(|| kinds(pods, services, own)));
+        let whose = super::k3s::of(m).map_or("Kubernetes'", |own| own.whose);
+        let own = if m.service_subnet.is_null() { format!(", {whose} own") } else { String::new() };
+        found.extend(overlap(pods, services, &own).or_else(|| kinds(pods, services, &own)));
     }
     let of_cluster = [&pods, &services].into_iter().flatten();
     found.extend(of_cluster.filter_map(|subnet| machine_within(m, subnet)));

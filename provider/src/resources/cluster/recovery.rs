@@ -76,8 +76,8 @@ impl Model for RestoreFrom {
             optional(
                 "token_path",
                 token_path,
-                "With K3s: a file on the same machine with the secret that the cluster had when the snapshot was taken, a copy of \
-                 `/var/lib/rancher/k3s/server/token`. A secret that does not open the snapshot is refused before anything is done.",
+                "With K3s and RKE2: a file on the same machine with the secret that the cluster had when the snapshot was taken, a copy of \
+                 `/var/lib/rancher/k3s/server/token`, or of `rke2` there. A secret that does not open the snapshot is refused before anything is done.",
             )
             .check(form::file),
         ]
@@ -103,7 +103,7 @@ pub(super) fn rows<'a>(
             restore_from,
             "A snapshot of etcd that a new cluster begins with: it has the objects of the cluster that the snapshot is of, and a CA, an endpoint and \
              nodes of its own. Nodes of before are deleted, so that their pods are placed anew and machines can join under their names. \
-             `pod_subnet` and `service_subnet` must be those of before, and `version` no older. A cluster of K3s has the CA and the secret of before, too. It is \
+             `pod_subnet` and `service_subnet` must be those of before, and `version` no older. A cluster of K3s or RKE2 has the CA and the secret of before, too. It is \
              read when the cluster is made, and never again.",
         ),
         optional(

@@ -74,15 +74,19 @@ fn number_of_control_planes(m: &Cluster) -> Option<Diagnostic> {
 /// Nodes and users must reach whichever is well.
 fn no_common_endpoint(m: &Cluster) -> Option<Diagnostic> {
     let several = m.control_planes.get()?.len() > 1 && m.endpoint.is_null() && m.kube_vip.is_null();
-    let (why, next) = if k3s::is(m) {
+    let (why, next) = if let Some(own) = k3s::of(m) {
+        let port =
+            own.supervisor.map(|port| format!(", with the port {port} too, where nodes join")).unwrap_or_default();
         (
             "Without `endpoint` all nodes and users would reach the first one alone, and nobody could join once that is gone.",
-            "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer. It cannot be added to a cluster later.",
+            format!(
+                "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer{port}. It cannot be added to a cluster later."
+            ),
         )
     } else {
         (
             "Without `endpoint` all nodes and users would reach the first one alone, and kubeadm lets no other join.",
-            "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.",
+            "Set `endpoint` to a name or an address that leads to all of them, such as that of a load balancer, or add a `kube_vip` block with a free address of their network. Neither can be added to a cluster later.".to_owned(),
         )
     };
     several.then(|| {
@@ -230,6 +234,8 @@ mod tests {
         let servers = Cluster { distribution: "k3s".into(), ..with(3, Attr::Null) };
         let said = no_common_endpoint(&servers).unwrap().to_string();
         assert!(!said.contains("kubeadm") && !said.contains("kube_vip"), "{said}");
+        let servers = Cluster { distribution: "rke2".into(), ..servers };
+        assert!(no_common_endpoint(&servers).unwrap().to_string().contains("the port 9345 too"));
         let vip = vip::KubeVip { address: "192.0.2.10".into(), ..Default::default() };
         check_paths(&Cluster { kube_vip: vip.into(), ..with(3, Attr::Null) }, &[]);
         let said = problems(&with(4, api()));

@@ -66,7 +66,7 @@ pub(super) fn refusal(from: &str, m: &Cluster) -> Option<Change> {
     Some(Change { what: format!("upgrade cluster {}", m.name.or("")), why, next, at: "version".into() })
 }
 
-/// A version as Kubernetes or K3s spells it.
+/// A version as Kubernetes, K3s or RKE2 spells it.
 fn read(version: &str) -> Option<Version> {
     Version::parse(super::bare(version).as_str()).ok()
 }

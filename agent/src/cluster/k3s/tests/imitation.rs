@@ -1,4 +1,4 @@
-//! A machine on which K3s can be run, imitated after the recordings in `recorded/` (v1.34.3+k3s1).
+//! A machine on which K3s can be run, imitated after the recordings in `recorded/` (v1.34.3+k3s1), or RKE2, which has the same in its own places.
 //!
 //! A unit runs when it is started, unless it is told never to; then its journal says what the recording says, and it tries for ever. The
 //! power goes after so many writes.
@@ -6,6 +6,8 @@
 pub(super) mod etcd;
 mod host;
 
+use crate::cluster::k3s::{K3S, Variant};
+use crate::cluster::tests::files::Files;
 use crate::host::{Command, HostError, Output};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use serde_json::json;
@@ -23,6 +25,7 @@ impl Moment {
 
 /// The machine.
 pub(super) struct Machine {
+    pub(super) own: &'static Variant,
     inner: Mutex<Inner>,
     pub(super) authority: String,
     clients: [String; 3],
@@ -30,7 +33,7 @@ pub(super) struct Machine {
 
 #[derive(Default)]
 struct Inner {
-    files: BTreeMap<String, String>,
+    files: Files,
     links: BTreeSet<String>,
     commands: Vec<String>,
     left: Option<usize>,
@@ -102,30 +105,36 @@ fn authority(name: &str) -> (String, String, String) {
     (ca.pem(), KEY.to_owned(), admin.pem())
 }
 
-impl Inner {
-    fn version_of(&self, program: &str) -> String {
-        let is_newer = self.files.get(program).is_some_and(|text| text == NEWER);
-        if is_newer { "v1.34.4+k3s1" } else { OLD }.to_owned()
-    }
-}
-
 const OLD: &str = "v1.34.3+k3s1";
 /// A program of v1.34.4+k3s1.
 pub(super) const NEWER: &str = "a newer program";
 
 impl Machine {
     pub(super) fn new() -> Self {
+        Self::of(&K3S)
+    }
+
+    pub(super) fn of(own: &'static Variant) -> Self {
         let (server, ..) = authority("k3s-server-ca");
         let (clients, key, admin) = authority("k3s-client-ca");
         let inner = Inner {
             offered: "a program".to_owned(),
-            cluster: OLD.to_owned(),
+            cluster: of_variant(own, OLD),
             rules: "*filter\n-A INPUT -j DROP\n-A INPUT -j KUBE-FIREWALL\nCOMMIT\n".to_owned(),
             ..Inner::default()
         };
-        let machine = Self { inner: Mutex::new(inner), authority: server, clients: [clients, key, admin] };
+        let machine = Self { own, inner: Mutex::new(inner), authority: server, clients: [clients, key, admin] };
         machine.put("/usr/sbin/iptables-save", "");
         machine
+    }
+
+    /// A path as this distribution has it.
+    pub(super) fn at(&self, path: &str) -> String {
+        path.replace("/rancher/k3s", &format!("/rancher/{}", self.own.program))
+    }
+
+    fn version_of(&self, program: &str) -> String {
+        of_variant(self.own, if self.text(program) == NEWER { "v1.34.4+k3s1" } else { OLD })
     }
 
     pub(super) fn put(&self, path: &str, text: &str) {
@@ -181,11 +190,12 @@ impl Machine {
 
     /// A container, whose shim outlives the unit.
     pub(super) fn runs_a_pod(&self) {
-        let shim =
-            "/var/lib/rancher/k3s/data/00/bin/containerd-shim-runc-v2\0-address\0/run/k3s/containerd/containerd.sock\0";
+        let shim = self.at(
+            "/var/lib/rancher/k3s/data/00/bin/containerd-shim-runc-v2\0-address\0/run/k3s/containerd/containerd.sock\0",
+        );
         for (pid, stat, line) in [
             ("1", "1 (init) S 0", "/sbin/init\0"),
-            ("20", "20 (shim) S 1", shim),
+            ("20", "20 (shim) S 1", shim.as_str()),
             ("21", "21 (pause) S 20", "/pause\0"),
         ] {
             self.put(&format!("/proc/{pid}/stat"), stat);
@@ -207,7 +217,8 @@ impl Machine {
     /// Another server of the cluster.
     pub(super) fn has_server(&self, name: &str) {
         let mut inner = self.inner();
-        inner.nodes.insert(name.to_owned(), Node { server: true, version: OLD.into(), ..Node::default() });
+        let version = of_variant(self.own, OLD);
+        inner.nodes.insert(name.to_owned(), Node { server: true, version, ..Node::default() });
         inner.members.add(name);
     }
 
@@ -248,25 +259,25 @@ impl Machine {
     /// What K3s makes when it runs.
     fn start(&self, unit: &str) {
         let inner = self.inner();
-        let is_server = unit == "k3s.service";
+        let is_server = unit == self.own.server.name;
         let fails = !inner.journal.is_empty();
         drop(inner);
-        self.put("/var/lib/rancher/k3s/data/00/bin/k3s", "unpacked");
+        self.put(&self.at("/var/lib/rancher/k3s/data/00/bin/k3s"), "unpacked");
         if fails {
             return;
         }
-        let agent = "/var/lib/rancher/k3s/agent";
+        let agent = self.at("/var/lib/rancher/k3s/agent");
         self.put(&format!("{agent}/server-ca.crt"), &self.authority);
         for name in ["client-kubelet.crt", "kubelet.kubeconfig", "etc/containerd/config.toml"] {
             self.put(&format!("{agent}/{name}"), "");
         }
         self.put("/etc/rancher/node/password", "SECRETHEX32");
         self.put("/run/k3s/containerd/containerd.sock", "");
-        let config: serde_json::Value = serde_json::from_str(&self.text("/etc/rancher/k3s/config.yaml")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&self.text(self.own.places.config)).unwrap();
         let name = config["node-name"].as_str().unwrap();
         if is_server {
             let [clients, key, admin] = &self.clients;
-            let server = "/var/lib/rancher/k3s/server";
+            let server = self.at("/var/lib/rancher/k3s/server");
             for (path, text) in [
                 ("tls/server-ca.crt", self.authority.as_str()),
                 ("tls/server-ca.key", ""),
@@ -280,11 +291,11 @@ impl Machine {
             ] {
                 self.put(&format!("{server}/{path}"), text);
             }
-            self.put("/etc/rancher/k3s/k3s.yaml", "server: https://127.0.0.1:6443\nclient-key-data: BASE64\n");
+            self.put(self.own.places.kubeconfig, "server: https://127.0.0.1:6443\nclient-key-data: BASE64\n");
         }
+        let version = self.version_of(self.own.places.program);
         let mut inner = self.inner();
         inner.running = Some(unit.to_owned());
-        let version = inner.version_of("/usr/local/bin/k3s");
         let node = inner.nodes.entry(name.to_owned()).or_default();
         (node.server, node.version) = (is_server, version);
         if is_server {
@@ -296,8 +307,8 @@ impl Machine {
     #[expect(clippy::too_many_lines, reason = "one arm for each program")]
     fn program(&self, command: &Command) -> Output {
         let args: Vec<&str> = command.args.iter().map(String::as_str).collect();
-        let name = command.program.rsplit('/').next().unwrap();
-        match (name, args.as_slice()) {
+        let name = command.program.rsplit('/').next().unwrap().replacen(self.own.program, "k3s", 1);
+        match (name.as_str(), args.as_slice()) {
             ("apt-helper", ["download-file", _, path]) => {
                 let offered = self.inner().offered.clone();
                 self.put(path, &offered);
@@ -305,27 +316,27 @@ impl Machine {
             }
             ("sha256sum", ["--", path]) => said(&format!("{}  {path}\n", sum(&self.text(path)))),
             ("k3s" | "k3s.groundwork-new", ["--version"]) => {
-                let version = self.inner().version_of(&command.program);
+                let said_by = include_str!("../recorded/version.txt").replace(OLD, &self.version_of(&command.program));
                 let called = command.program.rsplit('/').next().unwrap();
-                said(&include_str!("../recorded/version.txt").replace(OLD, &version).replacen("k3s", called, 1))
+                said(&said_by.replacen("k3s", called, 1))
             }
             ("k3s", ["server", "--help"]) => said(include_str!("../recorded/server-help.txt")),
             ("k3s", ["agent", "--help"]) => said(include_str!("../recorded/agent-help.txt")),
             ("k3s", ["server", "--cluster-reset", _]) => {
-                let secret = self.text("/etc/rancher/k3s/groundwork-token");
+                let secret = self.text(self.own.places.token);
                 assert_eq!(secret, "5ecret5ecret\n");
-                assert_eq!(self.text("/var/lib/rancher/k3s/server/token"), secret, "K3s asks for it");
+                assert_eq!(self.text(self.own.places.secret), secret, "K3s asks for it");
                 if self.writes("the database").is_err() {
                     return failed("dead");
                 }
-                self.put("/var/lib/rancher/k3s/server/db/reset-flag", "");
-                self.put("/var/lib/rancher/k3s/server/tls/server-ca.crt", &self.authority);
+                self.put(&self.at("/var/lib/rancher/k3s/server/db/reset-flag"), "");
+                self.put(self.own.places.authorities[0], &self.authority);
                 Output { stderr: include_str!("../recorded/restore.txt").to_owned(), ..said("") }
             }
             ("k3s", ["token", "create", "--ttl", _, ..]) => said(&format!("{}\n", self.token())),
             ("kubectl", ["--kubeconfig", kubeconfig, rest @ ..]) => {
-                assert!(command.program.starts_with("/var/lib/rancher/k3s/data/"), "K3s brings its own");
-                assert!(kubeconfig.starts_with("/var/lib/rancher/k3s/"), "{kubeconfig}");
+                assert_eq!(command.program, self.own.kubectl, "it brings its own");
+                assert!(kubeconfig.starts_with(self.own.places.data), "{kubeconfig}");
                 let options = rest.iter().take_while(|word| word.starts_with("--")).count();
                 self.kubectl(&rest[options..])
             }
@@ -339,7 +350,7 @@ impl Machine {
             }
             ("systemctl", ["show", _, "--", _]) => {
                 let mut inner = self.inner();
-                let is_server = inner.files.contains_key("/etc/systemd/system/k3s.service");
+                let is_server = inner.files.contains_key(self.own.server.path);
                 inner.restarts += u32::from(is_server);
                 let state = match (&inner.running, inner.journal.is_empty()) {
                     (Some(_), _) => "active\nSubState=running",
@@ -431,6 +442,11 @@ impl Machine {
             other => panic!("nobody imitates kubectl {other:?}"),
         }
     }
+}
+
+/// A version of K3s as this distribution spells it.
+pub(super) fn of_variant(own: &Variant, version: &str) -> String {
+    version.replace("+k3s", own.build)
 }
 
 fn said(stdout: &str) -> Output {

@@ -1,14 +1,14 @@
 //! Servers that join others, leave them, and are taken out.
 
 use super::imitation::{self, Moment};
-use super::{Scene, server, settings};
+use super::{Scene, server_of, settings};
 use crate::cluster::k3s::{FurtherPlan, ServerPlan, join_server};
 use crate::cluster::{Joiner, Standing, join_material, remove, status};
 use crate::run::{Failure, Outcome};
 use std::time::Duration;
 
 impl Scene {
-    async fn join_server(&mut self) -> Result<Outcome, Failure> {
+    pub(super) async fn join_server(&mut self) -> Result<Outcome, Failure> {
         let plan = self.further();
         self.join_server_with(plan).await
     }
@@ -20,7 +20,8 @@ impl Scene {
 
     fn further(&self) -> FurtherPlan {
         let endpoint = "api.example.org:6443";
-        let server = ServerPlan { node_name: "cp-2".into(), endpoint: Some(endpoint.into()), ..server() };
+        let own = server_of(self.machine.own);
+        let server = ServerPlan { node_name: "cp-2".into(), endpoint: Some(endpoint.into()), ..own };
         FurtherPlan {
             server,
             endpoint: endpoint.into(),
@@ -35,8 +36,8 @@ impl Scene {
         self.run(|cx| remove(cx, state, name, Some(Duration::from_secs(60)))).await
     }
 
-    fn config(&self) -> serde_json::Value {
-        serde_json::from_str(&self.machine.text("/etc/rancher/k3s/config.yaml")).unwrap()
+    pub(super) fn config(&self) -> serde_json::Value {
+        serde_json::from_str(&self.machine.text(self.machine.own.places.config)).unwrap()
     }
 }
 
@@ -110,7 +111,7 @@ async fn a_join_that_nobody_watched_to_its_end_is_taken_as_it_came_up() {
 #[tokio::test(start_paused = true)]
 async fn why_a_server_is_not_let_in_is_told_with_what_to_do() {
     for (journal, words) in [
-        (include_str!("../recorded/server-wrong-secret.txt"), "k3s token rotate"),
+        (include_str!("../recorded/server-wrong-secret.txt"), "`token rotate`"),
         (include_str!("../recorded/server-mismatch.txt"), "`config.server`"),
         (include_str!("../recorded/server-duplicate-name.txt"), "take the node out of the configuration"),
     ] {

@@ -1,6 +1,6 @@
 //! Another version: the program is replaced when the node is empty, and what was cut off goes on.
 
-use super::imitation::{self, NEWER};
+use super::imitation::{self, NEWER, of_variant};
 use super::{Release, Scene, Source, release};
 use crate::cluster::k3s::{UpgradePlan, upgrade};
 use crate::run::{Failure, Outcome};
@@ -10,9 +10,10 @@ const TO: &str = "v1.34.4+k3s1";
 
 impl Scene {
     fn upgraded(&self, node_name: &str) -> UpgradePlan {
+        let own = self.machine.own;
         let program = Source { url: "https://example.org/k3s-next".into(), sha256: imitation::sum(NEWER) };
         UpgradePlan {
-            release: Release { version: TO.into(), program, images: None },
+            release: Release { own, version: of_variant(own, TO), program, images: None },
             node_name: node_name.into(),
             cluster_id: self.cluster_id(),
             drain: Duration::from_secs(60),
@@ -20,7 +21,7 @@ impl Scene {
         }
     }
 
-    async fn upgrade(&mut self, node_name: &str) -> Result<Outcome, Failure> {
+    pub(super) async fn upgrade(&mut self, node_name: &str) -> Result<Outcome, Failure> {
         let plan = self.upgraded(node_name);
         self.upgrade_to(plan).await
     }

@@ -1,8 +1,9 @@
 //! From one version to another: what Kubernetes allows, what to write where it does not, and what is passed on the way.
 //!
-//! The programs of Kubernetes come from package repositories, which have all versions; that of K3s comes from one address, which has one.
+//! The programs of Kubernetes come from package repositories, which have all versions; that of K3s or RKE2 comes from one address, which has one.
 //! Source: Kubernetes, "Version Skew Policy".
 
+use super::super::k3s;
 use super::order::Stand;
 use semver::{BuildMetadata, Version};
 use std::fmt;
@@ -30,14 +31,14 @@ pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
     }
     let between = from.minor + 1;
     if is_of_k3s(to) && to.minor > between {
-        let (from_text, to_text) = (spelled(from), spelled(to));
+        let (from_text, to_text, block) = (spelled(from), spelled(to), k3s::block_of(&to.build));
         return Some(Refusal {
             why: format!(
                 "Kubernetes takes one minor version at a time, and {to_text} is {} after {from_text}.",
                 to.minor - from.minor
             ),
             next: format!(
-                "Set `version` and `k3s` to the newest release of v{}.{between}, and apply; then go on to {to_text}.",
+                "Set `version` and `{block}` to the newest release of v{}.{between}, and apply; then go on to {to_text}.",
                 from.major
             ),
         });
@@ -45,7 +46,7 @@ pub(crate) fn refusal(from: &Version, to: &Version) -> Option<Refusal> {
     None
 }
 
-/// By this versions are in order: that of Kubernetes, then the number that K3s puts behind it, which semver compares as text.
+/// By this versions are in order: that of Kubernetes, then the number that K3s or RKE2 puts behind it, which semver compares as text.
 pub(crate) fn rank(version: &Version) -> (Version, u64) {
     let number = version.build.rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok());
     (Version { build: BuildMetadata::EMPTY, ..version.clone() }, number.unwrap_or_default())
@@ -123,14 +124,17 @@ mod tests {
 
     #[test]
     fn k3s_goes_on_by_one_minor_version_whose_program_is_given() {
-        for (from, to) in
-            [("1.34.3+k3s1", "1.34.3+k3s2"), ("1.34.3+k3s3", "1.34.4+k3s1"), ("1.34.3+k3s1", "1.35.9+k3s1")]
-        {
+        for (from, to) in [
+            ("1.34.3+k3s1", "1.34.3+k3s2"),
+            ("1.34.3+k3s3", "1.34.4+k3s1"),
+            ("1.34.3+k3s1", "1.35.9+k3s1"),
+            ("1.34.3+k3s9", "1.34.3+k3s10"),
+        ] {
             assert_eq!(said(from, to), "", "{from} to {to}");
         }
         assert!(said("1.34.3+k3s2", "1.34.3+k3s1").contains("Set `version` to v1.34.3+k3s2"));
-        assert!(said("1.34.3+k3s10", "1.34.3+k3s9").contains("Set `version` to v1.34.3+k3s10"));
-        assert_eq!(said("1.34.3+k3s9", "1.34.3+k3s10"), "");
+        assert!(said("1.34.3+rke2r10", "1.34.3+rke2r9").contains("Set `version` to v1.34.3+rke2r10"));
+        assert!(said("1.34.3+rke2r1", "1.36.1+rke2r1").contains("Set `version` and `rke2` to"));
         assert_eq!(
             said("1.34.3+k3s1", "1.36.1+k3s1"),
             "Kubernetes takes one minor version at a time, and v1.36.1+k3s1 is 2 after v1.34.3+k3s1. \
