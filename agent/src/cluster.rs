@@ -47,7 +47,7 @@ mod tokens;
 mod upgrade;
 mod version;
 
-pub use adopt::{Found, adopt, look_at_found};
+pub use adopt::{FoundCluster, adopt, look_at_found};
 pub use config::{ControlPlane, InitPlan, JoinPlan, Taint};
 pub use configuration::{ConfigurePlan, Differences, configure, look_at_configuration};
 pub use credential::{Access, AccessPlan, credential};

@@ -144,7 +144,7 @@ pub fn etcd_snapshot(directory: &str, keep: &str, say: fn(&str) -> Done) -> Done
     runtime()?.block_on(async {
         let (path, taken) = cluster::take_scheduled(&Linux, directory, keep).await?;
         say(&format!("{path}: revision {}, {} bytes", taken.revision, taken.size))?;
-        let sent = cluster::send_snapshots(&Linux, &state, directory).await;
+        let sent = cluster::send_snapshots(&Linux, &state, (directory, &path)).await;
         let sent = sent.map_err(|why| format!("{path} was taken, and did not get into the bucket: {why}"))?;
         sent.map_or(Ok(()), |sent| say(&sent))
     })

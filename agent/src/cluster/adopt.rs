@@ -17,7 +17,7 @@ use trust::Certificate;
 
 /// What a node tells of its cluster. A worker knows its name alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundCluster {
     /// Its own name.
     pub node_name: String,
     /// `host:port` that the cluster was made with for several control planes; empty without.
@@ -34,20 +34,20 @@ pub struct Found {
 ///
 /// # Errors
 /// When it is none, or the API server of a control plane does not answer.
-pub async fn look_at_found(host: &dyn Host) -> Result<Found, ClusterError> {
+pub async fn look_at_found(host: &dyn Host) -> Result<FoundCluster, ClusterError> {
     let standing = whole(host)?;
     let node_name = node_name(host)?;
     if standing == Standing::Worker {
-        return Ok(Found { node_name, ..Found::default() });
+        return Ok(FoundCluster { node_name, ..FoundCluster::default() });
     }
     let noted = configuration::noted(host).await.map_err(ClusterError::Host)?.map_err(ClusterError::Silent)?;
-    Ok(Found { node_name, ..read(&Value::Object(noted)) })
+    Ok(FoundCluster { node_name, ..read(&Value::Object(noted)) })
 }
 
-fn read(cluster: &Value) -> Found {
+fn read(cluster: &Value) -> FoundCluster {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let names = cluster["apiServer"]["certSANs"].as_array().into_iter().flatten();
-    Found {
+    FoundCluster {
         node_name: String::new(),
         endpoint: text(&cluster["controlPlaneEndpoint"]),
         certificate_names: names.map(text).collect(),
@@ -117,7 +117,7 @@ mod tests {
         let found = read(&noted);
         assert_eq!((found.endpoint.as_str(), found.pod_subnet.as_str()), ("api.example.org:6443", "10.244.0.0/16"));
         assert_eq!(found.certificate_names, ["api.example.org", "192.0.2.10"]);
-        assert_eq!(read(&json!({ "networking": [] })), Found::default());
+        assert_eq!(read(&json!({ "networking": [] })), FoundCluster::default());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, Found, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
+    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, FoundCluster, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
     LoadBalancer, NodeSettings, Overlay, Peer, Standing, Status, Taint, UpgradePlan, Version, Volume,
 };
 use crate::facts::Facts;
@@ -265,8 +265,8 @@ fn bgp(Bgp { asn, peers }: Bgp) -> proto::Bgp {
     proto::Bgp { asn, peers: peers.into_iter().map(peer).collect() }
 }
 
-pub(super) fn found(found: Found) -> proto::ClusterFoundReply {
-    let Found { node_name, endpoint, certificate_names, pod_subnet, service_subnet } = found;
+pub(super) fn found(found: FoundCluster) -> proto::ClusterFoundReply {
+    let FoundCluster { node_name, endpoint, certificate_names, pod_subnet, service_subnet } = found;
     proto::ClusterFoundReply { node_name, endpoint, certificate_names, pod_subnet, service_subnet }
 }
 

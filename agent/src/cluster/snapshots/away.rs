@@ -2,7 +2,7 @@
 //!
 //! After each one, whatever of the newest is not there yet is sent: one that did not get there goes with the next.
 
-use super::schedule::{Schedule, is_ours};
+use super::schedule::{Schedule, by_age, is_ours, name_in};
 use crate::host::Host;
 use crate::s3::Bucket;
 use crate::state::State;
@@ -34,11 +34,16 @@ pub struct Target {
     pub keep: u32,
 }
 
-/// Sends what the bucket has not, and lets the oldest there go. Tells what it did; `None` where nothing is to go anywhere.
+/// Sends what the bucket has not, and lets the oldest there go; the snapshot at `taken` was taken last. Tells what it did; `None` where nothing
+/// is to go anywhere.
 ///
 /// # Errors
 /// When the bucket does not take one, or does not tell what it has. What was taken stands on the machine.
-pub async fn send_snapshots(host: &dyn Host, state: &State, directory: &str) -> Result<Option<String>, String> {
+pub async fn send_snapshots(
+    host: &dyn Host,
+    state: &State,
+    (directory, taken): (&str, &str),
+) -> Result<Option<String>, String> {
     let timer = host.text(super::schedule::TIMER_FILE).map_err(|error| crate::chain::chain(&error))?;
     let Some(target) = timer.and_then(|timer| Schedule::read(&timer)).and_then(|schedule| schedule.s3) else {
         return Ok(None);
@@ -48,7 +53,8 @@ pub async fn send_snapshots(host: &dyn Host, state: &State, directory: &str) -> 
     let there = bucket.list(&own).await?;
     let there: Vec<&str> = there.iter().filter_map(|key| key.strip_prefix(&own)).filter(|name| is_ours(name)).collect();
     let here = host.list(directory).map_err(|error| crate::chain::chain(&error))?;
-    let (missing, spare) = differences(&here, &there, usize::try_from(target.keep).unwrap_or(usize::MAX));
+    let keep = usize::try_from(target.keep).unwrap_or(usize::MAX);
+    let (missing, spare) = differences(&here, &there, (keep, name_in(taken)));
     for name in &missing {
         bucket.put(&format!("{own}{name}"), &Path::new(directory).join(name)).await?;
     }
@@ -80,11 +86,14 @@ impl Target {
     }
 }
 
-/// The newest of all stay there, by name, which is by time: which of them are not there yet, and what is there besides.
-fn differences<'a>(here: &'a [String], there: &[&'a str], keep: usize) -> (Vec<&'a str>, Vec<&'a str>) {
-    let mut all: BTreeSet<&str> = here.iter().map(String::as_str).filter(|name| is_ours(name)).collect();
-    all.extend(there);
-    let newest: BTreeSet<&str> = all.into_iter().rev().take(keep).collect();
+/// The newest of all stay there: which of them are not there yet, and what is there besides.
+fn differences<'a>(
+    here: &'a [String],
+    there: &[&'a str],
+    (keep, taken): (usize, &str),
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let own = here.iter().map(String::as_str).filter(|name| is_ours(name));
+    let newest: BTreeSet<&str> = by_age(own.chain(there.iter().copied()), taken).into_iter().rev().take(keep).collect();
     let missing = newest.iter().filter(|name| !there.contains(name)).copied().collect();
     (missing, there.iter().filter(|name| !newest.contains(*name)).copied().collect())
 }
@@ -106,12 +115,12 @@ mod tests {
     fn what_is_missing_goes_and_the_oldest_leaves() {
         let [a, b, c, d] = [1, 2, 3, 4].map(name);
         let here = [a.clone(), b.clone(), c.clone(), "etcd-before-upgrade.db".to_owned()];
-        assert_eq!(differences(&here, &[], 2), (vec![b.as_str(), &c], vec![]));
-        assert_eq!(differences(&here, &[&a, &b], 2), (vec![c.as_str()], vec![a.as_str()]));
-        assert_eq!(differences(&here, &[&a, &b, &c], 3), (vec![], vec![]));
+        assert_eq!(differences(&here, &[], (2, &c)), (vec![b.as_str(), &c], vec![]));
+        assert_eq!(differences(&here, &[&a, &b], (2, &c)), (vec![c.as_str()], vec![a.as_str()]));
+        assert_eq!(differences(&here, &[&a, &b, &c], (3, &c)), (vec![], vec![]));
         // Of a machine whose disk is new.
-        assert_eq!(differences(from_ref(&d), &[&a, &b, &c], 3), (vec![d.as_str()], vec![a.as_str()]));
-        // Older than all that stay there.
-        assert_eq!(differences(from_ref(&a), &[&b, &c], 2), (vec![], vec![]));
+        assert_eq!(differences(from_ref(&d), &[&a, &b, &c], (3, &d)), (vec![d.as_str()], vec![a.as_str()]));
+        // Taken after the clock was set back: those of before are the older ones.
+        assert_eq!(differences(from_ref(&a), &[&b, &c], (2, &a)), (vec![a.as_str()], vec![b.as_str()]));
     }
 }

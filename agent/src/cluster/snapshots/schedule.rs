@@ -170,11 +170,26 @@ pub async fn take_scheduled(host: &dyn Host, directory: &str, keep: usize) -> Re
     let path = free(host, directory)?;
     let taken = fresh(host, &part(&path)).await?;
     host.etcd().rename(&part(&path), &path)?;
-    let ours: Vec<String> = host.list(directory)?.into_iter().filter(|name| is_ours(name)).collect();
+    let all = host.list(directory)?;
+    let ours = by_age(all.iter().map(String::as_str).filter(|name| is_ours(name)), name_in(&path));
     for name in ours.iter().take(ours.len().saturating_sub(keep.max(1))) {
         host.remove(&format!("{directory}/{name}"))?;
     }
     Ok((path, taken))
+}
+
+/// Names of snapshots, the oldest first; `newest` is that of the one which was taken last. Names tell the order, but for those that are later
+/// than it: they are of a clock that has been set back since.
+pub(super) fn by_age<'a>(names: impl Iterator<Item = &'a str>, newest: &str) -> Vec<&'a str> {
+    let mut all: Vec<&str> = names.collect();
+    all.sort_unstable_by_key(|name| (*name <= newest, *name));
+    all.dedup();
+    all
+}
+
+/// Of a path.
+pub(super) fn name_in(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// Where one of this moment goes. Where there is one of the same second it is named as if it were of the next: names tell the order.
@@ -278,6 +293,14 @@ mod tests {
         assert!(timer.contains("\nOnCalendar=*-*-* 03:00:00\n"), "{timer}");
         assert_eq!(Schedule::read("[Timer]\nOnCalendar=daily\n"), None);
         total::text("etcd-timer", &[&timer], Schedule::read);
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_what_it_had_named_counts_as_older() {
+        let names = ["etcd-20261130000000Z.db", "etcd-20261201000000Z.db", "etcd-20270101000000Z.db"];
+        assert_eq!(by_age(names.into_iter(), names[2]), names);
+        assert_eq!(by_age(names.into_iter(), names[1]), [names[2], names[0], names[1]]);
+        assert_eq!(by_age(names.into_iter().chain(names), names[0]), [names[1], names[2], names[0]]);
     }
 
     #[test]

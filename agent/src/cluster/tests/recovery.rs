@@ -199,6 +199,12 @@ async fn the_timers_process_keeps_as_many_as_it_is_told() {
         scene.machine.list(folder).unwrap()[..2],
         [path, second].map(|path| path.rsplit('/').next().unwrap().to_owned())
     );
+    // Of a clock that was ahead.
+    for name in ["etcd-29990101000000Z.db", "etcd-29990102000000Z.db"] {
+        scene.machine.put(&format!("{folder}/{name}"), "");
+    }
+    let (third, _) = take_scheduled(&*scene.machine, folder, 2).await.unwrap();
+    assert!(scene.machine.list(folder).unwrap().iter().any(|name| third.ends_with(name.as_str())), "{third}");
 }
 
 #[tokio::test(start_paused = true)]
