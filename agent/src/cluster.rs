@@ -68,6 +68,7 @@ pub use passage::newest;
 pub use quorum::{QuorumPlan, QuorumRecovery, recover_quorum};
 pub use renewal::{NodeCertificate, RenewalPlan, renew};
 pub use reset::reset;
+pub use restore::{FETCHED, Object, with_object};
 pub use snapshots::away::{Target, send_snapshots};
 pub use snapshots::schedule::{Schedule, Scheduled, Wanted, schedule, take_scheduled};
 pub use snapshots::{SnapshotError, SnapshotPlan, discard, keep, look as look_at_snapshot, take as take_snapshot};

@@ -1,9 +1,11 @@
-//! A bucket of S3, or of what speaks like it (MinIO, Ceph, Garage): objects are put, listed and deleted.
+//! A bucket of S3, or of what speaks like it (MinIO, Ceph, Garage): objects are put, fetched, listed and deleted.
 //!
 //! One connection, for one request. A server is believed by the machine's own CAs, and by those that are given. Source: AWS, "Amazon S3 API
-//! Reference": `PutObject`, `ListObjectsV2`, `DeleteObject`, "Error responses".
+//! Reference": `PutObject`, `GetObject`, `ListObjectsV2`, `DeleteObject`, "Error responses".
 
 mod sign;
+#[cfg(test)]
+mod tests;
 
 use crate::chain::chain;
 use aws_lc_rs::digest;
@@ -14,6 +16,7 @@ use http::{Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -25,7 +28,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -70,6 +73,15 @@ impl<'a> Ask<'a> {
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// Where the body of an answer goes.
+struct Sink<'a> {
+    file: tokio::fs::File,
+    /// Is shown each piece.
+    seen: &'a mut (dyn FnMut(&[u8]) + Send),
+    /// Bytes so far.
+    size: u64,
+}
+
 impl Bucket {
     /// Makes an object of a file.
     ///
@@ -83,8 +95,34 @@ impl Bucket {
         }
         let sum = summed(file).await.map_err(odd)?;
         let body = StreamBody::new(pieces(tokio::fs::File::open(file).await.map_err(odd)?));
-        let ask = Ask { method: "PUT", key, pairs: &[], sum: &sum, size, patience: PUT };
-        self.ask(&ask, BodyExt::boxed_unsync(body)).await.map(drop)
+        let ask = Ask { method: "PUT", key, pairs: &[], sum: &sum, size, patience: LONGEST };
+        self.ask(&ask, BodyExt::boxed_unsync(body), None).await.map(drop)
+    }
+
+    /// Makes a file of an object, readable by its owner alone, in the place of what stands there; each piece is shown to `seen`. Gives its bytes.
+    ///
+    /// # Errors
+    /// When the server does not give it whole, or it cannot be written: then no file is left.
+    pub(crate) async fn get(&self, key: &str, to: &Path, seen: &mut (dyn FnMut(&[u8]) + Send)) -> Result<u64, String> {
+        let odd = |error: io::Error| format!("{}: {error}", to.display());
+        // Not through a link, and with no mode of somebody else's.
+        gone(to).await.map_err(odd)?;
+        let mut options = tokio::fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(to).await.map_err(odd)?;
+        let mut sink = Sink { file, seen, size: 0 };
+        let (nothing, patience) = (sign::sum(b""), LONGEST);
+        let asked = self.ask(&Ask { key, patience, ..Ask::short(&nothing) }, empty(), Some(&mut sink)).await;
+        let written = match asked {
+            Ok(_) => sink.file.sync_all().await.map_err(odd),
+            Err(why) => Err(why),
+        };
+        match written {
+            Ok(()) => Ok(sink.size),
+            Err(why) => {
+                gone(to).await.map_err(odd)?;
+                Err(why)
+            }
+        }
     }
 
     /// Keys that begin so.
@@ -96,7 +134,7 @@ impl Bucket {
         loop {
             let mut pairs = vec![("list-type", "2"), ("prefix", prefix)];
             pairs.extend((!from.is_empty()).then_some(("continuation-token", from.as_str())));
-            let said = self.ask(&Ask { method: "GET", pairs: &pairs, ..Ask::short(&nothing) }, empty()).await?;
+            let said = self.ask(&Ask { method: "GET", pairs: &pairs, ..Ask::short(&nothing) }, empty(), None).await?;
             keys.extend(all(&said, "Key"));
             match all(&said, "NextContinuationToken").into_iter().next() {
                 Some(next) if next != from => from = next,
@@ -110,16 +148,16 @@ impl Bucket {
     /// # Errors
     /// When the server does not.
     pub(crate) async fn delete(&self, key: &str) -> Result<(), String> {
-        self.ask(&Ask { method: "DELETE", key, ..Ask::short(&sign::sum(b"")) }, empty()).await.map(drop)
+        self.ask(&Ask { method: "DELETE", key, ..Ask::short(&sign::sum(b"")) }, empty(), None).await.map(drop)
     }
 
-    async fn ask(&self, ask: &Ask<'_>, body: Body) -> Result<String, String> {
-        let said = timeout(ask.patience, self.exchange(ask, body)).await;
+    async fn ask(&self, ask: &Ask<'_>, body: Body, sink: Option<&mut Sink<'_>>) -> Result<String, String> {
+        let said = timeout(ask.patience, self.exchange(ask, body, sink)).await;
         let said = said.unwrap_or_else(|_| Err(format!("no answer in {} s", ask.patience.as_secs())));
         said.map_err(|why| format!("{} of {}: {why}", self.name, self.endpoint))
     }
 
-    async fn exchange(&self, ask: &Ask<'_>, body: Body) -> Result<String, String> {
+    async fn exchange(&self, ask: &Ask<'_>, body: Body, sink: Option<&mut Sink<'_>>) -> Result<String, String> {
         let Ask { method, key, pairs, sum, size, .. } = *ask;
         let (scheme, authority) = self.endpoint.split_once("://").ok_or("the endpoint is no URL")?;
         let (host, path) = if self.path_style {
@@ -140,11 +178,17 @@ impl Bucket {
             .header(header::AUTHORIZATION, sign::authorization(&keys, &signed))
             .body(body)
             .map_err(|error| error.to_string())?;
-        let (status, text) = self.send(scheme == "https", &host, request).await?;
+        let (status, text) = self.send(scheme == "https", &host, request, sink).await?;
         if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
     }
 
-    async fn send(&self, is_tls: bool, host: &str, request: Request<Body>) -> Result<(StatusCode, String), String> {
+    async fn send(
+        &self,
+        is_tls: bool,
+        host: &str,
+        request: Request<Body>,
+        sink: Option<&mut Sink<'_>>,
+    ) -> Result<(StatusCode, String), String> {
         let at = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()
         } else {
@@ -154,12 +198,12 @@ impl Bucket {
         let tcp = tcp.map_err(|_| format!("no connection in {} s", CONNECT.as_secs()))?;
         let tcp = tcp.map_err(|error| error.to_string())?;
         if !is_tls {
-            return spoken(tcp, request).await;
+            return spoken(tcp, request, sink).await;
         }
         let name = at.rsplit_once(':').map_or(at.as_str(), |(name, _)| name).trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let tls = TlsConnector::from(Arc::new(self.tls()?)).connect(name, tcp).await;
-        spoken(tls.map_err(|error| error.to_string())?, request).await
+        spoken(tls.map_err(|error| error.to_string())?, request, sink).await
     }
 
     fn tls(&self) -> Result<ClientConfig, String> {
@@ -183,11 +227,16 @@ impl Bucket {
 async fn spoken(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     request: Request<Body>,
+    sink: Option<&mut Sink<'_>>,
 ) -> Result<(StatusCode, String), String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let answer = pin!(async move {
         let said = sender.send_request(request).await.map_err(|error| chain(&error))?;
         let (head, body) = said.into_parts();
+        if let Some(sink) = sink.filter(|_| head.status.is_success()) {
+            sink.take(body).await?;
+            return Ok((head.status, String::new()));
+        }
         let bytes = Limited::new(body, ANSWER).collect().await.map_err(|error| chain(&*error))?.to_bytes();
         Ok((head.status, String::from_utf8_lossy(&bytes).into_owned()))
     });
@@ -195,6 +244,31 @@ async fn spoken(
         Either::Left((answer, _)) => answer,
         // It may end when all has been read.
         Either::Right((_, answer)) => answer.await,
+    }
+}
+
+impl Sink<'_> {
+    /// Until the end that the server has announced.
+    async fn take(&mut self, mut body: Incoming) -> Result<(), String> {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| format!("after {} bytes: {}", self.size, chain(&error)))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            self.size = self.size.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            if self.size > MOST {
+                return Err(format!("it has more than {MOST} bytes"));
+            }
+            self.file.write_all(&piece).await.map_err(|error| format!("its copy here: {error}"))?;
+            (self.seen)(&piece);
+        }
+        self.file.flush().await.map_err(|error| format!("its copy here: {error}"))
+    }
+}
+
+/// Nothing stands there any more.
+async fn gone(path: &Path) -> io::Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -264,31 +338,9 @@ const PIECE: usize = 1 << 16;
 const CONNECT: Duration = Duration::from_secs(20);
 const TIME: Duration = Duration::from_secs(60);
 /// As long as the timer's service may take.
-const PUT: Duration = Duration::from_secs(1_500);
+const LONGEST: Duration = Duration::from_secs(1_500);
+/// Of one object that is fetched. etcd warns of a database of more than 8 GiB.
+const MOST: u64 = 64 << 30;
 /// Where distributions keep the CAs that the machine trusts.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIST: &str = "<?xml version=\"1.0\"?><ListBucketResult><Name>etcd</Name><IsTruncated>true</IsTruncated>\
-                        <Contents><Key>prod/cp-1/a&amp;b.db</Key><Size>3</Size></Contents><Contents><Key>prod/cp-1/c.db</Key></Contents>\
-                        <NextContinuationToken>1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM=</NextContinuationToken></ListBucketResult>";
-
-    #[test]
-    fn keys_and_where_the_next_begin_are_read() {
-        assert_eq!(all(LIST, "Key"), ["prod/cp-1/a&b.db", "prod/cp-1/c.db"]);
-        assert_eq!(all(LIST, "NextContinuationToken"), ["1ueGcxLPRx1Tr/XYExHnhbYLgveDs2J/wm36Hy4vbOwM="]);
-        total::text("s3-list", &[LIST], |text| all(text, "Key"));
-    }
-
-    #[test]
-    fn a_refusal_is_told_in_the_servers_words() {
-        let text = "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>";
-        let said = refusal(StatusCode::NOT_FOUND, text);
-        assert_eq!(said, "404 Not Found: NoSuchBucket: The specified bucket does not exist");
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, "<html>\u{1b}"), "502 Bad Gateway");
-    }
-}

@@ -46,8 +46,8 @@ pub(crate) use snapshots::{NodeCertificate, Scheduled, Snapshot, SnapshotSchedul
 pub(crate) use until::Until;
 pub(crate) use update::Updates;
 
-/// The only messages that a resource speaks: what a machine is to be, and where snapshots go. Their rules and forms are the agent's own.
-pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::S3Target, v1::machine};
+/// The only messages that a resource speaks: what a machine is to be, where snapshots go and come from. Their rules and forms are the agent's own.
+pub(crate) use agent_proto::{check, form, overlay, path::Part, v1::S3Object, v1::S3Target, v1::machine};
 
 use crate::seed::AgentPart;
 use std::sync::Arc;

@@ -25,9 +25,9 @@ fn a_cluster_comes_back_from_its_snapshot() {
     stage.a_snapshot_is_taken_and_one_that_is_gone_is_taken_anew();
     stage.a_timer_takes_others_and_keeps_some();
     stage.what_is_wrong_with_the_timer_is_told_and_mended();
-    stage.they_go_to_a_bucket_too();
+    let server = stage.they_go_to_a_bucket_too();
     stage.certificates_are_renewed_and_what_runs_takes_them();
-    stage.a_new_cluster_begins_with_a_snapshot();
+    stage.a_new_cluster_begins_with_a_snapshot(server.as_ref());
     terraform.destroy();
     lab_is_empty(&lab);
 }
@@ -108,17 +108,10 @@ impl Stage<'_> {
         assert_eq!(self.must("ls /srv/etcd | wc -l"), "3", "what was taken stays");
     }
 
-    fn they_go_to_a_bucket_too(&self) {
-        let Some(mut server) = Server::start(self.lab) else { return };
-        let (endpoint, authority) = (server.endpoint(), server.ca_certificate());
+    fn they_go_to_a_bucket_too(&self) -> Option<Server> {
+        let mut server = Server::start(self.lab)?;
         let ask_for = |secret: &str, version: u8| {
-            let s3 = json!({
-                "endpoint": endpoint, "bucket": bucket::BUCKET, "prefix": "prod", "access_key_id": bucket::ID, "keep": 2,
-                "ca_certificate": authority, "secret_access_key_wo": secret, "secret_access_key_wo_version": version,
-            });
-            let mut snapshots = daily();
-            snapshots["s3"] = s3;
-            self.ask_for(&json!({ "snapshots": snapshots }), Some("first"));
+            self.ask_for(&json!({ "snapshots": daily_into(&server, (secret, version)) }), Some("first"));
         };
         ask_for("another-secret", 1);
         self.terraform.fails(&[
@@ -127,8 +120,7 @@ impl Stage<'_> {
             "SignatureDoesNotMatch",
         ]);
         ask_for(bucket::SECRET, 2);
-        let mut apply = self.terraform.command(&["apply", "-auto-approve", "-input=false", "-no-color"]);
-        run(apply.env("TF_LOG", "TRACE").env("TF_LOG_PATH", self.terraform.path("trace.log"))).exits(0);
+        self.apply_traced();
         self.terraform.has_no_changes();
         let here = || self.must("cd /srv/etcd && ls etcd-*.db | tail -n 2");
         assert_eq!(server.objects("prod/cp-1").join("\n"), here());
@@ -146,14 +138,26 @@ impl Stage<'_> {
         self.terraform.apply();
         self.terraform.has_no_changes();
         assert_eq!(server.objects("prod/cp-1").join("\n"), here(), "what did not get there goes with the next");
-        for name in ["trace.log", "terraform.tfstate"] {
-            let text = String::from_utf8_lossy(&std::fs::read(self.terraform.path(name)).expect("a file")).into_owned();
-            assert!(!text.contains(bucket::SECRET), "the key stands in {name}");
-        }
+        self.nobody_tells_the_key();
         assert_eq!(self.must("cat /etc/systemd/system/groundwork-etcd-snapshot.*").matches(bucket::SECRET).count(), 0);
         self.ask_for(&json!({}), Some("first"));
         self.terraform.apply();
         self.must(&format!("! grep -r {} /var/lib/groundwork", bucket::SECRET));
+        Some(server)
+    }
+
+    fn apply_traced(&self) {
+        let mut apply = self.terraform.command(&["apply", "-auto-approve", "-input=false", "-no-color"]);
+        run(apply.env("TF_LOG", "TRACE").env("TF_LOG_PATH", self.terraform.path("trace.log"))).exits(0);
+    }
+
+    /// Neither what Terraform wrote nor the agent's journal has the secret half of the bucket's key.
+    fn nobody_tells_the_key(&self) {
+        for name in ["trace.log", "terraform.tfstate"] {
+            let text = String::from_utf8_lossy(&std::fs::read(self.terraform.path(name)).expect("a file")).into_owned();
+            assert!(!text.contains(bucket::SECRET), "the key stands in {name}");
+        }
+        self.must(&format!("! journalctl --no-pager | grep -F {}", bucket::SECRET));
     }
 
     fn certificates_are_renewed_and_what_runs_takes_them(&self) {
@@ -191,11 +195,17 @@ impl Stage<'_> {
         );
     }
 
-    fn a_new_cluster_begins_with_a_snapshot(&self) {
+    fn a_new_cluster_begins_with_a_snapshot(&self, server: Option<&Server>) {
         self.must(&format!("{KUBECTL} create configmap before --from-literal=colour=blue"));
-        self.ask_for(&json!({}), Some("second"));
+        let settings =
+            server.map_or(json!({}), |server| json!({ "snapshots": daily_into(server, (bucket::SECRET, 3)) }));
+        self.ask_for(&settings, Some("second"));
         self.terraform.plan().exits(2).says(&["groundwork_etcd_snapshot.now must be replaced"]);
         self.terraform.apply();
+        let away = server.map(|server| {
+            let newest = server.objects("prod/cp-1").pop().expect("one was taken, because the bucket is new");
+            (server, format!("prod/cp-1/{newest}"))
+        });
         self.must(&format!("cp {SNAPSHOT} {KEPT}; {KUBECTL} delete configmap before"));
         let old = self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"].clone();
         let destroy = ["destroy", "-auto-approve", "-input=false", "-no-color", "-target=groundwork_cluster.main"];
@@ -205,8 +215,13 @@ impl Stage<'_> {
         self.ask_for(&json!({ "restore_from": { "path": "/var/backups/none.db" } }), None);
         self.terraform.plan().exits(2).says(&["Cluster quickstart begins with a snapshot"]);
         self.terraform.fails(&["No snapshot of etcd stands at /var/backups/none.db"]);
-        self.ask_for(&json!({ "restore_from": { "path": KEPT } }), None);
-        self.terraform.apply();
+        match away {
+            Some((server, key)) => self.it_comes_from_the_bucket(server, &key),
+            None => {
+                self.ask_for(&json!({ "restore_from": { "path": KEPT } }), None);
+                self.terraform.apply();
+            }
+        }
         self.terraform.has_no_changes();
         assert_eq!(self.must(&format!("{KUBECTL} get configmap before -o jsonpath={{.data.colour}}")), "blue");
         assert_ne!(self.terraform.resource("groundwork_cluster.main")["ca_fingerprint"], old);
@@ -218,6 +233,51 @@ impl Stage<'_> {
         self.must(&format!("{KUBECTL} run after --image={image} --restart=Never -- pause"));
         self.must(&format!("{KUBECTL} wait --for=condition=Ready pod/after --timeout=120s"));
     }
+}
+
+impl Stage<'_> {
+    /// What cannot be fetched, or is not what is asked for, is told before anything is begun, and leaves nothing on the machine.
+    fn it_comes_from_the_bucket(&self, server: &Server, key: &str) {
+        let ask_for = |key: &str, secret: &str, sha256: &str| {
+            let s3 = json!({
+                "endpoint": server.endpoint(), "bucket": bucket::BUCKET, "key": key, "access_key_id": bucket::ID,
+                "secret_access_key_wo": secret, "ca_certificate": server.ca_certificate(), "sha256": sha256,
+            });
+            self.ask_for(&json!({ "restore_from": { "s3": s3 } }), None);
+        };
+        let (sum, another) = (server.sum(key), "0".repeat(64));
+        for (asked, secret, sha256, words) in [
+            ("prod/cp-1/none.db", bucket::SECRET, &sum, "NoSuchKey"),
+            (key, "another-secret", &sum, "SignatureDoesNotMatch"),
+            (key, bucket::SECRET, &another, "`sha256` asks for 000000"),
+        ] {
+            ask_for(asked, secret, sha256);
+            self.terraform.fails(&[
+                "Cannot create cluster quickstart",
+                asked,
+                bucket::BUCKET,
+                &server.endpoint(),
+                words,
+            ]);
+            self.must("test ! -e /var/lib/groundwork/restore.db && test ! -e /etc/kubernetes/admin.conf");
+        }
+        ask_for(key, bucket::SECRET, &sum);
+        self.terraform.plan().exits(2).says(&["begins with a snapshot", key, bucket::BUCKET]);
+        self.apply_traced();
+        self.nobody_tells_the_key();
+        self.must(&format!("! grep -r {} /var/lib/groundwork /etc", bucket::SECRET));
+        self.must("test ! -e /var/lib/groundwork/restore.db");
+    }
+}
+
+/// Into the bucket too, two of each control plane.
+fn daily_into(server: &Server, (secret, version): (&str, u8)) -> Value {
+    let mut snapshots = daily();
+    snapshots["s3"] = json!({
+        "endpoint": server.endpoint(), "bucket": bucket::BUCKET, "prefix": "prod", "access_key_id": bucket::ID, "keep": 2,
+        "ca_certificate": server.ca_certificate(), "secret_access_key_wo": secret, "secret_access_key_wo_version": version,
+    });
+    snapshots
 }
 
 fn daily() -> Value {

@@ -6,12 +6,15 @@
 //! names. Source: etcd, `bootstrapNewClusterNoWAL`, and `etcdutl snapshot restore`, which does the same to the database and writes the log
 //! as well; kubeadm, `init` with an existing etcd folder.
 
+mod fetch;
+
 use super::kube::{ADMIN, CA, CACHE, KUBECTL, Kube, failed, failure};
 use super::nodes;
 use crate::host::Command;
 use crate::run::Failure;
 use serde_json::Value;
 use std::collections::BTreeMap;
+pub use fetch::{FETCHED, Object, with_object};
 use std::time::{Duration, Instant};
 
 /// Before anything is done: whether it can be read.

@@ -1,6 +1,7 @@
 //! The etcd of this machine's cluster, asked member by member. `linux` speaks to it; what follows from its answers is `crate::cluster`'s.
 
 use super::{BoxFuture, HostError};
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
@@ -73,6 +74,32 @@ pub struct Snapshot {
     pub revision: u64,
     /// When the file was written.
     pub taken: SystemTime,
+}
+
+/// What was read of a snapshot, compared with the sum that it ends with.
+pub(crate) struct Sum {
+    context: Context,
+    /// The last bytes so far, which may be the sum.
+    last: Vec<u8>,
+}
+
+impl Sum {
+    pub(crate) fn new() -> Self {
+        Self { context: Context::new(&SHA256), last: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.last.extend_from_slice(bytes);
+        let ahead = self.last.len().saturating_sub(SHA256_OUTPUT_LEN);
+        self.context.update(self.last.get(..ahead).unwrap_or_default());
+        self.last.drain(..ahead);
+    }
+
+    /// Why it is not what it should be.
+    pub(crate) fn fault(self) -> Option<&'static str> {
+        let is_same = self.context.finish().as_ref() == self.last.as_slice();
+        (!is_same).then_some("its content is not what its sum says: it is damaged or not whole")
+    }
 }
 
 /// A member.

@@ -243,15 +243,18 @@ impl Agent for AgentService {
     }
 
     async fn cluster_init(&self, request: Request<proto::ClusterInitRequest>) -> Answer<Events> {
-        let (request, state) = (request.into_inner(), self.state.clone());
+        let (mut request, state) = (request.into_inner(), self.state.clone());
+        let object = snapshots::object(&mut request).map_err(Status::invalid_argument)?;
         match Distribution::parse(&request.distribution).map_err(Status::invalid_argument)? {
             Distribution::Kubeadm => {
                 let plan = wire::init_plan(request).map_err(Status::invalid_argument)?;
-                self.start("cluster init", |cx| cluster::init(cx, state, plan))
+                let init = |cx, state| cluster::init(cx, state, plan);
+                self.start("cluster init", |cx| cluster::with_object(cx, state, object, init))
             }
             Distribution::K3s(own) => {
                 let plan = k3s::server_plan(own, request).map_err(Status::invalid_argument)?;
-                self.start("cluster init", |cx| cluster::k3s::init(cx, state, plan))
+                let init = |cx, state| cluster::k3s::init(cx, state, plan);
+                self.start("cluster init", |cx| cluster::with_object(cx, state, object, init))
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Messages about snapshots of etcd and about certificates to domain types and back. Every value of a request is checked here.
 
 use crate::cluster::{
-    NodeCertificate, QuorumPlan, QuorumRecovery, RenewalPlan, Schedule, Scheduled, SnapshotPlan, Target, Wanted,
+    FETCHED, NodeCertificate, Object, QuorumPlan, QuorumRecovery, RenewalPlan, Schedule, Scheduled, SnapshotPlan,
+    Target, Wanted,
 };
 use crate::host::etcd::Snapshot;
 use agent_proto::{form, v1 as proto};
@@ -25,6 +26,54 @@ pub(super) fn restore_from(path: String) -> Result<Option<String>, String> {
     }
     form::file(&path).map_err(|why| format!("restore_from: {path:?} {why}"))?;
     Ok(Some(path))
+}
+
+/// The snapshot that is to be fetched from a bucket; the request names then the file that it becomes.
+pub(super) fn object(request: &mut proto::ClusterInitRequest) -> Result<Option<Object>, String> {
+    let Some(object) = request.restore_s3.take() else { return Ok(None) };
+    if !request.restore_from.is_empty() {
+        return Err("restore_s3: it comes in the place of restore_from".to_owned());
+    }
+    let proto::S3Object {
+        endpoint,
+        bucket,
+        key,
+        region,
+        path_style,
+        access_key_id,
+        secret_access_key,
+        ca_certificate,
+        sha256,
+    } = object;
+    let secret_access_key = Zeroizing::new(secret_access_key);
+    in_order("restore_s3", [&endpoint, &bucket, &region, &access_key_id, &ca_certificate])?;
+    form::object_key(&key).map_err(|why| format!("restore_s3.key: {key:?} {why}"))?;
+    if !sha256.is_empty() {
+        form::sha256(&sha256).map_err(|why| format!("restore_s3.sha256: {sha256:?} {why}"))?;
+    }
+    if !form::is_secret(&secret_access_key) {
+        return Err("restore_s3.secret_access_key: it is missing, or has characters that do not print".to_owned());
+    }
+    FETCHED.clone_into(&mut request.restore_from);
+    let object =
+        Object { endpoint, bucket, key, region, path_style, access_key_id, secret_access_key, ca_certificate, sha256 };
+    Ok(Some(object))
+}
+
+/// What says where a bucket is and who asks.
+fn in_order(at: &str, [endpoint, bucket, region, access_key_id, ca_certificate]: [&str; 5]) -> Result<(), String> {
+    let ca = if ca_certificate.is_empty() { Ok(()) } else { form::certificates(ca_certificate) };
+    let checks = [
+        ("endpoint", endpoint, form::s3_endpoint(endpoint)),
+        ("bucket", bucket, form::bucket(bucket)),
+        ("region", region, form::region(region)),
+        ("access_key_id", access_key_id, form::access_key(access_key_id)),
+        ("ca_certificate", ca_certificate, ca),
+    ];
+    for (name, value, verdict) in checks {
+        verdict.map_err(|why| format!("{at}.{name}: {value:?} {why}"))?;
+    }
+    Ok(())
 }
 
 pub(super) fn quorum(request: proto::QuorumRecoverRequest) -> Result<QuorumPlan, String> {
@@ -83,20 +132,9 @@ fn target(target: proto::S3Target) -> Result<Target, String> {
         ca_certificate,
         keep,
     } = target;
-    let checks = [
-        ("endpoint", &endpoint, form::s3_endpoint(&endpoint)),
-        ("bucket", &bucket, form::bucket(&bucket)),
-        ("prefix", &prefix, if prefix.is_empty() { Ok(()) } else { form::object_prefix(&prefix) }),
-        ("region", &region, form::region(&region)),
-        ("access_key_id", &access_key_id, form::access_key(&access_key_id)),
-        (
-            "ca_certificate",
-            &ca_certificate,
-            if ca_certificate.is_empty() { Ok(()) } else { form::certificates(&ca_certificate) },
-        ),
-    ];
-    for (name, value, verdict) in checks {
-        verdict.map_err(|why| format!("snapshots.s3.{name}: {value:?} {why}"))?;
+    in_order("snapshots.s3", [&endpoint, &bucket, &region, &access_key_id, &ca_certificate])?;
+    if !prefix.is_empty() {
+        form::object_prefix(&prefix).map_err(|why| format!("snapshots.s3.prefix: {prefix:?} {why}"))?;
     }
     if keep == 0 {
         return Err("snapshots.s3.keep: one at least".to_owned());
@@ -170,6 +208,37 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_in_a_bucket_becomes_a_file_that_the_cluster_begins_with() {
+        let good = || proto::S3Object {
+            endpoint: "https://minio.example.org:9000".into(),
+            bucket: "etcd".into(),
+            key: "prod/cp-1/etcd-20261127030000Z.db".into(),
+            region: "us-east-1".into(),
+            access_key_id: "groundwork".into(),
+            secret_access_key: "a-secret".into(),
+            ..Default::default()
+        };
+        let ask = |restore_s3: proto::S3Object, restore_from: &str| {
+            let restore_s3 = Some(restore_s3);
+            let mut request =
+                proto::ClusterInitRequest { restore_s3, restore_from: restore_from.into(), ..Default::default() };
+            object(&mut request).map(|object| (object.unwrap().key, request.restore_from))
+        };
+        assert_eq!(ask(good(), "").unwrap(), ("prod/cp-1/etcd-20261127030000Z.db".into(), FETCHED.to_owned()));
+        let (upper, nobody) = ("A".repeat(64), String::new());
+        for (object, from, name) in [
+            (good(), "/a.db", "restore_s3"),
+            (proto::S3Object { key: "/a".into(), ..good() }, "", "restore_s3.key"),
+            (proto::S3Object { bucket: "A".into(), ..good() }, "", "restore_s3.bucket"),
+            (proto::S3Object { sha256: upper, ..good() }, "", "restore_s3.sha256"),
+            (proto::S3Object { secret_access_key: nobody, ..good() }, "", "restore_s3.secret_access_key"),
+        ] {
+            let said = ask(object, from).unwrap_err();
+            assert!(said.starts_with(name), "{said}");
+        }
+    }
+
+    #[test]
     fn a_request_that_lacks_something_is_refused_by_name() {
         let good = proto::EtcdSnapshots {
             schedule: "daily".into(),
@@ -200,6 +269,7 @@ mod tests {
             assert!(path(bad.to_owned()).unwrap_err().starts_with("path"), "{bad:?}");
         }
         assert_eq!(restore_from(String::new()), Ok(None));
+        assert!(object(&mut proto::ClusterInitRequest::default()).unwrap().is_none());
         let bad = proto::CertificatesRenewRequest { cluster_id: "a".into(), node_name: "--help".into(), within_s: 1 };
         assert!(renewal(bad).unwrap_err().starts_with("node_name"));
     }

@@ -235,6 +235,15 @@ pub fn object_prefix(text: &str) -> Verdict {
     demand(good, "a path without a `/` at either end: letters, digits, `/`, `-`, `_`, `.` and `=`")
 }
 
+/// The whole key of one object, which others may have made.
+pub fn object_key(text: &str) -> Verdict {
+    let good = is_line(text) && is_straight(text) && text.len() <= 1024;
+    demand(
+        good,
+        "the key of an object, such as `prod/cp-1/etcd-20261127030000Z.db`: one line, without a `/` at either end",
+    )
+}
+
 /// What signatures for S3 name.
 pub fn region(text: &str) -> Verdict {
     demand(is_word(text, "-_") && text.len() <= 64, "the name of a region, such as `us-east-1`")

@@ -53,6 +53,7 @@ secret!(
     ControlPlaneJoin,
     KubeconfigReply,
     ManifestApplyRequest,
+    S3Object,
     machine::NodeSpec,
     machine::FileSpec,
     machine::CommandSpec

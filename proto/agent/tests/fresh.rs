@@ -6,11 +6,12 @@ use prost_types::{DescriptorProto, FieldDescriptorProto};
 use std::path::Path;
 
 /// Messages whose `Debug` is written by hand in `src/v1.rs`, because they carry a secret.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "JoinMaterialReply",
     "ControlPlaneJoin",
     "KubeconfigReply",
     "ManifestApplyRequest",
+    "S3Object",
     "machine.NodeSpec",
     "machine.FileSpec",
     "machine.CommandSpec",

@@ -108,10 +108,9 @@ impl Resource for ClusterResource {
         m.id.set(name.clone());
         let Plane { name: node, endpoint: first } = control_planes::beginning(cx, &crew.planes, &wait, &act).await?;
         let address = own_address(cx, m, (&node, &first), &wait.until()).await?;
-        let (restore_from, restore_token_path) = recovery::restored(m);
-        let init = Init { restore_from, restore_token_path, ..to_init(m, &node, address)? };
+        let init = recovery::restored(m, to_init(m, &node, address)?);
         let report = cx.agents.run(&first, &Job::Init(Box::new(init)), &wait).await;
-        let report = report.map_err(|error| recovery::not_made(&act, &error))?;
+        let report = report.map_err(|error| recovery::not_made(m, &act, &error))?;
         report.warnings.iter().for_each(|line| cx.warn(explain::noted(&format!("node {node}"), line)));
         // Known before anything else can fail: what is taken back after a failure is only what has this CA.
         crew.cluster_id = status_at(cx, (&first, &wait.until()), &act).await?.cluster_id;
@@ -389,8 +388,7 @@ fn to_init(m: &Cluster, node: &str, advertise_address: String) -> Result<Init, D
         k3s: k3s::release(m),
         cluster_id: String::new(),
         kube_vip: vip::of(m),
-        restore_from: String::new(),
-        restore_token_path: String::new(),
+        ..Init::default()
     })
 }
 

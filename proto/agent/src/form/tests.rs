@@ -54,6 +54,7 @@ fn rules() -> Vec<Rule> {
         s3_endpoint "https://minio.example.org:9000"
         bucket "etcd-prod"
         object_prefix "prod/etcd"
+        object_key "prod/cp-1/etcd-20261127030000Z.db"
         region "eu-central-1"
         access_key "AKIAIOSFODNN7EXAMPLE"
         device "/dev/disk/by-id/x y"
@@ -135,6 +136,7 @@ fn a_bucket_is_told_by_its_server_and_its_name() {
     );
     check(bucket, &["etcd", "a.b-c"], &["ab", "Etcd", "a_b", "-ab", &"a".repeat(64)]);
     check(object_prefix, &["prod", "a/b.c"], &["", "/a", "a/", "a//b", "../a", "a b", "a?b"]);
+    check(object_key, &["a.db", "a b/c+d=e.db", "für/x"], &["", "/a", "a/", "a//b", "../a", "a\nb"]);
     check(access_key, &["groundwork"], &["", "a/b", "a b", "a=b", "a,b"]);
     assert!(is_secret("wJalrXUtnFEMI/K7MDENG") && !is_secret("") && !is_secret("a\n"));
 }

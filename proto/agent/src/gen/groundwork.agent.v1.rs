@@ -512,6 +512,12 @@ pub struct ClusterStatusReply {
     /// The last recovery of etcd's quorum from this machine's member; absent without one.
     #[prost(message, optional, tag = "18")]
     pub quorum_recovery: ::core::option::Option<QuorumRecovery>,
+    /// On a control plane whose etcd kubeadm did not make: where that is, "<https://192.0.2.11:2379".>
+    #[prost(string, repeated, tag = "19")]
+    pub external_etcd: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The kubelet here, where no package brought it: "/usr/local/bin/kubelet"; empty where one did.
+    #[prost(string, tag = "20")]
+    pub foreign_kubelet: ::prost::alloc::string::String,
 }
 /// Snapshots of etcd that a timer of systemd has taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -822,6 +828,38 @@ pub struct ClusterInitRequest {
     /// Of distributions "k3s" and "rke2", with `restore_from`: path of a file on this machine with the secret that the cluster had then.
     #[prost(string, tag = "19")]
     pub restore_token_path: ::prost::alloc::string::String,
+    /// A snapshot that is fetched from a bucket, in the place of `restore_from`.
+    #[prost(message, optional, tag = "20")]
+    pub restore_s3: ::core::option::Option<S3Object>,
+}
+/// A snapshot of etcd in a bucket of S3, or of what speaks like it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct S3Object {
+    /// "<https://minio.example.org:9000":> scheme, host and port alone.
+    #[prost(string, tag = "1")]
+    pub endpoint: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub bucket: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    /// What signatures name.
+    #[prost(string, tag = "4")]
+    pub region: ::prost::alloc::string::String,
+    /// The bucket stands in the path of a URL, and not before the host.
+    #[prost(bool, tag = "5")]
+    pub path_style: bool,
+    #[prost(string, tag = "6")]
+    pub access_key_id: ::prost::alloc::string::String,
+    /// Secret.
+    #[prost(string, tag = "7")]
+    pub secret_access_key: ::prost::alloc::string::String,
+    /// PEM, besides the machine's own; empty for none.
+    #[prost(string, tag = "8")]
+    pub ca_certificate: ::prost::alloc::string::String,
+    /// SHA-256, hex, of the object or of the database in it; empty: whichever stands there.
+    #[prost(string, tag = "9")]
+    pub sha256: ::prost::alloc::string::String,
 }
 /// A K3s or RKE2, and where it comes from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

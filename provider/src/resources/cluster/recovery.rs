@@ -7,8 +7,8 @@ use super::k3s;
 use super::look::Machines;
 use super::membership::Crew;
 use super::model::Cluster;
-use super::s3::S3;
-use crate::agents::{ClusterStatus, Error, Job, NodeCertificate, Scheduled, SnapshotSchedule, Standing, form};
+use super::s3::{Object, S3};
+use crate::agents::{ClusterStatus, Error, Init, Job, NodeCertificate, Scheduled, SnapshotSchedule, Standing, form};
 use crate::explain;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tf::check::{at_least, between};
@@ -59,20 +59,27 @@ impl Model for Snapshots {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RestoreFrom {
     pub(super) path: Attr<String>,
+    pub(super) s3: Attr<Object>,
     pub(super) token_path: Attr<String>,
 }
 
 impl Model for RestoreFrom {
     fn rows(&mut self) -> Vec<Row<'_>> {
-        let Self { path, token_path } = self;
+        let Self { path, s3, token_path } = self;
         vec![
-            required(
+            optional(
                 "path",
                 path,
                 "A snapshot on the machine of the control plane that the cluster is made on, the first one by name: absolute. It must have the sum that \
                  etcd writes behind it, as every snapshot has that was taken with `etcdctl snapshot save`, by K3s or by Groundwork.",
             )
             .check(form::file),
+            block(
+                "s3",
+                s3,
+                "A snapshot in a bucket of S3, or of what speaks like it, in the place of `path`. The agent of the control plane that the cluster is made \
+                 on fetches it before anything is begun, and compares it with its sum; no copy of it stays.",
+            ),
             optional(
                 "token_path",
                 token_path,
@@ -82,6 +89,34 @@ impl Model for RestoreFrom {
             .check(form::file),
         ]
     }
+}
+
+impl RestoreFrom {
+    /// For people.
+    fn called(&self) -> String {
+        self.s3.get().map_or_else(|| self.path.or("(not known yet)"), Object::called)
+    }
+
+    /// Without what no state keeps.
+    fn of_state(&self) -> Self {
+        Self { s3: self.s3.get().map_or(self.s3.clone(), |s3| s3.of_state().into()), ..self.clone() }
+    }
+}
+
+/// A snapshot comes from one place.
+pub(super) fn problem(m: &Cluster) -> Option<Diagnostic> {
+    let from = m.restore_from.get()?;
+    let why = match (from.path.is_null(), from.s3.is_null()) {
+        (true, true) => "`restore_from` names no snapshot.",
+        (false, false) => "`restore_from` names two snapshots.",
+        _ => return None,
+    };
+    Some(
+        Diagnostic::error(format!("Cannot begin cluster {} with a snapshot", m.name.or("")))
+            .happened(why)
+            .next("Give it either `path`, of a file on the first control plane's machine, or an `s3` block.")
+            .at("restore_from"),
+    )
 }
 
 pub(super) fn rows<'a>(
@@ -122,7 +157,7 @@ pub(super) fn said(prior: Option<&Cluster>, m: &Cluster) -> Option<Diagnostic> {
     match prior {
         None => m.restore_from.get().map(|from| {
             Diagnostic::warning(format!("Cluster {name} begins with a snapshot"))
-                .happened(format!("It will hold all objects of the etcd snapshot {}.", from.path.or("(not known yet)")))
+                .happened(format!("It will hold all objects of the etcd snapshot {}.", from.called()))
                 .holds(if k3s::is(m) {
                     "Nodes that are in the snapshot and not in this cluster are deleted, and pods placed anew. CA and secret are those of before: who had access has it again."
                 } else {
@@ -131,7 +166,7 @@ pub(super) fn said(prior: Option<&Cluster>, m: &Cluster) -> Option<Diagnostic> {
                 .next("See that the cluster that the snapshot is of runs no more where both would do the same work.")
                 .at("restore_from")
         }),
-        Some(prior) if m.restore_from.is_unknown() || prior.restore_from == m.restore_from => None,
+        Some(prior) if m.restore_from.is_unknown() || of_state(prior) == of_state(m) => None,
         Some(_) => m.restore_from.is_known().then(|| {
             Diagnostic::warning(format!("Cluster {name} is not restored"))
                 .happened("`restore_from` is read when a cluster is made, and this one is.")
@@ -142,16 +177,26 @@ pub(super) fn said(prior: Option<&Cluster>, m: &Cluster) -> Option<Diagnostic> {
     }
 }
 
-/// Path of the snapshot that a new cluster begins with, and with K3s that of its secret; empty without one.
-pub(super) fn restored(m: &Cluster) -> (String, String) {
-    m.restore_from.get().map(|from| (from.path.or(""), from.token_path.or(""))).unwrap_or_default()
+fn of_state(m: &Cluster) -> Option<RestoreFrom> {
+    m.restore_from.get().map(RestoreFrom::of_state)
+}
+
+/// The same creation, beginning with what `restore_from` names.
+pub(super) fn restored(m: &Cluster, init: Init) -> Init {
+    let Some(RestoreFrom { path, s3, token_path }) = m.restore_from.get() else { return init };
+    let restore_s3 = s3.get().map(Object::source);
+    Init { restore_from: path.or(""), restore_s3, restore_token_path: token_path.or(""), ..init }
 }
 
 /// The diagnostic for a cluster that was not made.
-pub(super) fn not_made(act: &str, error: &Error) -> Diagnostic {
+pub(super) fn not_made(m: &Cluster, act: &str, error: &Error) -> Diagnostic {
     let diagnostic = explain::agent(act, error);
     match error {
-        Error::Run { failure, .. } if failure.step == "restore" => diagnostic.at("restore_from"),
+        Error::Run { failure, .. } if failure.step == "restore" => {
+            let is_away = m.restore_from.get().is_some_and(|from| from.s3.is_known());
+            let at = tf::Path::from("restore_from");
+            diagnostic.at(if is_away { at.name("s3") } else { at })
+        }
         _ => diagnostic,
     }
 }
@@ -408,6 +453,30 @@ mod tests {
         assert_eq!(words(Some(&from("/a")), &from("/a")), None);
         assert_eq!(words(Some(&from("/a")), &from("/b")).as_deref(), Some("Cluster main is not restored"));
         assert_eq!(words(Some(&from("/a")), &Cluster::default()), None);
-        assert_eq!(restored(&from("/a")).0, "/a");
+        assert_eq!(restored(&from("/a"), Init::default()).restore_from, "/a");
+    }
+
+    #[test]
+    fn a_snapshot_comes_from_a_file_or_from_a_bucket_whose_secret_is_compared_with_nothing() {
+        let bucket =
+            |secret: &str| Object { secret_access_key_wo: Secret::<String>::from(secret).into(), ..Object::default() };
+        let m = |path: Attr<String>, s3: Attr<Object>| Cluster {
+            restore_from: RestoreFrom { path, s3, ..RestoreFrom::default() }.into(),
+            ..Cluster::default()
+        };
+        for (m, wrong) in [
+            (m(Attr::Null, Attr::Null), true),
+            (m("/a".into(), bucket("a").into()), true),
+            (m(Attr::Unknown, bucket("a").into()), true),
+            (m("/a".into(), Attr::Null), false),
+            (m(Attr::Unknown, Attr::Null), false),
+            (m(Attr::Null, bucket("a").into()), false),
+            (Cluster::default(), false),
+        ] {
+            assert_eq!(problem(&m).is_some(), wrong, "{m:?}");
+        }
+        assert!(said(Some(&m(Attr::Null, bucket("a").into())), &m(Attr::Null, bucket("b").into())).is_none());
+        let from = restored(&m(Attr::Null, bucket("a").into()), Init::default());
+        assert_eq!(from.restore_s3.unwrap().secret_access_key, "a");
     }
 }

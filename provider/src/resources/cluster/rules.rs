@@ -1,7 +1,7 @@
 //! What values of `groundwork_cluster` must be like, alone and together. Values that are not known yet are asked again later.
 
 use super::model::{Cluster, Member};
-use super::{k3s, manifests, networks, quorum, vip};
+use super::{k3s, manifests, networks, quorum, recovery, vip};
 use crate::agents::form;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -34,6 +34,7 @@ pub(super) fn problems(m: &Cluster) -> Diagnostics {
     found.extend(k3s::problems(m));
     found.extend(vip::problems(m));
     found.extend(quorum::problem(m));
+    found.extend(recovery::problem(m));
     found.extend(manifests::problems(m));
     found
 }

@@ -6,11 +6,11 @@
 use super::{At, bounded};
 use crate::chain::chain;
 use crate::host::bolt::Database;
-use crate::host::etcd::Snapshot;
+use crate::host::etcd::{Snapshot, Sum};
 use crate::host::linux::folder::{self, Missing};
 use crate::host::linux::{content, failed, some};
 use crate::host::{Access, HostError};
-use aws_lc_rs::digest::{self, Context, SHA256};
+use aws_lc_rs::digest;
 use http::uri::PathAndQuery;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -190,32 +190,6 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 fn none(path: &str, why: &str) -> HostError {
     HostError::NoSnapshot { path: path.to_owned(), why: why.to_owned() }
-}
-
-/// What was read, compared with the sum that it ends with.
-struct Sum {
-    context: Context,
-    /// The last bytes so far, which may be the sum.
-    last: Vec<u8>,
-}
-
-impl Sum {
-    fn new() -> Self {
-        Self { context: Context::new(&SHA256), last: Vec::new() }
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.last.extend_from_slice(bytes);
-        let ahead = self.last.len().saturating_sub(digest::SHA256_OUTPUT_LEN);
-        self.context.update(self.last.get(..ahead).unwrap_or_default());
-        self.last.drain(..ahead);
-    }
-
-    /// Why it is not what it should be.
-    fn fault(self) -> Option<&'static str> {
-        let is_same = self.context.finish().as_ref() == self.last.as_slice();
-        (!is_same).then_some("its content is not what its sum says: it is damaged or not whole")
-    }
 }
 
 struct Summed {

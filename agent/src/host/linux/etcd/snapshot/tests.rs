@@ -129,7 +129,7 @@ fn what_is_damaged_is_not_restored() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let good = crate::host::bolt::sample();
-    let sum = digest::digest(&SHA256, &good);
+    let sum = digest::digest(&digest::SHA256, &good);
     let whole = [good.clone(), sum.as_ref().to_vec()].concat();
     let mut spoilt = whole.clone();
     let last = good.len() - 1;
