@@ -28,7 +28,7 @@ mod until;
 mod update;
 
 pub(crate) use call::{
-    Agent, ClusterFound, ClusterStatus, EtcdMember, JoinMaterial, Joiner, Kubeconfig, Node, Recovery, Standing,
+    Agent, ClusterFound, ClusterStatus, EtcdMember, Foreign, JoinMaterial, Joiner, Kubeconfig, Node, Recovery, Standing,
 };
 pub(crate) use configuration::{Configure, Differences};
 pub(crate) use credential::{Access, Credential, Refusal};

@@ -5,7 +5,7 @@
 
 use super::Distribution;
 use super::config;
-use super::kube::{ADMIN, KUBEADM, kubectl};
+use super::kube::{ADMIN, kubeadm, kubectl};
 use super::output::{mask, reasons};
 use super::status::{self, ClusterError};
 use super::version::Version;
@@ -24,7 +24,7 @@ pub(super) async fn lay_up(host: &dyn Host) -> Result<String, ClusterError> {
     host.write(FILE, config::upload(version, &address, &key).as_bytes(), Access::PRIVATE)
         .map_err(ClusterError::Host)?;
     let upload = ["init", "phase", "upload-certs", "--upload-certs", "--skip-certificate-key-print", "--config", FILE];
-    let said = host.run(&Command::new(KUBEADM, upload).timeout(UPLOAD), &|_| {}).await;
+    let said = host.run(&Command::new(kubeadm(host), upload).timeout(UPLOAD), &|_| {}).await;
     host.remove(FILE).map_err(ClusterError::Host)?;
     let said = said.map_err(ClusterError::Host)?;
     if said.code == Some(0) {

@@ -7,7 +7,7 @@
 use super::config::CRI_SOCKET;
 use super::evidence::{Attempt, Trace};
 use super::init::authority;
-use super::kube::{KUBEADM, Kube, SYSTEMCTL, failed, failure, foreign};
+use super::kube::{Kube, SYSTEMCTL, failed, failure, foreign, kubeadm};
 use super::snapshots::schedule;
 use super::{Distribution, before, k3s, quorum};
 use crate::host::{Command, Kind};
@@ -57,7 +57,7 @@ pub(super) async fn undo(kube: &Kube<'_>, step: &str, why: &str) -> Result<(), F
 
 /// `kubeadm reset`, where there is a kubeadm, and the kubelet's end.
 async fn kubeadm_reset(kube: &Kube<'_>, step: &str) -> Result<(), Failure> {
-    if kube.host().exists(KUBEADM).map_err(failed(step, "look for kubeadm"))? {
+    if kube.host().exists(kubeadm(kube.host())).map_err(failed(step, "look for kubeadm"))? {
         // It ends well nearly always, also where it did less: what counts is the look at the end.
         let mut reset = vec!["reset", "--force", "--cri-socket", CRI_SOCKET];
         if has_other_data(kube, step)? {

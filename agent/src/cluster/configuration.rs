@@ -20,7 +20,7 @@ use super::control_plane::{self, Noted};
 use super::kube::{ADMIN, KUBELET, Kube, failed, failure};
 use super::overlay::Overlay;
 use super::status::{self, ClusterError};
-use super::{config, kubelet, upgrade};
+use super::{config, foreign, kubelet, upgrade};
 use crate::host::{Access, Host, HostError};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -62,6 +62,10 @@ pub struct Differences {
 pub async fn configure(cx: RunCx, state: State, plan: ConfigurePlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     let is_control_plane = upgrade::is_node_of(&kube, &plan.cluster_id)?;
+    let is_of_kubelets = !plan.declared.kubelet.is_empty() || !plan.before.kubelet.is_empty();
+    if is_of_kubelets || plan.kubelet && !is_control_plane {
+        foreign::reads_kubeadms_file(&kube, CONFIG, "config.kubelet")?;
+    }
     let kubeconfig = if is_control_plane { ADMIN } else { KUBELET };
     kubelet::up(&kube, LOOK).await?;
     let stamp = kube.host().now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();

@@ -70,9 +70,9 @@ impl Distribution {
     }
 
     /// Its kubectl.
-    pub(super) const fn kubectl(self) -> &'static str {
+    pub(super) fn kubectl(self, host: &dyn Host) -> &'static str {
         match self {
-            Self::Kubeadm => kube::KUBECTL,
+            Self::Kubeadm => kube::placed(host, kube::KUBECTL),
             Self::K3s(own) => own.kubectl(),
         }
     }

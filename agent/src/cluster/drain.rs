@@ -27,7 +27,7 @@ pub(super) async fn drain(
 ) -> Result<(), Failure> {
     let (began, until) = (std::time::Instant::now(), Instant::now() + timeout);
     let cordon = ["--kubeconfig", kubeconfig, super::kube::CACHE, "cordon", node_name];
-    kube.must(STEP, &Command::new(kube.distribution.kubectl(), cordon)).await?;
+    kube.must(STEP, &Command::new(kube.distribution.kubectl(kube.host()), cordon)).await?;
     let mut told = Told::default();
     loop {
         let pods = left(kube, kubeconfig, node_name).await?;
@@ -128,8 +128,9 @@ async fn evict(kube: &Kube<'_>, kubeconfig: &str, pod: &Pod) -> Result<Option<St
     });
     // The answer's body, which is shown at this level only, names the budget.
     let create = ["--kubeconfig", kubeconfig, super::kube::CACHE, "--v=8", "create", "--raw", &path, "-f", "-"];
-    let command =
-        Command::new(kube.distribution.kubectl(), create).stdin(eviction.to_string()).timeout(Duration::from_secs(40));
+    let command = Command::new(kube.distribution.kubectl(kube.host()), create)
+        .stdin(eviction.to_string())
+        .timeout(Duration::from_secs(40));
     let said = kube.host().run(&command, &|_| {}).await.map_err(failed(STEP, &format!("evict {namespace}/{name}")))?;
     Ok(obstacle(&said))
 }

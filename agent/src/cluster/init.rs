@@ -4,7 +4,7 @@ use super::Distribution;
 use super::config::{self, InitPlan};
 use super::evidence::{Attempt, Standing};
 use super::found::Found;
-use super::kube::{ADMIN, Kube, failed, failure, foreign, host_of, ignored, refused, with};
+use super::kube::{ADMIN, Kube, failed, failure, foreign, host_of, ignored, kubeadm, refused, with};
 use super::nodes::Node;
 use super::output::are_leftovers;
 use super::version::Version;
@@ -154,7 +154,7 @@ async fn mend(kube: &Kube<'_>, plan: &InitPlan, own: Version) -> Result<(), Fail
     kube.host().remove(FILE).map_err(failed(MEND, "remove kubeadm's configuration"))?;
     let said = said?;
     if said.code != Some(0) {
-        return Err(refused(MEND, &Command::new(super::kube::KUBEADM, mark), &said));
+        return Err(refused(MEND, &Command::new(kubeadm(kube.host()), mark), &said));
     }
     kube.made(MEND, "mark the node as a control plane", "its role and its taint were lost with its node", since);
     Ok(())
@@ -176,7 +176,7 @@ async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     let checks = with(&["init", "phase", "preflight", "--config", FILE], &ignored);
     let said = kube.kubeadm("preflight", &checks, PREFLIGHT).await?;
     if said.code != Some(0) {
-        return Err(unready(&checks, &said));
+        return Err(unready(kube, &checks, &said));
     }
     kube.may_go_on("init")?;
     kube.cx.step_began("init", 1);
@@ -195,7 +195,7 @@ async fn run(kube: &Kube<'_>, plan: &InitPlan) -> Result<Attempt, Failure> {
     let began = kube.host().now();
     let said = kube.kubeadm("init", &work, INIT).await?;
     if said.code != Some(0) {
-        let mut failure = refused("init", &Command::new(super::kube::KUBEADM, work), &said);
+        let mut failure = refused("init", &Command::new(kubeadm(kube.host()), work), &said);
         failure.message = causes::before(kube, failure.message, began).await;
         return Err(failure);
     }
@@ -210,7 +210,7 @@ async fn begin(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
     let make = ["init", "phase", "certs", "ca", "--config", FILE];
     let said = kube.kubeadm("init", &make, CERTIFICATES).await?;
     if said.code != Some(0) {
-        return Err(refused("init", &Command::new(super::kube::KUBEADM, make), &said));
+        return Err(refused("init", &Command::new(kubeadm(kube.host()), make), &said));
     }
     let attempt = attempt.under(&authority(kube)?);
     kube.note(&attempt)?;
@@ -218,9 +218,9 @@ async fn begin(kube: &Kube<'_>, node_name: &str) -> Result<Attempt, Failure> {
 }
 
 /// Failed checks, by name.
-fn unready(checks: &[&str], said: &crate::host::Output) -> Failure {
+fn unready(kube: &Kube<'_>, checks: &[&str], said: &crate::host::Output) -> Failure {
     let all = format!("{}{}", said.stdout, said.stderr);
-    let mut failure = refused("preflight", &Command::new(super::kube::KUBEADM, checks.iter().copied()), said);
+    let mut failure = refused("preflight", &Command::new(kubeadm(kube.host()), checks.iter().copied()), said);
     if are_leftovers(&output::findings(&all)) {
         failure.message = format!("{}; these are leftovers of another cluster", failure.message);
     }

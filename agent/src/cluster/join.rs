@@ -7,7 +7,7 @@
 use super::config::{self, JoinPlan};
 use super::evidence::{Attempt, Standing};
 use super::found::Found;
-use super::kube::{ADMIN, CACHE, KUBEADM, KUBELET, Kube, failed, failure, foreign, host_of, ignored, refused, with};
+use super::kube::{ADMIN, CACHE, KUBELET, Kube, failed, failure, foreign, host_of, ignored, kubeadm, refused, with};
 use super::nodes::Node;
 use super::{Distribution, before, causes, cleanup, etcd, kube_vip, kubelet, nodes, output, status};
 use crate::host::{Access, Command};
@@ -138,7 +138,7 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
     let checks = with(&["join", "phase", "preflight", "--config", FILE], &ignored);
     let said = kube.kubeadm("preflight", &checks, CHECKS).await?;
     if said.code != Some(0) {
-        return Err(refused("preflight", &Command::new(KUBEADM, checks.iter().copied()), &said));
+        return Err(refused("preflight", &Command::new(kubeadm(kube.host()), checks.iter().copied()), &said));
     }
     kube.cx.step_began("join", 1);
     let work = with(&["join", "--config", FILE], &ignored);
@@ -155,7 +155,7 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
         }
         let waits = output::name_still_ready(&format!("{}{}", said.stdout, said.stderr));
         if !waits || Instant::now() > until {
-            let mut failure = refused("join", &Command::new(KUBEADM, work.iter().copied()), &said);
+            let mut failure = refused("join", &Command::new(kubeadm(kube.host()), work.iter().copied()), &said);
             failure.message = causes::before(kube, failure.message, began).await;
             return Err(failure);
         }
@@ -172,7 +172,7 @@ pub(super) async fn back(kube: &Kube<'_>, own: &str, node: &Node) -> Result<(), 
         return Ok(());
     }
     let (unmark, name) = (format!("{}-", nodes::LEAVING), node.name.as_str());
-    let kubectl = kube.distribution.kubectl();
+    let kubectl = kube.distribution.kubectl(kube.host());
     let annotate = ["--kubeconfig", own, CACHE, "annotate", "node", name, &unmark];
     kube.must("ready", &Command::new(kubectl, annotate)).await?;
     kube.must("ready", &Command::new(kubectl, ["--kubeconfig", own, CACHE, "uncordon", name])).await.map(drop)

@@ -14,8 +14,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub(super) const KUBEADM: &str = "/usr/bin/kubeadm";
-pub(super) const KUBECTL: &str = "/usr/bin/kubectl";
+/// Where packages put kubeadm, and where others do: whoever installs it without one, and Kubespray.
+const KUBEADM: [&str; 3] = ["/usr/bin/kubeadm", "/usr/local/bin/kubeadm", "/opt/bin/kubeadm"];
+pub(super) const KUBECTL: [&str; 3] = ["/usr/bin/kubectl", "/usr/local/bin/kubectl", "/opt/bin/kubectl"];
 pub(super) const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// kubectl keeps what it learns of an API server where a reset need not look for it.
 pub(super) const CACHE: &str = "--cache-dir=/run/groundwork/kubectl";
@@ -117,7 +118,7 @@ impl<'a> Kube<'a> {
 
     /// kubeadm, as a unit that goes on when the agent is restarted.
     pub(super) async fn kubeadm(&self, step: &str, args: &[&str], timeout: Duration) -> Result<Output, Failure> {
-        let command = Command::new(KUBEADM, args.iter().copied()).timeout(timeout).unit("kubeadm");
+        let command = Command::new(kubeadm(self.host()), args.iter().copied()).timeout(timeout).unit("kubeadm");
         let proxy = proxy::for_kubeadm(self.host(), &self.near).map_err(failed(step, "read the machine's proxy"))?;
         let command = proxy.iter().fold(command, |command, (name, value)| command.env(name, value));
         self.run(step, &command).await
@@ -179,6 +180,11 @@ impl<'a> Kube<'a> {
 
     /// The version of this machine's kubeadm, which must be able to set up `wanted`.
     pub(super) async fn tools(&self, wanted: Version) -> Result<Version, Failure> {
+        for program in ["/usr/bin/kubeadm", "/usr/bin/kubectl", "/usr/bin/kubelet"] {
+            if !self.host().exists(program).map_err(failed("tools", "look for the programs"))? {
+                return Err(failure("tools", format!("{program} is not installed")));
+            }
+        }
         let own = self.kubeadm_version().await?;
         if own.same_minor(wanted) {
             return Ok(own);
@@ -189,13 +195,11 @@ impl<'a> Kube<'a> {
 
     /// The version of this machine's kubeadm.
     pub(super) async fn kubeadm_version(&self) -> Result<Version, Failure> {
-        let step = "tools";
-        for program in [KUBEADM, KUBECTL, "/usr/bin/kubelet"] {
-            if !self.host().exists(program).map_err(failed(step, "look for the programs"))? {
-                return Err(failure(step, format!("{program} is not installed")));
-            }
+        let (step, program) = ("tools", kubeadm(self.host()));
+        if !self.host().exists(program).map_err(failed(step, "look for kubeadm"))? {
+            return Err(failure(step, format!("{program} is not installed")));
         }
-        let command = Command::new(KUBEADM, ["version", "-o", "short"]);
+        let command = Command::new(program, ["version", "-o", "short"]);
         let said = self.host().run(&command, &|_| {}).await.map_err(failed(step, "ask kubeadm for its version"))?;
         said.stdout.parse().map_err(failed(step, "ask kubeadm for its version"))
     }
@@ -206,7 +210,7 @@ impl<'a> Kube<'a> {
             return Ok(());
         }
         let step = "config";
-        let command = Command::new(KUBEADM, ["config", "validate", "--config", file]);
+        let command = Command::new(kubeadm(self.host()), ["config", "validate", "--config", file]);
         let said = self.host().run(&command, &|_| {}).await.map_err(failed(step, &command.to_string()))?;
         if said.code == Some(0) { Ok(()) } else { Err(refused(step, &command, &said)) }
     }
@@ -237,6 +241,26 @@ pub(super) fn with<'a>(args: &[&'a str], more: &'a str) -> Vec<&'a str> {
     args.iter().copied().chain(Some(more).filter(|more| !more.is_empty())).collect()
 }
 
+/// kubeadm, where it stands.
+pub(super) fn kubeadm(host: &dyn Host) -> &'static str {
+    placed(host, KUBEADM)
+}
+
+/// The first of some places at which a program stands; the packages' own if it stands at none of them, or nobody can say.
+pub(super) fn placed(host: &dyn Host, places: [&'static str; 3]) -> &'static str {
+    standing_at(host, places).ok().flatten().unwrap_or(places[0])
+}
+
+/// The first of some places at which a program stands.
+pub(super) fn standing_at(host: &dyn Host, places: [&'static str; 3]) -> Result<Option<&'static str>, HostError> {
+    for place in places {
+        if host.exists(place)? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
 /// kubectl with the credentials in `kubeconfig`; its answer is not shown.
 pub(super) async fn kubectl(
     host: &dyn Host,
@@ -244,7 +268,7 @@ pub(super) async fn kubectl(
     args: &[&str],
 ) -> Result<Output, HostError> {
     let whole = ["--kubeconfig", kubeconfig, CACHE, "--request-timeout=15s"].into_iter().chain(args.iter().copied());
-    host.run(&Command::new(distribution.kubectl(), whole).timeout(Duration::from_secs(40)), &|_| {}).await
+    host.run(&Command::new(distribution.kubectl(host), whole).timeout(Duration::from_secs(40)), &|_| {}).await
 }
 
 /// Traces of a cluster on the disk.

@@ -11,7 +11,7 @@ use super::init::authority;
 use super::kube::{Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{cleanup, drain, etcd, k3s, kubelet};
+use super::{cleanup, drain, etcd, foreign, k3s, kubelet};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -47,6 +47,7 @@ pub async fn leave(cx: RunCx, state: State, timeout: Duration) -> Result<Outcome
         return Ok(kube.done());
     };
     if standing == Standing::ControlPlane {
+        foreign::has_no_member(&kube, QUORUM, &format!("control plane {node_name} does not leave"))?;
         may_go(&kube, &node_name).await?;
     }
     empty(&kube, kubeconfig, &node_name, timeout).await?;
@@ -91,7 +92,7 @@ async fn empty(kube: &Kube<'_>, kubeconfig: &str, node_name: &str, timeout: Dura
     let mark = format!("{}=true", nodes::LEAVING);
     let annotate =
         ["--kubeconfig", kubeconfig, super::kube::CACHE, "annotate", "--overwrite", "node", node_name, &mark];
-    kube.must("drain", &Command::new(kube.distribution.kubectl(), annotate)).await.map(drop)
+    kube.must("drain", &Command::new(kube.distribution.kubectl(kube.host()), annotate)).await.map(drop)
 }
 
 /// The node as the API server has it, or why it does not say: it may be restarting.

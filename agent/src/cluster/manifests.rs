@@ -364,7 +364,7 @@ impl<'a> Work<'a> {
 async fn kubectl(host: &dyn Host, args: &[&str], given: String) -> Result<Output, HostError> {
     let own = Distribution::here(host)?;
     let whole = ["--kubeconfig", own.admin(), CACHE, "--request-timeout=60s"].into_iter().chain(args.iter().copied());
-    let command = Command::new(own.kubectl(), whole).env(MEMORY.0, MEMORY.1).timeout(PATIENCE);
+    let command = Command::new(own.kubectl(host), whole).env(MEMORY.0, MEMORY.1).timeout(PATIENCE);
     host.run(&command.stdin(given), &|_| {}).await
 }
 

@@ -4,7 +4,7 @@ use super::config::Taint;
 use super::kube::{CACHE, Kube, failed, failure};
 use super::nodes::{self, Node};
 use super::output::reasons;
-use super::{Distribution, drain, etcd};
+use super::{Distribution, drain, etcd, foreign};
 use crate::host::Command;
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
@@ -44,7 +44,7 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
         let since = Instant::now();
         let fixed = ["--kubeconfig", kube.distribution.admin(), CACHE, kind, "node", name].map(str::to_owned);
         let words = fixed.into_iter().chain(arguments.clone()).chain(["--overwrite".to_owned()]);
-        kube.must(step, &Command::new(kube.distribution.kubectl(), words)).await?;
+        kube.must(step, &Command::new(kube.distribution.kubectl(kube.host()), words)).await?;
         kube.made(step, &format!("{name}: {}", arguments.join(" ")), "as the configuration says", since);
     }
     Ok(kube.done())
@@ -58,6 +58,9 @@ pub async fn set(cx: RunCx, state: State, wanted: NodeSettings) -> Result<Outcom
 pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<Duration>) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     let node = find(&kube, "drain", &node_name).await?;
+    if node.as_ref().is_some_and(|node| node.control_plane) {
+        foreign::has_own_etcd(&kube, etcd::QUORUM, &format!("control plane {node_name} cannot leave"))?;
+    }
     etcd::may_go(&kube, &node_name).await?;
     let Some(node) = node else {
         etcd::take_out(&kube, &node_name).await?;
@@ -78,7 +81,7 @@ pub async fn remove(cx: RunCx, state: State, node_name: String, timeout: Option<
     let since = Instant::now();
     let admin = kube.distribution.admin();
     let delete = ["--kubeconfig", admin, CACHE, "delete", "node", &node_name, "--ignore-not-found"];
-    kube.insist("delete", &Command::new(kube.distribution.kubectl(), delete)).await?;
+    kube.insist("delete", &Command::new(kube.distribution.kubectl(kube.host()), delete)).await?;
     forget_password(&kube, "delete", &node_name).await?;
     kube.made("delete", &format!("delete node {node_name}"), "it leaves the cluster", since);
     Ok(kube.done())
@@ -91,7 +94,7 @@ pub(super) async fn forget_password(kube: &Kube<'_>, step: &str, name: &str) -> 
     let (admin, secret) = (kube.distribution.admin(), own.password_of(name));
     let words =
         ["--kubeconfig", admin, CACHE, "delete", "secret", &secret, "--namespace", "kube-system", "--ignore-not-found"];
-    kube.insist(step, &Command::new(kube.distribution.kubectl(), words)).await.map(drop)
+    kube.insist(step, &Command::new(kube.distribution.kubectl(kube.host()), words)).await.map(drop)
 }
 
 async fn find(kube: &Kube<'_>, step: &str, name: &str) -> Result<Option<Node>, Failure> {

@@ -8,6 +8,7 @@
 
 use super::cleanup::remove_all;
 use super::etcd::{OWN, QUORUM};
+use super::foreign::has_own_etcd;
 use super::init::authority;
 use super::kube::{Kube, failed, failure, foreign};
 use super::kubelet;
@@ -45,6 +46,7 @@ pub struct QuorumRecovery {
 /// At the step `quorum` when etcd has a leader, and so its quorum: nothing is changed then.
 pub async fn recover_quorum(cx: RunCx, state: State, plan: QuorumPlan) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
+    has_own_etcd(&kube, STEP, "no quorum is recovered")?;
     if plan.stand_down {
         stand_down(&kube, &plan).await?;
     } else {

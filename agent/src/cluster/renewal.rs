@@ -7,7 +7,7 @@
 
 use super::Distribution;
 use super::control_plane::{self, Noted};
-use super::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
+use super::kube::{ADMIN, Kube, failed, failure, kubeadm, refused};
 use super::kubelet;
 use super::snapshots::is_of;
 use super::static_pods::{self, Pod};
@@ -134,7 +134,7 @@ async fn certs_renew(kube: &Kube<'_>) -> Result<(), Failure> {
     let renew = ["certs", "renew", "all"];
     let said = kube.kubeadm(STEP, &renew, RENEW).await?;
     if said.code != Some(0) {
-        return Err(refused(STEP, &Command::new(KUBEADM, renew), &said));
+        return Err(refused(STEP, &Command::new(kubeadm(kube.host()), renew), &said));
     }
     kube.made(STEP, "kubeadm certs renew all", "certificates of this control plane end soon", since);
     Ok(())

@@ -2,8 +2,8 @@
 
 use super::evidence::{Attempt, Trace, standing};
 use super::init::authority;
-use super::kube::{Kube, failed, foreign};
-use super::{Standing, cleanup, k3s};
+use super::kube::{Kube, failed};
+use super::{Standing, cleanup, foreign, k3s, kube};
 use crate::run::{Failure, Outcome, RunCx};
 use crate::state::State;
 
@@ -29,8 +29,9 @@ pub async fn reset(cx: RunCx, state: State, cluster_id: String) -> Result<Outcom
         } else {
             format!("this machine belongs to another cluster, whose CA is {here}")
         };
-        return Err(foreign(what));
+        return Err(kube::foreign(what));
     }
+    foreign::has_no_member(&kube, "etcd", "this machine is not reset")?;
     if standing(&traces) == Standing::Clean && cleanup::left(&kube).await?.is_empty() {
         Attempt::forget(kube.state).map_err(failed("look", "forget the last attempt"))?;
         return Ok(kube.done());

@@ -8,13 +8,13 @@
 
 mod fetch;
 
-use super::kube::{ADMIN, CA, CACHE, KUBECTL, Kube, failed, failure};
+use super::kube::{ADMIN, CA, CACHE, Kube, failed, failure};
 use super::nodes;
 use crate::host::Command;
 use crate::run::Failure;
+pub use fetch::{FETCHED, Object, with_object};
 use serde_json::Value;
 use std::collections::BTreeMap;
-pub use fetch::{FETCHED, Object, with_object};
 use std::time::{Duration, Instant};
 
 /// Before anything is done: whether it can be read.
@@ -38,7 +38,7 @@ pub(super) async fn place(kube: &Kube<'_>, path: &str) -> Result<(), Failure> {
 
 /// Deletes the Nodes of before, but the one that this machine goes on with. Gives their names.
 pub(super) async fn forget_nodes(kube: &Kube<'_>, own: &str) -> Result<Vec<String>, Failure> {
-    let (admin, kubectl) = (kube.distribution.admin(), kube.distribution.kubectl());
+    let (admin, kubectl) = (kube.distribution.admin(), kube.distribution.kubectl(kube.host()));
     let json = kube.ask(STEP, admin, &["get", "nodes", "-o", "json"]).await?;
     let all = nodes::read(&json).map_err(failed(STEP, "read the API server's answer"))?;
     let before: Vec<String> = all.into_iter().map(|node| node.name).filter(|name| name != own).collect();
@@ -63,7 +63,7 @@ pub(super) async fn renew_pods(kube: &Kube<'_>, own: &str) -> Result<(), Failure
         let fixed = ["--kubeconfig", ADMIN, CACHE, "delete", "pods", "--namespace", namespace.as_str()];
         let names = names.iter().map(String::as_str);
         let delete = fixed.into_iter().chain(names).chain(["--ignore-not-found", "--wait=false"]);
-        kube.insist(STEP, &Command::new(KUBECTL, delete)).await?;
+        kube.insist(STEP, &Command::new(kube.distribution.kubectl(kube.host()), delete)).await?;
     }
     if !pods.controlled.is_empty() {
         kube.made(STEP, "restart the pods of this machine", "they began with the CA of the cluster of before", since);

@@ -8,6 +8,7 @@ pub(super) mod schedule;
 
 use super::etcd::{self, OWN};
 use super::evidence::{Standing, standing};
+use super::foreign::has_own_etcd;
 use super::kube::{Kube, failed, foreign, traces};
 use super::status;
 use crate::chain::chain;
@@ -52,6 +53,7 @@ pub enum SnapshotError {
 pub async fn take(cx: RunCx, state: State, plan: SnapshotPlan) -> Result<Outcome, Failure> {
     let kube = Kube::begin(&cx, &state).await?;
     is_of(&kube, &plan.cluster_id)?;
+    has_own_etcd(&kube, STEP, "no snapshot is taken")?;
     if kube.host().exists(&plan.path).map_err(failed(STEP, &format!("look at {}", plan.path)))? {
         return Err(foreign(format!("something stands at {} already, and is not written over", plan.path)));
     }

@@ -1,6 +1,5 @@
 //! Questions that are answered at once: how this machine stands, how the cluster does, what is needed to administer it.
 
-use super::Distribution;
 use super::configuration;
 use super::etcd::{self, EtcdMember};
 use super::evidence::{Attempt, Standing, Trace, standing};
@@ -13,6 +12,7 @@ use super::output::reasons;
 use super::quorum::{self, QuorumRecovery};
 use super::renewal::{self, NodeCertificate};
 use super::snapshots::schedule::{self, Scheduled};
+use super::{Distribution, Foreign};
 use crate::chain::chain;
 use crate::host::{Host, HostError};
 use crate::state::State;
@@ -63,6 +63,8 @@ pub struct Status {
     pub configuration_unfinished: bool,
     /// The last recovery of etcd's quorum from this machine's member.
     pub quorum_recovery: Option<QuorumRecovery>,
+    /// What others than kubeadm and its packages made of this node.
+    pub foreign: Foreign,
 }
 
 /// The administrator's access. The text is a secret.
@@ -112,6 +114,9 @@ pub enum ClusterError {
         /// The one that stands here.
         here: String,
     },
+    /// Kubespray, for one, made it.
+    #[error("kubeadm did not make the cluster's etcd, {0}, and no control plane joins with a member of it")]
+    ForeignEtcd(String),
     /// Nothing to take over.
     #[error("this machine is no whole node of a cluster that kubeadm made")]
     NoWholeNode,
@@ -204,6 +209,11 @@ pub async fn status(host: &dyn Host, state: &State) -> Result<Status, ClusterErr
             && renewal::is_external(host).map_err(ClusterError::Host)?,
         configuration_unfinished: configuration::is_unfinished(state, &cluster_id).map_err(ClusterError::State)?,
         quorum_recovery: quorum::last(state).map_err(ClusterError::State)?,
+        foreign: if [Standing::ControlPlane, Standing::Worker].contains(&standing) {
+            Foreign::look(host).map_err(ClusterError::Host)?
+        } else {
+            Foreign::default()
+        },
     })
 }
 

@@ -6,6 +6,7 @@ mod control_planes;
 mod departure;
 pub(super) mod files;
 mod imitation;
+mod kubespray;
 mod recovery;
 mod upgrade;
 

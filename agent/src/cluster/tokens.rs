@@ -1,10 +1,10 @@
 //! Bootstrap tokens: one for each join, deleted when the join is over. Secrets but for their ids, the part before the dot.
 
 use super::Distribution;
-use super::kube::{ADMIN, KUBEADM, kubectl};
+use super::kube::{ADMIN, kubeadm, kubectl};
 use super::output::{is_token, reasons};
 use super::status::{ClusterError, ask_nodes, cluster_id, endpoint};
-use super::{certificates, etcd, k3s};
+use super::{Foreign, certificates, etcd, k3s};
 use crate::host::{Command, Host};
 use std::time::Duration;
 
@@ -50,6 +50,10 @@ pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Re
     let certificate_key = match joiner {
         Joiner::Worker => String::new(),
         Joiner::ControlPlane => {
+            let etcd = Foreign::look(host).map_err(ClusterError::Host)?.etcd;
+            if !etcd.is_empty() {
+                return Err(ClusterError::ForeignEtcd(etcd.join(", ")));
+            }
             let nodes = ask_nodes(host).await?.map_err(ClusterError::Silent)?;
             etcd::admit(host, &nodes).await.map_err(ClusterError::Etcd)?;
             certificates::lay_up(host).await?
@@ -57,7 +61,7 @@ pub async fn join_material(host: &dyn Host, ttl: Duration, joiner: Joiner) -> Re
     };
     let ttl = format!("{}s", ttl.as_secs());
     let create = ["token", "create", "--kubeconfig", ADMIN, "--ttl", &ttl, "--description", "one join, by Groundwork"];
-    let said = host.run(&Command::new(KUBEADM, create).timeout(Duration::from_secs(100)), &|_| {}).await;
+    let said = host.run(&Command::new(kubeadm(host), create).timeout(Duration::from_secs(100)), &|_| {}).await;
     let said = said.map_err(ClusterError::Host)?;
     let token = said.stdout.split_whitespace().find(|word| is_token(word)).filter(|_| said.code == Some(0));
     let token = token.ok_or_else(|| ClusterError::Token(reasons(&said.stderr).join("; ")))?;

@@ -8,7 +8,8 @@
 
 use super::control_plane::{self, Noted};
 use super::evidence::{Standing, Trace, standing};
-use super::kube::{ADMIN, CA, CACHE, KUBEADM, KUBELET, Kube, failed, failure, foreign, ignored, refused, with};
+use super::foreign::has_packages;
+use super::kube::{ADMIN, CA, CACHE, KUBELET, Kube, failed, failure, foreign, ignored, kubeadm, refused, with};
 use super::nodes::{self, Node};
 use super::version::Version;
 use super::{causes, cleanup, drain, kubelet, output, passage, programs, status};
@@ -44,6 +45,7 @@ pub struct UpgradePlan {
 pub async fn upgrade(cx: RunCx, state: State, plan: UpgradePlan) -> Result<Outcome, Failure> {
     let mut kube = Kube::begin(&cx, &state).await?;
     let is_control_plane = is_node_of(&kube, &plan.cluster_id)?;
+    has_packages(&kube)?;
     let kubeconfig = if is_control_plane { ADMIN } else { KUBELET };
     if !plan.only_check {
         kubelet::up(&kube, LOOK).await?;
@@ -204,7 +206,7 @@ impl Work<'_> {
                 kube.made(UPGRADE, &summary, &format!("this node becomes {}", self.plan.version), since);
                 return Ok(());
             }
-            let mut failure = refused(UPGRADE, &Command::new(KUBEADM, words.iter().copied()), &said);
+            let mut failure = refused(UPGRADE, &Command::new(kubeadm(kube.host()), words.iter().copied()), &said);
             // As a unit its two streams come as one.
             let all = format!("{}{}", said.stdout, said.stderr);
             if !output::is_restless(&all) || tokio::time::Instant::now() > until {
@@ -261,7 +263,7 @@ impl Work<'_> {
     async fn patch(&self, patch: &serde_json::Value) -> Result<(), Failure> {
         let (name, patch) = (self.plan.node_name.as_str(), patch.to_string());
         let words = ["--kubeconfig", self.kubeconfig, CACHE, "patch", "node", name, "--patch", &patch];
-        self.kube.must(DRAIN, &Command::new(self.kube.distribution.kubectl(), words)).await.map(drop)
+        self.kube.must(DRAIN, &Command::new(self.kube.distribution.kubectl(self.kube.host()), words)).await.map(drop)
     }
 
     /// The new kubelet, and this node ready under it.

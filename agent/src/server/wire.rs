@@ -3,8 +3,8 @@
 
 use super::snapshots;
 use crate::cluster::{
-    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, FoundCluster, InitPlan, JoinPlan, Joiner, KubeVip, Leftovers,
-    LoadBalancer, NodeSettings, Overlay, Peer, Standing, Status, Taint, UpgradePlan, Version, Volume,
+    self, Access, AccessPlan, Bgp, ControlPlane, EtcdMember, FoundCluster, InitPlan, JoinPlan, Joiner, KubeVip,
+    Leftovers, LoadBalancer, NodeSettings, Overlay, Peer, Standing, Status, Taint, UpgradePlan, Version, Volume,
 };
 use crate::facts::Facts;
 use crate::first_boot::{self, FirstBoot};
@@ -146,6 +146,10 @@ pub(super) fn cluster_status(status: Status) -> proto::ClusterStatusReply {
         certificates_external: status.certificates_external,
         configuration_unfinished: status.configuration_unfinished,
         quorum_recovery: status.quorum_recovery.map(snapshots::recovery),
+        foreign_kubelet: status.foreign.kubelet,
+        external_etcd: status.foreign.etcd,
+        external_etcd_member: status.foreign.member,
+        kubelet_config: status.foreign.config,
     }
 }
 

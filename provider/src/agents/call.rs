@@ -101,6 +101,22 @@ pub(crate) struct ClusterStatus {
     pub(crate) configuration_unfinished: bool,
     /// The last recovery of etcd's quorum from its member.
     pub(crate) quorum_recovery: Option<Recovery>,
+    /// What others than kubeadm and the packages of Kubernetes made of its node.
+    pub(crate) foreign: Foreign,
+}
+
+/// What others than kubeadm and the packages of Kubernetes made of a node; empty where nobody else did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Foreign {
+    /// Path of a kubelet that no package brought.
+    pub(crate) kubelet: String,
+    /// What that reads in the place of kubeadm's file.
+    pub(crate) config: String,
+    /// Where the cluster's etcd is, if kubeadm did not make it; on a control plane.
+    pub(crate) etcd: Vec<String>,
+    /// A member of that has its data on this machine.
+    pub(crate) member: bool,
 }
 
 /// A recovery of etcd's quorum, made from a control plane's member or begun.
@@ -333,6 +349,12 @@ impl Agent {
             quorum_recovery: said
                 .quorum_recovery
                 .map(|wire::QuorumRecovery { incident, unfinished }| Recovery { incident, unfinished }),
+            foreign: Foreign {
+                kubelet: plain::line(&said.foreign_kubelet).into_owned(),
+                config: plain::line(&said.kubelet_config).into_owned(),
+                etcd: plain::list(said.external_etcd),
+                member: said.external_etcd_member,
+            },
         })
     }
 

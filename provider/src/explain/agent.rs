@@ -52,6 +52,10 @@ pub(crate) fn upgrading(act: &str, error: &Error, limit: &str) -> Diagnostic {
             "Set `kubernetes.version` of the node's `groundwork_machine` to the cluster's new version, and see that the repository has it."
                 .to_owned(),
         ),
+        "programs" => (
+            "Nothing was changed.",
+            "Upgrade the cluster with what made it, with Kubespray by its `upgrade-cluster.yml`, and set `version` to what it is then.".to_owned(),
+        ),
         "skew" => ("The node was not changed.", "Set `version` to one that the node may have, and apply again.".to_owned()),
         _ => return agent(act, error),
     };

@@ -13,6 +13,7 @@ mod control_planes;
 mod etcd;
 mod exchange;
 mod fixed;
+mod foreign;
 mod k3s;
 mod left;
 mod look;
@@ -74,7 +75,7 @@ impl Resource for ClusterResource {
             return;
         };
         // No error: Terraform plans before it destroys too, and a cluster must not be kept by what its configuration says.
-        for refusal in fixed::changes(prior, m) {
+        for refusal in fixed::changes(prior, m).iter().chain(&foreign::changes(notes.private(), prior, m)) {
             notes.warn(refusal.warning());
         }
         manifests::unheeded(prior, m).into_iter().for_each(|warning| notes.warn(warning));
@@ -93,9 +94,9 @@ impl Resource for ClusterResource {
     }
 
     fn plan_destroy(&self, prior: &Cluster, notes: &mut PlanNotes) {
-        if let Some(warning) = left::warning(&prior.name.or(""), notes.private()) {
-            notes.warn(warning);
-        }
+        let stays = foreign::stays(notes.private(), prior).map(|change| change.warning());
+        let left = left::warning(&prior.name.or(""), notes.private());
+        stays.into_iter().chain(left).for_each(|warning| notes.warn(warning));
     }
 
     async fn create(&self, cx: &Cx, m: &mut Cluster) -> Result<(), Diagnostics> {
@@ -185,7 +186,8 @@ impl Resource for ClusterResource {
     }
 
     async fn update(&self, cx: &Cx, prior: &Cluster, m: &mut Cluster) -> Result<(), Diagnostics> {
-        let refused: Vec<Diagnostic> = fixed::changes(prior, m).iter().map(fixed::Change::error).collect();
+        let refused = fixed::changes(prior, m).into_iter().chain(foreign::changes(cx.private(), prior, m));
+        let refused: Vec<Diagnostic> = refused.map(|change| change.error()).collect();
         if !refused.is_empty() {
             return Err(refused.into_iter().collect());
         }
@@ -236,6 +238,9 @@ impl Resource for ClusterResource {
     async fn delete(&self, cx: &Cx, m: &Cluster) -> Result<(), Diagnostics> {
         if m.deletion_protection.or(false) {
             return Err(protected(&m.name.or("")).into());
+        }
+        if let Some(refusal) = foreign::stays(cx.private(), m) {
+            return Err(refusal.error().into());
         }
         keys::recall(cx);
         let progress = |line: &str| cx.progress(line);

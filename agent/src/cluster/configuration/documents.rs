@@ -5,7 +5,7 @@
 
 use super::document::Laid;
 use crate::cluster::Distribution;
-use crate::cluster::kube::{ADMIN, CACHE, KUBECTL, Kube, failed, failure, kubectl};
+use crate::cluster::kube::{ADMIN, CACHE, Kube, failed, failure, kubectl};
 use crate::cluster::output::{mask, reasons};
 use crate::host::{Command, Host, HostError, Output};
 use crate::run::Failure;
@@ -136,7 +136,7 @@ async fn local(host: &dyn Host, kubeconfig: &str, form: &str, given: String) -> 
     let form = format!("--output={form}");
     let words =
         ["--kubeconfig", kubeconfig, CACHE, "patch", "--local", "--type=merge", "--patch={}", &form, "--filename=-"];
-    host.run(&Command::new(KUBECTL, words).timeout(TIME).stdin(given), &|_| {}).await
+    host.run(&Command::new(Distribution::Kubeadm.kubectl(host), words).timeout(TIME).stdin(given), &|_| {}).await
 }
 
 /// Puts another document in the place of one. kubeadm reads its own line by line, as it writes it.
@@ -168,7 +168,7 @@ pub(in crate::cluster) async fn forget_laid(kube: &Kube<'_>) -> Result<(), Failu
         "kube-system",
         "--ignore-not-found",
     ];
-    kube.insist(STEP, &Command::new(KUBECTL, words).timeout(TIME)).await.map(drop)
+    kube.insist(STEP, &Command::new(kube.distribution.kubectl(kube.host()), words).timeout(TIME)).await.map(drop)
 }
 
 pub(super) async fn write_text(kube: &Kube<'_>, document: &Document, text: &str) -> Result<(), Failure> {
@@ -187,7 +187,7 @@ pub(super) async fn write_text(kube: &Kube<'_>, document: &Document, text: &str)
         "-f",
         "-",
     ];
-    let command = Command::new(KUBECTL, words).timeout(TIME).stdin(body.to_string());
+    let command = Command::new(kube.distribution.kubectl(kube.host()), words).timeout(TIME).stdin(body.to_string());
     // The API server may have been restarted just now.
     kube.insist(STEP, &command).await.map(drop)
 }

@@ -5,7 +5,7 @@
 
 use super::{Work, kept};
 use crate::cluster::causes;
-use crate::cluster::kube::{KUBEADM, SYSTEMCTL, failed, failure, refused, with};
+use crate::cluster::kube::{SYSTEMCTL, failed, failure, kubeadm, refused, with};
 use crate::cluster::{kubelet, nodes};
 use crate::host::Command;
 use crate::run::Failure;
@@ -23,7 +23,7 @@ pub(super) async fn take(work: &Work<'_>) -> Result<(), Failure> {
     let words = with(&["upgrade", "node", "phase", "kubelet-config"], &patches);
     let said = kube.kubeadm(STEP, &words, TIME).await?;
     if said.code != Some(0) {
-        return Err(refused(STEP, &Command::new(KUBEADM, words), &said));
+        return Err(refused(STEP, &Command::new(kubeadm(kube.host()), words), &said));
     }
     if text()?.as_ref() == Some(&before) {
         return Ok(());

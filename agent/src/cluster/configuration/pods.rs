@@ -7,7 +7,7 @@
 use super::FILE;
 use crate::cluster::causes;
 use crate::cluster::control_plane;
-use crate::cluster::kube::{ADMIN, KUBEADM, Kube, failed, failure, refused};
+use crate::cluster::kube::{ADMIN, Kube, failed, failure, kubeadm, refused};
 use crate::cluster::renewal::annotated;
 use crate::cluster::static_pods::{self, Pod};
 use crate::host::Command;
@@ -104,7 +104,7 @@ impl Component {
         match text {
             Some(text) if said.code == Some(0) => Ok(text),
             _ if said.code == Some(0) => Err(failure(STEP, format!("kubeadm wrote no manifest of {}", self.name))),
-            _ => Err(refused(STEP, &Command::new(KUBEADM, words), &said)),
+            _ => Err(refused(STEP, &Command::new(kubeadm(kube.host()), words), &said)),
         }
     }
 }

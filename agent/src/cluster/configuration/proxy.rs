@@ -2,7 +2,7 @@
 
 use super::Work;
 use super::pods::MARK;
-use crate::cluster::kube::{ADMIN, CACHE, KUBECTL, failed, failure};
+use crate::cluster::kube::{ADMIN, CACHE, failed, failure};
 use crate::cluster::output::mask;
 use crate::host::Command;
 use crate::run::Failure;
@@ -26,7 +26,7 @@ pub(super) async fn roll_out(work: &Work<'_>, stamp: &str) -> Result<(), Failure
         "--patch",
         &patch,
     ];
-    kube.insist(STEP, &Command::new(KUBECTL, words)).await?;
+    kube.insist(STEP, &Command::new(kube.distribution.kubectl(kube.host()), words)).await?;
     let until = tokio::time::Instant::now() + TIME;
     loop {
         let ask = ["get", "daemonset", NAME, "--namespace", "kube-system", "-o", "json"];

@@ -6,7 +6,7 @@
 
 use super::pods::{self, COMPONENTS};
 use super::{FILE, Work, kept};
-use crate::cluster::kube::{KUBEADM, failed, failure, refused};
+use crate::cluster::kube::{failed, failure, kubeadm, refused};
 use crate::cluster::renewal::annotated;
 use crate::host::{Access, Command, Host, HostError};
 use crate::run::Failure;
@@ -68,7 +68,7 @@ async fn make(work: &Work<'_>) -> Result<(), Failure> {
     }
     let words = ["init", "phase", "certs", "apiserver", "--config", FILE];
     let said = work.kube.kubeadm(STEP, &words, TIME).await?;
-    if said.code == Some(0) { Ok(()) } else { Err(refused(STEP, &Command::new(KUBEADM, words), &said)) }
+    if said.code == Some(0) { Ok(()) } else { Err(refused(STEP, &Command::new(kubeadm(host), words), &said)) }
 }
 
 /// Starts the API server anew, which has read the pair of before.

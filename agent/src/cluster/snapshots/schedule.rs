@@ -7,6 +7,7 @@
 use super::away::{SECRET, Target};
 use super::{fresh, is_of, part};
 use crate::cluster::Distribution;
+use crate::cluster::foreign::has_own_etcd;
 use crate::cluster::kube::{Kube, SYSTEMCTL, failed, failure, refused};
 use crate::cluster::kubelet::state_of;
 use crate::host::etcd::Snapshot;
@@ -60,6 +61,9 @@ pub async fn schedule(cx: RunCx, state: State, cluster_id: String, wanted: Optio
     let kube = Kube::begin(&cx, &state).await?;
     is_of(&kube, &cluster_id)?;
     let there = look(kube.host()).await.map_err(failed(STEP, "look at the timer"))?;
+    if wanted.is_some() {
+        has_own_etcd(&kube, super::STEP, "no snapshots are taken")?;
+    }
     match (wanted, there) {
         (None, None) => {}
         (None, Some(_)) => forget(&kube, STEP).await?,

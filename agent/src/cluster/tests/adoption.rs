@@ -5,7 +5,7 @@ use crate::cluster::{adopt, look_at_found};
 
 impl Scene {
     /// A control plane that kubeadm made, with a kubelet that has its certificate.
-    fn made_by_hand() -> Self {
+    pub(super) fn made_by_hand() -> Self {
         let scene = Self::new();
         scene.machine.init_by_hand();
         scene.machine.living();

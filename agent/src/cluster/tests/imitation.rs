@@ -94,6 +94,14 @@ impl Machine {
         self.inner().members.add("cp-1");
     }
 
+    /// Programs stand where no package puts them.
+    pub(super) fn without_packages(&self) {
+        for program in ["kubeadm", "kubectl", "kubelet"] {
+            self.inner().files.remove(&format!("/usr/bin/{program}"));
+            self.put(&format!("/usr/local/bin/{program}"), "");
+        }
+    }
+
     /// `kubeadm reset` by hand.
     pub(super) fn reset_by_hand(&self) {
         let goes = |path: &String| ["/etc/kubernetes/", "/var/lib/kubelet/"].iter().any(|at| path.starts_with(at));

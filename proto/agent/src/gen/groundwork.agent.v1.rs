@@ -518,6 +518,12 @@ pub struct ClusterStatusReply {
     /// The kubelet here, where no package brought it: "/usr/local/bin/kubelet"; empty where one did.
     #[prost(string, tag = "20")]
     pub foreign_kubelet: ::prost::alloc::string::String,
+    /// A member of that etcd has its data on this machine.
+    #[prost(bool, tag = "21")]
+    pub external_etcd_member: bool,
+    /// What its kubelet reads in the place of kubeadm's file: "/etc/kubernetes/kubelet-config.yaml"; empty: it reads that.
+    #[prost(string, tag = "22")]
+    pub kubelet_config: ::prost::alloc::string::String,
 }
 /// Snapshots of etcd that a timer of systemd has taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

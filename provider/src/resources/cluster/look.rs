@@ -6,7 +6,7 @@
 use super::begun::Begun;
 use super::control_planes::Asked;
 use super::model::{Cluster, Member};
-use super::{address, configuration, endpoint, etcd, recovery, upgrade};
+use super::{address, configuration, endpoint, etcd, foreign, recovery, upgrade};
 use crate::agents::{ClusterStatus, Node, Standing, again};
 use crate::context::{Cx, looking};
 use futures_util::future::join_all;
@@ -68,6 +68,7 @@ pub(super) fn compare(cx: &Cx, m: &mut Cluster, cluster: &ClusterStatus, machine
     let found = found.chain(recovery::warnings(m, machines));
     found.for_each(|warning| cx.warn(warning));
     upgrade::note(cx.private(), m, cluster);
+    foreign::note(cx.private(), machines);
     upgrade::ahead(cx, &m.version.or(""), &cluster.nodes);
     upgrade::told_apart(&m.version.or(""), &declared(m, machines)).into_iter().for_each(|warning| cx.warn(warning));
 }
