@@ -1,22 +1,24 @@
-//! A cluster that kubeadm made by hand is imported, planned without changes, and changed from there like any other.
+//! A cluster that kubeadm made by hand, on machines that nobody declares, is imported, planned without changes, and changed and upgraded from
+//! there like any other.
 
 use crate::harness::{Backend, Lab, Terraform, long_ready};
-use crate::quickstart::{self, KUBECTL, lab_is_empty, version};
+use crate::quickstart::{self, KUBECTL, lab_is_empty, nodes_are_ready, variables};
+use serde_json::json;
 
 #[test]
 fn a_cluster_that_was_made_by_hand_is_taken_over_by_an_import_and_by_nothing_else() {
     if !long_ready() {
         return;
     }
-    let lab = Lab::start("taken-over", Backend::Nspawn, &[]);
+    let lab = Lab::start("taken-over", Backend::Nspawn, &["--kubernetes", &format!("{FROM},{TO}")]);
     let terraform = quickstart::prepare_machines(&lab, 1);
-    let machines = std::fs::read_to_string(terraform.path("main.tf")).expect("the machines");
-    let stage = Stage { lab: &lab, terraform: &terraform, machines };
     terraform.apply();
+    let stage = Stage { lab: &lab, terraform: &terraform, machines: prepared_by_somebody_else(&lab, &terraform) };
     stage.is_made_by_hand();
     stage.nothing_is_taken_over_silently();
     stage.an_import_looks();
     stage.a_change_takes_over();
+    stage.it_is_upgraded_from_there();
     terraform.destroy();
     lab_is_empty(&lab);
 }
@@ -31,7 +33,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// As the documentation of kubeadm has it, but for what containers cannot do.
     fn is_made_by_hand(&self) {
-        let (address, version) = (self.lab.address(11), version(self.lab));
+        let (address, version) = (self.lab.address(11), FROM);
         let config = format!(
             "apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nlocalAPIEndpoint: {{ advertiseAddress: {address} }}\n\
              nodeRegistration: {{ name: cp-1 }}\n---\n\
@@ -55,7 +57,7 @@ impl Stage<'_> {
     fn declares(&self, more: &str, of_workers: &str) {
         let members = |map: &str, more: &str| {
             format!(
-                "{{ for name, _ in local.{map} : name => {{ endpoint = groundwork_machine.machine[name].endpoint{more} }} }}"
+                "{{ for name, _ in local.{map} : name => {{ endpoint = groundwork_vm.machine[name].endpoint{more} }} }}"
             )
         };
         let cluster = format!(
@@ -86,7 +88,7 @@ impl Stage<'_> {
     }
 
     fn endpoint(&self, name: &str) -> String {
-        let machine = self.terraform.resource(&format!("groundwork_machine.machine[\"{name}\"]"));
+        let machine = self.terraform.resource(&format!("groundwork_vm.machine[\"{name}\"]"));
         let text = |field: &str| machine["endpoint"][field].as_str().expect("text").to_owned();
         format!("{},{}", text("address"), text("fingerprint"))
     }
@@ -101,9 +103,7 @@ impl Stage<'_> {
 
     /// An argument of the scheduler and a label: what is done on a control plane, and through it.
     fn a_change_takes_over(&self) {
-        let argument =
-            "  config { cluster = jsonencode({ scheduler = { extraArgs = [{ name = \"v\", value = \"3\" }] } }) }";
-        self.declares(argument, ", labels = { tier = \"web\" }");
+        self.declares(ARGUMENT, LABELS);
         self.terraform.plan().exits(2).says(&["config: cp-1", "0 to add, 1 to change, 0 to destroy"]);
         self.terraform.apply();
         self.lab.must("cp-1", "grep -q -- --v=3 /etc/kubernetes/manifests/kube-scheduler.yaml");
@@ -119,9 +119,68 @@ impl Stage<'_> {
         assert!(!plan.flat().contains("are not taken over yet"), "{}", plan.text);
     }
 
+    /// By packages that no specification knows, of which one machine's were held by hand, as kubeadm's documentation has it, and the other's
+    /// were not.
+    fn it_is_upgraded_from_there(&self) {
+        let mut values = variables(self.lab, 1);
+        values["kubernetes_version"] = json!(TO);
+        self.terraform.variables(&values);
+        let ignored = "  ignore_preflight_errors = [\"SystemVerification\"]";
+        self.declares(&format!("{ARGUMENT}\n{ignored}"), LABELS);
+        self.terraform.plan().exits(2).says(&[&format!("{FROM} → {TO}"), "0 to add, 1 to change, 0 to destroy"]);
+        self.terraform.apply();
+        nodes_are_ready(self.lab);
+        let version = |line: &str| self.lab.must("cp-1", &format!("{KUBECTL} {line}"));
+        for machine in MACHINES {
+            let kubelet = version(&format!("get node {machine} -o jsonpath={{.status.nodeInfo.kubeletVersion}}"));
+            assert_eq!(kubelet, format!("v{TO}"), "{machine}");
+            let held = self.lab.must(machine, "apt-mark showhold");
+            for package in ["kubeadm", "kubelet", "kubectl"] {
+                assert!(held.lines().any(|line| line == package), "{machine}: {package} is held\n{held}");
+                let own = self.lab.must(machine, &format!("dpkg-query -W -f '${{Version}}' {package}"));
+                assert!(own.starts_with(&format!("{TO}-")), "{machine}: {package} {own}");
+            }
+        }
+        for name in ["kube-apiserver", "kube-scheduler"] {
+            let image =
+                version(&format!("-n kube-system get pod {name}-cp-1 -o jsonpath={{.spec.containers[0].image}}"));
+            assert!(image.ends_with(&format!(":v{TO}")), "{image}");
+        }
+        self.lab.must("cp-1", "grep -q -- --v=3 /etc/kubernetes/manifests/kube-scheduler.yaml");
+        assert_eq!(version("get configmap witness -o jsonpath={.data.of}"), "before");
+        assert_eq!(version("get nodes -o jsonpath={.items[*].spec.unschedulable}"), "");
+        self.terraform.has_no_changes();
+    }
+
     fn is_noted(&self, machine: &str) -> bool {
         self.lab.exec(machine, "test -e /var/lib/groundwork/cluster/attempt.json").code == 0
     }
 }
 
+/// The agents stay, and nothing else of ours: the machines are declared no more, what was written of their packages is gone, and the repository
+/// has a name of somebody else's. Gives what is left of the configuration.
+fn prepared_by_somebody_else(lab: &Lab, terraform: &Terraform) -> String {
+    let all = std::fs::read_to_string(terraform.path("main.tf")).expect("the machines");
+    let (vms, _) = all.split_once("resource \"groundwork_machine\"").expect("the example has machines");
+    terraform.write("main.tf", vms);
+    terraform.write("lab_override.tf.json", "{}");
+    terraform.run(&["state", "rm", "groundwork_machine.machine"]).exits(0);
+    for machine in MACHINES {
+        lab.must(
+            machine,
+            "cd /etc/apt/sources.list.d && mv groundwork-kubernetes.sources kubernetes.sources && rm /etc/apt/preferences.d/groundwork",
+        );
+    }
+    lab.must("worker-1", "apt-mark unhold kubeadm kubelet kubectl");
+    terraform.has_no_changes();
+    vms.to_owned()
+}
+
+const MACHINES: [&str; 2] = ["cp-1", "worker-1"];
+/// The second is the same code under the next number.
+const FROM: &str = "1.36.3";
+const TO: &str = "1.36.4";
+const ARGUMENT: &str =
+    "  config { cluster = jsonencode({ scheduler = { extraArgs = [{ name = \"v\", value = \"3\" }] } }) }";
+const LABELS: &str = ", labels = { tier = \"web\" }";
 const IGNORED: &str = "--ignore-preflight-errors=SystemVerification";

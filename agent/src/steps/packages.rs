@@ -204,8 +204,10 @@ pub(crate) fn declared(host: &dyn Host, package: &str) -> Result<Option<String>,
 
 /// Whether a package is declared as held; so is one of which nothing is declared.
 pub(crate) fn is_to_be_held(host: &dyn Host, package: &str) -> Result<bool, HostError> {
-    let line = format!("{HELD}{package}");
-    Ok(host.text(PINS)?.is_none_or(|pins| pins.lines().any(|own| own == line)))
+    let (held, pinned) = (format!("{HELD}{package}"), format!("Package: {package}"));
+    let pins = host.text(PINS)?.unwrap_or_default();
+    let mut lines = pins.lines();
+    Ok(lines.clone().any(|line| line == held) || !lines.any(|line| line == pinned))
 }
 
 /// What the cluster's upgrade changes on a node.
