@@ -90,7 +90,7 @@ pub(crate) struct ClusterStatus {
     /// The virtual address that kube-vip gives by the agent's hand.
     pub(crate) kube_vip: Option<KubeVip>,
     /// How a timer takes snapshots of etcd; on a control plane.
-    pub(crate) snapshots: Option<Scheduled>,
+    pub(crate) snapshots: Option<Box<Scheduled>>,
     /// Certificates of the machine's part in the cluster.
     pub(crate) certificates: Vec<NodeCertificate>,
     /// A renewal of them was cut off.
@@ -102,7 +102,7 @@ pub(crate) struct ClusterStatus {
     /// The last recovery of etcd's quorum from its member.
     pub(crate) quorum_recovery: Option<Recovery>,
     /// What others than kubeadm and the packages of Kubernetes made of its node.
-    pub(crate) foreign: Foreign,
+    pub(crate) foreign: Box<Foreign>,
 }
 
 /// What others than kubeadm and the packages of Kubernetes made of a node; empty where nobody else did.
@@ -341,7 +341,7 @@ impl Agent {
             etcd: said.etcd.into_iter().map(member).collect(),
             etcd_message: said.etcd_message,
             kube_vip: said.kube_vip.map(KubeVip::of),
-            snapshots: said.snapshots.map(Scheduled::of),
+            snapshots: said.snapshots.map(|told| Box::new(Scheduled::of(told))),
             certificates: said.certificates.into_iter().map(NodeCertificate::of).collect(),
             renewal_unfinished: said.renewal_unfinished,
             certificates_external: said.certificates_external,
@@ -349,12 +349,12 @@ impl Agent {
             quorum_recovery: said
                 .quorum_recovery
                 .map(|wire::QuorumRecovery { incident, unfinished }| Recovery { incident, unfinished }),
-            foreign: Foreign {
+            foreign: Box::new(Foreign {
                 kubelet: plain::line(&said.foreign_kubelet).into_owned(),
                 config: plain::line(&said.kubelet_config).into_owned(),
                 etcd: plain::list(said.external_etcd),
                 member: said.external_etcd_member,
-            },
+            }),
         })
     }
 

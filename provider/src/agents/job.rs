@@ -34,7 +34,7 @@ pub(crate) struct Init {
     /// Path of a snapshot of etcd on its machine that it begins with; empty: with nothing.
     pub(crate) restore_from: String,
     /// One in a bucket in its place; as the contract has it.
-    pub(crate) restore_s3: Option<wire::S3Object>,
+    pub(crate) restore_s3: Option<Box<wire::S3Object>>,
     /// Of K3s or a relative: path of a file there with the secret that the cluster had then.
     pub(crate) restore_token_path: String,
 }
@@ -237,7 +237,7 @@ impl Init {
             kube_vip: self.kube_vip.as_ref().map(KubeVip::to_wire),
             restore_from: self.restore_from.clone(),
             restore_token_path: self.restore_token_path.clone(),
-            restore_s3: self.restore_s3.clone(),
+            restore_s3: self.restore_s3.as_deref().cloned(),
         }
     }
 }

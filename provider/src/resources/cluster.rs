@@ -118,9 +118,9 @@ impl Resource for ClusterResource {
         m.ca_fingerprint.set(crew.cluster_id.clone());
         let control_planes = m.control_planes.or(Members::new());
         let built = async {
-            crew.exchange(Members::new(), &control_planes).await?;
+            Box::pin(crew.exchange(Members::new(), &control_planes)).await?;
             crew.settle(&control_planes).await?;
-            crew.join(&m.workers.or(Members::new())).await
+            Box::pin(crew.join(&m.workers.or(Members::new()))).await
         };
         if let Err(mut failures) = built.await {
             failures.push(tainted(&name));
@@ -211,7 +211,7 @@ impl Resource for ClusterResource {
         begun::note(cx.private(), m);
         crew.renew_certificates(m, &asked).await?;
         crew.configure_cut_off((prior, m), &asked).await?;
-        crew.mend(m, well.as_ref(), &live).await?;
+        Box::pin(crew.mend(m, well.as_ref(), &live)).await?;
         let is_upgrade = !m.upgrade_steps.or(Vec::new()).is_empty();
         crew.through(None, if is_upgrade { upgrade::AWAY } else { membership::ANSWERING }).await?;
         let (before, after) = (prior.workers.or(Members::new()), m.workers.or(Members::new()));
@@ -222,9 +222,9 @@ impl Resource for ClusterResource {
         crew.remove(&before, &after).await?;
         crew.upgrade(m, &live).await?;
         crew.configure(prior, m).await?;
-        crew.exchange(leaving, &new).await?;
+        Box::pin(crew.exchange(leaving, &new)).await?;
         drop(turn);
-        crew.join(&after).await?;
+        Box::pin(crew.join(&after)).await?;
         crew.settle(&new).await?;
         crew.forget_settings(&before, &after).await?;
         crew.forget_settings(&old, &new).await?;

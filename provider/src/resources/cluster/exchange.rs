@@ -45,7 +45,7 @@ impl Crew<'_> {
             for (old, was) in before.collect::<Members>() {
                 self.send_off(&old, &was).await?;
             }
-            self.join_control_plane(name, member).await?;
+            Box::pin(self.join_control_plane(name, member)).await?;
         }
         for (name, member) in &leaving {
             self.send_off(name, member).await?;

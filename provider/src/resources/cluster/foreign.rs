@@ -18,8 +18,8 @@ type Nodes = BTreeMap<String, Foreign>;
 
 /// Keeps for plans what the machines say.
 pub(super) fn note(private: &Private, machines: &Machines) {
-    let told = machines.iter().filter(|(_, machine)| machine.foreign != Foreign::default());
-    let mut nodes: Nodes = told.map(|(name, machine)| (name.clone(), machine.foreign.clone())).collect();
+    let told = machines.iter().filter(|(_, machine)| *machine.foreign != Foreign::default());
+    let mut nodes: Nodes = told.map(|(name, machine)| (name.clone(), (*machine.foreign).clone())).collect();
     // Of one that gives no answer just now counts what it said before.
     let before: Nodes = private.get(NODES).unwrap_or_default();
     nodes.extend(before.into_iter().filter(|(name, _)| !machines.contains_key(name)));
@@ -168,7 +168,7 @@ mod tests {
             etcd: etcd.iter().map(|one| (*one).to_owned()).collect(),
             member: !etcd.is_empty(),
         };
-        let status = |foreign| ClusterStatus { foreign, ..ClusterStatus::default() };
+        let status = |foreign| ClusterStatus { foreign: Box::new(foreign), ..ClusterStatus::default() };
         Machines::from([("cp-1".to_owned(), status(foreign(etcd))), ("w-1".to_owned(), status(foreign(&[])))])
     }
 

@@ -184,7 +184,7 @@ fn of_state(m: &Cluster) -> Option<RestoreFrom> {
 /// The same creation, beginning with what `restore_from` names.
 pub(super) fn restored(m: &Cluster, init: Init) -> Init {
     let Some(RestoreFrom { path, s3, token_path }) = m.restore_from.get() else { return init };
-    let restore_s3 = s3.get().map(Object::source);
+    let restore_s3 = s3.get().map(|s3| Box::new(s3.source()));
     Init { restore_from: path.or(""), restore_s3, restore_token_path: token_path.or(""), ..init }
 }
 
@@ -384,7 +384,7 @@ mod tests {
     fn scheduled(active: bool, failure: &str) -> ClusterStatus {
         let schedule = SnapshotSchedule { schedule: "daily".into(), keep: 7, directory: DIRECTORY.into(), s3: None };
         let there = Scheduled { schedule, active, failure: failure.to_owned() };
-        ClusterStatus { snapshots: Some(there), ..ClusterStatus::default() }
+        ClusterStatus { snapshots: Some(Box::new(there)), ..ClusterStatus::default() }
     }
 
     fn daily() -> Cluster {
