@@ -11,7 +11,7 @@ mod servers;
 
 use crate::harness::{Backend, Lab, Terraform, asked_for_the_night, provider_binary, ready, run, wait_until};
 use crate::quickstart::lab_is_empty;
-use given::{Given, Kind, VERSION, Wanted};
+use given::{Given, Kind, Wanted};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fmt::Write as _;
