@@ -81,7 +81,11 @@ fn a_control_plane_joins_and_leaves_whatever_is_cut() {
             of("cp-4", "cp-2", "its Node is gone", "K get nodes && ! K get node cp-4"),
         ),
         (
-            on("cp-4", "its API server answers", "K --server=https://127.0.0.1:6443 get --raw /livez"),
+            on(
+                "cp-4",
+                "its API server answers",
+                "K --server=https://127.0.0.1:6443 --tls-server-name=kubernetes get --raw /livez",
+            ),
             on("cp-4", "it is reset", "test ! -e /etc/kubernetes/admin.conf"),
         ),
     ];

@@ -3,7 +3,7 @@
 //! The version gone to is the lab's own: the same code under the next number, which costs a link of each program. Two minor versions before the
 //! newest are built for the night; `GROUNDWORK_MINORS` names three other versions, with commas.
 
-use crate::harness::{Backend, Lab, Terraform, long_ready, ready};
+use crate::harness::{Backend, Lab, Terraform, long_ready, ready, wait_until};
 use crate::quickstart::{self, KUBECTL, lab_is_empty, machine_is_prepared_as, nodes_are_ready, variables};
 use serde_json::{Value, json};
 
@@ -70,6 +70,8 @@ fn a_cluster_goes_over_two_minor_versions_in_one_apply_and_on_from_where_it_was_
     // In the middle of the control plane's way to the second one.
     let api_server = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     terraform.killed(|| lab.exec("cp-1", &format!("grep -q :v{to} {api_server}")).code == 0);
+    // The one API server is being replaced.
+    wait_until("the API server answers", || lab.exec("cp-1", &format!("{KUBECTL} get --raw /readyz")).code == 0);
     assert_eq!(stage.versions(), NODES.map(|_| format!("v{between}")), "every node was brought to it before");
     terraform.apply();
     stage.is_whole(to);
