@@ -3,9 +3,9 @@
 use serde_json::{Map, Number as JsonNumber, Value as Json};
 use tf::{Model, Number, Value};
 
-/// The document of a model. What is null is left out.
+/// The document of a model. What is null is left out, and what is write-only: whoever may look at the machine may read it.
 pub(crate) fn write<M: Model>(model: &M) -> String {
-    json(&tf::dump(model)).to_string()
+    json(&tf::stored(model)).to_string()
 }
 
 /// The model of a document; `None` if it is not one of this model's.
@@ -47,6 +47,7 @@ fn value(json: &Json) -> Value {
 mod tests {
     use super::*;
     use crate::endpoint::EndpointModel;
+    use tf::Attr;
 
     #[test]
     fn what_is_written_reads_back() {
@@ -54,6 +55,36 @@ mod tests {
         let document = write(&model);
         assert_eq!(document, r#"{"address":"192.0.2.11:7443"}"#);
         assert_eq!(read::<EndpointModel>(&document), Some(model));
+    }
+
+    #[test]
+    fn what_no_state_keeps_is_not_recorded_either() {
+        #[derive(Debug, Clone, Default, PartialEq)]
+        struct Outer {
+            name: Attr<String>,
+            inner: Attr<Inner>,
+        }
+        impl Model for Outer {
+            fn rows(&mut self) -> Vec<tf::Row<'_>> {
+                let Self { name, inner } = self;
+                vec![tf::required("name", name, "A name."), tf::block("inner", inner, "A block.")]
+            }
+        }
+        #[derive(Debug, Clone, Default, PartialEq)]
+        struct Inner {
+            key_wo: Attr<tf::Secret<String>>,
+            version: Attr<i64>,
+        }
+        impl Model for Inner {
+            fn rows(&mut self) -> Vec<tf::Row<'_>> {
+                let Self { key_wo, version } = self;
+                let key = tf::optional("key_wo", key_wo, "A key.").sensitive().write_only();
+                vec![key, tf::optional("version", version, "Its version.")]
+            }
+        }
+        let inner = Inner { key_wo: tf::Secret::from("a-secret").into(), version: 2.into() };
+        let document = write(&Outer { name: "a".into(), inner: inner.into() });
+        assert_eq!(document, r#"{"inner":{"version":2},"name":"a"}"#);
     }
 
     #[test]

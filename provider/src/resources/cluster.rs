@@ -460,7 +460,6 @@ async fn remember(m: &mut Cluster, crew: &Crew<'_>) -> Result<(), Diagnostics> {
         kubeconfig: computed(),
         ca_certificate: computed(),
         api_endpoint: computed(),
-        manifest: manifests::without_secrets(m),
         drift: Attr::Null,
         upgrade_steps: Attr::Null,
         ..m.clone()

@@ -34,7 +34,7 @@ pub use cx::{Cx, Private};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, chain};
 pub use ephemeral::{AnyEphemeralResource, EphemeralResource, Opened, ephemeral_resource};
 pub use held::{Held, IMPORTED, Written};
-pub use model::{Model, Row, block, computed, dump, load, optional, optional_computed, required};
+pub use model::{Model, Row, block, computed, dump, load, optional, optional_computed, required, stored};
 pub use number::Number;
 pub use path::{Path, PathStep};
 pub use resource::{

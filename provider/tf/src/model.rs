@@ -11,7 +11,8 @@ use crate::check::IntoCheck;
 use crate::diagnostic::Diagnostics;
 use crate::held::{Held, Written};
 use crate::path::Path;
-use crate::schema::{Attribute, Facts, Form, Given, Shape};
+use crate::promise;
+use crate::schema::{Attribute, Block, Facts, Form, Given, Shape};
 use crate::value::{Type, Value};
 
 /// A struct whose fields are `Attr<…>` and whose rows name each of them once.
@@ -263,6 +264,12 @@ pub(crate) fn load_at<M: Model>(object: &Value, at: &Path) -> Result<M, Diagnost
 pub fn dump<M: Model>(model: &M) -> Value {
     let mut model = model.clone();
     Value::Map(model.rows().iter().map(|row| (row.name().to_owned(), row.dump())).collect::<BTreeMap<_, _>>())
+}
+
+/// The same as it may be stored: write-only values are null, and nothing is unknown.
+#[must_use]
+pub fn stored<M: Model>(model: &M) -> Value {
+    promise::outgoing(&Block::of::<M>(), &dump(model))
 }
 
 #[cfg(test)]

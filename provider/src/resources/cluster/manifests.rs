@@ -38,12 +38,6 @@ pub(super) fn of(m: &Cluster) -> Manifests {
     m.manifest.or(Manifests::new())
 }
 
-/// The same as they may be recorded.
-pub(super) fn without_secrets(m: &Cluster) -> Attr<Manifests> {
-    let bare = |manifest: Manifest| Manifest { content_wo: Attr::Null, ..manifest };
-    of(m).into_iter().map(|(name, manifest)| (name, bare(manifest))).collect::<Manifests>().into()
-}
-
 /// What a plan should say of them. What is not applied again is no change that an apply makes.
 pub(super) fn unheeded(prior: &Cluster, m: &Cluster) -> Vec<Diagnostic> {
     let before = of(prior);
