@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let model = EndpointModel { address: "192.0.2.11:7443".into(), fingerprint: tf::Attr::Null };
+        let model = EndpointModel { address: "192.0.2.11:7443".into(), fingerprint: Attr::Null };
         let document = write(&model);
         assert_eq!(document, r#"{"address":"192.0.2.11:7443"}"#);
         assert_eq!(read::<EndpointModel>(&document), Some(model));

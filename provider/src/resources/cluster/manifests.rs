@@ -17,7 +17,7 @@ use crate::fetch::{self, FetchError};
 use model::{Manifest, Source};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tf::{Attr, Diagnostic, Diagnostics, Path, Secret, chain};
+use tf::{Diagnostic, Diagnostics, Path, Secret, chain};
 use tokio::time::Instant;
 use trust::Role;
 
