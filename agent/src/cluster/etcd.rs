@@ -194,9 +194,28 @@ pub(super) async fn may_go(kube: &Kube<'_>, name: &str) -> Result<(), Failure> {
 
 /// Takes the member of this name out, by the word of another one; content if there is none.
 pub(super) async fn take_out(kube: &Kube<'_>, name: &str) -> Result<(), Failure> {
+    take(kube, (name, "its control plane leaves"), |member| member.name == name).await
+}
+
+/// Takes out the member that an unfinished join of this machine has brought in, before its data go. kubeadm announces an address once: the next
+/// join would be given the same number, and an etcd that comes back under its number without its data ends at once.
+/// Seen: etcd 3.6.8, `tocommit(…) is out of range [lastIndex(0)]`, after a power cut; kubeadm, `ErrPeerURLExist`.
+pub(super) async fn take_back(kube: &Kube<'_>, name: &str, address: Option<&str>) -> Result<(), Failure> {
+    let is_own = |member: &EtcdMember| match address {
+        Some(address) if member.name.is_empty() => member.address == address,
+        _ => member.name == name,
+    };
+    take(kube, (name, "its join did not come to its end"), is_own).await
+}
+
+async fn take(
+    kube: &Kube<'_>,
+    (name, why): (&str, &str),
+    is_meant: impl Fn(&EtcdMember) -> bool,
+) -> Result<(), Failure> {
     let since = std::time::Instant::now();
     let members = look(kube.host()).await.map_err(failed(STEP, "ask etcd for its members"))?.unwrap_or_default();
-    let Some(member) = members.iter().find(|member| member.name == name) else { return Ok(()) };
+    let Some(member) = members.iter().find(|member| is_meant(member)) else { return Ok(()) };
     kube.cx.step_began(STEP, 1);
     let until = Instant::now() + PATIENCE;
     while let Err(error) = remove(kube.host(), &members, member).await {
@@ -206,7 +225,7 @@ pub(super) async fn take_out(kube: &Kube<'_>, name: &str) -> Result<(), Failure>
         }
         kube.pause(STEP, Duration::from_secs(2)).await?;
     }
-    kube.made(STEP, &format!("take member {name} out of etcd"), "its control plane leaves", since);
+    kube.made(STEP, &format!("take member {name} out of etcd"), why, since);
     Ok(())
 }
 

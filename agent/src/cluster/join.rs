@@ -56,7 +56,7 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
             return Err(foreign("this machine is a worker of a cluster: take it out of that one first"));
         }
         Standing::Partial if found.is_cut_off || found.is_lost() => {
-            cleanup::undo(kube, "join", "an earlier attempt did not come to its end").await?;
+            begin_anew(kube, plan, "an earlier attempt did not come to its end").await?;
             return Ok(false);
         }
         Standing::Partial => return Err(cleanup::not_ours(&found.traces)),
@@ -76,13 +76,21 @@ async fn already(kube: &Kube<'_>, plan: &JoinPlan) -> Result<bool, Failure> {
         return Ok(true);
     }
     if found.is_made() {
-        cleanup::undo(kube, "join", "it is no whole node of its cluster").await?;
+        begin_anew(kube, plan, "it is no whole node of its cluster").await?;
         return Ok(false);
     }
     Err(failure(
         "look",
         format!("this machine holds the identity of a node, and the cluster has no node {}", plan.node_name),
     ))
+}
+
+/// What a join has left goes; a control plane's member of etcd first.
+async fn begin_anew(kube: &Kube<'_>, plan: &JoinPlan, why: &str) -> Result<(), Failure> {
+    if plan.control_plane.is_some() {
+        etcd::take_back(kube, &plan.node_name, plan.advertise_address.as_deref()).await?;
+    }
+    cleanup::undo(kube, "join", why).await
 }
 
 /// The credentials of a node of this kind; an administrator's on a control plane, whose kubelet asks its own API server alone.
@@ -162,7 +170,7 @@ async fn run(kube: &Kube<'_>, attempt: &Attempt, plan: &JoinPlan) -> Result<(), 
         kube.cx
             .output("join", "the node of that name still counts as ready: waiting for the API server to see it gone");
         kube.pause("join", Duration::from_secs(5)).await?;
-        cleanup::undo(kube, "join", "a refused join leaves parts").await?;
+        begin_anew(kube, plan, "a refused join leaves parts").await?;
     }
 }
 

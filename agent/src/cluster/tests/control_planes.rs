@@ -51,6 +51,7 @@ async fn a_join_killed_at_any_moment_is_begun_anew() {
         scene.machine.dies_after(None);
         scene.join_control_plane().await.unwrap();
         assert_eq!(scene.standing().await, Standing::ControlPlane, "after {moment} files");
+        assert!(scene.machine.members_are_well(), "after {moment} files: a member came back without its data");
         assert_eq!(scene.join_control_plane().await.unwrap().changes, 0);
     }
 }

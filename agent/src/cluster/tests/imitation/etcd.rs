@@ -22,10 +22,14 @@ struct Trouble {
 }
 
 impl Members {
-    /// A member that is well and votes, in the place of one of the same name.
+    /// A member that is well and votes. kubeadm announces no address twice: one that is on the list still comes back under its number, without
+    /// its data, and does not live.
     pub(super) fn add(&mut self, name: &str) {
+        if let Some((_, well)) = self.0.iter_mut().find(|(member, _)| member.name == name) {
+            *well = false;
+            return;
+        }
         let id = self.0.iter().map(|(member, _)| member.id).max().unwrap_or_default() + 1;
-        self.0.retain(|(member, _)| member.name != name);
         let client_urls = vec![format!("https://{name}:2379")];
         let peer_urls = vec![format!("https://{name}:2380")];
         self.0.push((Member { id, name: name.to_owned(), peer_urls, client_urls, learner: false }, true));
@@ -43,6 +47,11 @@ impl Machine {
     pub(in super::super) fn member_dies(&self, name: &str) {
         let mut inner = self.inner();
         inner.members.0.iter_mut().filter(|(member, _)| member.name == name).for_each(|(_, well)| *well = false);
+    }
+
+    /// Whether each member is.
+    pub(in super::super) fn members_are_well(&self) -> bool {
+        self.inner().members.0.iter().all(|(_, well)| *well)
     }
 
     /// Their leader is gone: so many more answers know none.
