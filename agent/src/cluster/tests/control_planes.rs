@@ -46,6 +46,7 @@ async fn a_machine_becomes_a_further_control_plane_once() {
 async fn a_join_killed_at_any_moment_is_begun_anew() {
     for moment in 0..CONTROL_PLANE_MOMENTS {
         let mut scene = Scene::new();
+        scene.machine.add_node("cp-1", true);
         scene.machine.dies_after(Some(moment));
         scene.join_control_plane().await.unwrap_err();
         scene.machine.dies_after(None);
