@@ -119,7 +119,8 @@ lab_tests() {
     $TESTS -- --test-threads 2 --skip qemu --skip empty_root:: --skip registry:: --skip ssh:: --skip guest:: \
         "${CLUSTERS[@]/#/--skip=}" "${LIVES[@]/#/--skip=}" "${STORIES[@]/#/--skip=}"
 }
-cluster_tests() { $TESTS -- --test-threads 2 "${CLUSTERS[@]}"; }
+# A control plane that starts again is waited for longer than it works.
+cluster_tests() { $TESTS -- --test-threads 3 "${CLUSTERS[@]}"; }
 lives_of_clusters() { $TESTS -- --test-threads 2 "${LIVES[@]}"; }
 others_machines() { $TESTS -- --test-threads 2 --skip qemu ssh:: guest:: && { [ -n "$FAST$OTHER" ] || virtual_machines; }; }
 virtual_machines() { $TESTS -- --test-threads 1 qemu --nocapture; }
